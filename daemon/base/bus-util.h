@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+#include <systemd/sd-bus.h>
+
+#include "macro.h"
+
+#define _cleanup_bus_message_ _cleanup_(sd_bus_message_unrefp)
+#define _cleanup_bus_error_ _cleanup_(sd_bus_error_free)
+
+/* The public bus API; the contract is dbus/ai.puffo.Agents1.*.xml. */
+#define PUFFO_BUS_NAME "ai.puffo.Agents1"
+#define PUFFO_BUS_PATH "/ai/puffo/Agents1"
+#define PUFFO_BUS_AGENT_PREFIX "/ai/puffo/Agents1/agent"
+#define PUFFO_BUS_PAIRING_PATH "/ai/puffo/Agents1/pairing"
+#define PUFFO_BUS_MANAGER_INTERFACE "ai.puffo.Agents1.Manager"
+#define PUFFO_BUS_AGENT_INTERFACE "ai.puffo.Agents1.Agent"
+#define PUFFO_BUS_PAIRING_INTERFACE "ai.puffo.Agents1.Pairing"
+
+/* Between puffod and its sessions, peer to peer over the private socket; contract: dbus/ai.puffo.Private1.*.xml. */
+#define PUFFO_PRIVATE_MANAGER_PATH "/ai/puffo/Private1"
+#define PUFFO_PRIVATE_MANAGER_INTERFACE "ai.puffo.Private1.Manager"
+#define PUFFO_PRIVATE_SESSION_PATH "/ai/puffo/Private1/session"
+#define PUFFO_PRIVATE_SESSION_INTERFACE "ai.puffo.Private1.Session"
+
+#define PUFFO_BUS_ERROR(name) "ai.puffo.Agents1.Error." name
+#define PUFFO_ERROR_INVALID_NAME PUFFO_BUS_ERROR("InvalidName")
+#define PUFFO_ERROR_INVALID_ARGUMENT PUFFO_BUS_ERROR("InvalidArgument")
+#define PUFFO_ERROR_INVALID_CONFIG PUFFO_BUS_ERROR("InvalidConfig")
+#define PUFFO_ERROR_NO_SUCH_AGENT PUFFO_BUS_ERROR("NoSuchAgent")
+#define PUFFO_ERROR_AGENT_EXISTS PUFFO_BUS_ERROR("AgentExists")
+#define PUFFO_ERROR_AGENT_LIMIT PUFFO_BUS_ERROR("AgentLimit")
+#define PUFFO_ERROR_NOT_READY PUFFO_BUS_ERROR("NotReady")
+#define PUFFO_ERROR_QUEUE_FULL PUFFO_BUS_ERROR("QueueFull")
+#define PUFFO_ERROR_NO_SUCH_TURN PUFFO_BUS_ERROR("NoSuchTurn")
+#define PUFFO_ERROR_TURN_RUNNING PUFFO_BUS_ERROR("TurnRunning")
+#define PUFFO_ERROR_STREAM_GONE PUFFO_BUS_ERROR("StreamGone")
+#define PUFFO_ERROR_NO_SUCH_FILE PUFFO_BUS_ERROR("NoSuchFile")
+#define PUFFO_ERROR_NOT_PAIRED PUFFO_BUS_ERROR("NotPaired")
+#define PUFFO_ERROR_FAILED PUFFO_BUS_ERROR("Failed")

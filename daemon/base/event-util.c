@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: MIT */
+
+#include <signal.h>
+#include <time.h>
+
+#include "event-util.h"
+
+int event_new(sd_event **ret) {
+        _cleanup_(sd_event_unrefp) sd_event *event = NULL;
+        sigset_t mask;
+        int r;
+
+        if (signal(SIGPIPE, SIG_IGN) == SIG_ERR)
+                return -errno;
+
+        (void) sigemptyset(&mask);
+        (void) sigaddset(&mask, SIGTERM);
+        (void) sigaddset(&mask, SIGINT);
+        if (sigprocmask(SIG_BLOCK, &mask, NULL) < 0)
+                return -errno;
+
+        r = sd_event_default(&event);
+        if (r < 0)
+                return r;
+        r = sd_event_add_signal(event, NULL, SIGTERM, NULL, NULL);
+        if (r < 0)
+                return r;
+        r = sd_event_add_signal(event, NULL, SIGINT, NULL, NULL);
+        if (r < 0)
+                return r;
+        r = sd_event_set_watchdog(event, true);
+        if (r < 0)
+                return r;
+
+        *ret = TAKE_PTR(event);
+        return 0;
+}
+
+int event_arm_timer(sd_event *event, sd_event_source **s, uint64_t delay_usec, uint64_t accuracy_usec,
+                    sd_event_time_handler_t callback, void *userdata) {
+        int r;
+
+        if (!*s)
+                return sd_event_add_time_relative(event, s, CLOCK_BOOTTIME, delay_usec, accuracy_usec, callback,
+                                                  userdata);
+
+        r = sd_event_source_set_time_relative(*s, delay_usec);
+        if (r < 0)
+                return r;
+        return sd_event_source_set_enabled(*s, SD_EVENT_ONESHOT);
+}
+
+static uint64_t clock_usec(clockid_t clock) {
+        struct timespec ts;
+
+        (void) clock_gettime(clock, &ts);
+        return (uint64_t) ts.tv_sec * USEC_PER_SEC + (uint64_t) ts.tv_nsec / NSEC_PER_USEC;
+}
+
+uint64_t now_realtime_usec(void) {
+        return clock_usec(CLOCK_REALTIME);
+}
+
+uint64_t now_boottime_usec(void) {
+        return clock_usec(CLOCK_BOOTTIME);
+}

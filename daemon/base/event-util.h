@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+#include <systemd/sd-event.h>
+
+#include "macro.h"
+
+/* The _unrefp() helpers come with sd-event.h. */
+#define _cleanup_event_source_ _cleanup_(sd_event_source_disable_unrefp)
+
+/* The default loop with SIGTERM and SIGINT ending it (exit code 0), SIGPIPE ignored and, where the manager asks for
+ * it, the watchdog fed by the loop itself. */
+int event_new(sd_event **ret);
+
+/* (Re-)arms a one-shot timer relative to now on CLOCK_BOOTTIME; *s is made when NULL. accuracy_usec 0 means 250 ms of
+ * slack: right for back-off, wrong for I/O (pass 1). */
+int event_arm_timer(sd_event *event, sd_event_source **s, uint64_t delay_usec, uint64_t accuracy_usec,
+                    sd_event_time_handler_t callback, void *userdata);
+
+uint64_t now_realtime_usec(void);
+uint64_t now_boottime_usec(void);

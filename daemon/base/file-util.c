@@ -1,0 +1,287 @@
+/* SPDX-License-Identifier: MIT */
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <linux/openat2.h>
+#include <stdio.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+
+#include "file-util.h"
+#include "string-util.h"
+
+static int write_all(int fd, const char *p, size_t n) {
+        while (n > 0) {
+                ssize_t k = write(fd, p, n);
+
+                if (k < 0) {
+                        if (errno == EINTR)
+                                continue;
+                        return -errno;
+                }
+                p += k;
+                n -= (size_t) k;
+        }
+        return 0;
+}
+
+static int fsync_parent(const char *path) {
+        _cleanup_free_ char *parent = strdup(path);
+        _cleanup_close_ int fd = -EBADF;
+        char *slash;
+
+        if (!parent)
+                return -ENOMEM;
+
+        slash = strrchr(parent, '/');
+        if (slash)
+                *(slash == parent ? slash + 1 : slash) = 0;
+
+        fd = open(slash ? parent : ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        if (fd < 0)
+                return -errno;
+        return fsync(fd) < 0 ? -errno : 0;
+}
+
+static int file_put(const char *path, const void *data, size_t size, mode_t mode, bool replace) {
+        _cleanup_free_ char *temporary = strjoin(path, ".tmp-XXXXXX");
+        _cleanup_close_ int fd = -EBADF;
+        struct stat st;
+        int r;
+
+        if (!temporary)
+                return -ENOMEM;
+
+        fd = mkostemp(temporary, O_CLOEXEC);
+        if (fd < 0)
+                return -errno;
+
+        r = write_all(fd, data, size);
+        if (r < 0)
+                goto fail;
+        if (fchmod(fd, mode) < 0) {
+                r = -errno;
+                goto fail;
+        }
+        if (replace && lstat(path, &st) == 0 && S_ISREG(st.st_mode) && st.st_uid != geteuid() &&
+            fchown(fd, st.st_uid, st.st_gid) < 0 && errno != EPERM) {
+                r = -errno;
+                goto fail;
+        }
+        if (fsync(fd) < 0) {
+                r = -errno;
+                goto fail;
+        }
+
+        if (replace)
+                r = rename(temporary, path) < 0 ? -errno : 0;
+        else {
+                r = link(temporary, path) < 0 ? -errno : 0;
+                if (r >= 0)
+                        (void) unlink(temporary);
+        }
+        if (r < 0)
+                goto fail;
+
+        return fsync_parent(path);
+
+fail:
+        (void) unlink(temporary);
+        return r;
+}
+
+int file_write_atomic(const char *path, const void *data, size_t size, mode_t mode) {
+        return file_put(path, data, size, mode, /* replace= */ true);
+}
+
+int file_create_atomic(const char *path, const void *data, size_t size, mode_t mode) {
+        return file_put(path, data, size, mode, /* replace= */ false);
+}
+
+int file_read_at(int dir_fd, const char *path, size_t max, char **ret, size_t *ret_size) {
+        _cleanup_close_ int fd = -EBADF;
+        _cleanup_free_ char *data = NULL;
+        size_t size = 0, allocated;
+        struct stat st;
+
+        /* O_NONBLOCK: a FIFO put here by somebody must not stop us. */
+        fd = openat(dir_fd, path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+        if (fd < 0)
+                return -errno;
+        if (fstat(fd, &st) < 0)
+                return -errno;
+        if (S_ISDIR(st.st_mode))
+                return -EISDIR;
+        if (!S_ISREG(st.st_mode))
+                return -ELOOP;
+        if (st.st_size > 0 && (uint64_t) st.st_size > max)
+                return -EFBIG;
+
+        allocated = (size_t) st.st_size + 1;
+        data = malloc(allocated + 1);
+        if (!data)
+                return -ENOMEM;
+
+        for (;;) {
+                ssize_t k = read(fd, data + size, allocated - size);
+
+                if (k < 0) {
+                        if (errno == EINTR)
+                                continue;
+                        return -errno;
+                }
+                if (k == 0)
+                        break;
+                size += (size_t) k;
+                if (size > max)
+                        return -EFBIG;
+                if (size == allocated) { /* it grew while we read, or lies about its size */
+                        char *grown = realloc(data, allocated * 2 + 1);
+
+                        if (!grown)
+                                return -ENOMEM;
+                        data = grown;
+                        allocated *= 2;
+                }
+        }
+
+        data[size] = 0;
+        *ret = TAKE_PTR(data);
+        if (ret_size)
+                *ret_size = size;
+        return 0;
+}
+
+int file_read(const char *path, size_t max, char **ret, size_t *ret_size) {
+        return file_read_at(AT_FDCWD, path, max, ret, ret_size);
+}
+
+int directory_make(const char *path, mode_t mode) {
+        _cleanup_free_ char *copy = strdup(path);
+        struct stat st;
+
+        if (!copy)
+                return -ENOMEM;
+        if (stat(path, &st) == 0)
+                return S_ISDIR(st.st_mode) ? 0 : -ENOTDIR;
+
+        for (char *p = copy + strspn(copy, "/");; p++) {
+                char c = *p;
+
+                if (c != '/' && c != 0)
+                        continue;
+                *p = 0;
+                if (mkdir(copy, mode) < 0 && errno != EEXIST)
+                        return -errno;
+                if (c == 0)
+                        break;
+                *p = c;
+        }
+
+        if (stat(path, &st) < 0)
+                return -errno;
+        return S_ISDIR(st.st_mode) ? 0 : -ENOTDIR;
+}
+
+static int remove_tree_at(int parent_fd, const char *name, dev_t device) {
+        _cleanup_close_ int fd = -EBADF;
+        struct stat st;
+        DIR *dir;
+        int r = 0;
+
+        fd = openat(parent_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+        if (fd < 0) {
+                if (errno != ENOTDIR && errno != ELOOP)
+                        return errno == ENOENT ? 0 : -errno;
+                return unlinkat(parent_fd, name, 0) < 0 && errno != ENOENT ? -errno : 0;
+        }
+        if (fstat(fd, &st) < 0)
+                return -errno;
+        if (device != 0 && st.st_dev != device)
+                return -EXDEV;
+
+        dir = fdopendir(fd);
+        if (!dir)
+                return -errno;
+        TAKE_FD(fd);
+
+        for (;;) {
+                struct dirent *entry;
+
+                errno = 0;
+                entry = readdir(dir);
+                if (!entry) {
+                        r = -errno;
+                        break;
+                }
+                if (streq(entry->d_name, ".") || streq(entry->d_name, ".."))
+                        continue;
+                r = remove_tree_at(dirfd(dir), entry->d_name, st.st_dev);
+                if (r < 0)
+                        break;
+        }
+        (void) closedir(dir);
+        if (r < 0)
+                return r;
+
+        return unlinkat(parent_fd, name, AT_REMOVEDIR) < 0 && errno != ENOENT ? -errno : 0;
+}
+
+int directory_remove(const char *path) {
+        return remove_tree_at(AT_FDCWD, path, 0);
+}
+
+int open_beneath(int dir_fd, const char *path, int flags) {
+        struct open_how how = {
+                .flags = (uint64_t) (flags | O_CLOEXEC | O_NOCTTY),
+                .mode = flags & O_CREAT ? 0600 : 0,
+                .resolve = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS,
+        };
+        long fd = syscall(SYS_openat2, dir_fd, path, &how, sizeof(how));
+
+        return fd < 0 ? -errno : (int) fd;
+}
+
+char* path_join(const char *base, const char *path) {
+        char *joined, *w;
+
+        joined = *path == '/' ? strdup(path) : strjoin(base, "/", path);
+        if (!joined)
+                return NULL;
+
+        w = joined;
+        for (const char *c = joined; *c; c++)
+                if (*c != '/' || w == joined || w[-1] != '/')
+                        *w++ = *c;
+        if (w > joined + 1 && w[-1] == '/')
+                w--;
+        *w = 0;
+        return joined;
+}
+
+int path_make_absolute_from_user(const char *path, char **ret) {
+        _cleanup_free_ char *cwd = NULL;
+        char *absolute;
+
+        if (path[0] == '~' && (path[1] == '/' || path[1] == 0)) {
+                const char *home = getenv("HOME");
+
+                if (isempty(home))
+                        return -ENXIO;
+                absolute = path_join(home, path[1] == 0 ? "." : path + 2);
+                if (absolute && endswith(absolute, "/."))
+                        absolute[strlen(absolute) - 2] = 0;
+        } else if (path[0] == '/')
+                absolute = path_join("/", path);
+        else {
+                cwd = getcwd(NULL, 0);
+                if (!cwd)
+                        return -errno;
+                absolute = path_join(cwd, path);
+        }
+        if (!absolute)
+                return -ENOMEM;
+
+        *ret = absolute;
+        return 0;
+}

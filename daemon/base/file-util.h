@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+#include <sys/types.h>
+
+#include "macro.h"
+
+/* Replaces path by data atomically: a temporary sibling ("<name>.tmp-XXXXXX"), fsync, rename, fsync of the directory.
+ * Never leaves a half-written file; the temporary is removed on failure. If the target exists its owner is kept
+ * (as far as we may). mode: exact permission bits, umask does not apply. */
+int file_write_atomic(const char *path, const void *data, size_t size, mode_t mode);
+
+/* Same, but fails with -EEXIST when path exists already (of any type). */
+int file_create_atomic(const char *path, const void *data, size_t size, mode_t mode);
+
+/* Reads a whole regular file, at most max bytes; result is NUL-terminated (a NUL inside is the caller's to check).
+ * -ENOENT, -EFBIG, -EISDIR, -ELOOP for other things than files. ret_size may be NULL. */
+int file_read(const char *path, size_t max, char **ret, size_t *ret_size);
+int file_read_at(int dir_fd, const char *path, size_t max, char **ret, size_t *ret_size);
+
+/* mkdir -p: missing parents and the directory itself get mode. An existing directory is left as it is. -ENOTDIR. */
+int directory_make(const char *path, mode_t mode);
+
+/* Removes a tree without following symlinks and without leaving its file system. A missing path is success. */
+int directory_remove(const char *path);
+
+/* Opens path below dir_fd; refuses absolute paths, "..", symlinks that leave it, and magic links (openat2(2)). */
+int open_beneath(int dir_fd, const char *path, int flags);
+
+/* path if it is absolute, else "<base>/<path>", without doubled or trailing slashes. NULL when out of memory. */
+char* path_join(const char *base, const char *path);
+
+/* "~" or "~/…" with $HOME, else a copy; relative ones are made absolute against the working directory. */
+int path_make_absolute_from_user(const char *path, char **ret);

@@ -1,0 +1,121 @@
+/* SPDX-License-Identifier: MIT */
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <sys/uio.h>
+
+#define SD_JOURNAL_SUPPRESS_LOCATION
+#include <systemd/sd-journal.h>
+
+#include "log.h"
+
+#define PROCESS_FIELDS_MAX 8
+#define CALL_FIELDS_MAX 16
+
+static const char *log_identifier = "puffo";
+static int log_max_level = LOG_INFO;
+static bool log_to_journal;
+static char *log_process_fields[PROCESS_FIELDS_MAX];
+static size_t n_log_process_fields;
+
+static const char *const level_names[] = {
+        [LOG_EMERG] = "emerg", [LOG_ALERT] = "alert", [LOG_CRIT] = "crit", [LOG_ERR] = "err",
+        [LOG_WARNING] = "warning", [LOG_NOTICE] = "notice", [LOG_INFO] = "info", [LOG_DEBUG] = "debug",
+};
+
+int log_level_from_string(const char *s) {
+        for (size_t i = 0; i < ELEMENTSOF(level_names); i++)
+                if (streq(s, level_names[i]))
+                        return (int) i;
+        return -EINVAL;
+}
+
+const char* log_level_to_string(int level) {
+        return level >= 0 && (size_t) level < ELEMENTSOF(level_names) ? level_names[level] : NULL;
+}
+
+void log_open(const char *identifier) {
+        const char *level = getenv("PUFFO_LOG_LEVEL");
+
+        log_identifier = identifier;
+        /* The manager sets JOURNAL_STREAM for whatever it connects to the journal; a terminal wants plain lines. */
+        log_to_journal = getenv("JOURNAL_STREAM") || getenv("INVOCATION_ID");
+        if (level && log_level_from_string(level) >= 0)
+                log_max_level = log_level_from_string(level);
+}
+
+void log_set_max_level(int level) {
+        log_max_level = level;
+}
+
+int log_get_max_level(void) {
+        return log_max_level;
+}
+
+int log_add_process_field(const char *field) {
+        char *copy;
+
+        if (n_log_process_fields >= PROCESS_FIELDS_MAX)
+                return -ENOBUFS;
+
+        copy = strdup(field);
+        if (!copy)
+                return -ENOMEM;
+
+        log_process_fields[n_log_process_fields++] = copy;
+        return 0;
+}
+
+static struct iovec iov_string(const char *s) {
+        return (struct iovec) { .iov_base = (char*) s, .iov_len = strlen(s) };
+}
+
+int log_full(int level, int error, const char *file, int line, const char *func, const char *const *fields,
+             const char *format, ...) {
+        char message[2048 + 8] = "MESSAGE=", priority[16], code_file[256], code_line[32], code_func[128], errno_field[32],
+             identifier[64];
+        struct iovec iov[7 + PROCESS_FIELDS_MAX + CALL_FIELDS_MAX];
+        size_t n = 0;
+        va_list ap;
+        int saved = errno;
+
+        if (level > log_max_level)
+                return -abs(error);
+
+        errno = abs(error);
+        va_start(ap, format);
+        (void) vsnprintf(message + 8, sizeof(message) - 8, format, ap);
+        va_end(ap);
+
+        if (log_to_journal) {
+                (void) snprintf(priority, sizeof(priority), "PRIORITY=%d", level);
+                (void) snprintf(identifier, sizeof(identifier), "SYSLOG_IDENTIFIER=%s", log_identifier);
+                (void) snprintf(code_file, sizeof(code_file), "CODE_FILE=%s", file);
+                (void) snprintf(code_line, sizeof(code_line), "CODE_LINE=%d", line);
+                (void) snprintf(code_func, sizeof(code_func), "CODE_FUNC=%s", func);
+
+                iov[n++] = iov_string(message);
+                iov[n++] = iov_string(priority);
+                iov[n++] = iov_string(identifier);
+                iov[n++] = iov_string(code_file);
+                iov[n++] = iov_string(code_line);
+                iov[n++] = iov_string(code_func);
+                if (error != 0) {
+                        (void) snprintf(errno_field, sizeof(errno_field), "ERRNO=%d", abs(error));
+                        iov[n++] = iov_string(errno_field);
+                }
+                for (size_t i = 0; i < n_log_process_fields; i++)
+                        iov[n++] = iov_string(log_process_fields[i]);
+                for (size_t i = 0; fields && fields[i] && i < CALL_FIELDS_MAX; i++)
+                        iov[n++] = iov_string(fields[i]);
+
+                if (sd_journal_sendv(iov, (int) n) >= 0) {
+                        errno = saved;
+                        return -abs(error);
+                }
+        }
+
+        (void) fprintf(stderr, "%s: %s\n", log_identifier, message + 8);
+        errno = saved;
+        return -abs(error);
+}

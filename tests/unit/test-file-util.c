@@ -1,0 +1,113 @@
+/* SPDX-License-Identifier: MIT */
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <sys/stat.h>
+
+#include "file-util.h"
+#include "string-util.h"
+#include "tests.h"
+
+static char* temporary_directory(void) {
+        char *path = strdup("/tmp/puffo-test-XXXXXX");
+
+        ASSERT_NOT_NULL(mkdtemp(path));
+        return path;
+}
+
+static size_t count_entries(const char *path) {
+        DIR *d = opendir(path);
+        size_t n = 0;
+
+        ASSERT_NOT_NULL(d);
+        while (readdir(d))
+                n++;
+        (void) closedir(d);
+        return n - 2;
+}
+
+TEST(write_atomic) {
+        _cleanup_free_ char *dir = temporary_directory(), *path = path_join(dir, "f"), *text = NULL;
+        struct stat st;
+        size_t size;
+
+        ASSERT_OK(file_write_atomic(path, "one", 3, 0600));
+        ASSERT_OK(file_write_atomic(path, "two!", 4, 0600));
+        ASSERT_OK(file_read(path, 100, &text, &size));
+        ASSERT_STREQ(text, "two!");
+        ASSERT_EQ(size, 4);
+        ASSERT_EQ(stat(path, &st), 0);
+        ASSERT_EQ(st.st_mode & 07777, 0600);
+        ASSERT_ERROR(file_create_atomic(path, "x", 1, 0600), EEXIST);
+        ASSERT_EQ(count_entries(dir), 1);       /* no temporary stays behind */
+        ASSERT_OK(directory_remove(dir));
+}
+
+TEST(write_atomic_fails_whole) {
+        _cleanup_free_ char *dir = temporary_directory(), *path = path_join(dir, "d");
+
+        ASSERT_OK(directory_make(path, 0700));
+        ASSERT_TRUE(file_write_atomic(path, "x", 1, 0600) < 0);
+        ASSERT_EQ(count_entries(dir), 1);
+        ASSERT_OK(directory_remove(dir));
+}
+
+TEST(read_limits) {
+        _cleanup_free_ char *dir = temporary_directory(), *path = path_join(dir, "f"), *fifo = path_join(dir, "p"),
+                            *text = NULL;
+
+        ASSERT_OK(file_write_atomic(path, "12345", 5, 0600));
+        ASSERT_ERROR(file_read(path, 4, &text, NULL), EFBIG);
+        ASSERT_ERROR(file_read(dir, 4, &text, NULL), EISDIR);
+        ASSERT_EQ(mkfifo(fifo, 0600), 0);
+        ASSERT_ERROR(file_read(fifo, 4, &text, NULL), ELOOP);
+        ASSERT_NULL(text);
+        ASSERT_OK(directory_remove(dir));
+}
+
+TEST(remove_does_not_follow) {
+        _cleanup_free_ char *dir = temporary_directory(), *keep = path_join(dir, "keep"), *gone = path_join(dir, "gone"),
+                            *file = path_join(keep, "f"), *link = path_join(gone, "link");
+
+        ASSERT_OK(directory_make(keep, 0700));
+        ASSERT_OK(directory_make(gone, 0700));
+        ASSERT_OK(file_write_atomic(file, "x", 1, 0600));
+        ASSERT_EQ(symlink(keep, link), 0);
+        ASSERT_OK(directory_remove(gone));
+        ASSERT_EQ(access(gone, F_OK), -1);
+        ASSERT_EQ(access(file, F_OK), 0);
+        ASSERT_OK(directory_remove(gone));
+        ASSERT_OK(directory_remove(dir));
+}
+
+TEST(open_beneath) {
+        _cleanup_free_ char *dir = temporary_directory(), *link = path_join(dir, "out"), *file = path_join(dir, "f");
+        _cleanup_close_ int dir_fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC), fd = -EBADF;
+
+        ASSERT_OK(file_write_atomic(file, "x", 1, 0600));
+        ASSERT_EQ(symlink("/etc/passwd", link), 0);
+        fd = open_beneath(dir_fd, "f", O_RDONLY);
+        ASSERT_TRUE(fd >= 0);
+        ASSERT_ERROR(open_beneath(dir_fd, "out", O_RDONLY), EXDEV);
+        ASSERT_ERROR(open_beneath(dir_fd, "../etc/passwd", O_RDONLY), EXDEV);
+        ASSERT_ERROR(open_beneath(dir_fd, "/etc/passwd", O_RDONLY), EXDEV);
+        ASSERT_OK(directory_remove(dir));
+}
+
+TEST(path_join) {
+        static const struct {
+                const char *base, *path, *joined;
+        } t[] = {
+                { "/a", "b", "/a/b" }, { "/a/", "b/", "/a/b" }, { "/a", "/b", "/b" }, { "/", "b", "/b" },
+                { "/a//b", "c", "/a/b/c" },
+        };
+
+        for (size_t i = 0; i < ELEMENTSOF(t); i++) {
+                _cleanup_free_ char *joined = path_join(t[i].base, t[i].path);
+                ASSERT_STREQ(joined, t[i].joined);
+        }
+}
+
+#define TEST_SUITE "file-util"
+TEST_MAIN();

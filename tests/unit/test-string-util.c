@@ -1,0 +1,104 @@
+/* SPDX-License-Identifier: MIT */
+
+#include "string-util.h"
+#include "tests.h"
+
+TEST(agent_id_is_valid) {
+        static const struct {
+                const char *id;
+                bool ok;
+        } t[] = {
+                { "rob", true }, { "helper-9a7c", true }, { "engineer_alice", true }, { "R2", true },
+                { "", false }, { "-x", false }, { "_x", false }, { "../x", false }, { "a/b", false }, { "a b", false },
+                { "a\n", false }, { "ünï", false },
+                { "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", true },
+                { "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", false },
+        };
+
+        for (size_t i = 0; i < ELEMENTSOF(t); i++)
+                ASSERT_EQ(agent_id_is_valid(t[i].id), t[i].ok);
+        ASSERT_FALSE(agent_id_is_valid(NULL));
+}
+
+TEST(unit_name_escape) {
+        static const struct {
+                const char *plain, *escaped;
+        } t[] = {
+                { "engineer_alice", "engineer_alice" }, { "a-b", "a\\x2db" }, { "bot.é", "bot.\\xc3\\xa9" },
+                { "x@y", "x\\x40y" }, { ".x", "\\x2ex" },
+        };
+
+        for (size_t i = 0; i < ELEMENTSOF(t); i++) {
+                _cleanup_free_ char *escaped = unit_name_escape(t[i].plain), *plain = NULL;
+
+                ASSERT_STREQ(escaped, t[i].escaped);
+                ASSERT_OK(unit_name_unescape(escaped, &plain));
+                ASSERT_STREQ(plain, t[i].plain);
+        }
+
+        char *none = NULL;
+        ASSERT_ERROR(unit_name_unescape("a\\x2", &none), EINVAL);
+        ASSERT_ERROR(unit_name_unescape("a\\", &none), EINVAL);
+        ASSERT_NULL(none);
+}
+
+TEST(utf8) {
+        ASSERT_TRUE(utf8_is_valid("grüße €𝄞", strlen("grüße €𝄞")));
+        ASSERT_FALSE(utf8_is_valid("\xc0\xaf", 2));
+        ASSERT_FALSE(utf8_is_valid("\xed\xa0\x80", 3));
+        ASSERT_FALSE(utf8_is_valid("\xf4\x90\x80\x80", 4));
+        ASSERT_FALSE(utf8_is_valid("\xe2\x82", 2));
+
+        /* "a€" cut after each byte */
+        ASSERT_EQ(utf8_complete_prefix("a\xe2\x82\xac", 1), 1);
+        ASSERT_EQ(utf8_complete_prefix("a\xe2\x82\xac", 2), 1);
+        ASSERT_EQ(utf8_complete_prefix("a\xe2\x82\xac", 3), 1);
+        ASSERT_EQ(utf8_complete_prefix("a\xe2\x82\xac", 4), 4);
+        ASSERT_EQ(utf8_complete_prefix("\xff\xff", 2), 2);
+}
+
+TEST(str_printable) {
+        static const struct {
+                const char *in, *out;
+                size_t max;
+        } t[] = {
+                { "plain", "plain", 10 }, { "a\033[31mb", "a?[31mb", 20 }, { "x\xe2\x80\xaey", "x?y", 10 },
+                { "\xc2\x9b" "1m", "?1m", 10 }, { "äöü", "äö…", 2 }, { "\xff", "?", 4 },
+        };
+
+        for (size_t i = 0; i < ELEMENTSOF(t); i++) {
+                _cleanup_free_ char *s = str_printable(t[i].in, t[i].max);
+                ASSERT_STREQ(s, t[i].out);
+        }
+}
+
+TEST(parse_u64) {
+        uint64_t v = 7;
+
+        ASSERT_OK(parse_u64("18446744073709551615", &v));
+        ASSERT_TRUE(v == UINT64_MAX);
+        ASSERT_ERROR(parse_u64("18446744073709551616", &v), ERANGE);
+        ASSERT_ERROR(parse_u64("", &v), EINVAL);
+        ASSERT_ERROR(parse_u64("-1", &v), EINVAL);
+        ASSERT_ERROR(parse_u64(" 1", &v), EINVAL);
+        ASSERT_ERROR(parse_u64("0x1", &v), EINVAL);
+}
+
+TEST(strbuf) {
+        _cleanup_(strbuf_done) StrBuf b = {};
+        _cleanup_free_ char *s = NULL;
+
+        ASSERT_OK(strbuf_puts(&b, "hello"));
+        ASSERT_OK(strbuf_printf(&b, " %d", 42));
+        strbuf_consume(&b, 2);
+        ASSERT_STREQ(b.text, "llo 42");
+        s = strbuf_take(&b);
+        ASSERT_STREQ(s, "llo 42");
+        ASSERT_EQ(b.size, 0);
+        free(s);
+        s = strbuf_take(&b);
+        ASSERT_STREQ(s, "");
+}
+
+#define TEST_SUITE "string-util"
+TEST_MAIN();
