@@ -1,0 +1,79 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+#include "macro.h"
+#include "yaml-util.h"
+
+/* agent.yml (agent-home §5.2) and the limits block it shares with daemon.yml (§3.1). */
+
+typedef enum RuntimeKind {
+        RUNTIME_CHAT_LOCAL,
+        RUNTIME_SDK_LOCAL,
+        RUNTIME_CLI_LOCAL,
+        RUNTIME_CLI_DOCKER,
+        _RUNTIME_KIND_MAX,
+        _RUNTIME_KIND_INVALID = -EINVAL,
+} RuntimeKind;
+
+const char* runtime_kind_to_string(RuntimeKind k);
+RuntimeKind runtime_kind_from_string(const char *s);    /* legacy names are not accepted here */
+
+typedef enum SandboxProfile {
+        SANDBOX_HOST,
+        SANDBOX_WORKSPACE,
+        SANDBOX_STRICT,
+        _SANDBOX_PROFILE_MAX,
+        _SANDBOX_PROFILE_INVALID = -EINVAL,
+} SandboxProfile;
+
+const char* sandbox_profile_to_string(SandboxProfile p);
+SandboxProfile sandbox_profile_from_string(const char *s);
+
+/* Properties of an agent's slice. Bytes and counts; UINT64_MAX: not given (in agent.yml: inherit). */
+typedef struct Limits {
+        uint64_t memory_high, memory_max, tasks_max, cpu_weight;
+        uint64_t cpu_quota_usec_per_sec;        /* "150%" = 1500000; UINT64_MAX: none */
+} Limits;
+
+typedef struct AgentConfig {
+        char *id;                       /* the directory's name; a different id: inside is only warned about */
+        bool running;                   /* desired state: "running", else "paused" */
+        char *display_name, *avatar_url;
+        uint64_t created_at;            /* unix seconds */
+
+        char *server_url, *slug, *device_id, *space_id, *operator_slug;         /* puffo_core */
+
+        RuntimeKind kind;
+        bool kind_given;                /* a role agent without runtime.kind: decided at each start */
+        char *provider, *model, *api_key, *llm_base_url, *docker_image, *docker_memory_limit,
+             *docker_memory_reservation, *permission_mode, *harness;            /* "" = inherit */
+        char **allowed_tools, **extra_dirs;
+        uint64_t max_turns, max_tokens;
+        uint64_t task_timeout_usec, permission_timeout_usec, freeze_after_usec, stop_after_usec;
+        SandboxProfile sandbox;
+        bool sandbox_given;
+
+        char *profile, *memory_dir, *workspace_dir;     /* as written: absolute, or relative to the agent dir */
+        bool on_mention, on_dm, on_all;
+        Limits limits;
+
+        char **warnings;                /* one text each, "agent.yml:7: …": legacy kinds, id mismatch; never NULL fields */
+        YamlDocument *document;         /* what was read, for saving with unknown keys kept; NULL for a new one */
+} AgentConfig;
+
+/* All defaults, as for an empty file. -ENOMEM. */
+int agent_config_new(AgentConfig **ret, const char *id);
+AgentConfig* agent_config_free(AgentConfig *c);         /* wipes api_key */
+DEFINE_TRIVIAL_CLEANUP_FUNC(AgentConfig*, agent_config_free);
+
+/* Reads and validates a file. -ENOENT; -EBADMSG with *reterr = "<path>:<line>: <key>: <what is wrong, what is
+ * expected>" (malloc'ed). id: the directory's name. */
+int agent_config_load(AgentConfig **ret, const char *path, const char *id, char **reterr);
+
+/* Writes atomically, 0600, upstream's key order first, unknown keys after it; keys of ours only when they differ from
+ * the default. The mapping that was read is taken over as it is, comments are lost. */
+int agent_config_save(AgentConfig *c, const char *path);
+
+/* The (kind, provider, harness) matrix of agent-runtime §5.2, empty harness resolved through §5.4. 0, or -EINVAL with
+ * *reterr = the reason in the words of local-bridge §9.5. */
+int agent_config_check_runtime(const AgentConfig *c, char **reterr);

@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+#include "agent-home.h"
+
+/* Role agents: names, workspaces and their generated files (agent-proxy §§3–5). */
+
+#define ROLE_MANAGER "manager"
+
+/* Lowers and checks a role or name: [a-z0-9][a-z0-9-]{0,31}, not ending in '-'. -EINVAL. */
+int role_name_normalize(const char *s, char **ret);
+/* Splits an agent id into role and name ("engineer_alice"); *ret_name NULL for a bare role. -EINVAL when it is none. */
+int role_agent_id_split(const char *id, char **ret_role, char **ret_name);
+/* role, or role_name. name may be NULL. -ENAMETOOLONG over 64. */
+int role_agent_id_join(const char *role, const char *name, char **ret);
+
+/* Makes what is missing of the workspace (SOUL.md, AGENTS.md, memory/memory.md, today's note, agent dir with agent.yml)
+ * and never overwrites. base_url: for the manager's instructions. role and name are normalised already.
+ * > 0: it was new. -EEXIST when a Puffo agent has that id, -EPERM when the workspace belongs to somebody else. */
+int role_agent_ensure(const HomePaths *p, const char *role, const char *name, const char *base_url, AgentHome **ret);
+
+/* Today's note, notes/daily-YYYY-MM-DD.md, when it is not there yet. Workspace of a role agent. */
+int role_daily_note_ensure(const char *workspace);

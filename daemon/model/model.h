@@ -1,0 +1,111 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+#include "http-client.h"
+#include "macro.h"
+
+/* One streamed call to a model provider. A call is one request and one reply; loops over several calls are the
+ * session's. Wire formats: provider-apis §§2–6. */
+
+typedef enum ModelProvider {
+        MODEL_ANTHROPIC,
+        MODEL_OPENAI,           /* Chat Completions, of OpenAI or of any compatible base URL */
+        MODEL_GOOGLE,
+        MODEL_ECHO,             /* answers with the text it was given: for trying out without a key */
+        _MODEL_PROVIDER_MAX,
+        _MODEL_PROVIDER_INVALID = -EINVAL,
+} ModelProvider;
+
+const char* model_provider_to_string(ModelProvider p);
+ModelProvider model_provider_from_string(const char *s);
+/* Used when neither the agent nor the daemon names a model (agent-runtime §5.5, §6.6). */
+const char* model_provider_default_model(ModelProvider p);
+const char* model_provider_default_base_url(ModelProvider p);   /* NULL for echo */
+/* The variables the vendors' own clients read, or NULL: base URL of that provider from the environment. */
+const char* model_provider_base_url_from_environment(ModelProvider p);
+
+/* Why a call failed, in the terms in which callers decide. */
+typedef enum ModelErrorKind {
+        MODEL_ERROR_NONE,
+        MODEL_ERROR_AUTH,               /* key missing, wrong, or without permission */
+        MODEL_ERROR_BILLING,            /* quota or credit used up; waiting does not help */
+        MODEL_ERROR_RATE_LIMIT,         /* retry_after_usec says when, or USEC_INFINITY */
+        MODEL_ERROR_OVERLOADED,         /* 5xx, 529 */
+        MODEL_ERROR_CONNECT,            /* could not reach it */
+        MODEL_ERROR_TIMEOUT,            /* silence for longer than the limit */
+        MODEL_ERROR_CUT,                /* the stream ended before its terminal event */
+        MODEL_ERROR_NOT_FOUND,          /* no such model */
+        MODEL_ERROR_CONTEXT_LENGTH,     /* the input is too long */
+        MODEL_ERROR_INVALID_REQUEST,    /* anything else it refuses for good */
+        MODEL_ERROR_PROTOCOL,           /* an answer that is not the protocol (HTML, bad JSON) */
+        MODEL_ERROR_CANCELLED,
+        MODEL_ERROR_MEMORY,
+        _MODEL_ERROR_MAX,
+} ModelErrorKind;
+
+const char* model_error_kind_to_string(ModelErrorKind k);       /* "auth", "rate-limit", … for logs and the bus */
+/* Worth another try with the same input (after retry_after_usec). */
+bool model_error_is_transient(ModelErrorKind k);
+
+typedef enum ModelStop {
+        MODEL_STOP_END,         /* the model was done */
+        MODEL_STOP_LENGTH,      /* cut by max_tokens */
+        MODEL_STOP_REFUSAL,     /* refused or filtered; text may be empty */
+        MODEL_STOP_OTHER,
+} ModelStop;
+
+typedef struct ModelUsage {
+        uint64_t input_tokens;          /* all of it, cached parts included */
+        uint64_t cached_tokens, cache_write_tokens;
+        uint64_t output_tokens, reasoning_tokens;
+} ModelUsage;
+
+typedef struct ModelResult {
+        ModelErrorKind error;           /* MODEL_ERROR_NONE: success */
+        long http_status;               /* 0 when none was seen */
+        uint64_t retry_after_usec;      /* given by the provider, relative; USEC_INFINITY: not given */
+        const char *message;            /* provider's text, for logs and operators only, never for a chat; may be NULL */
+        const char *request_id;         /* provider's id of the call, may be NULL */
+        const char *text;               /* the whole reply, "" when there is none; on failure what came before it */
+        ModelStop stop;
+        ModelUsage usage;
+} ModelResult;
+
+typedef enum ModelRole {
+        MODEL_ROLE_USER,
+        MODEL_ROLE_ASSISTANT,
+} ModelRole;
+
+typedef struct ModelMessage {
+        ModelRole role;
+        const char *text;
+} ModelMessage;
+
+typedef struct ModelCall ModelCall;
+
+typedef struct ModelCallSpec {
+        ModelProvider provider;
+        const char *base_url;           /* NULL or "": environment, then the vendor's */
+        const char *api_key;            /* NULL or "" allowed with a foreign base URL */
+        const char *model;              /* NULL or "": default of the provider */
+        const char *system;             /* NULL or "": none */
+        const ModelMessage *messages;   /* oldest first. Adjacent ones of a role are merged and leading assistant ones
+                                         * dropped, as the providers want it */
+        size_t n_messages;
+        uint64_t max_tokens;            /* 0: 2048 */
+        uint64_t idle_timeout_usec;     /* 0: 120 s */
+        /* A piece of the reply: never empty, never a cut code point. Must not free the call. */
+        void (*on_delta)(ModelCall *c, const char *text, size_t size, void *userdata);
+        /* Exactly once, from the event loop, never from inside model_call_start(); not after model_call_free().
+         * May free the call. r is borrowed. */
+        void (*on_done)(ModelCall *c, const ModelResult *r, void *userdata);
+        void *userdata;
+} ModelCallSpec;
+
+/* Starts a call (with up to two retries of its own before the first byte of a reply, provider-apis §2; delays over
+ * 60 s are left to the caller). spec and what it points to need not outlive the call of this function.
+ * -EINVAL (no user message, control characters in the key), -ENOMEM. */
+int model_call_start(HttpClient *http, sd_event *event, const ModelCallSpec *spec, ModelCall **ret);
+/* Cancels when it is still running, without calling back. */
+ModelCall* model_call_free(ModelCall *c);
+DEFINE_TRIVIAL_CLEANUP_FUNC(ModelCall*, model_call_free);

@@ -1,0 +1,78 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+#include <systemd/sd-event.h>
+
+#include "macro.h"
+
+/* HTTP requests on sd-event through libcurl's multi interface. One HttpClient per process; connections are kept alive
+ * and shared by its requests. Nothing here blocks; name resolution runs in libcurl's own resolver thread. */
+typedef struct HttpClient HttpClient;
+typedef struct HttpRequest HttpRequest;
+
+typedef enum HttpFailure {
+        HTTP_OK,                /* the exchange ended; look at status */
+        HTTP_FAILED_CONNECT,    /* name, route, refused, connect time-out */
+        HTTP_FAILED_TLS,        /* certificate or handshake: permanent until somebody changes something */
+        HTTP_FAILED_TIMEOUT,    /* idle or total limit */
+        HTTP_FAILED_CUT,        /* connection lost, or body shorter than announced */
+        HTTP_FAILED_TOO_LARGE,  /* body over max_body */
+        HTTP_FAILED_PROTOCOL,   /* no HTTP, bad URL, unsupported scheme */
+        HTTP_FAILED_MEMORY,
+} HttpFailure;
+
+typedef struct HttpReply {
+        HttpFailure failure;
+        long status;            /* 0 before a status line was seen */
+        const char *error;      /* text for logs when failure is not HTTP_OK; borrowed for the callback */
+        const char *body;       /* whole body when the request had no on_data; NUL-terminated; borrowed */
+        size_t body_size;
+} HttpReply;
+
+/* A part of the body, as it comes. Called only for 2xx; other bodies are collected for on_done. May free nothing and
+ * must not start or cancel requests of this client. Return < 0 to abort the request (ends as HTTP_FAILED_CUT). */
+typedef int (*http_data_t)(HttpRequest *q, const char *data, size_t size, void *userdata);
+
+/* Called exactly once, from the event loop, never from inside http_client_start(); not called after
+ * http_request_free(). The callback may free q and start other requests. */
+typedef void (*http_done_t)(HttpRequest *q, const HttpReply *reply, void *userdata);
+
+typedef struct HttpRequestSpec {
+        const char *method;             /* NULL: GET, or POST when there is a body */
+        const char *url;                /* http:// or https:// only */
+        const char *const *headers;     /* NULL-terminated "Name: value"; may carry secrets, never logged */
+        const void *body;               /* copied */
+        size_t body_size;
+        bool has_body;
+        uint64_t connect_timeout_usec;  /* 0: 10 s */
+        uint64_t idle_timeout_usec;     /* no byte for so long; 0: 120 s */
+        uint64_t total_timeout_usec;    /* 0: none */
+        size_t max_body;                /* of a collected body; 0: 16 MiB */
+        const char *ca_file;            /* trusted in addition to the system's; NULL: none */
+        http_data_t on_data;            /* NULL: collect */
+        http_done_t on_done;
+        void *userdata;
+} HttpRequestSpec;
+
+/* -ENOMEM, -EIO. */
+int http_client_new(HttpClient **ret, sd_event *event);
+/* Aborts what is under way without calling back. Free it before the loop itself. */
+HttpClient* http_client_free(HttpClient *c);
+DEFINE_TRIVIAL_CLEANUP_FUNC(HttpClient*, http_client_free);
+
+/* Starts a request. On success *ret is the caller's, to be freed at any time (which cancels it). -EINVAL for a bad
+ * URL, method or header (control characters), -ENOMEM. */
+int http_client_start(HttpClient *c, const HttpRequestSpec *spec, HttpRequest **ret);
+HttpRequest* http_request_free(HttpRequest *q);
+DEFINE_TRIVIAL_CLEANUP_FUNC(HttpRequest*, http_request_free);
+
+/* A header of the (last) response, case-insensitive, or NULL. Borrowed. Valid in on_data and on_done. */
+const char* http_request_header(HttpRequest *q, const char *name);
+long http_request_status(HttpRequest *q);
+
+/* Retry-After / retry-after-ms of a response (seconds as a decimal, or an HTTP date), in µs from now.
+ * USEC_INFINITY when there is none or it is nonsense. */
+uint64_t http_request_retry_after(HttpRequest *q);
+
+/* Joins a base URL (which may have a path prefix) and an absolute path without doubling or losing a '/'. */
+char* http_url_join(const char *base, const char *path);

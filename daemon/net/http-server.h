@@ -1,0 +1,74 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+#include <netinet/in.h>
+#include <sys/socket.h>
+#include <systemd/sd-event.h>
+
+#include "macro.h"
+
+/* An HTTP server on libmicrohttpd and sd-event, on listening sockets that systemd hands over. It knows nothing of routes
+ * or authorisation: it calls back once when the head of a request is there (checks that must come before the body is
+ * read), once more when the body is complete, and is answered whenever the handler is ready. */
+typedef struct HttpServer HttpServer;
+typedef struct HttpExchange HttpExchange;       /* one request and its answer; owned by the server */
+
+typedef struct HttpServerSpec {
+        /* The head has been read. Answer here (http_exchange_reply) to refuse before any of the body is taken;
+         * otherwise return and wait for on_request. */
+        void (*on_head)(HttpExchange *x, void *userdata);
+        /* The body is complete (or there is none). Answer now or later, exactly once. */
+        void (*on_request)(HttpExchange *x, void *userdata);
+        /* The exchange is over: answered and sent, or the client has gone. Frees what the handler keeps in
+         * http_exchange_set_userdata(); x is invalid afterwards. Called exactly once for each on_head. */
+        void (*on_end)(HttpExchange *x, bool client_gone, void *userdata);
+        /* A streaming answer's buffer has drained below its low mark after http_exchange_stream_write() returned 0. */
+        void (*on_writable)(HttpExchange *x, void *userdata);
+        size_t max_body;                /* 413 through on_oversize or a plain one */
+        void (*on_oversize)(HttpExchange *x, void *userdata);   /* answer here; NULL: bare 413 */
+        unsigned max_connections;       /* 0: 512 */
+        unsigned idle_timeout_seconds;  /* while we wait for the client; 0: 60. Not while the handler works */
+        void *userdata;
+} HttpServerSpec;
+
+/* listen_fd is taken over, on failure too. Several servers may share one event loop. */
+int http_server_new(HttpServer **ret, sd_event *event, int listen_fd, const HttpServerSpec *spec);
+/* Ends all exchanges (on_end is called for each) and closes. */
+HttpServer* http_server_free(HttpServer *s);
+DEFINE_TRIVIAL_CLEANUP_FUNC(HttpServer*, http_server_free);
+/* Stops taking new connections; running exchanges go on. > 0 while there are any. */
+int http_server_quiesce(HttpServer *s);
+unsigned http_server_n_exchanges(HttpServer *s);
+
+const char* http_exchange_method(HttpExchange *x);
+const char* http_exchange_path(HttpExchange *x);        /* decoded by nobody: exactly as sent, without the query */
+const char* http_exchange_header(HttpExchange *x, const char *name);    /* NULL when absent */
+/* How often the header was sent: Host, Origin and the like must be refused when doubled. */
+unsigned http_exchange_header_count(HttpExchange *x, const char *name);
+const char* http_exchange_query(HttpExchange *x, const char *name);     /* decoded value or NULL */
+const char* http_exchange_body(HttpExchange *x, size_t *ret_size);      /* NUL-terminated, never NULL in on_request */
+/* Socket addresses of this connection, for finding out who the peer is. */
+const struct sockaddr* http_exchange_peer(HttpExchange *x);
+const struct sockaddr* http_exchange_local(HttpExchange *x);
+/* Where a connection's own findings (who the peer is) may be kept: survives to the next request on it. */
+void* http_exchange_connection_data(HttpExchange *x);
+void http_exchange_set_connection_data(HttpExchange *x, void *data, void (*destroy)(void *));
+
+void http_exchange_set_userdata(HttpExchange *x, void *userdata);
+void* http_exchange_userdata(HttpExchange *x);
+
+/* A header of the answer; call before the reply. -EINVAL on control characters, -ENOMEM. */
+int http_exchange_add_header(HttpExchange *x, const char *name, const char *value);
+/* The whole answer. body is copied. After a reply in on_head the rest of the request is not read and the connection is
+ * closed behind the answer. < 0: not even that was possible, the connection is being closed. */
+int http_exchange_reply(HttpExchange *x, unsigned status, const char *content_type, const void *body, size_t size);
+
+/* A streaming (chunked) answer: the head goes out at once. */
+int http_exchange_stream_begin(HttpExchange *x, unsigned status, const char *content_type);
+/* Queues bytes (copied). > 0: there is room for more; 0: above the high mark, wait for on_writable before producing more
+ * (these bytes were taken all the same); -ENOBUFS above the hard limit (nothing taken); -EPIPE after the client left. */
+int http_exchange_stream_write(HttpExchange *x, const void *data, size_t size);
+/* The proper end of the stream (terminating chunk). */
+void http_exchange_stream_end(HttpExchange *x);
+/* Closes the connection without a proper end, so that the client notices. */
+void http_exchange_abort(HttpExchange *x);
