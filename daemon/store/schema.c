@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: MIT */
+
+#include "schema.h"
+
+/* session_turns.conversation "" is the main one; forks are called "~<id of their first turn>", which callers cannot choose.
+ * conversation_messages.context: what the model gets in front of a user's text and ListMessages does not show.
+ * conversation_messages.turn_seq orders messages by their turns and survives in the copies that a fork makes, and when the
+ * turn itself is forgotten. */
+const char *const schema_steps[SCHEMA_VERSION] = {
+        "CREATE TABLE session_turns ("
+        " seq INTEGER PRIMARY KEY AUTOINCREMENT,"
+        " id TEXT NOT NULL UNIQUE,"
+        " conversation TEXT NOT NULL,"
+        " status TEXT NOT NULL,"
+        " text TEXT NOT NULL,"
+        " instructions TEXT NOT NULL,"
+        " history TEXT NOT NULL,"
+        " document TEXT NOT NULL,"
+        " source TEXT NOT NULL,"
+        " store INTEGER NOT NULL,"
+        " attempts INTEGER NOT NULL DEFAULT 0,"
+        " created_usec INTEGER NOT NULL,"
+        " started_usec INTEGER NOT NULL DEFAULT 0,"
+        " ended_usec INTEGER NOT NULL DEFAULT 0,"
+        " reason TEXT NOT NULL DEFAULT '',"
+        " error_code TEXT NOT NULL DEFAULT '',"
+        " error_kind TEXT NOT NULL DEFAULT '',"
+        " error_message TEXT NOT NULL DEFAULT '',"
+        " input_tokens INTEGER NOT NULL DEFAULT 0,"
+        " cached_tokens INTEGER NOT NULL DEFAULT 0,"
+        " cache_write_tokens INTEGER NOT NULL DEFAULT 0,"
+        " output_tokens INTEGER NOT NULL DEFAULT 0,"
+        " reasoning_tokens INTEGER NOT NULL DEFAULT 0);"
+        "CREATE INDEX session_turns_pending ON session_turns (seq) WHERE status IN ('queued', 'running');"
+        "CREATE INDEX session_turns_ended ON session_turns (ended_usec) WHERE ended_usec > 0;"
+        "CREATE INDEX session_turns_conversation ON session_turns (conversation, seq);"
+        "CREATE TABLE session_turn_items ("
+        " turn INTEGER NOT NULL REFERENCES session_turns (seq),"
+        " position INTEGER NOT NULL,"
+        " item TEXT NOT NULL,"
+        " text TEXT NOT NULL,"
+        " status TEXT NOT NULL,"
+        " PRIMARY KEY (turn, position)) WITHOUT ROWID;"
+        "CREATE TABLE conversation_messages ("
+        " seq INTEGER PRIMARY KEY AUTOINCREMENT,"
+        " conversation TEXT NOT NULL,"
+        " role TEXT NOT NULL,"
+        " context TEXT NOT NULL DEFAULT '',"
+        " text TEXT NOT NULL,"
+        " turn TEXT NOT NULL,"
+        " turn_seq INTEGER NOT NULL,"
+        " created_usec INTEGER NOT NULL);"
+        "CREATE INDEX conversation_messages_conversation ON conversation_messages (conversation, seq);"
+        "CREATE TABLE session_values ("
+        " name TEXT PRIMARY KEY,"
+        " value TEXT NOT NULL) WITHOUT ROWID;",
+};
