@@ -34,7 +34,7 @@ typedef struct HttpReply {
 typedef int (*http_data_t)(HttpRequest *q, const char *data, size_t size, void *userdata);
 
 /* Called exactly once, from the event loop, never from inside http_client_start(); not called after
- * http_request_free(). The callback may free q and start other requests. */
+ * http_request_free(). The callback may free q and start or free other requests, but not free the client. */
 typedef void (*http_done_t)(HttpRequest *q, const HttpReply *reply, void *userdata);
 
 typedef struct HttpRequestSpec {
@@ -61,7 +61,8 @@ HttpClient* http_client_free(HttpClient *c);
 DEFINE_TRIVIAL_CLEANUP_FUNC(HttpClient*, http_client_free);
 
 /* Starts a request. On success *ret is the caller's, to be freed at any time (which cancels it). -EINVAL for a bad
- * URL, method or header (control characters), -ENOMEM. */
+ * URL, method or header (control characters), -ENOMEM, or why ca_file cannot be read. Proxies are taken from the
+ * environment, redirects are not followed, gzip is accepted and undone. */
 int http_client_start(HttpClient *c, const HttpRequestSpec *spec, HttpRequest **ret);
 HttpRequest* http_request_free(HttpRequest *q);
 DEFINE_TRIVIAL_CLEANUP_FUNC(HttpRequest*, http_request_free);

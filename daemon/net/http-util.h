@@ -1,0 +1,12 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+#include "macro.h"
+
+/* What client and server both ask of HTTP's own syntax. */
+
+/* The n bytes at s are a token (RFC 9110 §5.6.2): a method or the name of a header. */
+bool http_token_is_valid(const char *s, size_t n);
+
+/* Fit for the value of a header: no control characters, which could end the line and begin another. */
+bool http_value_is_valid(const char *s);
