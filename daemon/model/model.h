@@ -64,7 +64,8 @@ typedef struct ModelResult {
         ModelErrorKind error;           /* MODEL_ERROR_NONE: success */
         long http_status;               /* 0 when none was seen */
         uint64_t retry_after_usec;      /* given by the provider, relative; USEC_INFINITY: not given */
-        const char *message;            /* provider's text, for logs and operators only, never for a chat; may be NULL */
+        const char *message;            /* provider's text (of a refusal: its reason), bounded and without the key, for
+                                         * logs and operators only, never for a chat; may be NULL */
         const char *request_id;         /* provider's id of the call, may be NULL */
         const char *text;               /* the whole reply, "" when there is none; on failure what came before it */
         ModelStop stop;
@@ -85,26 +86,31 @@ typedef struct ModelCall ModelCall;
 
 typedef struct ModelCallSpec {
         ModelProvider provider;
-        const char *base_url;           /* NULL or "": environment, then the vendor's */
+        const char *base_url;           /* NULL or "": environment, then the vendor's. Of openai with the version, as
+                                         * ".../v1"; of the others with or without */
         const char *api_key;            /* NULL or "" allowed with a foreign base URL */
         const char *model;              /* NULL or "": default of the provider */
         const char *system;             /* NULL or "": none */
-        const ModelMessage *messages;   /* oldest first. Adjacent ones of a role are merged and leading assistant ones
-                                         * dropped, as the providers want it */
+        const ModelMessage *messages;   /* oldest first; the last one that is not blank must be the user's. Adjacent
+                                         * ones of a role are merged, blank and leading assistant ones dropped, as
+                                         * the providers want it */
         size_t n_messages;
         uint64_t max_tokens;            /* 0: 2048 */
         uint64_t idle_timeout_usec;     /* 0: 120 s */
-        /* A piece of the reply: never empty, never a cut code point. Must not free the call. */
+        /* A piece of the reply: never empty, never a cut code point. Must not free the call or any other, nor start
+         * one. */
         void (*on_delta)(ModelCall *c, const char *text, size_t size, void *userdata);
         /* Exactly once, from the event loop, never from inside model_call_start(); not after model_call_free().
-         * May free the call. r is borrowed. */
+         * May free the call, and the strings of r with it. */
         void (*on_done)(ModelCall *c, const ModelResult *r, void *userdata);
         void *userdata;
 } ModelCallSpec;
 
 /* Starts a call (with up to two retries of its own before the first byte of a reply, provider-apis §2; delays over
  * 60 s are left to the caller). spec and what it points to need not outlive the call of this function.
- * -EINVAL (no user message, control characters in the key), -ENOMEM. */
+ * -EINVAL (no user message at the end, text that is not UTF-8, control characters in the key), -ENOMEM. Everything
+ * else, a missing key or a bad URL included, is told by on_done. http may be NULL for echo, which waits
+ * $PUFFO_ECHO_DELAY_MS (0 to 10000, 0 by default) before each word. */
 int model_call_start(HttpClient *http, sd_event *event, const ModelCallSpec *spec, ModelCall **ret);
 /* Cancels when it is still running, without calling back. */
 ModelCall* model_call_free(ModelCall *c);

@@ -1,0 +1,136 @@
+/* SPDX-License-Identifier: MIT */
+
+#include "model-driver.h"
+
+static const ModelDriver *const drivers[_MODEL_PROVIDER_MAX] = {
+        [MODEL_ANTHROPIC] = &anthropic_driver,
+        [MODEL_OPENAI] = &openai_driver,
+        [MODEL_GOOGLE] = &google_driver,
+        [MODEL_ECHO] = &echo_driver,
+};
+
+const ModelDriver* model_driver_get(ModelProvider p) {
+        if (p < 0 || p >= _MODEL_PROVIDER_MAX)
+                return NULL;
+        return drivers[p];
+}
+
+const char* model_provider_to_string(ModelProvider p) {
+        const ModelDriver *d = model_driver_get(p);
+
+        return d ? d->name : NULL;
+}
+
+ModelProvider model_provider_from_string(const char *s) {
+        for (ModelProvider p = 0; s && p < _MODEL_PROVIDER_MAX; p++)
+                if (streq(drivers[p]->name, s))
+                        return p;
+        return _MODEL_PROVIDER_INVALID;
+}
+
+const char* model_provider_default_model(ModelProvider p) {
+        const ModelDriver *d = model_driver_get(p);
+
+        return d ? d->default_model : NULL;
+}
+
+const char* model_provider_default_base_url(ModelProvider p) {
+        const ModelDriver *d = model_driver_get(p);
+
+        return d ? d->default_base_url : NULL;
+}
+
+const char* model_provider_base_url_from_environment(ModelProvider p) {
+        const ModelDriver *d = model_driver_get(p);
+        const char *e = d && d->base_url_variable ? secure_getenv(d->base_url_variable) : NULL;
+
+        return isempty(e) ? NULL : e;
+}
+
+static const char *const error_kinds[_MODEL_ERROR_MAX] = {
+        [MODEL_ERROR_NONE] = "none",
+        [MODEL_ERROR_AUTH] = "auth",
+        [MODEL_ERROR_BILLING] = "billing",
+        [MODEL_ERROR_RATE_LIMIT] = "rate-limit",
+        [MODEL_ERROR_OVERLOADED] = "overloaded",
+        [MODEL_ERROR_CONNECT] = "connect",
+        [MODEL_ERROR_TIMEOUT] = "timeout",
+        [MODEL_ERROR_CUT] = "cut",
+        [MODEL_ERROR_NOT_FOUND] = "not-found",
+        [MODEL_ERROR_CONTEXT_LENGTH] = "context-length",
+        [MODEL_ERROR_INVALID_REQUEST] = "invalid-request",
+        [MODEL_ERROR_PROTOCOL] = "protocol",
+        [MODEL_ERROR_CANCELLED] = "cancelled",
+        [MODEL_ERROR_MEMORY] = "memory",
+};
+
+const char* model_error_kind_to_string(ModelErrorKind k) {
+        return (size_t) k < ELEMENTSOF(error_kinds) ? error_kinds[k] : NULL;
+}
+
+bool model_error_is_transient(ModelErrorKind k) {
+        switch (k) {
+        case MODEL_ERROR_RATE_LIMIT:
+        case MODEL_ERROR_OVERLOADED:
+        case MODEL_ERROR_CONNECT:
+        case MODEL_ERROR_TIMEOUT:
+        case MODEL_ERROR_CUT:
+                return true;
+        default:
+                return false;
+        }
+}
+
+uint64_t model_count(json_object *usage, const char *key, uint64_t fallback) {
+        int64_t n = json_get_int(usage, key, -1);
+
+        return n < 0 ? fallback : (uint64_t) n;
+}
+
+int model_array_add(json_object *array, json_object *value) {
+        _cleanup_json_ json_object *v = value;
+
+        if (!v || json_object_array_add(array, v) < 0)
+                return -ENOMEM;
+        (void) TAKE_PTR(v);
+        return 0;
+}
+
+int model_object_add(json_object *o, const char *key, json_object *value) {
+        return value ? json_put(o, key, value) : -ENOMEM;
+}
+
+json_object* model_text_part_new(const char *type, const char *text) {
+        _cleanup_json_ json_object *o = json_object_new_object();
+
+        if (!o)
+                return NULL;
+        if (type && json_put_string(o, "type", type) < 0)
+                return NULL;
+        if (json_put_string(o, "text", text) < 0)
+                return NULL;
+        return TAKE_PTR(o);
+}
+
+int model_url_with_version(const char *base, const char *version, const char *path, char **ret) {
+        _cleanup_free_ char *trimmed = strdup(base), *full = NULL;
+        const char *last;
+        size_t n;
+
+        if (!trimmed)
+                return -ENOMEM;
+        for (n = strlen(trimmed); n > 0 && trimmed[n - 1] == '/'; n--)
+                trimmed[n - 1] = 0;
+
+        /* "/v1", "/v1beta", …: the user took over the version from some manual. */
+        last = strrchr(trimmed, '/');
+        if (last && last[1] == 'v' && last[2] >= '0' && last[2] <= '9')
+                full = strdup(path);
+        else
+                full = strjoin(version, path);
+        if (!full)
+                return -ENOMEM;
+
+        *ret = http_url_join(trimmed, full);
+        return *ret ? 0 : -ENOMEM;
+}
