@@ -20,7 +20,9 @@ typedef struct HttpServerSpec {
         /* The body is complete (or there is none). Answer now or later, exactly once. */
         void (*on_request)(HttpExchange *x, void *userdata);
         /* The exchange is over: answered and sent, or the client has gone. Frees what the handler keeps in
-         * http_exchange_set_userdata(); x is invalid afterwards. Called exactly once for each on_head. */
+         * http_exchange_set_userdata(); x is invalid afterwards. Called exactly once for each on_head. client_gone is
+         * set when the client closed its side (a half-closed connection counts), broke off, sent a broken body or
+         * stopped reading; not for an abort of ours or the server's end. */
         void (*on_end)(HttpExchange *x, bool client_gone, void *userdata);
         /* A streaming answer's buffer has drained below its low mark after http_exchange_stream_write() returned 0. */
         void (*on_writable)(HttpExchange *x, void *userdata);
@@ -36,7 +38,8 @@ int http_server_new(HttpServer **ret, sd_event *event, int listen_fd, const Http
 /* Ends all exchanges (on_end is called for each) and closes. */
 HttpServer* http_server_free(HttpServer *s);
 DEFINE_TRIVIAL_CLEANUP_FUNC(HttpServer*, http_server_free);
-/* Stops taking new connections; running exchanges go on. > 0 while there are any. */
+/* Stops taking new connections and closes idle ones; running exchanges go on, and their connections close behind them.
+ * > 0 while there are any. */
 int http_server_quiesce(HttpServer *s);
 unsigned http_server_n_exchanges(HttpServer *s);
 
@@ -47,7 +50,7 @@ const char* http_exchange_header(HttpExchange *x, const char *name);    /* NULL 
 unsigned http_exchange_header_count(HttpExchange *x, const char *name);
 const char* http_exchange_query(HttpExchange *x, const char *name);     /* decoded value or NULL */
 const char* http_exchange_body(HttpExchange *x, size_t *ret_size);      /* NUL-terminated, never NULL in on_request */
-/* Socket addresses of this connection, for finding out who the peer is. */
+/* Socket addresses of this connection (sockaddr_storage), for finding out who the peer is. */
 const struct sockaddr* http_exchange_peer(HttpExchange *x);
 const struct sockaddr* http_exchange_local(HttpExchange *x);
 /* Where a connection's own findings (who the peer is) may be kept: survives to the next request on it. */
@@ -59,7 +62,7 @@ void* http_exchange_userdata(HttpExchange *x);
 
 /* A header of the answer; call before the reply. -EINVAL on control characters, -ENOMEM. */
 int http_exchange_add_header(HttpExchange *x, const char *name, const char *value);
-/* The whole answer. body is copied. After a reply in on_head the rest of the request is not read and the connection is
+/* The whole answer. body is copied. -EALREADY when there is one. After a reply in on_head the rest of the request is not read and the connection is
  * closed behind the answer. < 0: not even that was possible, the connection is being closed. */
 int http_exchange_reply(HttpExchange *x, unsigned status, const char *content_type, const void *body, size_t size);
 
