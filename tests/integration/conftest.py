@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: MIT
+"""Fixtures. The tests run as root inside the machine that tests/integration/container boots, and nowhere else."""
+
+import os
+import pathlib
+import shutil
+
+import pytest
+
+from machine import Provider, Suite, User
+
+
+def pytest_sessionstart(session):
+    if os.geteuid() != 0 or not pathlib.Path("/srv/puffo/src").is_dir():
+        pytest.exit("run: tests/integration/container run -- /usr/bin/python3 -m pytest tests/integration", 2)
+
+
+@pytest.fixture(scope="session")
+def alice():
+    return User("alice")
+
+
+@pytest.fixture(scope="session")
+def bob():
+    return User("bob")
+
+
+@pytest.fixture(scope="session")
+def provider():
+    emulator = Provider()
+    yield emulator
+    emulator.close()
+
+
+def forget(user):
+    for name in [".puffo-agent", ".agent_proxy", ".config/systemd"]:
+        shutil.rmtree(user.home / name, ignore_errors=True)
+
+
+def use_provider(suite, provider, user=None):
+    suite.manager("SetProvider", "sa{sv}", "anthropic",
+                  {"ApiKey": ("s", "sk-test-alice"), "BaseUrl": ("s", provider.url), "Model": ("s", "test-model")},
+                  user=user)
+    suite.manager("SetDefaultProvider", "s", "anthropic", user=user)
+
+
+@pytest.fixture(scope="module")
+def user_mode(alice, provider):
+    """alice's own suite, with the emulator as its provider."""
+    suite = Suite("user", alice)
+    forget(alice)
+    suite.start()
+    use_provider(suite, provider)
+    yield suite
+    suite.stop()
+    forget(alice)
+
+
+@pytest.fixture(scope="module")
+def system_mode(alice, provider):
+    """The machine's suite as alice sees it; root has set the provider."""
+    suite = Suite("system", alice)
+    suite.start()
+    use_provider(suite, provider, user=User("root"))
+    yield suite
+    suite.stop()
+    for name in ["/var/lib/private/puffo", "/var/lib/puffo", "/var/lib/puffod"]:
+        shutil.rmtree(name, ignore_errors=True)
+    pathlib.Path("/etc/puffo/daemon.yml").unlink(missing_ok=True)
+    pathlib.Path("/var/lib/private/puffo").mkdir(mode=0o755)

@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: MIT
+"""kill -9 in the middle of streamed turns: a connection may be lost, but never a turn, and none is answered twice."""
+
+import os
+import time
+
+import pytest
+
+from machine import output_text
+
+TIMES = 20
+REPLY = "[[words: 30]] [[slow: 30ms]]"
+WORDS = " ".join(f"word{n}" for n in range(1, 31))
+
+
+@pytest.fixture(scope="module")
+def engineer(user_mode):
+    return user_mode.hire("engineer", "alice")
+
+
+def test_puffod_dies(user_mode, engineer, provider):
+    """Nothing of the turn goes through puffod: the stream runs on as if nothing had happened."""
+    session = engineer.MainPID
+    for n in range(TIMES):
+        with user_mode.stream("engineer_alice", f"puffod dies {n}. {REPLY}") as stream:
+            stream.until("response.output_text.delta")
+            user_mode.kill("puffod.service")
+            assert stream.rest()[-1]["type"] == "response.completed"
+            assert stream.text == WORDS
+        assert provider.outcomes(f"puffod dies {n}.") == ["complete"]
+    assert engineer.MainPID == session
+    assert engineer.wait_state("ready")
+
+
+def test_gateway_dies(user_mode, engineer, provider):
+    """The client's connection is cut; the turn goes on and can be fetched from the next gateway."""
+    for n in range(TIMES):
+        with user_mode.stream("engineer_alice", f"gateway dies {n}. {REPLY}") as stream:
+            stream.until("response.output_text.delta")
+            user_mode.kill("puffo-gateway.service")
+            assert stream.rest()[-1]["type"] != "response.completed"
+        path = "/v1/responses/" + stream.id
+        done = user_mode.wait(lambda: (r := user_mode.http("GET", path).json)["status"] == "completed" and r, 20,
+                              "the turn ends", lambda: user_mode.http("GET", path))
+        assert output_text(done) == WORDS
+        assert provider.outcomes(f"gateway dies {n}.") == ["complete"]
+
+
+def test_session_dies(user_mode, provider):
+    """systemd brings the session back after its RestartSec=, and the turn is begun again: answered and shown once."""
+    agents = [user_mode.hire("worker", f"w{n}") for n in range(TIMES)]
+    killed, streams = {}, []
+    try:
+        for n, agent in enumerate(agents):
+            manager = user_mode.stream(agent.id, f"session dies {n}. {REPLY}")
+            stream = manager.__enter__()
+            streams.append((manager, stream))
+            stream.until("response.output_text.delta")
+            killed[agent.id] = agent.MainPID
+            os.kill(killed[agent.id], 9)
+        dead = time.monotonic()
+        for (_, stream), agent in zip(streams, agents):
+            assert stream.rest()[-1]["type"] == "response.completed", stream.seen[-1]
+            done = stream.seen[-1]["response"]
+            complete = [i for i in done["output"] if i["type"] == "message" and i["status"] == "completed"]
+            assert len(complete) == 1 and complete[0]["content"][0]["text"] == WORDS
+        assert time.monotonic() - dead > 5, "RestartSec= is 10 s"
+    finally:
+        for manager, _ in streams:
+            manager.__exit__(None, None, None)
+
+    for n, agent in enumerate(agents):
+        assert agent.MainPID not in (0, killed[agent.id])
+        assert agent.Restarts == 1
+        outcomes = provider.outcomes(f"session dies {n}.")
+        assert outcomes.count("complete") == 1 and len(outcomes) == 2, outcomes
+        messages = agent.call("ListMessages", "ssu", "", "", 50)[0]
+        assert [(m[1], m[2]) for m in messages if f"session dies {n}." in m[2] or m[2] == WORDS] == [
+            ("user", f"session dies {n}. {REPLY}"), ("assistant", WORDS)]
+    resumed = user_mode.journal("MESSAGE_ID=7f3b1c0e5a1d4a6c8f0f6c9c1f0c3a08")
+    assert {line["PUFFO_AGENT"] for line in resumed} >= {agent.id for agent in agents}
+
+
+def test_second_death_is_a_failed_turn(user_mode, provider):
+    """A turn that kills its session twice is not tried a third time."""
+    agent = user_mode.hire("worker", "w0")
+    with user_mode.stream(agent.id, "dies twice. [[words: 400]] [[slow: 50ms]]") as stream:
+        stream.until("response.output_text.delta")
+        first = agent.MainPID
+        os.kill(first, 9)
+        second = user_mode.wait(lambda: (p := agent.MainPID) not in (0, first) and p, 30, "the session is back")
+        user_mode.wait(lambda: provider.count("dies twice.") == 2, 30, "the turn is begun again")
+        os.kill(second, 9)
+        assert stream.rest()[-1]["type"] == "response.failed"
+    agent.wait_state("ready")
+    assert provider.count("dies twice.") == 2
+    assert user_mode.turn(agent.id, "[[reply: alive]]")["status"] == "completed"
+
+
+def test_everything_dies_at_once(user_mode, engineer, provider):
+    with user_mode.stream("engineer_alice", f"all die. {REPLY}") as stream:
+        stream.until("response.output_text.delta")
+        for unit in ["puffod.service", "puffo-gateway.service", engineer.Unit]:
+            user_mode.kill(unit)
+    path = "/v1/responses/" + stream.id
+
+    def completed():
+        answer = user_mode.http("GET", path)
+        return answer.json if answer.status == 200 and answer.json["status"] == "completed" else None
+
+    done = user_mode.wait(completed, 60, "the turn ends", lambda: user_mode.http("GET", path))
+    assert output_text(done).endswith(WORDS)
+    assert provider.outcomes("all die.").count("complete") == 1
+
+
+def test_stop_while_busy(user_mode, engineer):
+    """A running turn has its grace time, and is gone from the queue afterwards."""
+    with user_mode.stream("engineer_alice", "[[words: 20]] [[slow: 50ms]]") as stream:
+        stream.until("response.output_text.delta")
+        engineer.call("Stop")
+        assert stream.rest()[-1]["type"] in ("response.completed", "response.incomplete", "response.failed")
+    assert engineer.State == "stopped"
+    engineer.call("Start")
