@@ -118,9 +118,11 @@ static bool is_float(const char *s) {
 
 /* least to most digits */
 static const char* match_digits(const char *s, size_t least, size_t most) {
-        size_t n = strspn(s, DIGITS);
+        size_t n = 0;
 
-        return n < least ? NULL : s + MIN(n, most);
+        while (n < most && s[n] >= '0' && s[n] <= '9')
+                n++;
+        return n < least ? NULL : s + n;
 }
 
 static bool is_timestamp(const char *s) {
