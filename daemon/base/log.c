@@ -52,6 +52,10 @@ int log_get_max_level(void) {
         return log_max_level;
 }
 
+bool log_target_is_journal(void) {
+        return log_to_journal;
+}
+
 int log_add_process_field(const char *field) {
         char *copy;
 

@@ -14,6 +14,8 @@ void log_open(const char *identifier);
 /* Highest priority number that is written (LOG_INFO by default, $PUFFO_LOG_LEVEL, or LogControl1). */
 void log_set_max_level(int level);
 int log_get_max_level(void);
+/* False when lines go to stderr. */
+bool log_target_is_journal(void);
 /* "debug" … "emerg" to LOG_DEBUG … LOG_EMERG; -EINVAL. */
 int log_level_from_string(const char *s);
 const char* log_level_to_string(int level);
