@@ -2,6 +2,7 @@
 
 #include <ctype.h>
 #include <curl/curl.h>
+#include <dirent.h>
 #include <fcntl.h>
 #include <limits.h>
 #include <malloc.h>
@@ -43,6 +44,7 @@ struct HttpClient {
         sd_event_source *idle_timer;    /* takes the multi handle down */
         struct HttpRequestList running;
         bool initialized;
+        bool has_ca_directory;
 };
 
 struct HttpRequest {
@@ -254,6 +256,25 @@ static int client_timer_cb(CURLM *multi, long timeout_msec, void *userdata) {
                 r = event_arm_timer(c->event, &c->timer, (uint64_t) timeout_msec * USEC_PER_MSEC, /* accuracy= */ 1,
                                     client_on_timer, c);
         return r < 0 ? -1 : 0;
+}
+
+/* Whether the system's certificates can be looked up one by one, by the hash of their name. Loading the whole bundle
+ * instead takes a megabyte and 15 ms for each connection. */
+static bool find_ca_directory(CURL *easy) {
+        const char *path = NULL;
+        struct dirent *entry;
+        bool found = false;
+        DIR *d;
+
+        (void) curl_easy_getinfo(easy, CURLINFO_CAPATH, &path);
+        d = path ? opendir(path) : NULL;
+        if (!d)
+                return false;
+
+        while (!found && (entry = readdir(d)))
+                found = strspn(entry->d_name, "0123456789abcdef") == 8 && streq(entry->d_name + 8, ".0");
+        (void) closedir(d);
+        return found;
 }
 
 static int client_make_multi(HttpClient *c) {
@@ -479,12 +500,12 @@ finish:
         return r;
 }
 
-/* A blob replaces the system's bundle but leaves its directory in force; where there is no directory (that is for the
- * distribution to decide) the bundle goes in front. */
-static int request_set_ca(HttpRequest *q, const char *ca_file) {
+/* A blob replaces the system's bundle but leaves its directory in force; where that is no use the bundle goes in front
+ * of our own. */
+static int request_set_ca(HttpRequest *q, bool has_directory, const char *ca_file) {
         _cleanup_(strbuf_done) StrBuf all = {};
         _cleanup_free_ char *extra = NULL, *system = NULL;
-        const char *bundle = NULL, *directory = NULL;
+        const char *bundle = NULL;
         size_t n_extra, n_system;
         struct curl_blob blob;
         int r;
@@ -493,9 +514,8 @@ static int request_set_ca(HttpRequest *q, const char *ca_file) {
         if (r < 0)
                 return r;
 
-        (void) curl_easy_getinfo(q->easy, CURLINFO_CAPATH, &directory);
         (void) curl_easy_getinfo(q->easy, CURLINFO_CAINFO, &bundle);
-        if (!directory && bundle) {
+        if (!has_directory && bundle) {
                 r = file_read(bundle, CA_FILE_MAX, &system, &n_system);
                 if (r >= 0)
                         r = strbuf_append(&all, system, n_system);
@@ -586,6 +606,7 @@ static int request_set_options(HttpRequest *q, const HttpRequestSpec *spec) {
 
 int http_client_start(HttpClient *c, const HttpRequestSpec *spec, HttpRequest **ret) {
         _cleanup_(http_request_freep) HttpRequest *q = NULL;
+        bool first;
         int r;
 
         assert(c && spec && spec->url && spec->on_done && ret);
@@ -594,6 +615,7 @@ int http_client_start(HttpClient *c, const HttpRequestSpec *spec, HttpRequest **
         if (r < 0)
                 return r;
 
+        first = !c->multi;
         r = client_make_multi(c);
         if (r < 0)
                 return r;
@@ -611,6 +633,10 @@ int http_client_start(HttpClient *c, const HttpRequestSpec *spec, HttpRequest **
         q->easy = curl_easy_init();
         if (!q->easy)
                 return -ENOMEM;
+        if (first)
+                c->has_ca_directory = find_ca_directory(q->easy);
+        if (c->has_ca_directory)
+                (void) curl_easy_setopt(q->easy, CURLOPT_CAINFO, NULL);
 
         r = request_set_method(q, spec);
         if (r >= 0)
@@ -618,7 +644,7 @@ int http_client_start(HttpClient *c, const HttpRequestSpec *spec, HttpRequest **
         if (r >= 0)
                 r = request_set_options(q, spec);
         if (r >= 0 && spec->ca_file)
-                r = request_set_ca(q, spec->ca_file);
+                r = request_set_ca(q, c->has_ca_directory, spec->ca_file);
         if (r < 0)
                 return r;
 
