@@ -288,7 +288,7 @@ TEST(pipelined) {
 
 TEST(refused_before_the_handler) {
         static const char *const t[] = {
-                "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03 TLS?\r\n\r\n",
+                "\x16\x03\x01\x02\x01\x01\xfc\x03\x03 TLS\r\n\r\n",
                 "garbage\r\n\r\n",
                 "GET / HTTP/1.1\r\nno colon\r\nHost: x\r\n\r\n",
                 "GET / HTTP/1.1\r\n\r\n",                                       /* no Host */
