@@ -1,0 +1,128 @@
+/* SPDX-License-Identifier: MIT */
+
+#include "chat-prompt.h"
+#include "string-util.h"
+
+void chat_prompt_done(ChatPrompt *p) {
+        free(p->system);
+        free(p->messages);
+        conversation_messages_free(p->history, p->n_history);
+        (void) strv_free(p->texts);
+        free(p->context);
+        *p = (ChatPrompt) {};
+}
+
+/* An agent that also talks in Puffo channels has learnt to answer through tools there; a local client wants plain text
+ * (responses-api §9.2). */
+#define LOCAL_CLIENT_LINE \
+        "[puffo-agent system message] this turn comes from a local client: answer in plain text, do not use " \
+        "send_message for the answer."
+
+static int paragraph(StrBuf *b, const char *text) {
+        int r = 0;
+
+        if (isempty(text))
+                return 0;
+        if (b->size > 0)
+                r = strbuf_puts(b, "\n\n");
+        return r < 0 ? r : strbuf_puts(b, text);
+}
+
+/* The user's text as the model gets it in this turn. Instructions are for this turn only and do not become part of the
+ * conversation. */
+static int question(const SessionConfig *config, const TurnRow *row, const char *context, char **ret) {
+        StrBuf b = {};
+        int r = 0;
+
+        if (!isempty(config->agent->slug))
+                r = paragraph(&b, LOCAL_CLIENT_LINE);
+        if (r >= 0 && !isempty(row->instructions)) {
+                r = paragraph(&b, "[instructions for this request]\n");
+                if (r >= 0)
+                        r = strbuf_puts(&b, row->instructions);
+                if (r >= 0)
+                        r = strbuf_puts(&b, "\n[end of instructions]");
+        }
+        if (r >= 0)
+                r = paragraph(&b, context);
+        if (r >= 0)
+                r = paragraph(&b, row->text);
+        if (r >= 0) {
+                *ret = strbuf_take(&b);
+                r = *ret ? 0 : -ENOMEM;
+        }
+        strbuf_done(&b);
+        return r;
+}
+
+/* A message of the history with its context in front. */
+static int history_text(ChatPrompt *p, const ConversationMessage *m, const char **ret) {
+        _cleanup_free_ char *text = NULL;
+        int r;
+
+        if (isempty(m->context)) {
+                *ret = m->text;
+                return 0;
+        }
+        text = strjoin(m->context, "\n\n", m->text);
+        if (!text)
+                return -ENOMEM;
+        r = strv_extend(&p->texts, text);
+        if (r < 0)
+                return r;
+        *ret = p->texts[strv_length(p->texts) - 1];
+        return 0;
+}
+
+static int add_history(ChatPrompt *p, Database *db, const TurnRow *row, size_t max_bytes) {
+        int r;
+
+        /* The question itself is the sixtieth. */
+        r = conversation_list(db, row->conversation, 0, CHAT_HISTORY_MAX - 1, max_bytes, &p->history, &p->n_history, NULL);
+        if (r < 0)
+                return r;
+        p->messages = new0(ModelMessage, p->n_history + 1);
+        if (!p->messages)
+                return -ENOMEM;
+        if (p->n_history == 0 && !isempty(row->history)) {
+                p->context = strdup(row->history);
+                return p->context ? 0 : -ENOMEM;
+        }
+        for (size_t i = 0; i < p->n_history; i++) {
+                ModelMessage *m = p->messages + p->n_messages;
+
+                m->role = p->history[i].assistant ? MODEL_ROLE_ASSISTANT : MODEL_ROLE_USER;
+                r = history_text(p, p->history + i, &m->text);
+                if (r < 0)
+                        return r;
+                p->n_messages++;
+        }
+        return 0;
+}
+
+int chat_prompt_build(ChatPrompt *ret, Database *db, const SessionConfig *config, const TurnRow *row, size_t max_bytes) {
+        _cleanup_(chat_prompt_done) ChatPrompt p = {};
+        _cleanup_free_ char *text = NULL;
+        size_t taken;
+        int r;
+
+        r = agent_home_system_prompt(config->home, config->agent, &p.system);
+        if (r < 0)
+                return r;
+        taken = strlen(p.system) + strlen(row->text) + strlen(row->instructions);
+        r = add_history(&p, db, row, taken < max_bytes ? max_bytes - taken : 1);
+        if (r < 0)
+                return r;
+        r = question(config, row, p.context, &text);
+        if (r >= 0)
+                r = strv_extend(&p.texts, text);
+        if (r < 0)
+                return r;
+        p.messages[p.n_messages++] = (ModelMessage) {
+                .role = MODEL_ROLE_USER, .text = p.texts[strv_length(p.texts) - 1],
+        };
+
+        *ret = p;
+        p = (ChatPrompt) {};
+        return 0;
+}

@@ -1,0 +1,415 @@
+/* SPDX-License-Identifier: MIT */
+
+#include "chat.h"
+#include "chat-prompt.h"
+#include "event-util.h"
+#include "jitter.h"
+#include "log.h"
+
+/* Beyond the model room's own two quick retries (agent-runtime §4.4). */
+#define RETRIES_MAX 3U
+#define RETRY_MIN_USEC (15 * USEC_PER_SEC)
+#define RETRY_MAX_USEC (45 * USEC_PER_SEC)
+/* After a stream that broke off: the provider works, and somebody is looking on. */
+#define CUT_MIN_USEC (1 * USEC_PER_SEC)
+#define CUT_MAX_USEC (3 * USEC_PER_SEC)
+/* Whoever is asked to wait longer than this is better told so. */
+#define RETRY_AFTER_MAX_USEC (10 * 60 * USEC_PER_SEC)
+#define TASK_TIMEOUT_DEFAULT_USEC (1800 * USEC_PER_SEC)
+
+struct Chat {
+        ChatSpec spec;
+        const ModelPlugin *plugin;
+        HttpClient *http;               /* owned; made with the first call */
+
+        Turn *turn;                     /* borrowed from the queue; NULL: idle */
+        TurnRow *row;
+        ModelCall *call;                /* NULL between attempts */
+        bool echo;                      /* this call says nothing about a key */
+        int stream_error;               /* why a delta could not be taken */
+        unsigned n_retries, n_cuts;
+        size_t max_bytes;
+        uint64_t task_timeout_usec, progress_usec;
+        sd_event_source *retry_timer, *silence_timer, *refused;
+};
+
+static int chat_attempt(Chat *c);
+
+int chat_new(Chat **ret, const ChatSpec *spec) {
+        Chat *c = new0(Chat, 1);
+
+        if (!c)
+                return -ENOMEM;
+        c->spec = *spec;
+        c->plugin = spec->plugin;
+
+        *ret = c;
+        return 0;
+}
+
+static void timer_stop(sd_event_source *s) {
+        if (s)
+                (void) sd_event_source_set_enabled(s, SD_EVENT_OFF);
+}
+
+static void call_stop(Chat *c) {
+        if (c->call)
+                c->call = c->plugin->call_free(c->call);
+}
+
+void chat_cancel(Chat *c) {
+        call_stop(c);
+        timer_stop(c->retry_timer);
+        timer_stop(c->silence_timer);
+        timer_stop(c->refused);
+        c->row = turn_row_free(c->row);
+        if (c->turn && c->spec.on_waiting)
+                c->spec.on_waiting(NULL, c->spec.userdata);
+        c->turn = NULL;
+}
+
+void chat_trim(Chat *c) {
+        assert(!c->turn);
+
+        if (c->http)
+                c->http = c->plugin->http_free(c->http);
+}
+
+Chat* chat_free(Chat *c) {
+        if (!c)
+                return NULL;
+
+        c->spec.on_waiting = NULL;
+        chat_cancel(c);
+        chat_trim(c);
+        (void) sd_event_source_disable_unref(c->retry_timer);
+        (void) sd_event_source_disable_unref(c->silence_timer);
+        (void) sd_event_source_disable_unref(c->refused);
+        return mfree(c);
+}
+
+static void chat_end(Chat *c, TurnResult *result) {
+        Turn *t = c->turn;
+
+        chat_cancel(c);
+        c->spec.on_end(t, result, c->spec.userdata);
+}
+
+static void chat_fail(Chat *c, const char *code, const char *kind, const char *message) {
+        chat_end(c, &(TurnResult) {
+                .status = TURN_FAILED, .error_code = code, .error_kind = kind, .error_message = message,
+        });
+}
+
+static void log_turn_errno(const Chat *c, int level, int error, const char *text, const char *detail) {
+        _cleanup_free_ char *field = strjoin("PUFFO_TURN=", c->turn->id);
+        const char *const fields[] = { field, NULL };
+
+        if (error != 0)
+                (void) log_fields(level, error, field ? fields : NULL, "%s: %s%s%m", text, strempty(detail),
+                                  isempty(detail) ? "" : ": ");
+        else
+                (void) log_fields(level, 0, field ? fields : NULL, "%s: %s", text, strempty(detail));
+}
+
+static void fail_errno(Chat *c, int error, const char *text) {
+        log_turn_errno(c, LOG_ERR, error, text, NULL);
+        chat_fail(c, "server_error", "internal", "The turn could not be carried out (internal).");
+}
+
+/* ---- what a failed call means ---- */
+
+/* What a client is told: the kind of trouble, never the provider's words. */
+static const struct { const char *code, *message; } errors[_MODEL_ERROR_MAX] = {
+        [MODEL_ERROR_NONE] = { "server_error", "The model gave no answer (none)." },
+        [MODEL_ERROR_AUTH] = { "server_error", "The model provider refused the key (auth)." },
+        [MODEL_ERROR_BILLING] = { "rate_limit_exceeded", "The quota at the model provider is used up (billing)." },
+        [MODEL_ERROR_RATE_LIMIT] = { "rate_limit_exceeded",
+                                     "The model provider limits the rate of requests (rate-limit)." },
+        [MODEL_ERROR_OVERLOADED] = { "server_error", "The model provider is overloaded or out of order (overloaded)." },
+        [MODEL_ERROR_CONNECT] = { "server_error", "The model provider could not be reached (connect)." },
+        [MODEL_ERROR_TIMEOUT] = { "server_error", "The model provider did not answer in time (timeout)." },
+        [MODEL_ERROR_CUT] = { "server_error", "The model provider's answer broke off (cut)." },
+        [MODEL_ERROR_NOT_FOUND] = { "server_error", "The model provider does not know the model (not-found)." },
+        [MODEL_ERROR_CONTEXT_LENGTH] = { "invalid_prompt", "The input is too long for the model (context-length)." },
+        [MODEL_ERROR_INVALID_REQUEST] = { "server_error", "The model provider refused the request (invalid-request)." },
+        [MODEL_ERROR_PROTOCOL] = { "server_error", "The model provider's answer made no sense (protocol)." },
+        [MODEL_ERROR_CANCELLED] = { "server_error", "The call of the model was cancelled (cancelled)." },
+        [MODEL_ERROR_MEMORY] = { "server_error", "Out of memory (memory)." },
+};
+
+static int on_retry(sd_event_source *s, uint64_t usec, void *userdata) {
+        Chat *c = userdata;
+        int r;
+
+        if (c->spec.on_waiting)
+                c->spec.on_waiting(NULL, c->spec.userdata);
+        r = chat_attempt(c);
+        if (r < 0)
+                fail_errno(c, r, "Failed to call the model");
+        return 0;
+}
+
+static void retry_later(Chat *c, const char *kind, uint64_t retry_after_usec, bool cut) {
+        uint64_t delay = retry_after_usec != USEC_INFINITY ? retry_after_usec + random_between(0, USEC_PER_SEC) :
+                         c->spec.retry_max_usec > 0 ? random_between(c->spec.retry_min_usec, c->spec.retry_max_usec) :
+                         cut ? random_between(CUT_MIN_USEC, CUT_MAX_USEC) :
+                         random_between(RETRY_MIN_USEC, RETRY_MAX_USEC);
+        _cleanup_free_ char *text = NULL;
+        int r;
+
+        text = asprintf_new("waiting for the model provider (%s), next try in %" PRIu64 " s", kind,
+                            delay / USEC_PER_SEC);
+        if (text && c->spec.on_waiting)
+                c->spec.on_waiting(text, c->spec.userdata);
+        r = event_arm_timer(c->spec.event, &c->retry_timer, delay, 0, on_retry, c);
+        if (r < 0)
+                fail_errno(c, r, "Failed to arm a timer");
+}
+
+/* Is it worth another attempt, and how? true: one is under way. */
+static bool retried(Chat *c, const ModelResult *result, const char *kind) {
+        bool begun = c->turn->open_item;
+        int r;
+
+        if (result->error == MODEL_ERROR_CONTEXT_LENGTH && !begun && c->max_bytes > CHAT_PROMPT_BYTES_MAX / 16) {
+                c->max_bytes /= 2;
+                r = chat_attempt(c);
+                if (r < 0)
+                        fail_errno(c, r, "Failed to repeat the call of the model with less history");
+                return true;
+        }
+        if (!c->plugin->error_is_transient(result->error))
+                return false;
+        if (result->retry_after_usec != USEC_INFINITY && result->retry_after_usec > RETRY_AFTER_MAX_USEC)
+                return false;
+
+        if (begun) {
+                /* The reader has seen a part: it is closed, and the answer begins anew, once (responses-api §6.4). */
+                if (c->n_cuts++ > 0)
+                        return false;
+                r = turn_message_end(c->turn, false);
+                if (r < 0) {
+                        fail_errno(c, r, "Failed to close a message that broke off");
+                        return true;
+                }
+        } else if (c->n_retries++ >= RETRIES_MAX)
+                return false;
+
+        retry_later(c, kind, result->retry_after_usec, begun);
+        return true;
+}
+
+static void call_failed(Chat *c, const ModelResult *result) {
+        const char *kind = strempty(c->plugin->error_kind_to_string(result->error));
+        ModelErrorKind e = result->error >= 0 && result->error < _MODEL_ERROR_MAX ? result->error : MODEL_ERROR_NONE;
+        _cleanup_free_ char *message = str_printable(strempty(result->message), 500), *detail = NULL;
+
+        detail = asprintf_new("%s, HTTP status %ld, request %s: %s", kind, result->http_status,
+                              result->request_id ?: "unknown", strempty(message));
+        log_turn_errno(c, LOG_WARNING, 0, "The call of the model failed", detail);
+
+        if (result->error == MODEL_ERROR_AUTH && c->spec.on_health)
+                c->spec.on_health(CHAT_HEALTH_AUTH_FAILED, c->spec.userdata);
+        if (!retried(c, result, kind))
+                chat_fail(c, errors[e].code, kind, errors[e].message);
+}
+
+/* ---- one call ---- */
+
+static void usage_add(TurnUsage *sum, const ModelUsage *u) {
+        sum->input_tokens += u->input_tokens;
+        sum->cached_tokens += u->cached_tokens;
+        sum->cache_write_tokens += u->cache_write_tokens;
+        sum->output_tokens += u->output_tokens;
+        sum->reasoning_tokens += u->reasoning_tokens;
+}
+
+static void end_incomplete(Chat *c, const char *reason) {
+        chat_end(c, &(TurnResult) { .status = TURN_INCOMPLETE, .reason = reason });
+}
+
+static void call_succeeded(Chat *c, const ModelResult *result) {
+        int r;
+
+        if (!c->echo && c->spec.on_health)
+                c->spec.on_health(CHAT_HEALTH_OK, c->spec.userdata);
+        if (result->stop == MODEL_STOP_REFUSAL && !c->turn->open_item) {
+                chat_fail(c, "invalid_prompt", "refusal", "The model refused to answer (refusal).");
+                return;
+        }
+        if (!c->turn->open_item) {
+                r = turn_message_begin(c->turn);
+                if (r < 0) {
+                        fail_errno(c, r, "Failed to begin a message");
+                        return;
+                }
+        }
+        if (result->stop == MODEL_STOP_LENGTH)
+                end_incomplete(c, "length");
+        else
+                chat_end(c, &(TurnResult) { .status = TURN_COMPLETED });
+}
+
+static void on_delta(ModelCall *call, const char *text, size_t size, void *userdata) {
+        Chat *c = userdata;
+        int r = 0;
+
+        if (c->stream_error < 0)
+                return;
+        c->progress_usec = now_boottime_usec();
+        if (!c->turn->open_item)
+                r = turn_message_begin(c->turn);
+        if (r >= 0)
+                r = turn_message_delta(c->turn, text, size);
+        if (r < 0) {
+                /* The call may not be freed from in here. */
+                c->stream_error = r;
+                (void) sd_event_source_set_enabled(c->refused, SD_EVENT_ONESHOT);
+        }
+}
+
+static int on_refused(sd_event_source *s, void *userdata) {
+        Chat *c = userdata;
+
+        call_stop(c);
+        if (c->stream_error == -ENOBUFS)
+                end_incomplete(c, "length");
+        else
+                fail_errno(c, c->stream_error, "Failed to write the event stream");
+        return 0;
+}
+
+static void on_done(ModelCall *call, const ModelResult *result, void *userdata) {
+        Chat *c = userdata;
+
+        usage_add(&c->turn->usage, &result->usage);
+        /* result belongs to the call: it is freed behind the last use of it. */
+        ModelCall *ended = TAKE_PTR(c->call);
+
+        if (c->stream_error < 0) {
+                timer_stop(c->refused);
+                (void) on_refused(NULL, c);
+        } else if (result->error == MODEL_ERROR_NONE)
+                call_succeeded(c, result);
+        else
+                call_failed(c, result);
+        (void) c->plugin->call_free(ended);
+}
+
+static int chat_load(Chat *c) {
+        _cleanup_free_ char *error = NULL;
+        int r;
+
+        if (!c->plugin) {
+                r = model_plugin_load(&c->plugin, &error);
+                if (r < 0) {
+                        log_turn_errno(c, LOG_ERR, r, "Failed to load the model client", error);
+                        return r;
+                }
+        }
+        if (!c->http)
+                return c->plugin->http_new(&c->http, c->spec.event);
+        return 0;
+}
+
+static int on_silence(sd_event_source *s, uint64_t usec, void *userdata) {
+        Chat *c = userdata;
+        uint64_t silent = now_boottime_usec() - c->progress_usec;
+
+        /* Deltas only note their time; the timer is moved here, when it turns out to be early. */
+        if (silent < c->task_timeout_usec) {
+                int r = event_arm_timer(c->spec.event, &c->silence_timer, c->task_timeout_usec - silent, 0, on_silence, c);
+                if (r < 0)
+                        fail_errno(c, r, "Failed to arm a timer");
+                return 0;
+        }
+        log_turn_errno(c, LOG_WARNING, 0, "The turn is ended", "no progress for the task timeout");
+        end_incomplete(c, "deadline");
+        return 0;
+}
+
+static int call_start(Chat *c, const SessionConfig *config, const ChatPrompt *prompt) {
+        ModelProvider provider = c->plugin->provider_from_string(config->provider);
+
+        if (provider < 0)
+                return -EINVAL;
+        c->echo = provider == MODEL_ECHO;
+        return c->plugin->call_start(c->http, c->spec.event, &(ModelCallSpec) {
+                .provider = provider,
+                .base_url = config->base_url,
+                .api_key = config->api_key,
+                .model = config->model,
+                .system = prompt->system,
+                .messages = prompt->messages,
+                .n_messages = prompt->n_messages,
+                .max_tokens = config->agent->max_tokens,
+                /* A shorter limit of the whole turn is kept by our own timer. */
+                .idle_timeout_usec = 0,
+                .on_delta = on_delta,
+                .on_done = on_done,
+                .userdata = c,
+        }, &c->call);
+}
+
+/* Reads configuration, prompt and history anew and calls the model. > 0: the turn has been answered with a fault. */
+static int chat_attempt(Chat *c) {
+        _cleanup_(session_config_freep) SessionConfig *config = NULL;
+        _cleanup_(chat_prompt_done) ChatPrompt prompt = {};
+        int r;
+
+        r = c->spec.get_config(&config, c->spec.userdata);
+        if (r < 0)
+                return r;
+        if (config->fault) {
+                log_turn_errno(c, LOG_WARNING, 0, "The turn cannot be carried out", config->fault);
+                chat_fail(c, "server_error", "not-ready", config->fault);
+                return 1;
+        }
+        r = chat_load(c);
+        if (r < 0)
+                return r;
+        r = chat_prompt_build(&prompt, c->spec.db, config, c->row, c->max_bytes);
+        if (r < 0)
+                return r;
+        free(c->turn->context);
+        c->turn->context = TAKE_PTR(prompt.context);
+
+        if (c->task_timeout_usec == 0) {
+                c->task_timeout_usec = config->task_timeout_usec > 0 ? config->task_timeout_usec :
+                                                                       TASK_TIMEOUT_DEFAULT_USEC;
+                c->progress_usec = now_boottime_usec();
+                r = event_arm_timer(c->spec.event, &c->silence_timer, c->task_timeout_usec, 0, on_silence, c);
+                if (r < 0)
+                        return r;
+        }
+        c->stream_error = 0;
+        return call_start(c, config, &prompt);
+}
+
+int chat_start(Chat *c, Turn *t, TurnRow *row_taken) {
+        _cleanup_(turn_row_freep) TurnRow *row = row_taken;
+        int r;
+
+        assert(!c->turn);
+
+        if (!c->refused) {
+                r = sd_event_add_defer(c->spec.event, &c->refused, on_refused, c);
+                if (r >= 0)
+                        r = sd_event_source_set_enabled(c->refused, SD_EVENT_OFF);
+                if (r < 0)
+                        return r;
+        }
+        c->turn = t;
+        c->row = TAKE_PTR(row);
+        c->n_retries = c->n_cuts = 0;
+        c->max_bytes = CHAT_PROMPT_BYTES_MAX;
+        c->task_timeout_usec = 0;
+        /* From the loop, so that the queue has its own house in order before an answer can come. */
+        r = event_arm_timer(c->spec.event, &c->retry_timer, 0, 1, on_retry, c);
+        if (r < 0) {
+                c->row = turn_row_free(c->row);
+                c->turn = NULL;
+        }
+        return r;
+}

@@ -1,0 +1,489 @@
+/* SPDX-License-Identifier: MIT */
+
+#include <fcntl.h>
+
+#include "backup.h"
+#include "bus-util.h"
+#include "conversation.h"
+#include "event-util.h"
+#include "log.h"
+#include "session.h"
+#include "session-bus.h"
+
+#define TEXT_SIZE_MAX MIB(2)
+#define INSTRUCTIONS_SIZE_MAX KIB(512)
+#define HISTORY_SIZE_MAX KIB(512)
+#define DOCUMENT_SIZE_MAX MIB(16)
+#define SOURCE_SIZE_MAX 64
+#define LIST_MAX 200U
+#define PATH_SIZE_MAX 4096
+
+struct SessionBus {
+        Session *session;               /* borrowed */
+        sd_bus_slot *slot;
+        Backup *backup;
+        sd_bus_message *backup_call;    /* answered when the backup is done */
+};
+
+static int invalid(sd_bus_error *reterr_error, const char *text) {
+        return sd_bus_error_set(reterr_error, PUFFO_ERROR_INVALID_ARGUMENT, text);
+}
+
+/* The queue, or an error for the caller while there is no database. */
+static TurnQueue* queue_get(SessionBus *b, sd_bus_error *reterr_error) {
+        TurnQueue *q = session_queue(b->session);
+
+        if (!q)
+                (void) sd_bus_error_set(reterr_error, PUFFO_ERROR_NOT_READY, session_status_text(b->session));
+        return q;
+}
+
+/* What an errno of the queue means to a caller. */
+static int queue_error(SessionBus *b, sd_bus_error *reterr_error, int r, const char *id) {
+        switch (r) {
+        case -EAGAIN:
+                return sd_bus_error_set(reterr_error, PUFFO_ERROR_NOT_READY, session_status_text(b->session));
+        case -ENOBUFS:
+                return sd_bus_error_set(reterr_error, PUFFO_ERROR_QUEUE_FULL, "The agent's queue is full.");
+        case -ENOENT:
+                return sd_bus_error_setf(reterr_error, PUFFO_ERROR_NO_SUCH_TURN, "Turn '%s' is not known.", id);
+        case -EINPROGRESS:
+                return sd_bus_error_setf(reterr_error, PUFFO_ERROR_TURN_RUNNING, "Turn '%s' has not ended yet.", id);
+        case -ESTALE:
+                return sd_bus_error_setf(reterr_error, PUFFO_ERROR_STREAM_GONE, "The stream of turn '%s' is gone.", id);
+        case -EINVAL:
+                return invalid(reterr_error, "The stream must be the writing end of a pipe or socket.");
+        case -EBUSY:
+                return sd_bus_error_setf(reterr_error, PUFFO_ERROR_FAILED, "Turn '%s' has too many readers.", id);
+        default:
+                (void) log_error_errno(r, "Failed to serve a call for turn '%s': %m", id);
+                return sd_bus_error_set_errnof(reterr_error, r, "The session failed: %m");
+        }
+}
+
+static int read_id(sd_bus_message *m, bool empty_allowed, const char **ret, sd_bus_error *reterr_error) {
+        const char *id;
+        int r;
+
+        r = sd_bus_message_read(m, "s", &id);
+        if (r < 0)
+                return r;
+        if (!(empty_allowed && isempty(id)) && !turn_id_is_valid(id))
+                return invalid(reterr_error, "A turn id is made of 1 to 80 of the characters A-Z a-z 0-9 _ -.");
+        *ret = id;
+        return 0;
+}
+
+/* The descriptor belongs to the message: ours is a duplicate. */
+static int read_fd(sd_bus_message *m, int *ret) {
+        int fd, r;
+
+        r = sd_bus_message_read(m, "h", &fd);
+        if (r < 0)
+                return r;
+        fd = fcntl(fd, F_DUPFD_CLOEXEC, 3);
+        if (fd < 0)
+                return -errno;
+        *ret = fd;
+        return 0;
+}
+
+static int read_text(sd_bus_message *m, const char *name, size_t max, const char **ret, sd_bus_error *reterr_error) {
+        int r;
+
+        r = sd_bus_message_read(m, "v", "s", ret);
+        if (r < 0)
+                return invalid(reterr_error, "A member of the turn has the wrong type.");
+        if (strlen(*ret) > max)
+                return sd_bus_error_setf(reterr_error, PUFFO_ERROR_INVALID_ARGUMENT, "%s is longer than %zu bytes.",
+                                         name, max);
+        return 0;
+}
+
+static int read_submission(sd_bus_message *m, TurnSubmission *t, sd_bus_error *reterr_error) {
+        const struct { const char *name; const char **value; size_t max; } texts[] = {
+                { "Text", &t->text, TEXT_SIZE_MAX },
+                { "Instructions", &t->instructions, INSTRUCTIONS_SIZE_MAX },
+                { "Conversation", &t->conversation, 80 },
+                { "Previous", &t->previous, 80 },
+                { "Document", &t->document, DOCUMENT_SIZE_MAX },
+                { "Source", &t->source, SOURCE_SIZE_MAX },
+                { "History", &t->history, HISTORY_SIZE_MAX },
+        };
+        const char *name;
+        int r, store;
+
+        r = sd_bus_message_enter_container(m, 'a', "{sv}");
+        if (r < 0)
+                return r;
+        while ((r = sd_bus_message_enter_container(m, 'e', "sv")) > 0) {
+                size_t i = 0;
+
+                r = sd_bus_message_read(m, "s", &name);
+                if (r < 0)
+                        return r;
+                while (i < ELEMENTSOF(texts) && !streq(texts[i].name, name))
+                        i++;
+                if (i < ELEMENTSOF(texts))
+                        r = read_text(m, name, texts[i].max, texts[i].value, reterr_error);
+                else if (streq(name, "Store")) {
+                        r = sd_bus_message_read(m, "v", "b", &store);
+                        if (r < 0)
+                                return invalid(reterr_error, "Store is no boolean.");
+                        t->store = store;
+                } else
+                        return invalid(reterr_error, "The turn has a member that is not known.");
+                if (r < 0)
+                        return r;
+                r = sd_bus_message_exit_container(m);
+                if (r < 0)
+                        return r;
+        }
+        if (r < 0)
+                return r;
+        return sd_bus_message_exit_container(m);
+}
+
+static int check_submission(const TurnSubmission *t, sd_bus_error *reterr_error) {
+        if (isempty(t->text))
+                return invalid(reterr_error, "Text is missing.");
+        if (!isempty(t->conversation) && !turn_id_is_valid(t->conversation))
+                return invalid(reterr_error, "A conversation is named with the characters A-Z a-z 0-9 _ -.");
+        if (!isempty(t->previous) && !turn_id_is_valid(t->previous))
+                return invalid(reterr_error, "Previous is no turn id.");
+        if (!isempty(t->previous) && !isempty(t->conversation))
+                return invalid(reterr_error, "Previous and Conversation exclude each other.");
+        return 0;
+}
+
+static int method_submit(sd_bus_message *m, void *userdata, sd_bus_error *reterr_error) {
+        SessionBus *b = userdata;
+        TurnSubmission t = { .store = true, .now_usec = now_realtime_usec() };
+        _cleanup_close_ int fd = -EBADF;
+        TurnQueue *q;
+        int r;
+
+        r = read_id(m, false, &t.id, reterr_error);
+        if (r >= 0)
+                r = read_submission(m, &t, reterr_error);
+        if (r >= 0)
+                r = read_fd(m, &fd);
+        if (r >= 0)
+                r = check_submission(&t, reterr_error);
+        if (r < 0)
+                return r;
+        q = queue_get(b, reterr_error);
+        if (!q)
+                return -EUNATCH;
+
+        r = turn_queue_submit(q, &t, session_accepts(b->session), TAKE_FD(fd));
+        if (r < 0)
+                return queue_error(b, reterr_error, r, r == -ENOENT || r == -EINPROGRESS ? t.previous : t.id);
+        return sd_bus_reply_method_return(m, NULL);
+}
+
+static int method_open_stream(sd_bus_message *m, void *userdata, sd_bus_error *reterr_error) {
+        SessionBus *b = userdata;
+        _cleanup_close_ int fd = -EBADF;
+        const char *id;
+        TurnQueue *q;
+        int r;
+
+        r = read_id(m, false, &id, reterr_error);
+        if (r >= 0)
+                r = read_fd(m, &fd);
+        if (r < 0)
+                return r;
+        q = queue_get(b, reterr_error);
+        if (!q)
+                return -EUNATCH;
+
+        r = turn_queue_open_stream(q, id, TAKE_FD(fd));
+        if (r < 0)
+                return queue_error(b, reterr_error, r, id);
+        return sd_bus_reply_method_return(m, NULL);
+}
+
+static int method_interrupt(sd_bus_message *m, void *userdata, sd_bus_error *reterr_error) {
+        SessionBus *b = userdata;
+        const char *id;
+        TurnQueue *q;
+        int r;
+
+        r = read_id(m, true, &id, reterr_error);
+        if (r < 0)
+                return r;
+        q = queue_get(b, reterr_error);
+        if (!q)
+                return -EUNATCH;
+        return sd_bus_reply_method_return(m, "b", turn_queue_interrupt(q, id) > 0);
+}
+
+static int append_string(sd_bus_message *m, const char *name, const char *value) {
+        return sd_bus_message_append(m, "{sv}", name, "s", strempty(value));
+}
+
+static int append_messages(sd_bus_message *m, const TurnRow *t) {
+        int r;
+
+        r = sd_bus_message_open_container(m, 'e', "sv");
+        if (r >= 0)
+                r = sd_bus_message_append(m, "s", "Messages");
+        if (r >= 0)
+                r = sd_bus_message_open_container(m, 'v', "a(sss)");
+        if (r >= 0)
+                r = sd_bus_message_open_container(m, 'a', "(sss)");
+        for (size_t i = 0; i < t->n_items && r >= 0; i++)
+                r = sd_bus_message_append(m, "(sss)", t->items[i].item, t->items[i].text,
+                                          t->items[i].complete ? "completed" : "incomplete");
+        for (unsigned i = 0; i < 3 && r >= 0; i++)
+                r = sd_bus_message_close_container(m);
+        return r;
+}
+
+static int append_turn(sd_bus_message *m, const TurnRow *t) {
+        const TurnUsage *u = &t->usage;
+        int r;
+
+        r = sd_bus_message_open_container(m, 'a', "{sv}");
+        if (r >= 0)
+                r = append_string(m, "Status", turn_status_to_string(t->status));
+        if (r >= 0)
+                r = append_string(m, "Document", t->document);
+        if (r >= 0)
+                r = append_string(m, "Conversation", t->conversation);
+        if (r >= 0)
+                r = sd_bus_message_append(m, "{sv}", "CreatedAt", "t", t->created_usec);
+        if (r >= 0)
+                r = sd_bus_message_append(m, "{sv}", "EndedAt", "t", t->ended_usec);
+        if (r >= 0)
+                r = append_messages(m, t);
+        if (r >= 0)
+                r = sd_bus_message_append(m, "{sv}", "Usage", "a{st}", 5,
+                                          "input_tokens", u->input_tokens, "cached_tokens", u->cached_tokens,
+                                          "cache_write_tokens", u->cache_write_tokens,
+                                          "output_tokens", u->output_tokens, "reasoning_tokens", u->reasoning_tokens);
+        if (r >= 0)
+                r = append_string(m, "ErrorCode", t->error_code);
+        if (r >= 0)
+                r = append_string(m, "ErrorKind", t->error_kind);
+        if (r >= 0)
+                r = append_string(m, "ErrorMessage", t->error_message);
+        if (r >= 0)
+                r = append_string(m, "Reason", t->reason);
+        if (r >= 0)
+                r = sd_bus_message_close_container(m);
+        return r;
+}
+
+static int method_get_turn(sd_bus_message *m, void *userdata, sd_bus_error *reterr_error) {
+        SessionBus *b = userdata;
+        _cleanup_bus_message_ sd_bus_message *reply = NULL;
+        _cleanup_(turn_row_freep) TurnRow *t = NULL;
+        const char *id;
+        TurnQueue *q;
+        int r;
+
+        r = read_id(m, false, &id, reterr_error);
+        if (r < 0)
+                return r;
+        q = queue_get(b, reterr_error);
+        if (!q)
+                return -EUNATCH;
+
+        r = turn_queue_get(q, id, &t);
+        if (r <= 0)
+                return queue_error(b, reterr_error, r < 0 ? r : -ENOENT, id);
+        r = sd_bus_message_new_method_return(m, &reply);
+        if (r >= 0)
+                r = append_turn(reply, t);
+        if (r < 0)
+                return r;
+        return sd_bus_message_send(reply);
+}
+
+static int method_delete_turn(sd_bus_message *m, void *userdata, sd_bus_error *reterr_error) {
+        SessionBus *b = userdata;
+        const char *id;
+        TurnQueue *q;
+        int r;
+
+        r = read_id(m, false, &id, reterr_error);
+        if (r < 0)
+                return r;
+        q = queue_get(b, reterr_error);
+        if (!q)
+                return -EUNATCH;
+
+        r = turn_queue_delete(q, id);
+        if (r <= 0)
+                return queue_error(b, reterr_error, r < 0 ? r : -ENOENT, id);
+        return sd_bus_reply_method_return(m, NULL);
+}
+
+static int append_list(sd_bus_message *m, const ConversationMessage *list, size_t n, bool more) {
+        int r;
+
+        r = sd_bus_message_open_container(m, 'a', "(sssts)");
+        for (size_t i = 0; i < n && r >= 0; i++) {
+                _cleanup_free_ char *id = asprintf_new("%" PRIi64, list[i].seq);
+
+                if (!id)
+                        return -ENOMEM;
+                r = sd_bus_message_append(m, "(sssts)", id, list[i].assistant ? "assistant" : "user", list[i].text,
+                                          list[i].created_usec, list[i].turn);
+        }
+        if (r >= 0)
+                r = sd_bus_message_close_container(m);
+        if (r >= 0)
+                r = sd_bus_message_append(m, "b", more);
+        return r;
+}
+
+static int method_list_messages(sd_bus_message *m, void *userdata, sd_bus_error *reterr_error) {
+        SessionBus *b = userdata;
+        _cleanup_bus_message_ sd_bus_message *reply = NULL;
+        const char *conversation, *before;
+        ConversationMessage *list;
+        uint64_t seq = 0;
+        uint32_t limit;
+        bool more;
+        size_t n;
+        int r;
+
+        r = sd_bus_message_read(m, "ssu", &conversation, &before, &limit);
+        if (r < 0)
+                return r;
+        if (limit < 1 || limit > LIST_MAX)
+                return invalid(reterr_error, "The limit is 1 to 200.");
+        if (!isempty(before) && (parse_u64(before, &seq) < 0 || seq == 0 || seq > INT64_MAX))
+                return invalid(reterr_error, "'before' is no message id.");
+        if (!queue_get(b, reterr_error))
+                return -EUNATCH;
+
+        r = conversation_list(session_database(b->session), conversation, (int64_t) seq, limit, MIB(32), &list, &n, &more);
+        if (r < 0)
+                return queue_error(b, reterr_error, r, "-");
+        r = sd_bus_message_new_method_return(m, &reply);
+        if (r >= 0)
+                r = append_list(reply, list, n, more);
+        conversation_messages_free(list, n);
+        if (r < 0)
+                return r;
+        return sd_bus_message_send(reply);
+}
+
+static int method_set_working_directory(sd_bus_message *m, void *userdata, sd_bus_error *reterr_error) {
+        SessionBus *b = userdata;
+        const char *path;
+        int r;
+
+        r = sd_bus_message_read(m, "s", &path);
+        if (r < 0)
+                return r;
+        if (!isempty(path) && (path[0] != '/' || strlen(path) >= PATH_SIZE_MAX))
+                return invalid(reterr_error, "The working directory must be an absolute path.");
+        for (const char *c = path; *c; c++)
+                if ((unsigned char) *c < 0x20 || *c == 0x7f)
+                        return invalid(reterr_error, "The working directory has control characters in it.");
+        if (!queue_get(b, reterr_error))
+                return -EUNATCH;
+
+        r = session_set_working_directory(b->session, path);
+        if (r < 0)
+                return queue_error(b, reterr_error, r, "-");
+        return sd_bus_reply_method_return(m, NULL);
+}
+
+static int method_reload(sd_bus_message *m, void *userdata, sd_bus_error *reterr_error) {
+        SessionBus *b = userdata;
+
+        session_reload(b->session);
+        return sd_bus_reply_method_return(m, NULL);
+}
+
+static void backup_done(Backup *backup, int error, void *userdata) {
+        SessionBus *b = userdata;
+        _cleanup_bus_message_ sd_bus_message *call = TAKE_PTR(b->backup_call);
+        int r;
+
+        b->backup = backup_free(backup);
+        if (error < 0)
+                r = sd_bus_reply_method_errnof(call, error, "The copy could not be made: %m");
+        else
+                r = sd_bus_reply_method_return(call, NULL);
+        if (r < 0)
+                (void) log_warning_errno(r, "Failed to answer a backup call, ignoring: %m");
+}
+
+static int method_backup(sd_bus_message *m, void *userdata, sd_bus_error *reterr_error) {
+        SessionBus *b = userdata;
+        _cleanup_close_ int fd = -EBADF;
+        int r;
+
+        r = read_fd(m, &fd);
+        if (r < 0)
+                return r;
+        if (b->backup)
+                return sd_bus_error_set(reterr_error, PUFFO_ERROR_FAILED, "Another backup is under way.");
+        if (!queue_get(b, reterr_error))
+                return -EUNATCH;
+
+        r = backup_new(&b->backup, session_event(b->session), session_database(b->session), TAKE_FD(fd), backup_done, b);
+        if (r == -EINVAL)
+                return invalid(reterr_error, "The destination must be a file, pipe or socket.");
+        if (r < 0)
+                return sd_bus_error_set_errnof(reterr_error, r, "The copy could not be made: %m");
+        b->backup_call = sd_bus_message_ref(m);
+        return 1;
+}
+
+/* UNPRIVILEGED: in system mode puffod is of another uid; who it is was settled by where its socket lies. */
+static const sd_bus_vtable session_vtable[] = {
+        SD_BUS_VTABLE_START(0),
+        SD_BUS_METHOD_WITH_ARGS("Submit", SD_BUS_ARGS("s", id, "a{sv}", turn, "h", stream), SD_BUS_NO_RESULT,
+                                method_submit, SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_METHOD_WITH_ARGS("OpenStream", SD_BUS_ARGS("s", id, "h", stream), SD_BUS_NO_RESULT, method_open_stream,
+                                SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_METHOD_WITH_ARGS("Interrupt", SD_BUS_ARGS("s", id), SD_BUS_RESULT("b", ended), method_interrupt,
+                                SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_METHOD_WITH_ARGS("GetTurn", SD_BUS_ARGS("s", id), SD_BUS_RESULT("a{sv}", turn), method_get_turn,
+                                SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_METHOD_WITH_ARGS("DeleteTurn", SD_BUS_ARGS("s", id), SD_BUS_NO_RESULT, method_delete_turn,
+                                SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_METHOD_WITH_ARGS("ListMessages", SD_BUS_ARGS("s", conversation, "s", before, "u", limit),
+                                SD_BUS_RESULT("a(sssts)", messages, "b", more), method_list_messages,
+                                SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_METHOD_WITH_ARGS("SetWorkingDirectory", SD_BUS_ARGS("s", working_directory), SD_BUS_NO_RESULT,
+                                method_set_working_directory, SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_METHOD_WITH_ARGS("Reload", SD_BUS_NO_ARGS, SD_BUS_NO_RESULT, method_reload, SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_METHOD_WITH_ARGS("BackupMessages", SD_BUS_ARGS("h", destination), SD_BUS_NO_RESULT, method_backup,
+                                SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_VTABLE_END
+};
+
+int session_bus_new(SessionBus **ret, sd_bus *bus, Session *session) {
+        _cleanup_(session_bus_freep) SessionBus *b = new0(SessionBus, 1);
+        int r;
+
+        if (!b)
+                return -ENOMEM;
+        b->session = session;
+        r = sd_bus_add_object_vtable(bus, &b->slot, PUFFO_PRIVATE_SESSION_PATH, PUFFO_PRIVATE_SESSION_INTERFACE,
+                                     session_vtable, b);
+        if (r < 0)
+                return r;
+
+        *ret = TAKE_PTR(b);
+        return 0;
+}
+
+SessionBus* session_bus_free(SessionBus *b) {
+        if (!b)
+                return NULL;
+
+        (void) backup_free(b->backup);
+        (void) sd_bus_message_unref(b->backup_call);
+        (void) sd_bus_slot_unref(b->slot);
+        return mfree(b);
+}

@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+#include "agent-home.h"
+
+/* What an agent is, as of now: its agent.yml, its directory, and what puffod passed as credential. Read anew for each
+ * turn, so that no key stays in memory and every change counts from the next turn on. */
+typedef struct SessionConfig {
+        AgentHome *home;
+        AgentConfig *agent;
+        char *provider, *model, *base_url, *api_key;    /* "" when not set */
+        uint64_t turn_grace_usec, task_timeout_usec;
+        uint64_t retention_usec;                /* of conversations; 0: for ever */
+
+        char *fault;            /* why no turn can be taken and what to do, or NULL */
+} SessionConfig;
+
+/* A file that cannot be read or makes no sense is a fault, not an error. -ENOMEM. */
+int session_config_load(SessionConfig **ret, const char *id, const char *directory);
+SessionConfig* session_config_free(SessionConfig *c);   /* wipes the key */
+DEFINE_TRIVIAL_CLEANUP_FUNC(SessionConfig*, session_config_free);

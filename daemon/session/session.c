@@ -1,0 +1,571 @@
+/* SPDX-License-Identifier: MIT */
+
+#include <malloc.h>
+#include <sys/inotify.h>
+#include <systemd/sd-daemon.h>
+#include <time.h>
+
+#include "backup.h"
+#include "conversation.h"
+#include "event-util.h"
+#include "file-util.h"
+#include "log.h"
+#include "manager-link.h"
+#include "role.h"
+#include "runtime-file.h"
+#include "session.h"
+
+#define DAY_USEC (86400 * USEC_PER_SEC)
+#define TURNS_KEEP_USEC (30 * DAY_USEC)
+#define TURNS_KEEP_MAX 10000
+#define UNSTORED_KEEP_USEC (10 * 60 * USEC_PER_SEC)
+/* So long after the last turn memory is given back, and so long after that the connections to the provider, which it
+ * would not keep for much longer either. */
+#define TRIM_USEC (3 * USEC_PER_SEC)
+#define TRIM_DEEP_USEC (300 * USEC_PER_SEC)
+#define OPEN_RETRY_MIN_USEC (10 * USEC_PER_SEC)
+#define OPEN_RETRY_MAX_USEC (600 * USEC_PER_SEC)
+#define WORKING_DIRECTORY "working_dir"
+/* So long a stop waits for readers of turns that have ended. */
+#define DRAIN_USEC (1 * USEC_PER_SEC)
+
+struct Session {
+        sd_event *event;                        /* borrowed */
+        char *id, *directory, *database_path, *runtime_path;
+
+        Database *db;                           /* NULL while it cannot be opened */
+        TurnQueue *queue;                       /* exists with db */
+        Chat *chat;                             /* exists with db */
+        ManagerLink *link;
+        ChatSpec chat_spec;
+
+        SessionState state;
+        char *fault;                            /* why no turn can be taken, or NULL */
+        char *waiting;                          /* what the running turn waits for, or NULL */
+        char *status_text, *working_directory;
+        ChatHealth health;
+        bool stopping, draining;                /* draining: only readers are waited for */
+
+        uint64_t started_usec, turn_grace_usec, retention_usec, swept_usec, open_pause_usec;
+        bool trimmed;                           /* the short pause after the last turn is over */
+        int note_day;                           /* of the year; a day's note is made once */
+        RuntimeFile written;                    /* what runtime.json holds; its strings are constants or written_error */
+        char *written_error;
+        sd_event_source *update, *watch, *trim, *stop_timer, *reopen;
+};
+
+static const char *const state_names[_SESSION_STATE_MAX] = {
+        [SESSION_STARTING] = "starting", [SESSION_READY] = "ready", [SESSION_BUSY] = "busy", [SESSION_FAILED] = "failed",
+};
+
+const char* session_state_to_string(SessionState s) {
+        return s >= 0 && s < _SESSION_STATE_MAX ? state_names[s] : NULL;
+}
+
+const char* session_id(Session *s) {
+        return s->id;
+}
+
+TurnQueue* session_queue(Session *s) {
+        return s->queue;
+}
+
+Database* session_database(Session *s) {
+        return s->db;
+}
+
+sd_event* session_event(Session *s) {
+        return s->event;
+}
+
+SessionState session_state(Session *s) {
+        return s->state;
+}
+
+const char* session_working_directory(Session *s) {
+        return strempty(s->working_directory);
+}
+
+bool session_accepts(Session *s) {
+        return s->queue && !s->stopping && !s->fault;
+}
+
+const char* session_health(Session *s) {
+        static const char *const names[] = {
+                [CHAT_HEALTH_UNKNOWN] = "unknown", [CHAT_HEALTH_OK] = "ok", [CHAT_HEALTH_AUTH_FAILED] = "auth_failed",
+        };
+
+        return names[s->health];
+}
+
+const char* session_status_text(Session *s) {
+        return s->stopping ? "stopping" : strempty(s->status_text);
+}
+
+/* ---- what the world is told ---- */
+
+static void session_update(Session *s) {
+        int r = sd_event_source_set_enabled(s->update, SD_EVENT_ONESHOT);
+
+        if (r < 0)
+                (void) log_warning_errno(r, "Failed to schedule an update of the status, ignoring: %m");
+}
+
+static char* status_text_new(Session *s) {
+        size_t n = s->queue ? turn_queue_length(s->queue) : 0;
+        _cleanup_free_ char *waiting = NULL;
+
+        if (s->fault)
+                return strdup(s->fault);
+        if (s->state == SESSION_BUSY) {
+                if (n > 0)
+                        waiting = asprintf_new(", %zu more in the queue", n);
+                return strjoin("busy", s->waiting ? ": " : "", strempty(s->waiting), strempty(waiting));
+        }
+        if (s->health == CHAT_HEALTH_AUTH_FAILED)
+                return strdup("ready, but the model provider refused the key at the last turn (auth)");
+        return strdup(session_state_to_string(s->state));
+}
+
+static void runtime_write(Session *s, const char *status) {
+        RuntimeFile f = {
+                .status = status,
+                .error = strempty(s->fault),
+                .health = session_health(s),
+                .started_at = s->started_usec / USEC_PER_SEC,
+                .msg_count = s->queue ? turn_queue_processed(s->queue) : 0,
+                .last_event_at = s->queue ? turn_queue_last_event_usec(s->queue) / USEC_PER_SEC : 0,
+        };
+        int r;
+
+        if (s->written.status && streq(f.status, s->written.status) && streq(f.error, s->written.error) &&
+            streq(f.health, s->written.health) && f.msg_count == s->written.msg_count)
+                return;
+
+        r = runtime_file_write(s->runtime_path, &f);
+        if (r < 0) {
+                (void) log_warning_errno(r, "Failed to write '%s', ignoring: %m", s->runtime_path);
+                return;
+        }
+        if (free_and_strdup(&s->written_error, f.error) < 0)
+                return;
+        f.error = s->written_error;
+        s->written = f;
+}
+
+static int on_trim(sd_event_source *source, uint64_t usec, void *userdata) {
+        Session *s = userdata;
+
+        int r;
+
+        if (!s->db || turn_queue_running(s->queue))
+                return 0;
+        database_trim(s->db);
+        if (s->trimmed)
+                chat_trim(s->chat);
+        (void) malloc_trim(0);
+        if (s->trimmed || turn_queue_processed(s->queue) == 0)
+                return 0;
+
+        s->trimmed = true;
+        r = event_arm_timer(s->event, &s->trim, TRIM_DEEP_USEC, 30 * USEC_PER_SEC, on_trim, s);
+        if (r < 0)
+                (void) log_warning_errno(r, "Failed to arm a timer, ignoring: %m");
+        return 0;
+}
+
+static void loop_exit(Session *s) {
+        int r = sd_event_exit(s->event, 0);
+
+        if (r < 0)
+                (void) log_error_errno(r, "Failed to end the event loop: %m");
+}
+
+static int on_stop_timer(sd_event_source *source, uint64_t usec, void *userdata) {
+        Session *s = userdata;
+
+        if (turn_queue_running(s->queue))
+                log_notice("The running turn did not end in time, it begins again with the next start.");
+        loop_exit(s);
+        return 0;
+}
+
+/* Waits for the running turn, then a moment for those who still read. */
+static void stop_go_on(Session *s) {
+        uint64_t delay;
+        int r;
+
+        if (!s->queue || (!turn_queue_running(s->queue) && turn_queue_n_unread(s->queue) == 0)) {
+                loop_exit(s);
+                return;
+        }
+        if (s->draining || (s->stop_timer && turn_queue_running(s->queue)))
+                return;
+        s->draining = !turn_queue_running(s->queue);
+        delay = s->draining ? MIN(s->turn_grace_usec, DRAIN_USEC) : s->turn_grace_usec;
+        r = event_arm_timer(s->event, &s->stop_timer, delay, 1, on_stop_timer, s);
+        if (r < 0) {
+                (void) log_warning_errno(r, "Failed to arm a timer, stopping at once: %m");
+                loop_exit(s);
+        }
+}
+
+static void status_refresh(Session *s) {
+        char *text;
+        int r;
+
+        s->state = s->fault || !s->queue ? SESSION_FAILED :
+                   turn_queue_running(s->queue) ? SESSION_BUSY : SESSION_READY;
+        text = status_text_new(s);
+        if (text) {
+                if (!streq_ptr(text, s->status_text)) {
+                        if (s->fault)
+                                log_warning("The agent cannot take turns: %s", text);
+                        (void) sd_notifyf(0, "STATUS=%s", text);
+                }
+                free(s->status_text);
+                s->status_text = text;
+        }
+        runtime_write(s, s->state == SESSION_FAILED ? "error" : "running");
+        if (s->link)
+                manager_link_report(s->link);
+        if (s->state != SESSION_BUSY) {
+                s->trimmed = false;
+                r = event_arm_timer(s->event, &s->trim, TRIM_USEC, USEC_PER_SEC, on_trim, s);
+                if (r < 0)
+                        (void) log_warning_errno(r, "Failed to arm a timer, ignoring: %m");
+        }
+        if (s->stopping)
+                stop_go_on(s);
+}
+
+static int on_update(sd_event_source *source, void *userdata) {
+        status_refresh(userdata);
+        return 0;
+}
+
+/* ---- configuration ---- */
+
+static int session_configure(Session *s, SessionConfig **ret) {
+        _cleanup_(session_config_freep) SessionConfig *c = NULL;
+        int r;
+
+        r = session_config_load(&c, s->id, s->directory);
+        if (r < 0)
+                return r;
+        for (char **w = c->agent ? c->agent->warnings : NULL; w && *w && !ret; w++)
+                log_warning("%s", *w);
+        s->turn_grace_usec = c->turn_grace_usec;
+        s->retention_usec = c->retention_usec;
+        if (s->db) {
+                r = free_and_strdup(&s->fault, c->fault);
+                if (r < 0)
+                        return r;
+                turn_queue_set_enabled(s->queue, !s->fault && !s->stopping);
+        }
+        session_update(s);
+
+        if (ret)
+                *ret = TAKE_PTR(c);
+        return 0;
+}
+
+/* A role agent finds a note for each day in its workspace. */
+static void daily_note(Session *s, const SessionConfig *c) {
+        time_t now = time(NULL);
+        struct tm tm;
+        int r;
+
+        if (!c->home->role || !localtime_r(&now, &tm) || s->note_day == tm.tm_yday)
+                return;
+        r = role_daily_note_ensure(c->home->workspace);
+        if (r < 0)
+                (void) log_warning_errno(r, "Failed to make today's note in '%s', ignoring: %m", c->home->workspace);
+        else
+                s->note_day = tm.tm_yday;
+}
+
+static int chat_get_config(SessionConfig **ret, void *userdata) {
+        Session *s = userdata;
+        int r;
+
+        r = session_configure(s, ret);
+        if (r < 0)
+                return r;
+        daily_note(s, *ret);
+        return 0;
+}
+
+static int session_open(Session *s);
+
+void session_reload(Session *s) {
+        _cleanup_(session_config_freep) SessionConfig *c = NULL;
+        int r;
+
+        if (!s->db && session_open(s) < 0)
+                return;
+        r = session_configure(s, &c);
+        if (r < 0)
+                (void) log_error_errno(r, "Failed to read the configuration again: %m");
+        else
+                daily_note(s, c);
+}
+
+static int on_watch(sd_event_source *source, const struct inotify_event *event, void *userdata) {
+        Session *s = userdata;
+
+        if (event->len > 0 && streq(event->name, "agent.yml"))
+                session_reload(s);
+        return 0;
+}
+
+/* ---- turns ---- */
+
+static void sweep(Session *s) {
+        uint64_t now = now_realtime_usec();
+        int r;
+
+        if (s->swept_usec > 0 && now - s->swept_usec < DAY_USEC)
+                return;
+        s->swept_usec = now;
+        r = retention_sweep(s->db, &(Retention) {
+                .turns_usec = TURNS_KEEP_USEC, .turns_max = TURNS_KEEP_MAX, .unstored_usec = UNSTORED_KEEP_USEC,
+                .messages_usec = s->retention_usec,
+        }, now);
+        if (r < 0)
+                (void) log_warning_errno(r, "Failed to drop old turns from '%s', ignoring: %m", s->database_path);
+        else if (r > 0)
+                log_info("Dropped %d old turns and messages.", r);
+}
+
+static int driver_start(Turn *t, TurnRow *row, void *userdata) {
+        Session *s = userdata;
+
+        return chat_start(s->chat, t, row);
+}
+
+static void driver_cancel(Turn *t, void *userdata) {
+        Session *s = userdata;
+
+        chat_cancel(s->chat);
+}
+
+static void driver_changed(void *userdata) {
+        session_update(userdata);
+}
+
+static void driver_broken(int error, void *userdata) {
+        Session *s = userdata;
+
+        /* The next process finds the damage, sets the file aside and says so. */
+        (void) log_error_errno(error, "'%s' is damaged, restarting: %m", s->database_path);
+        (void) sd_event_exit(s->event, EXIT_FAILURE);
+}
+
+static void chat_on_end(Turn *t, TurnResult *result, void *userdata) {
+        Session *s = userdata;
+
+        turn_queue_end(s->queue, t, result);
+        sweep(s);
+}
+
+static void chat_on_health(ChatHealth health, void *userdata) {
+        Session *s = userdata;
+
+        if (s->health == health)
+                return;
+        s->health = health;
+        session_update(s);
+}
+
+static void chat_on_waiting(const char *text, void *userdata) {
+        Session *s = userdata;
+
+        if (!text && !s->waiting)
+                return;
+        if (free_and_strdup(&s->waiting, text) >= 0)
+                session_update(s);
+}
+
+int session_set_working_directory(Session *s, const char *path) {
+        int r;
+
+        r = session_value_set(s->db, WORKING_DIRECTORY, isempty(path) ? NULL : path);
+        if (r >= 0)
+                r = free_and_strdup(&s->working_directory, path);
+        if (r < 0)
+                return r;
+        session_update(s);
+        return 0;
+}
+
+/* ---- the database ---- */
+
+static int open_database(Session *s, Database **ret) {
+        _cleanup_free_ char *aside = NULL;
+        int r;
+
+        r = database_open(ret, s->database_path, &aside);
+        if (r > 0)
+                log_error("'%s' was damaged. It is kept as '%s', and the agent goes on with an empty one: its queue and "
+                          "conversations are gone until somebody repairs that file (sqlite3's .recover).",
+                          s->database_path, aside);
+        backup_clean(s->database_path);
+        return r;
+}
+
+static int open_parts(Session *s) {
+        _cleanup_(database_freep) Database *db = NULL;
+        _cleanup_(turn_queue_freep) TurnQueue *queue = NULL;
+        _cleanup_(chat_freep) Chat *chat = NULL;
+        _cleanup_free_ char *directory = NULL;
+        int r;
+
+        r = open_database(s, &db);
+        if (r < 0)
+                return r;
+        r = session_value_get(db, WORKING_DIRECTORY, &directory);
+        if (r >= 0)
+                r = turn_queue_new(&queue, s->event, db, &(TurnDriver) {
+                        .start = driver_start, .cancel = driver_cancel, .changed = driver_changed,
+                        .broken = driver_broken, .userdata = s,
+                });
+        if (r >= 0)
+                r = turn_queue_load(queue);
+        if (r < 0)
+                return r;
+        s->chat_spec.db = db;
+        r = chat_new(&chat, &s->chat_spec);
+        if (r < 0)
+                return r;
+
+        free(s->working_directory);
+        s->working_directory = TAKE_PTR(directory);
+        s->chat = TAKE_PTR(chat);
+        s->queue = TAKE_PTR(queue);
+        s->db = TAKE_PTR(db);
+        return 0;
+}
+
+static int on_reopen(sd_event_source *source, uint64_t usec, void *userdata) {
+        session_reload(userdata);
+        return 0;
+}
+
+/* Without its database an agent can promise nothing: it stays up, says why, and tries again. */
+static int session_open(Session *s) {
+        int r, k;
+
+        r = open_parts(s);
+        if (r >= 0)
+                return 0;
+
+        free(s->fault);
+        s->fault = asprintf_new("%s: %s", s->database_path,
+                                r == -EPROTONOSUPPORT ? "made by a newer version of this program" : strerror(-r));
+        s->open_pause_usec = CLAMP(s->open_pause_usec * 2, OPEN_RETRY_MIN_USEC, OPEN_RETRY_MAX_USEC);
+        k = event_arm_timer(s->event, &s->reopen, s->open_pause_usec, USEC_PER_SEC, on_reopen, s);
+        if (k < 0)
+                (void) log_warning_errno(k, "Failed to arm a timer, ignoring: %m");
+        session_update(s);
+        return log_error_errno(r, "Failed to open '%s': %m", s->database_path);
+}
+
+/* ---- life ---- */
+
+static int session_init(Session *s, const SessionSpec *spec) {
+        int r;
+
+        s->event = spec->event;
+        s->started_usec = now_realtime_usec();
+        s->note_day = -1;
+        s->chat_spec = (ChatSpec) {
+                .event = spec->event, .plugin = spec->plugin, .retry_min_usec = spec->retry_min_usec,
+                .retry_max_usec = spec->retry_max_usec, .get_config = chat_get_config, .on_end = chat_on_end,
+                .on_health = chat_on_health, .on_waiting = chat_on_waiting, .userdata = s,
+        };
+        s->id = strdup(spec->id);
+        s->directory = strdup(spec->directory);
+        s->database_path = path_join(spec->directory, "messages.db");
+        s->runtime_path = path_join(spec->directory, "runtime.json");
+        if (!s->id || !s->directory || !s->database_path || !s->runtime_path)
+                return -ENOMEM;
+
+        r = sd_event_add_defer(s->event, &s->update, on_update, s);
+        if (r < 0)
+                return r;
+        /* One update for all changes of a loop iteration. */
+        return sd_event_source_set_priority(s->update, SD_EVENT_PRIORITY_IDLE);
+}
+
+int session_new(Session **ret, const SessionSpec *spec) {
+        _cleanup_(session_freep) Session *s = new0(Session, 1);
+        int r;
+
+        if (!s)
+                return log_oom();
+        r = session_init(s, spec);
+        if (r < 0)
+                return log_error_errno(r, "Failed to set up the session: %m");
+        r = sd_event_add_inotify(s->event, &s->watch, s->directory, IN_CLOSE_WRITE|IN_MOVED_TO|IN_ONLYDIR, on_watch, s);
+        if (r < 0)
+                (void) log_warning_errno(r, "Failed to watch '%s', changes count when a turn begins: %m", s->directory);
+
+        session_reload(s);
+        if (s->db)
+                sweep(s);
+        /* The first report and READY=1 shall already tell the truth. */
+        status_refresh(s);
+        if (spec->socket) {
+                r = manager_link_new(&s->link, s, spec->socket);
+                if (r < 0)
+                        return log_error_errno(r, "Failed to set up the connection to puffod: %m");
+        }
+
+        *ret = TAKE_PTR(s);
+        return 0;
+}
+
+void session_stop(Session *s) {
+        if (s->stopping)
+                return;
+        s->stopping = true;
+        (void) sd_notify(0, "STOPPING=1\nSTATUS=stopping");
+        if (s->queue)
+                turn_queue_set_enabled(s->queue, false);
+        stop_go_on(s);
+}
+
+Session* session_free(Session *s) {
+        int r;
+
+        if (!s)
+                return NULL;
+
+        s->link = manager_link_free(s->link);
+        (void) sd_event_source_disable_unref(s->watch);
+        (void) sd_event_source_disable_unref(s->trim);
+        (void) sd_event_source_disable_unref(s->stop_timer);
+        (void) sd_event_source_disable_unref(s->reopen);
+        if (s->runtime_path && s->written.status)
+                runtime_write(s, "stopped");
+        s->queue = turn_queue_free(s->queue);
+        s->chat = chat_free(s->chat);
+        if (s->db) {
+                r = database_checkpoint(s->db);
+                if (r < 0)
+                        (void) log_warning_errno(r, "Failed to fold the WAL into '%s', ignoring: %m", s->database_path);
+        }
+        s->db = database_free(s->db);
+        (void) sd_event_source_disable_unref(s->update);
+        free(s->id);
+        free(s->directory);
+        free(s->database_path);
+        free(s->runtime_path);
+        free(s->fault);
+        free(s->waiting);
+        free(s->status_text);
+        free(s->working_directory);
+        free(s->written_error);
+        return mfree(s);
+}

@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+#include "chat.h"
+#include "scope.h"
+#include "turn-queue.h"
+
+/* One agent's mind: its queue, its conversation partner, and what it tells the world about both. */
+typedef struct Session Session;
+
+typedef enum SessionState {
+        SESSION_STARTING,
+        SESSION_READY,
+        SESSION_BUSY,
+        SESSION_FAILED,         /* stays up and says why */
+        _SESSION_STATE_MAX,
+        _SESSION_STATE_INVALID = -EINVAL,
+} SessionState;
+
+const char* session_state_to_string(SessionState s);
+
+typedef struct SessionSpec {
+        sd_event *event;                /* borrowed */
+        const char *id, *directory;     /* copied */
+        const ModelPlugin *plugin;      /* NULL: loaded when it is needed */
+        const char *socket;             /* of puffod, copied; NULL: none is looked for */
+        uint64_t retry_min_usec, retry_max_usec;        /* ChatSpec */
+} SessionSpec;
+
+/* Opens the database, takes over what is left of an earlier process and begins to work. Errors are logged. */
+int session_new(Session **ret, const SessionSpec *spec);
+Session* session_free(Session *s);
+DEFINE_TRIVIAL_CLEANUP_FUNC(Session*, session_free);
+
+/* Takes no more turns, lets the running one finish within its grace time, then ends the event loop. A turn that is not
+ * done by then begins again with the next process. */
+void session_stop(Session *s);
+/* Configuration and files are read again; a session that has failed tries again. */
+void session_reload(Session *s);
+
+/* Everything below is for the bus. */
+const char* session_id(Session *s);
+TurnQueue* session_queue(Session *s);
+Database* session_database(Session *s);
+sd_event* session_event(Session *s);
+bool session_accepts(Session *s);
+SessionState session_state(Session *s);
+const char* session_status_text(Session *s);
+const char* session_health(Session *s);
+const char* session_working_directory(Session *s);
+int session_set_working_directory(Session *s, const char *path);        /* "": none */

@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+#include <sys/queue.h>
+
+#include "event-log.h"
+#include "string-util.h"
+#include "turn-store.h"
+
+/* One turn as long as it waits, runs, or its event stream is kept. Its texts stay in the database; here is only what
+ * the stream needs. The queue owns it. */
+typedef struct Turn {
+        int64_t seq;
+        char *id, *conversation;
+        TurnStatus status;
+        bool store;
+        unsigned attempts;
+        uint64_t started_boottime_usec;         /* of the present attempt */
+
+        char *context;                          /* TurnResult.context of this attempt, may be NULL */
+        TurnItem *items;                        /* finished messages of the answer */
+        size_t n_items;
+        unsigned n_begun;                       /* messages begun in this attempt */
+        char *open_item;                        /* id of the message that grows, or NULL */
+        StrBuf open_text;
+        TurnUsage usage;
+
+        EventLog *log;
+        sd_event_source *expiry;                /* when the stream of an ended turn is dropped */
+        TAILQ_ENTRY(Turn) turns;
+} Turn;
+typedef TAILQ_HEAD(TurnList, Turn) TurnList;
+
+int turn_new(Turn **ret, sd_event *event, const TurnRow *row);
+/* A turn that ended earlier, with a stream made of what is stored. */
+int turn_new_replay(Turn **ret, sd_event *event, const TurnRow *row);
+Turn* turn_free(Turn *t);
+DEFINE_TRIVIAL_CLEANUP_FUNC(Turn*, turn_free);
+
+/* Events (dbus/ai.puffo.Agents1.Agent.xml, Submit). All can fail with -ENOMEM; a delta with -ENOBUFS when the answer has
+ * become too long. */
+int turn_emit_queued(Turn *t, size_t ahead);
+int turn_emit_started(Turn *t);
+/* Forgets what an earlier attempt of this process left open. */
+int turn_emit_restarted(Turn *t);
+int turn_message_begin(Turn *t);
+int turn_message_delta(Turn *t, const char *text, size_t size);
+/* Closes the open message, if there is one. */
+int turn_message_end(Turn *t, bool complete);
+/* The final event, as the result says. */
+int turn_emit_end(Turn *t, const TurnResult *result);

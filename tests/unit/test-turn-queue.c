@@ -1,0 +1,461 @@
+/* SPDX-License-Identifier: MIT */
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <sys/wait.h>
+
+#include "file-util.h"
+#include "event-util.h"
+#include "json-util.h"
+#include "tests.h"
+#include "turn-queue.h"
+
+/* A driver whose turns end when the test says so. */
+typedef struct Fixture {
+        char *directory, *path;
+        sd_event *event;
+        Database *db;
+        TurnQueue *queue;
+        Turn *current;
+        unsigned n_started, n_cancelled;
+        char *last_text;
+} Fixture;
+
+static int driver_start(Turn *t, TurnRow *row, void *userdata) {
+        Fixture *f = userdata;
+
+        f->current = t;
+        f->n_started++;
+        free(f->last_text);
+        f->last_text = strdup(row->text);
+        (void) turn_row_free(row);
+        return 0;
+}
+
+static void driver_cancel(Turn *t, void *userdata) {
+        Fixture *f = userdata;
+
+        ASSERT_TRUE(f->current == t);
+        f->current = NULL;
+        f->n_cancelled++;
+}
+
+static void queue_open(Fixture *f) {
+        ASSERT_EQ(database_open(&f->db, f->path, NULL), 0);
+        ASSERT_OK(turn_queue_new(&f->queue, f->event, f->db, &(TurnDriver) {
+                .start = driver_start, .cancel = driver_cancel, .userdata = f,
+        }));
+        ASSERT_OK(turn_queue_load(f->queue));
+        turn_queue_set_enabled(f->queue, true);
+}
+
+static void queue_close(Fixture *f) {
+        f->queue = turn_queue_free(f->queue);
+        f->current = NULL;
+        f->db = database_free(f->db);
+}
+
+static Fixture* fixture_new(void) {
+        Fixture *f = new0(Fixture, 1);
+        char template[] = "/tmp/puffo-test-queue-XXXXXX";
+
+        ASSERT_NOT_NULL(f);
+        ASSERT_NOT_NULL(mkdtemp(template));
+        f->directory = strdup(template);
+        f->path = strjoin(template, "/messages.db");
+        ASSERT_OK(sd_event_new(&f->event));
+        queue_open(f);
+        return f;
+}
+
+static void fixture_free(Fixture **p) {
+        Fixture *f = *p;
+
+        queue_close(f);
+        (void) sd_event_unref(f->event);
+        (void) directory_remove(f->directory);
+        free(f->last_text);
+        free(f->directory);
+        free(f->path);
+        free(f);
+}
+#define _fixture_ _cleanup_(fixture_free)
+
+static void settle(Fixture *f) {
+        while (sd_event_run(f->event, 0) > 0)
+                ;
+}
+
+static int submit_full(Fixture *f, const char *id, const char *previous, bool store, int *ret_reader) {
+        int fds[2] = { -EBADF, -EBADF }, r;
+
+        if (ret_reader)
+                ASSERT_OK(pipe2(fds, O_CLOEXEC|O_NONBLOCK));
+        r = turn_queue_submit(f->queue, &(TurnSubmission) {
+                .id = id, .text = id, .previous = previous, .store = store, .now_usec = now_realtime_usec(),
+        }, true, fds[1]);
+        if (ret_reader && r < 0)
+                (void) close(fds[0]);
+        else if (ret_reader)
+                *ret_reader = fds[0];
+        return r;
+}
+
+static int submit(Fixture *f, const char *id) {
+        return submit_full(f, id, NULL, true, NULL);
+}
+
+static void say(Fixture *f, const char *text) {
+        if (!f->current->open_item)
+                ASSERT_OK(turn_message_begin(f->current));
+        ASSERT_OK(turn_message_delta(f->current, text, strlen(text)));
+}
+
+static void end(Fixture *f, TurnStatus status) {
+        Turn *t = TAKE_PTR(f->current);
+
+        ASSERT_NOT_NULL(t);
+        turn_queue_end(f->queue, t, &(TurnResult) {
+                .status = status, .error_code = status == TURN_FAILED ? "server_error" : NULL, .error_kind = "test",
+        });
+}
+
+static TurnStatus stored_status(Fixture *f, const char *id) {
+        _cleanup_(turn_row_freep) TurnRow *row = NULL;
+
+        ASSERT_EQ(turn_store_get(f->db, id, &row), 1);
+        return row->status;
+}
+
+/* The types of a stream's events, with the texts of finished messages; "|" when the stream has ended. Closes it. */
+static char* events(int fd) {
+        _cleanup_free_ char *text = calloc(1, 65536);
+        StrBuf b = {};
+        size_t size = 0;
+        ssize_t n;
+        int64_t seq = 0;
+
+        while ((n = read(fd, text + size, 65535 - size)) > 0)
+                size += (size_t) n;
+        for (char *line = text, *next; *line; line = next) {
+                _cleanup_json_ json_object *o = NULL;
+                const char *type;
+
+                next = strchr(line, '\n') + 1;
+                ASSERT_OK(json_parse(line, (size_t) (next - line), &o));
+                ASSERT_EQ(json_get_int(o, "seq", -1), seq++);
+                type = json_get_string(o, "type");
+                ASSERT_OK(strbuf_printf(&b, "%s%s", b.size > 0 ? " " : "", type));
+                if (streq(type, "message_done"))
+                        ASSERT_OK(strbuf_printf(&b, "=%s/%s", json_get_string(o, "text"), json_get_string(o, "status")));
+                if (streq(type, "incomplete"))
+                        ASSERT_OK(strbuf_printf(&b, "=%s", json_get_string(o, "reason")));
+        }
+        if (n == 0)
+                ASSERT_OK(strbuf_puts(&b, "|"));
+        (void) close(fd);
+        return strbuf_take(&b);
+}
+
+static void assert_events(int fd, const char *expected) {
+        _cleanup_free_ char *e = events(fd);
+
+        ASSERT_STREQ(e, expected);
+}
+
+TEST(one_at_a_time_in_order) {
+        _fixture_ Fixture *f = fixture_new();
+        int reader;
+
+        ASSERT_EQ(submit(f, "one"), 0);
+        ASSERT_EQ(submit_full(f, "two", NULL, true, &reader), 0);
+        settle(f);
+        ASSERT_EQ(f->n_started, 1);
+        ASSERT_STREQ(f->last_text, "one");
+        ASSERT_EQ(turn_queue_length(f->queue), 1);
+        ASSERT_EQ(stored_status(f, "two"), TURN_QUEUED);
+        say(f, "1");
+        end(f, TURN_COMPLETED);
+        settle(f);
+        ASSERT_STREQ(f->last_text, "two");
+        ASSERT_EQ(stored_status(f, "two"), TURN_RUNNING);
+        say(f, "a");
+        say(f, "b");
+        end(f, TURN_COMPLETED);
+        settle(f);
+        ASSERT_EQ(stored_status(f, "two"), TURN_COMPLETED);
+        ASSERT_EQ(turn_queue_processed(f->queue), 2);
+        assert_events(reader, "queued started message_started delta delta message_done=ab/completed completed|");
+}
+
+TEST(same_id_is_the_same_turn) {
+        _fixture_ Fixture *f = fixture_new();
+        int readers[3];
+
+        ASSERT_EQ(submit_full(f, "one", NULL, true, readers + 0), 0);
+        settle(f);
+        ASSERT_EQ(submit_full(f, "one", NULL, true, readers + 1), 1);
+        say(f, "x");
+        end(f, TURN_COMPLETED);
+        ASSERT_EQ(submit_full(f, "one", NULL, true, readers + 2), 1);
+        settle(f);
+        ASSERT_EQ(f->n_started, 1);
+        for (size_t i = 0; i < ELEMENTSOF(readers); i++)
+                assert_events(readers[i], "queued started message_started delta message_done=x/completed completed|");
+
+        /* Also after a restart, when only the row is left. */
+        queue_close(f);
+        queue_open(f);
+        ASSERT_EQ(turn_queue_open_stream(f->queue, "one", -EBADF), -ESTALE);
+        ASSERT_EQ(submit_full(f, "one", NULL, true, readers), 1);
+        settle(f);
+        ASSERT_EQ(f->n_started, 1);
+        assert_events(readers[0], "queued started message_started delta message_done=x/completed completed|");
+        ASSERT_EQ(turn_queue_open_stream(f->queue, "nobody", -EBADF), -ENOENT);
+}
+
+TEST(full_queue) {
+        _fixture_ Fixture *f = fixture_new();
+        char id[16];
+
+        ASSERT_EQ(submit(f, "running"), 0);
+        settle(f);
+        for (unsigned i = 0; i < 32; i++) {
+                (void) snprintf(id, sizeof(id), "t%u", i);
+                ASSERT_EQ(submit(f, id), 0);
+        }
+        ASSERT_EQ(submit(f, "over"), -ENOBUFS);
+        ASSERT_EQ(submit(f, "t3"), 1);
+        ASSERT_EQ(turn_queue_submit(f->queue, &(TurnSubmission) { .id = "x", .text = "x" }, false, -EBADF), -EAGAIN);
+        ASSERT_EQ(turn_queue_interrupt(f->queue, "t0"), 1);
+        ASSERT_EQ(submit(f, "over"), 0);
+}
+
+TEST(previous) {
+        _fixture_ Fixture *f = fixture_new();
+
+        ASSERT_EQ(submit_full(f, "one", "nobody", true, NULL), -ENOENT);
+        ASSERT_EQ(submit(f, "one"), 0);
+        ASSERT_EQ(submit_full(f, "two", "one", true, NULL), -EINPROGRESS);
+        settle(f);
+        say(f, "x");
+        end(f, TURN_COMPLETED);
+        ASSERT_EQ(submit_full(f, "two", "one", true, NULL), 0);
+        settle(f);
+        ASSERT_STREQ(f->current->conversation, "");
+        end(f, TURN_COMPLETED);
+        ASSERT_EQ(submit_full(f, "three", "one", true, NULL), 0);
+        settle(f);
+        ASSERT_STREQ(f->current->conversation, "~three");
+        end(f, TURN_COMPLETED);
+}
+
+TEST(interrupt) {
+        _fixture_ Fixture *f = fixture_new();
+        _cleanup_(turn_row_freep) TurnRow *row = NULL;
+        int running, waiting;
+
+        ASSERT_EQ(turn_queue_interrupt(f->queue, ""), 0);
+        ASSERT_EQ(submit_full(f, "one", NULL, true, &running), 0);
+        ASSERT_EQ(submit_full(f, "two", NULL, true, &waiting), 0);
+        settle(f);
+        say(f, "par");
+        ASSERT_EQ(turn_queue_interrupt(f->queue, "two"), 1);
+        ASSERT_EQ(turn_queue_interrupt(f->queue, ""), 1);
+        ASSERT_EQ(f->n_cancelled, 1);
+        settle(f);
+        ASSERT_EQ(f->n_started, 1);
+        ASSERT_EQ(turn_queue_interrupt(f->queue, "one"), 0);
+        assert_events(running, "queued started message_started delta message_done=par/incomplete incomplete=interrupted|");
+        assert_events(waiting, "queued incomplete=interrupted|");
+
+        ASSERT_EQ(turn_queue_get(f->queue, "one", &row), 1);
+        ASSERT_EQ(row->status, TURN_CANCELLED);
+        ASSERT_STREQ(row->items[0].text, "par");
+        ASSERT_FALSE(row->items[0].complete);
+}
+
+TEST(delete_ends_and_forgets) {
+        _fixture_ Fixture *f = fixture_new();
+        TurnRow *row = NULL;
+
+        ASSERT_EQ(submit(f, "one"), 0);
+        settle(f);
+        ASSERT_EQ(turn_queue_delete(f->queue, "one"), 1);
+        ASSERT_EQ(f->n_cancelled, 1);
+        ASSERT_EQ(turn_queue_get(f->queue, "one", &row), 0);
+        ASSERT_EQ(turn_queue_open_stream(f->queue, "one", -EBADF), -ENOENT);
+        ASSERT_EQ(turn_queue_delete(f->queue, "one"), 0);
+        ASSERT_EQ(submit(f, "one"), 0);
+}
+
+TEST(not_to_be_stored) {
+        _fixture_ Fixture *f = fixture_new();
+        TurnRow *row = NULL;
+
+        ASSERT_EQ(submit_full(f, "one", NULL, false, NULL), 0);
+        settle(f);
+        ASSERT_EQ(turn_queue_get(f->queue, "one", &row), 1);
+        row = turn_row_free(row);
+        say(f, "x");
+        end(f, TURN_COMPLETED);
+        ASSERT_EQ(turn_queue_get(f->queue, "one", &row), 0);
+        ASSERT_EQ(submit_full(f, "two", "one", true, NULL), -ENOENT);
+        ASSERT_EQ(submit(f, "one"), 1);         /* but still the same turn */
+}
+
+TEST(running_turns_show_what_is_there) {
+        _fixture_ Fixture *f = fixture_new();
+        _cleanup_(turn_row_freep) TurnRow *row = NULL;
+
+        ASSERT_EQ(submit(f, "one"), 0);
+        settle(f);
+        say(f, "first");
+        ASSERT_OK(turn_message_end(f->current, false));
+        say(f, "sec");
+        ASSERT_EQ(turn_queue_get(f->queue, "one", &row), 1);
+        ASSERT_EQ(row->status, TURN_RUNNING);
+        ASSERT_EQ(row->n_items, 1);
+        ASSERT_STREQ(row->items[0].text, "first");
+        end(f, TURN_COMPLETED);
+}
+
+/* Dies in a child at a chosen moment, without any goodbye. */
+typedef enum Moment { DIE_QUEUED, DIE_RUNNING, DIE_TALKING, DIE_ENDED } Moment;
+
+static void run_and_die(Fixture *f, const char *id, bool fresh, Moment moment) {
+        int status;
+        pid_t pid;
+
+        queue_close(f);
+        pid = fork();
+        ASSERT_TRUE(pid >= 0);
+        if (pid == 0) {
+                /* An epoll descriptor is not to be shared with the parent. */
+                sd_event *event;
+
+                if (sd_event_new(&event) < 0)
+                        _exit(1);
+                f->event = event;
+                queue_open(f);
+                if (fresh && submit(f, id) < 0)
+                        _exit(1);
+                if (moment == DIE_QUEUED)
+                        _exit(0);
+                settle(f);
+                if (!f->current)
+                        _exit(1);
+                if (moment >= DIE_TALKING)
+                        say(f, "lost");
+                if (moment >= DIE_ENDED)
+                        end(f, TURN_COMPLETED);
+                _exit(0);
+        }
+        ASSERT_EQ(waitpid(pid, &status, 0), pid);
+        ASSERT_EQ(status, 0);
+        queue_open(f);
+}
+
+TEST(killed_at_each_step) {
+        static const struct { Moment moment; bool runs; const char *events; } t[] = {
+                { DIE_QUEUED, true, "queued started message_started delta message_done=x/completed completed|" },
+                { DIE_RUNNING, true, "queued restarted started message_started delta message_done=x/completed completed|" },
+                { DIE_TALKING, true, "queued restarted started message_started delta message_done=x/completed completed|" },
+                { DIE_ENDED, false, "queued started message_started delta message_done=lost/completed completed|" },
+        };
+
+        for (size_t i = 0; i < ELEMENTSOF(t); i++) {
+                _fixture_ Fixture *f = fixture_new();
+                int reader;
+
+                run_and_die(f, "one", true, t[i].moment);
+                ASSERT_EQ(submit_full(f, "one", NULL, true, &reader), 1);
+                settle(f);
+                ASSERT_EQ(f->n_started, t[i].runs);
+                if (t[i].runs) {
+                        say(f, "x");
+                        end(f, TURN_COMPLETED);
+                }
+                settle(f);
+                assert_events(reader, t[i].events);
+        }
+}
+
+TEST(cut_short_twice_is_given_up) {
+        _fixture_ Fixture *f = fixture_new();
+        _cleanup_(turn_row_freep) TurnRow *row = NULL;
+        int reader;
+
+        run_and_die(f, "one", true, DIE_TALKING);
+        run_and_die(f, "one", false, DIE_TALKING);
+        settle(f);
+        ASSERT_EQ(f->n_started, 0);
+        ASSERT_EQ(turn_queue_get(f->queue, "one", &row), 1);
+        ASSERT_EQ(row->status, TURN_FAILED);
+        ASSERT_STREQ(row->error_code, "server_error");
+        ASSERT_STREQ(row->error_message, "agent process exited");
+        ASSERT_EQ(submit_full(f, "one", NULL, true, &reader), 1);
+        settle(f);
+        assert_events(reader, "queued restarted started failed|");
+}
+
+/* The answer of a second attempt names its messages anew. */
+TEST(items_of_a_second_attempt) {
+        _fixture_ Fixture *f = fixture_new();
+
+        run_and_die(f, "one", true, DIE_TALKING);
+        settle(f);
+        ASSERT_OK(turn_message_begin(f->current));
+        ASSERT_STREQ(f->current->open_item, "m2_0");
+        end(f, TURN_COMPLETED);
+}
+
+TEST(abandoned_turns_run_again) {
+        _fixture_ Fixture *f = fixture_new();
+        int reader;
+
+        ASSERT_EQ(submit_full(f, "one", NULL, true, &reader), 0);
+        settle(f);
+        turn_queue_set_enabled(f->queue, false);
+        turn_queue_abandon(f->queue);
+        ASSERT_EQ(f->n_cancelled, 1);
+        ASSERT_EQ(stored_status(f, "one"), TURN_RUNNING);
+        assert_events(reader, "queued started|");
+        queue_close(f);
+        queue_open(f);
+        settle(f);
+        ASSERT_EQ(f->n_started, 2);
+        end(f, TURN_COMPLETED);
+}
+
+TEST(stale_turns_are_given_up) {
+        _fixture_ Fixture *f = fixture_new();
+
+        turn_queue_set_enabled(f->queue, false);
+        ASSERT_EQ(submit(f, "one"), 0);
+        ASSERT_OK(database_exec(f->db, "UPDATE session_turns SET created_usec = created_usec - 3 * 86400000000"));
+        queue_close(f);
+        queue_open(f);
+        settle(f);
+        ASSERT_EQ(f->n_started, 0);
+        ASSERT_EQ(stored_status(f, "one"), TURN_FAILED);
+}
+
+/* An answer that cannot be stored is not given. */
+TEST(failing_store) {
+        _fixture_ Fixture *f = fixture_new();
+        int reader;
+
+        ASSERT_EQ(submit_full(f, "one", NULL, true, &reader), 0);
+        settle(f);
+        say(f, "x");
+        ASSERT_OK(database_exec(f->db, "CREATE TRIGGER t BEFORE INSERT ON session_turn_items BEGIN "
+                                       "SELECT RAISE(ABORT, 'no'); END"));
+        end(f, TURN_COMPLETED);
+        settle(f);
+        assert_events(reader, "queued started message_started delta message_done=x/completed failed|");
+        ASSERT_EQ(stored_status(f, "one"), TURN_RUNNING);
+}
+
+#define TEST_SUITE "turn-queue"
+TEST_MAIN();
