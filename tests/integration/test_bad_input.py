@@ -156,7 +156,7 @@ def test_http(user_mode, engineer, request_, status, code):
         assert error["code"] == code
 
 
-@pytest.mark.parametrize("data", ["{", "[]", "", "null", '{"input": "x", "input"', '{"input":"\\ud800"}', "[" * 100000,
+@pytest.mark.parametrize("data", ["{", "[]", "", "null", '{"input": "x", "input"', "[" * 100000,
                                   '{"a":' * 10000])
 def test_http_bad_json(user_mode, engineer, data):
     answer = user_mode.http("POST", "/v1/responses", data=data, headers={"Content-Type": "application/json"})
