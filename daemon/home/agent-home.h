@@ -4,7 +4,8 @@
 #include "agent-config.h"
 #include "paths.h"
 
-/* One agent's directory: what lies where, and what can be done with it as files. No process, no bus. */
+/* One agent's directory: what lies where, and what can be done with it as files. No process, no bus. In system mode the
+ * directory belongs to the agent's own user, so nothing here follows a link out of it (agent-file.h). */
 
 typedef struct AgentHome {
         char *id;
@@ -17,43 +18,56 @@ typedef struct AgentHome {
 AgentHome* agent_home_free(AgentHome *h);
 DEFINE_TRIVIAL_CLEANUP_FUNC(AgentHome*, agent_home_free);
 
-/* All agents of both homes, sorted by id, manager first. Ids that are in both are left out; *ret_problems (a string
- * list, NULL when there are none) says so, naming both directories, and likewise for names that are no valid ids, and for
- * role agents whose workspace is gone ("missing"). */
+/* From the directory alone, for a session that knows nothing else: its name is the id; a role agent is one whose profile
+ * is called SOUL.md and whose id is a role id. With an unusable agent.yml it is taken for none, the workspace for
+ * "workspace". -ENOENT without agent.yml, -EINVAL for a bad id. */
+int agent_home_open(const char *directory, AgentHome **ret);
+
+/* All agents of both homes, sorted by id, manager first, those with an unusable agent.yml included. *ret_problems (a
+ * string list, NULL when there are none), each "<directory>: <why>", tells what is left out: a role agent whose id a Puffo
+ * agent has (naming both directories), names that are no valid ids, role agents whose workspace is missing. */
 int agent_homes_enumerate(const HomePaths *p, AgentHome ***ret, size_t *ret_n, char ***ret_problems);
 void agent_homes_free(AgentHome **homes, size_t n);
-/* One of them. -ENOENT. */
+/* One of them, also in other case when none has it exactly. -ENOENT. */
 int agent_home_find(const HomePaths *p, const char *id, AgentHome **ret);
 
-/* profile, memory_dir or workspace_dir of a configuration as an absolute path. */
+/* profile, memory_dir or workspace_dir of a configuration as an absolute path. NULL when out of memory. */
 char* agent_home_path(const AgentHome *h, const char *configured);
 
-/* A new agent directory, built aside and renamed into place: agent.yml, profile.md (profile, or the built-in template
- * when NULL), memory/, workspace/. -EEXIST, -EINVAL for a bad id. c->id names it. */
+/* A new Puffo agent's directory, built aside and renamed into place: agent.yml, profile.md (profile, or the built-in
+ * template when NULL), memory/, workspace/. Fills in created_at, gives kind, and for kinds with tools sandbox_profile.
+ * -EEXIST (in either home), -EINVAL for a bad id or paths that lead out. c->id names it. */
 int agent_home_create(const HomePaths *p, AgentConfig *c, const char *profile, AgentHome **ret);
 
 /* Parts of the system prompt (agent-runtime §16.1, agent-home §§5.3, 5.4): the profile's text, "" when there is none; the
- * memory snapshot, "" when empty. At most 256 KiB each, cut with a note. For role agents the profile part is SOUL.md,
- * AGENTS.md and the memory part memory/memory.md. */
+ * memory snapshot, "" when empty. At most 256 KiB each, cut with a note; always valid UTF-8. For role agents the profile
+ * part is SOUL.md and AGENTS.md, the memory part memory/memory.md. */
 int agent_home_read_profile(const AgentHome *h, const AgentConfig *c, char **ret);
+/* The profile file alone. -EINVAL: no UTF-8, -EFBIG. */
 int agent_home_write_profile(const AgentHome *h, const AgentConfig *c, const char *text);
 int agent_home_read_memory(const AgentHome *h, const AgentConfig *c, char **ret);
 /* The whole managed prompt of a chat-local agent. */
 int agent_home_system_prompt(const AgentHome *h, const AgentConfig *c, char **ret);
+/* What a new agent's profile says. Static. */
+const char* agent_profile_template(void);
 
-/* Moves the directory to <archived>/<id>-<YYYYMMDD-HHMMSS>; a role agent's workspace goes with it as "workspace".
- * *ret_path: where it is now. Only for agents whose units are gone. -EBUSY for manager. */
+/* Moves the directory to <archived>/<id>-<YYYYMMDD-HHMMSS>; a role agent's workspace below proxy_home goes with it as
+ * "workspace". *ret_path: where it is now. Only for agents whose units are gone. -EBUSY for manager. */
 int agent_home_archive(const HomePaths *p, const AgentHome *h, char **ret_path);
+/* Removes the directory and the same workspace; others stay. */
 int agent_home_delete(const HomePaths *p, const AgentHome *h);
 
-/* Zip as in agent-home §10 ("Ours"), written to fd. */
+/* Zip as in agent-home §10 ("Ours"): agent.yml without its key, profile, memory, and what the flags add; links, other
+ * special files, *.tmp and logins of CLIs never. Paths in the archive's agent.yml are relative. messages: a finished
+ * copy of messages.db, NULL for none (SQLite's backup is the session's job). fd: a regular file, written from its
+ * beginning; -ESPIPE for others, so that nobody can make us wait. */
 typedef enum ExportFlags {
-        EXPORT_SECRETS = 1 << 0,
+        EXPORT_SECRETS = 1 << 0,        /* keys/ and the API key */
         EXPORT_WORKSPACE = 1 << 1,
-        EXPORT_MESSAGES = 1 << 2,
 } ExportFlags;
-int agent_home_export(const AgentHome *h, const AgentConfig *c, ExportFlags flags, int fd);
-/* A zip made by export (ours or upstream's), read from fd (must be seekable or a pipe: it is spooled). Every entry is checked: below one top
- * directory that is a valid id, no "..", no links, at most 1 GiB and 100,000 entries. Built aside, validated
- * (agent.yml must load), renamed into place with state paused. id: NULL for the one inside. -EEXIST, -EBADMSG with *reterr. */
+int agent_home_export(const AgentHome *h, const AgentConfig *c, ExportFlags flags, const char *messages, int fd);
+/* A zip made by export (ours or upstream's), read from fd, a regular file (-ESPIPE). Every entry is checked: below one top
+ * directory that is a valid id, no "..", no links, nothing twice, at most 1 GiB and 100,000 entries. Built aside,
+ * validated (agent.yml must load), renamed into place with state paused, without the extra_dirs and absolute paths of
+ * where it comes from. id: NULL for the one inside. -EEXIST, -EINVAL for a bad id, -EBADMSG with *reterr. */
 int agent_home_import(const HomePaths *p, int fd, const char *id, AgentHome **ret, char **reterr);

@@ -10,8 +10,8 @@ typedef struct Pairing {
 } Pairing;
 
 void pairing_done(Pairing *p);
-/* 1 = paired, 0 = not paired (no file, or one that does not count; *ret_problem then says why, malloc'ed, NULL when there
- * simply is no file), negative errno when it cannot be known. */
+/* 1 = paired, 0 = not paired: no file, or one that does not count or cannot be read (*ret_problem then says why,
+ * malloc'ed; NULL when there simply is none). -ENOMEM. */
 int pairing_load(const char *path, Pairing *ret, char **ret_problem);
 /* Removes the file: > 0, or 0 when there was none. */
 int pairing_release(const char *path);

@@ -14,10 +14,18 @@ int role_agent_id_split(const char *id, char **ret_role, char **ret_name);
 /* role, or role_name. name may be NULL. -ENAMETOOLONG over 64. */
 int role_agent_id_join(const char *role, const char *name, char **ret);
 
-/* Makes what is missing of the workspace (SOUL.md, AGENTS.md, memory/memory.md, today's note, agent dir with agent.yml)
- * and never overwrites. base_url: for the manager's instructions. role and name are normalised already.
- * > 0: it was new. -EEXIST when a Puffo agent has that id, -EPERM when the workspace belongs to somebody else. */
+/* Makes what is missing of the workspace (SOUL.md, AGENTS.md, memory/memory.md, today's note) and of the agent dir
+ * (agent.yml, desired state running), and never overwrites: fit to be called before each start. Files the user put into
+ * <templates>/<role>/ (SOUL.md, AGENTS.md) replace the built-in texts; in them @AGENT@, @ROLE@, @NAME@, @WORKSPACE@ and
+ * @URL@ stand for the agent's id, role, name (its role when it has none), workspace and base_url. In system mode a
+ * directory that was handed to the agent's user already is left alone. role and name are normalised already.
+ * > 0: it was new. -EEXIST when a Puffo agent has that id, -EPERM when the workspace belongs to somebody else, -EFBIG for a
+ * text over 8 KiB. */
 int role_agent_ensure(const HomePaths *p, const char *role, const char *name, const char *base_url, AgentHome **ret);
 
-/* Today's note, notes/daily-YYYY-MM-DD.md, when it is not there yet. Workspace of a role agent. */
+/* Takes in workspaces that were copied into proxy_home by hand: each with a valid id, AGENTS.md and no agent dir gets
+ * one, with state paused. How many, or negative errno. For the start of the daemon, before enumerating. */
+int role_agents_adopt(const HomePaths *p);
+
+/* Today's note, notes/daily-YYYY-MM-DD.md (local time), when it is not there yet: > 0. Workspace of a role agent. */
 int role_daily_note_ensure(const char *workspace);

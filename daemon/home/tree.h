@@ -1,0 +1,19 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+#include "macro.h"
+
+/* Directory trees as a whole: built aside, moved into place, moved away. */
+
+/* A new directory (0700) in the parent of the given one, so on its file system, for building in: ".new-XXXXXX". */
+int tree_new_aside(const char *beside, char **ret);
+/* Renames a directory to a name that must be free (an empty directory counts as free) and syncs the parent. -EEXIST. */
+int tree_install(const char *from, const char *to);
+/* The same, also to another file system: then it is copied (links as links, no special files) and removed. */
+int tree_move(const char *from, const char *to);
+/* Takes a tree out of sight at once, then removes it. A missing one is success. */
+int tree_remove(const char *path);
+
+/* Removes and frees; for a path that was not installed. NULL. */
+char* tree_discard(char *path);
+DEFINE_TRIVIAL_CLEANUP_FUNC(char*, tree_discard);
