@@ -189,7 +189,6 @@ static ModelErrorKind anthropic_classify(json_object *error, const char *text, u
 }
 
 const ModelDriver anthropic_driver = {
-        .name = "anthropic",
         .default_model = "claude-sonnet-4-6",
         .default_base_url = "https://api.anthropic.com",
         .base_url_variable = "ANTHROPIC_BASE_URL",

@@ -30,7 +30,6 @@ static int echo_tick(ModelCall *c) {
 }
 
 const ModelDriver echo_driver = {
-        .name = "echo",
         .default_model = "echo",
         .tick = echo_tick,
 };

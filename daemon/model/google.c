@@ -228,7 +228,6 @@ static ModelErrorKind google_classify(json_object *error, const char *text, uint
 }
 
 const ModelDriver google_driver = {
-        .name = "google",
         .default_model = "gemini-2.5-pro",
         .default_base_url = "https://generativelanguage.googleapis.com",
         .base_url_variable = "GOOGLE_GEMINI_BASE_URL",

@@ -19,7 +19,6 @@ typedef struct ModelRequest {
 } ModelRequest;
 
 typedef struct ModelDriver {
-        const char *name;
         const char *default_model, *default_base_url;
         const char *base_url_variable;          /* in the environment, or NULL */
         const char *key_header;                 /* "Name: " and whatever goes before the key */

@@ -15,19 +15,6 @@ const ModelDriver* model_driver_get(ModelProvider p) {
         return drivers[p];
 }
 
-const char* model_provider_to_string(ModelProvider p) {
-        const ModelDriver *d = model_driver_get(p);
-
-        return d ? d->name : NULL;
-}
-
-ModelProvider model_provider_from_string(const char *s) {
-        for (ModelProvider p = 0; s && p < _MODEL_PROVIDER_MAX; p++)
-                if (streq(drivers[p]->name, s))
-                        return p;
-        return _MODEL_PROVIDER_INVALID;
-}
-
 const char* model_provider_default_model(ModelProvider p) {
         const ModelDriver *d = model_driver_get(p);
 
@@ -45,40 +32,6 @@ const char* model_provider_base_url_from_environment(ModelProvider p) {
         const char *e = d && d->base_url_variable ? secure_getenv(d->base_url_variable) : NULL;
 
         return isempty(e) ? NULL : e;
-}
-
-static const char *const error_kinds[_MODEL_ERROR_MAX] = {
-        [MODEL_ERROR_NONE] = "none",
-        [MODEL_ERROR_AUTH] = "auth",
-        [MODEL_ERROR_BILLING] = "billing",
-        [MODEL_ERROR_RATE_LIMIT] = "rate-limit",
-        [MODEL_ERROR_OVERLOADED] = "overloaded",
-        [MODEL_ERROR_CONNECT] = "connect",
-        [MODEL_ERROR_TIMEOUT] = "timeout",
-        [MODEL_ERROR_CUT] = "cut",
-        [MODEL_ERROR_NOT_FOUND] = "not-found",
-        [MODEL_ERROR_CONTEXT_LENGTH] = "context-length",
-        [MODEL_ERROR_INVALID_REQUEST] = "invalid-request",
-        [MODEL_ERROR_PROTOCOL] = "protocol",
-        [MODEL_ERROR_CANCELLED] = "cancelled",
-        [MODEL_ERROR_MEMORY] = "memory",
-};
-
-const char* model_error_kind_to_string(ModelErrorKind k) {
-        return (size_t) k < ELEMENTSOF(error_kinds) ? error_kinds[k] : NULL;
-}
-
-bool model_error_is_transient(ModelErrorKind k) {
-        switch (k) {
-        case MODEL_ERROR_RATE_LIMIT:
-        case MODEL_ERROR_OVERLOADED:
-        case MODEL_ERROR_CONNECT:
-        case MODEL_ERROR_TIMEOUT:
-        case MODEL_ERROR_CUT:
-                return true;
-        default:
-                return false;
-        }
 }
 
 uint64_t model_count(json_object *usage, const char *key, uint64_t fallback) {

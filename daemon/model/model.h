@@ -41,9 +41,11 @@ typedef enum ModelErrorKind {
         MODEL_ERROR_CANCELLED,
         MODEL_ERROR_MEMORY,
         _MODEL_ERROR_MAX,
+        _MODEL_ERROR_INVALID = -EINVAL,
 } ModelErrorKind;
 
 const char* model_error_kind_to_string(ModelErrorKind k);       /* "auth", "rate-limit", … for logs and the bus */
+ModelErrorKind model_error_kind_from_string(const char *s);
 /* Worth another try with the same input (after retry_after_usec). */
 bool model_error_is_transient(ModelErrorKind k);
 

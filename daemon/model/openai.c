@@ -162,7 +162,6 @@ static ModelErrorKind openai_classify(json_object *error, const char *text, uint
 }
 
 const ModelDriver openai_driver = {
-        .name = "openai",
         .default_model = "gpt-4o",
         .default_base_url = "https://api.openai.com/v1",
         .base_url_variable = "OPENAI_BASE_URL",
