@@ -19,8 +19,8 @@
 
 struct Chat {
         ChatSpec spec;
-        const ModelPlugin *plugin;
-        HttpClient *http;               /* owned; made with the first call */
+        const ModelBackend *backend;
+        ModelClient *client;            /* owned */
 
         Turn *turn;                     /* borrowed from the queue; NULL: idle */
         TurnRow *row;
@@ -36,14 +36,18 @@ struct Chat {
 static int chat_attempt(Chat *c);
 
 int chat_new(Chat **ret, const ChatSpec *spec) {
-        Chat *c = new0(Chat, 1);
+        _cleanup_(chat_freep) Chat *c = new0(Chat, 1);
+        int r;
 
         if (!c)
                 return -ENOMEM;
         c->spec = *spec;
-        c->plugin = spec->plugin;
+        c->backend = spec->backend ?: &model_client_backend;
+        r = c->backend->client_new(&c->client, spec->event, NULL);
+        if (r < 0)
+                return r;
 
-        *ret = c;
+        *ret = TAKE_PTR(c);
         return 0;
 }
 
@@ -54,7 +58,7 @@ static void timer_stop(sd_event_source *s) {
 
 static void call_stop(Chat *c) {
         if (c->call)
-                c->call = c->plugin->call_free(c->call);
+                c->call = c->backend->call_free(c->call);
 }
 
 void chat_cancel(Chat *c) {
@@ -71,8 +75,7 @@ void chat_cancel(Chat *c) {
 void chat_trim(Chat *c) {
         assert(!c->turn);
 
-        if (c->http)
-                c->http = c->plugin->http_free(c->http);
+        c->backend->rest(c->client);
 }
 
 Chat* chat_free(Chat *c) {
@@ -81,7 +84,8 @@ Chat* chat_free(Chat *c) {
 
         c->spec.on_waiting = NULL;
         chat_cancel(c);
-        chat_trim(c);
+        if (c->client)
+                c->client = c->backend->client_free(c->client);
         (void) sd_event_source_disable_unref(c->retry_timer);
         (void) sd_event_source_disable_unref(c->silence_timer);
         (void) sd_event_source_disable_unref(c->refused);
@@ -179,7 +183,7 @@ static bool retried(Chat *c, const ModelResult *result, const char *kind) {
                         fail_errno(c, r, "Failed to repeat the call of the model with less history");
                 return true;
         }
-        if (!c->plugin->error_is_transient(result->error))
+        if (!model_error_is_transient(result->error))
                 return false;
         if (result->retry_after_usec != USEC_INFINITY && result->retry_after_usec > RETRY_AFTER_MAX_USEC)
                 return false;
@@ -201,7 +205,7 @@ static bool retried(Chat *c, const ModelResult *result, const char *kind) {
 }
 
 static void call_failed(Chat *c, const ModelResult *result) {
-        const char *kind = strempty(c->plugin->error_kind_to_string(result->error));
+        const char *kind = strempty(model_error_kind_to_string(result->error));
         ModelErrorKind e = result->error >= 0 && result->error < _MODEL_ERROR_MAX ? result->error : MODEL_ERROR_NONE;
         _cleanup_free_ char *message = str_printable(strempty(result->message), 500), *detail = NULL;
 
@@ -294,23 +298,7 @@ static void on_done(ModelCall *call, const ModelResult *result, void *userdata) 
                 call_succeeded(c, result);
         else
                 call_failed(c, result);
-        (void) c->plugin->call_free(ended);
-}
-
-static int chat_load(Chat *c) {
-        _cleanup_free_ char *error = NULL;
-        int r;
-
-        if (!c->plugin) {
-                r = model_plugin_load(&c->plugin, &error);
-                if (r < 0) {
-                        log_turn_errno(c, LOG_ERR, r, "Failed to load the model client", error);
-                        return r;
-                }
-        }
-        if (!c->http)
-                return c->plugin->http_new(&c->http, c->spec.event);
-        return 0;
+        (void) c->backend->call_free(ended);
 }
 
 static int on_silence(sd_event_source *s, uint64_t usec, void *userdata) {
@@ -330,12 +318,12 @@ static int on_silence(sd_event_source *s, uint64_t usec, void *userdata) {
 }
 
 static int call_start(Chat *c, const SessionConfig *config, const ChatPrompt *prompt) {
-        ModelProvider provider = c->plugin->provider_from_string(config->provider);
+        ModelProvider provider = model_provider_from_string(config->provider);
 
         if (provider < 0)
                 return -EINVAL;
         c->echo = provider == MODEL_ECHO;
-        return c->plugin->call_start(c->http, c->spec.event, &(ModelCallSpec) {
+        return c->backend->call_start(c->client, &(ModelCallSpec) {
                 .provider = provider,
                 .base_url = config->base_url,
                 .api_key = config->api_key,
@@ -366,9 +354,6 @@ static int chat_attempt(Chat *c) {
                 chat_fail(c, "server_error", "not-ready", config->fault);
                 return 1;
         }
-        r = chat_load(c);
-        if (r < 0)
-                return r;
         r = chat_prompt_build(&prompt, c->spec.db, config, c->row, c->max_bytes);
         if (r < 0)
                 return r;

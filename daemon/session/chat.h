@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 
-#include "model-plugin.h"
+#include "model-client.h"
 #include "session-config.h"
 #include "turn.h"
 
@@ -17,7 +17,7 @@ typedef enum ChatHealth {
 typedef struct ChatSpec {
         sd_event *event;                /* borrowed */
         Database *db;                   /* borrowed */
-        const ModelPlugin *plugin;      /* NULL: loaded when it is needed */
+        const ModelBackend *backend;    /* NULL: model_client_backend */
         /* Waits between attempts, instead of the built-in ones when max is not 0. */
         uint64_t retry_min_usec, retry_max_usec;
         /* The configuration as of now; the result is the chat's to free. */
@@ -37,5 +37,5 @@ DEFINE_TRIVIAL_CLEANUP_FUNC(Chat*, chat_free);
 /* Takes row over, on failure too. Does not call back itself. */
 int chat_start(Chat *c, Turn *t, TurnRow *row);
 void chat_cancel(Chat *c);
-/* Gives back connections that were kept for the next call. Not during a turn. */
+/* Ends the process that was kept for the next call. Not during a turn. */
 void chat_trim(Chat *c);

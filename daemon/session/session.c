@@ -19,10 +19,9 @@
 #define TURNS_KEEP_USEC (30 * DAY_USEC)
 #define TURNS_KEEP_MAX 10000
 #define UNSTORED_KEEP_USEC (10 * 60 * USEC_PER_SEC)
-/* So long after the last turn memory is given back, and so long after that the connections to the provider, which it
- * would not keep for much longer either. */
+/* So long after the last turn memory is given back, and so long after that the process that talks to the provider. */
 #define TRIM_USEC (3 * USEC_PER_SEC)
-#define TRIM_DEEP_USEC (300 * USEC_PER_SEC)
+#define TRIM_DEEP_USEC (60 * USEC_PER_SEC)
 #define OPEN_RETRY_MIN_USEC (10 * USEC_PER_SEC)
 #define OPEN_RETRY_MAX_USEC (600 * USEC_PER_SEC)
 #define WORKING_DIRECTORY "working_dir"
@@ -168,7 +167,7 @@ static int on_trim(sd_event_source *source, uint64_t usec, void *userdata) {
                 return 0;
 
         s->trimmed = true;
-        r = event_arm_timer(s->event, &s->trim, TRIM_DEEP_USEC, 30 * USEC_PER_SEC, on_trim, s);
+        r = event_arm_timer(s->event, &s->trim, TRIM_DEEP_USEC, 10 * USEC_PER_SEC, on_trim, s);
         if (r < 0)
                 (void) log_warning_errno(r, "Failed to arm a timer, ignoring: %m");
         return 0;
@@ -480,7 +479,7 @@ static int session_init(Session *s, const SessionSpec *spec) {
         s->started_usec = now_realtime_usec();
         s->note_day = -1;
         s->chat_spec = (ChatSpec) {
-                .event = spec->event, .plugin = spec->plugin, .retry_min_usec = spec->retry_min_usec,
+                .event = spec->event, .backend = spec->backend, .retry_min_usec = spec->retry_min_usec,
                 .retry_max_usec = spec->retry_max_usec, .get_config = chat_get_config, .on_end = chat_on_end,
                 .on_health = chat_on_health, .on_waiting = chat_on_waiting, .userdata = s,
         };

@@ -22,7 +22,7 @@ const char* session_state_to_string(SessionState s);
 typedef struct SessionSpec {
         sd_event *event;                /* borrowed */
         const char *id, *directory;     /* copied */
-        const ModelPlugin *plugin;      /* NULL: loaded when it is needed */
+        const ModelBackend *backend;    /* ChatSpec */
         const char *socket;             /* of puffod, copied; NULL: none is looked for */
         uint64_t retry_min_usec, retry_max_usec;        /* ChatSpec */
 } SessionSpec;

@@ -1,0 +1,306 @@
+/* SPDX-License-Identifier: MIT */
+
+#include <limits.h>
+#include <signal.h>
+#include <spawn.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+
+#include "json-util.h"
+#include "log.h"
+#include "model-client.h"
+#include "model-wire.h"
+
+#define LINE_SIZE_MAX MIB(1)
+
+struct ModelCall {
+        ModelClient *client;            /* NULL once the call has ended */
+        void (*on_delta)(ModelCall *c, const char *text, size_t size, void *userdata);
+        void (*on_done)(ModelCall *c, const ModelResult *r, void *userdata);
+        void *userdata;
+};
+
+struct ModelClient {
+        sd_event *event;                /* borrowed */
+        char *program;
+        int fd;                         /* to the process; -EBADF: there is none */
+        sd_event_source *io;
+        StrBuf in, out;
+        ModelCall *call;                /* borrowed; the running one */
+};
+
+static void secret_done(StrBuf *b) {
+        if (b->text)
+                explicit_bzero(b->text, b->allocated);
+        strbuf_done(b);
+}
+
+static void process_close(ModelClient *c) {
+        c->io = sd_event_source_disable_unref(c->io);
+        c->fd = safe_close(c->fd);      /* what it is waiting for: it exits */
+        strbuf_done(&c->in);
+        secret_done(&c->out);
+}
+
+/* Nothing from the environment decides what is run: it lies beside us, in a build tree as in an installation. */
+static int program_path(char **ret) {
+        char path[PATH_MAX], *slash;
+        ssize_t n;
+
+        n = readlink("/proc/self/exe", path, sizeof(path) - 1);
+        if (n < 0)
+                return -errno;
+        path[n] = 0;
+        slash = strrchr(path, '/');
+        if (!slash)
+                return -ENOENT;
+        slash[1] = 0;
+        *ret = strjoin(path, "puffo-model");
+        return *ret ? 0 : -ENOMEM;
+}
+
+int model_client_new(ModelClient **ret, sd_event *event, const char *program) {
+        _cleanup_(model_client_freep) ModelClient *c = new0(ModelClient, 1);
+        int r;
+
+        if (!c)
+                return -ENOMEM;
+        c->event = event;
+        c->fd = -EBADF;
+        if (program) {
+                c->program = strdup(program);
+                if (!c->program)
+                        return -ENOMEM;
+        } else {
+                r = program_path(&c->program);
+                if (r < 0)
+                        return r;
+        }
+
+        *ret = TAKE_PTR(c);
+        return 0;
+}
+
+ModelClient* model_client_free(ModelClient *c) {
+        if (!c)
+                return NULL;
+
+        process_close(c);
+        if (c->call)
+                c->call->client = NULL;
+        free(c->program);
+        return mfree(c);
+}
+
+static void call_end(ModelClient *c, const ModelResult *result) {
+        ModelCall *call = TAKE_PTR(c->call);
+
+        if (!call)
+                return;
+        call->client = NULL;
+        call->on_done(call, result, call->userdata);
+}
+
+static void process_lost(ModelClient *c, const char *why) {
+        process_close(c);
+        call_end(c, &(ModelResult) {
+                .error = MODEL_ERROR_CUT, .retry_after_usec = USEC_INFINITY, .message = why, .text = "",
+        });
+}
+
+/* < 0: the process talks nonsense. */
+static int line_take(ModelClient *c, const char *line, size_t size) {
+        _cleanup_json_ json_object *o = NULL;
+        const char *delta = NULL;
+        ModelResult result;
+        size_t n = 0;
+        int r;
+
+        r = model_answer_parse(line, size, &o, &delta, &n, &result);
+        if (r < 0)
+                return r;
+        if (!c->call)
+                return -EBADMSG;
+        if (r > 0)
+                call_end(c, &result);
+        else if (n > 0)
+                c->call->on_delta(c->call, delta, n, c->call->userdata);
+        return 0;
+}
+
+/* Lines are taken out before they are acted upon: a callback may start the next call, or end the process. */
+static int lines_take(ModelClient *c) {
+        char *end;
+        int r;
+
+        while (c->in.size > 0 && (end = memchr(c->in.text, '\n', c->in.size))) {
+                size_t size = (size_t) (end - c->in.text);
+                _cleanup_free_ char *line = memdup0(c->in.text, size);
+
+                if (!line)
+                        return -ENOMEM;
+                strbuf_consume(&c->in, size + 1);
+                r = line_take(c, line, size);
+                if (r < 0)
+                        return r;
+        }
+        return c->in.size > LINE_SIZE_MAX ? -EMSGSIZE : 0;
+}
+
+static int out_flush(ModelClient *c) {
+        while (c->out.size > 0) {
+                ssize_t n = send(c->fd, c->out.text, c->out.size, MSG_DONTWAIT|MSG_NOSIGNAL);
+
+                if (n < 0 && errno == EINTR)
+                        continue;
+                if (n < 0 && errno == EAGAIN)
+                        return sd_event_source_set_io_events(c->io, EPOLLIN|EPOLLOUT);
+                if (n < 0)
+                        return -errno;
+                strbuf_consume(&c->out, (size_t) n);
+        }
+        secret_done(&c->out);
+        return sd_event_source_set_io_events(c->io, EPOLLIN);
+}
+
+static int on_io(sd_event_source *s, int fd, uint32_t revents, void *userdata) {
+        ModelClient *c = userdata;
+        char buffer[16384];
+        ssize_t n;
+        int r = 0;
+
+        if (revents & EPOLLOUT)
+                r = out_flush(c);
+        if (r >= 0 && (revents & (EPOLLIN|EPOLLHUP|EPOLLERR))) {
+                n = recv(fd, buffer, sizeof(buffer), MSG_DONTWAIT);
+                if (n == 0) {
+                        process_lost(c, "the model client has exited");
+                        return 0;
+                }
+                if (n < 0)
+                        r = errno == EAGAIN || errno == EINTR ? 0 : -errno;
+                else {
+                        r = strbuf_append(&c->in, buffer, (size_t) n);
+                        if (r >= 0)
+                                r = lines_take(c);
+                }
+        }
+        if (r < 0) {
+                (void) log_warning_errno(r, "The talk with the model client failed, ending it: %m");
+                process_lost(c, "the talk with the model client failed");
+        }
+        return 0;
+}
+
+/* Only so that no zombie stays; its end is noticed at the socket. */
+static int on_process_exit(sd_event_source *s, const siginfo_t *si, void *userdata) {
+        if (si->si_code != CLD_EXITED || si->si_status != 0)
+                log_warning("The model client ended with %s %d.", si->si_code == CLD_EXITED ? "status" : "signal",
+                            si->si_status);
+        return 0;
+}
+
+static int process_spawn(const char *program, int fd, pid_t *ret) {
+        char *const argv[] = { (char*) "puffo-model", NULL };
+        posix_spawn_file_actions_t actions;
+        posix_spawnattr_t attributes;
+        sigset_t none;
+        int r;
+
+        (void) sigemptyset(&none);
+        r = posix_spawn_file_actions_init(&actions);
+        if (r != 0)
+                return -r;
+        r = posix_spawnattr_init(&attributes);
+        if (r != 0) {
+                (void) posix_spawn_file_actions_destroy(&actions);
+                return -r;
+        }
+        r = posix_spawn_file_actions_adddup2(&actions, fd, STDIN_FILENO);
+        if (r == 0)
+                r = posix_spawnattr_setsigmask(&attributes, &none);
+        if (r == 0)
+                r = posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK);
+        if (r == 0)
+                r = posix_spawn(ret, program, &actions, &attributes, argv, environ);
+        (void) posix_spawnattr_destroy(&attributes);
+        (void) posix_spawn_file_actions_destroy(&actions);
+        return -r;
+}
+
+static int process_start(ModelClient *c) {
+        int fds[2], r;
+        pid_t pid;
+
+        if (c->fd >= 0)
+                return 0;
+        if (socketpair(AF_UNIX, SOCK_STREAM|SOCK_CLOEXEC, 0, fds) < 0)
+                return -errno;
+        c->fd = fds[0];
+        r = sd_event_add_io(c->event, &c->io, c->fd, EPOLLIN, on_io, c);
+        if (r >= 0)
+                r = process_spawn(c->program, fds[1], &pid);
+        (void) close(fds[1]);
+        if (r < 0) {
+                process_close(c);
+                return r;
+        }
+        /* The source belongs to the loop: the process may outlive us by a moment. */
+        r = sd_event_add_child(c->event, NULL, pid, WEXITED, on_process_exit, NULL);
+        if (r < 0)
+                (void) log_warning_errno(r, "Failed to watch the model client, ignoring: %m");
+        return 0;
+}
+
+int model_client_call_start(ModelClient *c, const ModelCallSpec *spec, ModelCall **ret) {
+        ModelCall *call;
+        int r;
+
+        if (c->call)
+                return -EBUSY;
+        call = new0(ModelCall, 1);
+        if (!call)
+                return -ENOMEM;
+        *call = (ModelCall) {
+                .client = c, .on_delta = spec->on_delta, .on_done = spec->on_done, .userdata = spec->userdata,
+        };
+        r = process_start(c);
+        if (r >= 0)
+                r = model_request_format(&c->out, spec);
+        if (r >= 0)
+                r = out_flush(c);
+        if (r < 0) {
+                process_close(c);
+                free(call);
+                return r;
+        }
+
+        c->call = call;
+        *ret = call;
+        return 0;
+}
+
+ModelCall* model_client_call_free(ModelCall *call) {
+        if (!call)
+                return NULL;
+
+        if (call->client) {
+                call->client->call = NULL;
+                process_close(call->client);    /* the shortest way to cancel: no late delta can come */
+        }
+        return mfree(call);
+}
+
+void model_client_rest(ModelClient *c) {
+        if (!c->call)
+                process_close(c);
+}
+
+const ModelBackend model_client_backend = {
+        .client_new = model_client_new,
+        .client_free = model_client_free,
+        .call_start = model_client_call_start,
+        .call_free = model_client_call_free,
+        .rest = model_client_rest,
+};

@@ -1,0 +1,197 @@
+/* SPDX-License-Identifier: MIT */
+
+#include <signal.h>
+
+#include "json-util.h"
+#include "model-client.h"
+#include "model-wire.h"
+#include "string-util.h"
+#include "tests.h"
+
+typedef struct Call {
+        StrBuf text;
+        bool done;
+        ModelErrorKind error;
+} Call;
+
+static void on_delta(ModelCall *c, const char *text, size_t size, void *userdata) {
+        Call *call = userdata;
+
+        ASSERT_OK(strbuf_append(&call->text, text, size));
+}
+
+static void on_done(ModelCall *c, const ModelResult *r, void *userdata) {
+        Call *call = userdata;
+
+        ASSERT_FALSE(call->done);
+        call->done = true;
+        call->error = r->error;
+}
+
+static sd_event* loop_new(void) {
+        sd_event *event = NULL;
+        sigset_t mask;
+
+        (void) sigemptyset(&mask);
+        (void) sigaddset(&mask, SIGCHLD);
+        ASSERT_OK(sigprocmask(SIG_BLOCK, &mask, NULL));
+        ASSERT_OK(sd_event_new(&event));
+        return event;
+}
+
+static int start(ModelClient *c, Call *call, ModelProvider provider, const char *key, const char *text, ModelCall **ret) {
+        return model_client_call_start(c, &(ModelCallSpec) {
+                .provider = provider, .api_key = key, .base_url = "http://127.0.0.1:1/",
+                .messages = &(ModelMessage) { .role = MODEL_ROLE_USER, .text = text }, .n_messages = 1,
+                .on_delta = on_delta, .on_done = on_done, .userdata = call,
+        }, ret);
+}
+
+static void wait_done(sd_event *event, Call *call) {
+        while (!call->done)
+                ASSERT_TRUE(ASSERT_OK(sd_event_run(event, 20 * USEC_PER_SEC)) > 0);
+}
+
+TEST(calls_one_after_the_other) {
+        _cleanup_(sd_event_unrefp) sd_event *event = loop_new();
+        _cleanup_(model_client_freep) ModelClient *c = NULL;
+
+        ASSERT_OK(model_client_new(&c, event, MODEL_PROGRAM));
+        for (unsigned i = 0; i < 3; i++) {
+                ModelCall *m, *other;
+                Call call = {};
+
+                ASSERT_OK(start(c, &call, MODEL_ECHO, NULL, "say \"this\"\n\xc3\xa4gain", &m));
+                ASSERT_EQ(start(c, &call, MODEL_ECHO, NULL, "x", &other), -EBUSY);
+                wait_done(event, &call);
+                ASSERT_EQ(call.error, MODEL_ERROR_NONE);
+                ASSERT_STREQ(call.text.text, "say \"this\"\n\xc3\xa4gain");
+                (void) model_client_call_free(m);
+                strbuf_done(&call.text);
+                if (i == 1)
+                        model_client_rest(c);   /* the next one starts it again */
+        }
+}
+
+/* Larger than any socket buffer, both ways. */
+TEST(long_texts) {
+        _cleanup_(sd_event_unrefp) sd_event *event = loop_new();
+        _cleanup_(model_client_freep) ModelClient *c = NULL;
+        _cleanup_free_ char *text = malloc(MIB(1) + 1);
+        ModelCall *m;
+        Call call = {};
+
+        memset(text, 'x', MIB(1));
+        text[MIB(1)] = 0;
+        ASSERT_OK(model_client_new(&c, event, MODEL_PROGRAM));
+        ASSERT_OK(start(c, &call, MODEL_ECHO, NULL, text, &m));
+        wait_done(event, &call);
+        ASSERT_EQ(call.error, MODEL_ERROR_NONE);
+        ASSERT_EQ(call.text.size, MIB(1));
+        (void) model_client_call_free(m);
+        strbuf_done(&call.text);
+}
+
+TEST(cancelled_calls_say_nothing_more) {
+        _cleanup_(sd_event_unrefp) sd_event *event = loop_new();
+        _cleanup_(model_client_freep) ModelClient *c = NULL;
+        Call cancelled = {}, call = {};
+        ModelCall *m;
+
+        ASSERT_OK(model_client_new(&c, event, MODEL_PROGRAM));
+        ASSERT_OK(start(c, &cancelled, MODEL_ECHO, NULL, "x", &m));
+        (void) model_client_call_free(m);
+        ASSERT_OK(start(c, &call, MODEL_ECHO, NULL, "y", &m));
+        wait_done(event, &call);
+        ASSERT_FALSE(cancelled.done);
+        ASSERT_EQ(cancelled.text.size, 0);
+        ASSERT_STREQ(call.text.text, "y");
+        (void) model_client_call_free(m);
+        strbuf_done(&call.text);
+}
+
+TEST(broken_programs) {
+        static const struct { const char *program; int start; } t[] = {
+                { "/bin/true", 0 },             /* exits: the call was cut */
+                { "/nonexistent/x", -ENOENT },
+        };
+
+        for (size_t i = 0; i < ELEMENTSOF(t); i++) {
+                _cleanup_(sd_event_unrefp) sd_event *event = loop_new();
+                _cleanup_(model_client_freep) ModelClient *c = NULL;
+                ModelCall *m = NULL;
+                Call call = {};
+
+                ASSERT_OK(model_client_new(&c, event, t[i].program));
+                ASSERT_EQ(start(c, &call, MODEL_ECHO, NULL, "x", &m), t[i].start);
+                if (m) {
+                        wait_done(event, &call);
+                        ASSERT_EQ(call.error, MODEL_ERROR_CUT);
+                }
+                (void) model_client_call_free(m);
+        }
+}
+
+TEST(keys_are_a_line_of_their_own) {
+        static const ModelMessage message = { .role = MODEL_ROLE_USER, .text = "hi" };
+        ModelCallSpec spec = { .provider = MODEL_OPENAI, .api_key = "sk-1", .messages = &message, .n_messages = 1,
+                               .max_tokens = 7 };
+        _cleanup_(model_request_line_done) ModelRequestLine l = {};
+        StrBuf b = {};
+
+        ASSERT_OK(model_request_format(&b, &spec));
+        ASSERT_NOT_NULL(startswith(b.text, "sk-1\n{"));
+        ASSERT_NULL(strstr(b.text + 5, "sk-1"));
+        ASSERT_OK(model_request_parse(&l, b.text + 5, b.size - 6));
+        ASSERT_EQ(l.spec.provider, MODEL_OPENAI);
+        ASSERT_EQ(l.spec.max_tokens, 7);
+        ASSERT_EQ(l.spec.n_messages, 1);
+        ASSERT_STREQ(l.messages[0].text, "hi");
+        spec.api_key = "a\nb";
+        ASSERT_EQ(model_request_format(&b, &spec), -EINVAL);
+        strbuf_done(&b);
+}
+
+TEST(bad_lines_are_refused) {
+        static const char *const requests[] = { "", "[]", "{}", "{\"provider\":\"x\",\"messages\":[]}",
+                                                "{\"provider\":\"echo\",\"messages\":[{\"role\":\"user\"}]}" };
+        static const char *const answers[] = { "x", "{}", "{\"delta\":1}", "{\"done\":{\"error\":\"what\"}}" };
+
+        for (size_t i = 0; i < ELEMENTSOF(requests); i++) {
+                ModelRequestLine l;
+
+                ASSERT_EQ(model_request_parse(&l, requests[i], strlen(requests[i])), -EBADMSG);
+        }
+        for (size_t i = 0; i < ELEMENTSOF(answers); i++) {
+                json_object *o;
+                const char *delta;
+                ModelResult result;
+                size_t n;
+
+                ASSERT_EQ(model_answer_parse(answers[i], strlen(answers[i]), &o, &delta, &n, &result), -EBADMSG);
+        }
+}
+
+TEST(results_come_through) {
+        ModelResult in = { .error = MODEL_ERROR_RATE_LIMIT, .http_status = 429, .retry_after_usec = 5, .message = "slow",
+                           .stop = MODEL_STOP_LENGTH, .usage = { .input_tokens = 1, .reasoning_tokens = 2 } }, out;
+        _cleanup_json_ json_object *o = NULL;
+        const char *delta;
+        StrBuf b = {};
+        size_t n;
+
+        ASSERT_OK(model_result_format(&b, &in));
+        ASSERT_EQ(model_answer_parse(b.text, b.size - 1, &o, &delta, &n, &out), 1);
+        ASSERT_EQ(out.error, MODEL_ERROR_RATE_LIMIT);
+        ASSERT_EQ(out.http_status, 429);
+        ASSERT_EQ(out.retry_after_usec, 5);
+        ASSERT_STREQ(out.message, "slow");
+        ASSERT_NULL(out.request_id);
+        ASSERT_EQ(out.stop, MODEL_STOP_LENGTH);
+        ASSERT_EQ(out.usage.input_tokens, 1);
+        ASSERT_EQ(out.usage.reasoning_tokens, 2);
+        strbuf_done(&b);
+}
+
+#define TEST_SUITE "model-client"
+TEST_MAIN();
