@@ -6,6 +6,10 @@
 #include "event-util.h"
 
 int event_new(sd_event **ret) {
+        return event_new_with_stop(ret, NULL, NULL);
+}
+
+int event_new_with_stop(sd_event **ret, sd_event_signal_handler_t on_stop, void *userdata) {
         _cleanup_(sd_event_unrefp) sd_event *event = NULL;
         sigset_t mask;
         int r;
@@ -22,10 +26,10 @@ int event_new(sd_event **ret) {
         r = sd_event_default(&event);
         if (r < 0)
                 return r;
-        r = sd_event_add_signal(event, NULL, SIGTERM, NULL, NULL);
+        r = sd_event_add_signal(event, NULL, SIGTERM, on_stop, userdata);
         if (r < 0)
                 return r;
-        r = sd_event_add_signal(event, NULL, SIGINT, NULL, NULL);
+        r = sd_event_add_signal(event, NULL, SIGINT, on_stop, userdata);
         if (r < 0)
                 return r;
         r = sd_event_set_watchdog(event, true);

@@ -11,6 +11,8 @@
 /* The default loop with SIGTERM and SIGINT ending it (exit code 0), SIGPIPE ignored and, where the manager asks for
  * it, the watchdog fed by the loop itself. */
 int event_new(sd_event **ret);
+/* The same for programs that have something to do before they end: on_stop is called on SIGTERM and SIGINT instead. */
+int event_new_with_stop(sd_event **ret, sd_event_signal_handler_t on_stop, void *userdata);
 
 /* (Re-)arms a one-shot timer relative to now on CLOCK_BOOTTIME; *s is made when NULL. accuracy_usec 0 means 250 ms of
  * slack: right for back-off, wrong for I/O (pass 1). */

@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+#include "gateway.h"
+#include "turn-client.h"
+
+/* What answers the routes. All take a call whose body is complete. */
+void models_list(Call *c);
+void models_get(Call *c);
+void agents_list(Call *c);
+void health_get(Call *c);
+void hire_post(Call *c);
+void responses_create(Call *c);
+void responses_get(Call *c);            /* the object, or with ?stream=true its events */
+void responses_delete(Call *c);
+void responses_cancel(Call *c);
+void responses_input_items(Call *c);
+
+/* The agent that a response's id leads to, or NULL after an answer of 404 (401). */
+MirroredAgent* response_call_agent(Call *c);
+void response_reply_not_found(Call *c);
+
+/* The events of a known response, from number after + 1 on. Takes the record's contents. */
+void response_stream_again(Call *c, const MirroredAgent *a, const TurnRecord *record, int64_t after);
+
+/* Part of the exchange's life. */
+void response_turn_on_writable(ResponseTurn *t);
+/* The exchange is over; takes the turn, which may live on until the agent was told that its client has gone. */
+void response_turn_on_end(ResponseTurn *t, bool client_gone);
+/* The gateway goes: the last words. */
+void response_turn_say_goodbye(ResponseTurn *t);
+ResponseTurn* response_turn_free(ResponseTurn *t);

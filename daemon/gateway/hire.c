@@ -1,0 +1,119 @@
+/* SPDX-License-Identifier: MIT */
+
+#include "bus-call.h"
+#include "bus-util.h"
+#include "gateway-handlers.h"
+#include "json-util.h"
+
+#define HIRE_TIMEOUT_USEC (40 * USEC_PER_SEC)
+#define PART_MAX 32
+
+/* puffod judges names; this is only to tell the client which of the two is wrong (agent-proxy §3). */
+static bool part_is_valid(const char *s) {
+        size_t n = strspn(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-");
+
+        return n > 0 && n <= PART_MAX && s[n] == 0 && s[0] != '-' && s[n - 1] != '-';
+}
+
+static int hire_parse(Call *c, json_object **ret, ApiError *e) {
+        _cleanup_json_ json_object *body = NULL;
+        const char *text;
+        size_t size;
+        int r;
+
+        text = http_exchange_body(c->exchange, &size);
+        r = json_parse(text, size, &body);
+        if (r == -ENOMEM)
+                return r;
+        if (r < 0 || !json_object_is_type(body, json_type_object))
+                return api_error_set(e, 400, NULL, NULL,
+                                     "We could not parse the JSON body of your request. A JSON object is expected.");
+        for (size_t i = 0; i < 2; i++) {
+                const char *key = i == 0 ? "role" : "name";
+
+                if (!json_get(body, key))
+                        return api_error_set(e, 400, "missing_required_parameter", key,
+                                             "Missing required parameter: '%s'.", key);
+                if (!json_get_string(body, key))
+                        return api_error_set(e, 400, "invalid_type", key, "Invalid type for '%s': expected a string.",
+                                             key);
+                if (!part_is_valid(json_get_string(body, key)))
+                        return api_error_set(e, 400, "invalid_value", key,
+                                             "Invalid '%s': 1 to 32 letters, digits and '-', beginning and ending "
+                                             "with no '-'.",
+                                             key);
+        }
+        *ret = TAKE_PTR(body);
+        return 0;
+}
+
+static int hire_append(sd_bus_message *message, void *userdata) {
+        Call *c = userdata;
+        _cleanup_api_error_ ApiError e = {};
+        _cleanup_json_ json_object *body = NULL;
+        int r;
+
+        r = hire_parse(c, &body, &e);
+        if (r < 0)
+                return r;
+        return sd_bus_message_append(message, "ss", json_get_string(body, "role"), json_get_string(body, "name"));
+}
+
+static int hire_answer(Call *c, const char *path, uint32_t pid, bool created) {
+        MirroredAgent *a = agent_mirror_find_path(c->gateway->agents, path);
+        _cleanup_json_ json_object *o = json_object_new_object();
+        bool starting = a && pid == 0 && !streq_ptr(a->state, "failed");
+
+        if (!a)         /* signals come before the reply that follows from them: it was removed meanwhile */
+                return -ESRCH;
+        if (!o || json_put_string(o, "agent", a->id) < 0 || json_put_string(o, "role", strempty(a->role)) < 0 ||
+            json_put_string(o, "name", strempty(a->name)) < 0 ||
+            (pid > 0 ? json_put_int(o, "pid", pid) : json_put_null(o, "pid")) < 0 ||
+            json_put_string(o, "state", starting ? "starting" : strempty(a->state)) < 0 ||
+            json_put_string(o, "workspace", strempty(a->workspace)) < 0 || json_put_bool(o, "created", created) < 0)
+                return -ENOMEM;
+        call_reply_json(c, pid == 0 ? 202 : created ? 201 : 200, o);
+        return 0;
+}
+
+static void hire_done(sd_bus_message *reply, const sd_bus_error *error, void *userdata) {
+        Call *c = userdata;
+        const char *path;
+        uint32_t pid;
+        int created, r;
+
+        if (error)
+                call_reply_bus_error(c, error);
+        else {
+                r = sd_bus_message_read(reply, "oub", &path, &pid, &created);
+                if (r >= 0)
+                        r = hire_answer(c, path, pid, created);
+                if (r < 0)
+                        call_reply_errno(c, r);
+        }
+        c->bus_call = bus_call_free(c->bus_call);
+}
+
+void hire_post(Call *c) {
+        _cleanup_api_error_ ApiError e = {};
+        _cleanup_json_ json_object *body = NULL;
+        int r;
+
+        r = hire_parse(c, &body, &e);
+        if (r == -EBADMSG) {
+                call_reply_error(c, &e);
+                return;
+        }
+        if (r >= 0)
+                r = bus_call_start(&c->bus_call, c->gateway->event, c->gateway->bus, &(BusCallSpec) {
+                        .path = PUFFO_BUS_PATH,
+                        .interface = PUFFO_BUS_MANAGER_INTERFACE,
+                        .member = "Hire",
+                        .append = hire_append,
+                        .done = hire_done,
+                        .userdata = c,
+                        .timeout_usec = HIRE_TIMEOUT_USEC,
+                });
+        if (r < 0)
+                call_reply_errno(c, r);
+}
