@@ -76,8 +76,6 @@ int gateway_settings_parse(GatewaySettings *s, const char *name, const char *tex
                 return r;
         }
         root = yaml_document_root(d);
-        if (yaml_node_kind(root) != YAML_MAPPING)
-                return yaml_node_is_null(root) ? 0 : bad_value(name, root, "(file)", "a mapping", reterr);
 
         n = yaml_mapping_get(root, "sync_timeout");
         if (n && !yaml_node_is_null(n)) {

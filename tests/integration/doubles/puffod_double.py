@@ -1,0 +1,264 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: MIT
+"""A stand-in for puffod on the session bus: two agents that answer as the text of the turn asks them to.
+
+Directives in the text: [[words: N]], [[slow: ms]], [[hang]], [[fail]], [[two]], [[crash]] (the stream ends without a
+terminal event once, as when the session dies), [[ahead]], [[queue-full]], [[not-ready]], [[late: ms]] (Submit is answered
+late), [[no-reply]]. Everything that was called is written to the file given as the first argument, one line a call."""
+
+import json
+import os
+import re
+import sys
+import time
+
+import dbus
+import dbus.mainloop.glib
+import dbus.service
+from gi.repository import GLib
+
+NAME, ROOT = "ai.puffo.Agents1", "/ai/puffo/Agents1"
+AGENT, MANAGER = NAME + ".Agent", NAME + ".Manager"
+ERROR = NAME + ".Error."
+
+
+def log(*words):
+    with open(sys.argv[1], "a") as f:
+        print(*words, file=f, flush=True)
+
+
+def error(name, text="no such thing"):
+    return dbus.exceptions.DBusException(text, name=ERROR + name)
+
+
+class Turn:
+    def __init__(self, agent, id, options):
+        self.agent, self.id, self.options = agent, id, options
+        self.text = str(options["Text"])
+        self.status, self.log, self.pipes, self.messages = "queued", [], [], []
+        self.usage, self.error, self.reason = None, None, ""
+        self.created = time.time_ns() // 1000
+        self.crashes = 1 if "[[crash]]" in self.text else 0
+        self.cut = None
+        self.emit("queued", ahead=1 if "[[ahead]]" in self.text else 0)
+        if "[[ahead]]" in self.text:
+            GLib.timeout_add(700, self.start)
+        else:
+            self.start()
+
+    def number(self, name, default):
+        found = re.search(r"\[\[%s: (\d+)" % name, self.text)
+        return int(found[1]) if found else default
+
+    def emit(self, type, **members):
+        line = json.dumps({"seq": len(self.log), "type": type, **members}, ensure_ascii=False) + "\n"
+        self.log.append(line)
+        for pipe in self.pipes:
+            self.write(pipe, line)
+
+    def write(self, pipe, line):
+        try:
+            os.write(pipe, line.encode())
+        except BrokenPipeError:
+            pass
+
+    def open(self):
+        read, write = os.pipe()
+        os.set_blocking(write, True)
+        for line in self.log:
+            self.write(write, line)
+        if self.ended():
+            os.close(write)
+        else:
+            self.pipes.append(write)
+        return read
+
+    def close(self):
+        for pipe in self.pipes:
+            os.close(pipe)
+        self.pipes = []
+
+    def ended(self):
+        return self.status not in ("queued", "running")
+
+    def start(self, again=False):
+        if self.ended():
+            return False
+        self.status = "running"
+        if again:
+            self.log = []
+            self.emit("restarted")
+        self.emit("started")
+        self.todo = ["one", "two"] if "[[two]]" in self.text else ["one"]
+        GLib.timeout_add(5, self.next_message)
+        return False
+
+    def next_message(self):
+        if self.ended():
+            return False
+        if not self.todo:
+            self.finish("completed")
+            return False
+        self.item = f"{self.todo.pop(0)}{len(self.log)}-{self.crashes}"
+        self.emit("message_started", item=self.item)
+        n = self.number("words", 0)
+        self.words = [f"wörd{i} " for i in range(n)] if n else ["Hello ", "to ", "you."]
+        if '"type":"object"' in str(self.options.get("Instructions", "")):
+            self.words = ['{"answer":', ' "yes"}']
+        self.shown = ""
+        GLib.timeout_add(self.number("slow", 1), self.next_word)
+        return False
+
+    def next_word(self):
+        if self.ended():
+            return False
+        if self.shown and self.crashes:
+            self.crashes -= 1
+            self.close()
+            GLib.timeout_add(300, self.start, True)
+            return False
+        if self.shown and "[[hang]]" in self.text:
+            return False
+        if self.shown and "[[fail]]" in self.text:
+            self.error = ("rate_limit_exceeded", "the provider has had enough")
+            self.finish("failed")
+            return False
+        if self.words:
+            word = self.words.pop(0)
+            self.shown += word
+            self.emit("delta", item=self.item, text=word)
+            return True
+        self.emit("message_done", item=self.item, text=self.shown, status="completed")
+        self.messages.append((self.item, self.shown, "completed"))
+        self.next_message()
+        return False
+
+    def finish(self, status, reason=""):
+        self.usage = {"input_tokens": 11, "cached_tokens": 3, "cache_write_tokens": 0, "output_tokens": 2,
+                      "reasoning_tokens": 0}
+        self.status, self.reason, self.ended_at = status, reason, time.time_ns() // 1000
+        if status == "completed":
+            self.emit("completed", usage=self.usage)
+        elif status == "failed":
+            self.emit("failed", usage=self.usage, error={"code": self.error[0], "kind": "x", "message": self.error[1]})
+        else:
+            self.emit("incomplete", usage=self.usage, reason="interrupted")
+        self.close()
+
+
+class Agent(dbus.service.Object):
+    def __init__(self, bus, id, role, name):
+        self.path = f"{ROOT}/agent/{id.replace('_', '_5f')}"
+        super().__init__(bus, self.path)
+        self.id, self.turns = id, {}
+        self.properties = dbus.Dictionary({
+            "Id": id, "Role": role, "Name": name, "State": "ready", "StatusText": "", "MainPID": dbus.UInt32(4242),
+            "Workspace": f"/home/x/{id}", "CreatedAt": dbus.UInt64(1795226603000000), "Owner": dbus.UInt32(os.getuid()),
+            "QueueLength": dbus.UInt32(0)}, signature="sv")
+
+    @dbus.service.method(AGENT, in_signature="sa{sv}", out_signature="h", async_callbacks=("reply", "fail"))
+    def Submit(self, id, turn, reply, fail):
+        log("Submit", self.id, id, json.dumps({k: str(v) for k, v in turn.items() if k != "Document"}))
+        text = str(turn["Text"])
+        for word, name in [("queue-full", "QueueFull"), ("not-ready", "NotReady")]:
+            if f"[[{word}]]" in text:
+                return fail(error(name, "the agent says " + word))
+        if "Previous" in turn:
+            if turn["Previous"] not in self.turns:
+                return fail(error("NoSuchTurn"))
+            if not self.turns[turn["Previous"]].ended():
+                return fail(error("TurnRunning"))
+        late = re.search(r"\[\[late: (\d+)", text)
+        if late and id not in self.turns:
+            GLib.timeout_add(int(late[1]), self.answer, id, turn, reply)
+            return None
+        return self.answer(id, turn, reply)
+
+    def answer(self, id, turn, reply):
+        if id not in self.turns:
+            self.turns[id] = Turn(self, id, turn)
+        fd = self.turns[id].open()
+        reply(dbus.types.UnixFd(fd))
+        os.close(fd)
+        return False
+
+    def turn(self, id):
+        if id not in self.turns:
+            raise error("NoSuchTurn")
+        return self.turns[id]
+
+    @dbus.service.method(AGENT, in_signature="s", out_signature="h")
+    def OpenStream(self, id):
+        log("OpenStream", self.id, id)
+        if "[[gone]]" in self.turn(id).text:
+            raise error("StreamGone")
+        fd = self.turn(id).open()
+        result = dbus.types.UnixFd(fd)
+        os.close(fd)
+        return result
+
+    @dbus.service.method(AGENT, in_signature="s", out_signature="b")
+    def Interrupt(self, id):
+        log("Interrupt", self.id, id)
+        turn = self.turn(id)
+        if turn.ended():
+            return False
+        turn.finish("cancelled")
+        return True
+
+    @dbus.service.method(AGENT, in_signature="s", out_signature="a{sv}")
+    def GetTurn(self, id):
+        turn = self.turn(id)
+        if not turn.options.get("Store", True):
+            raise error("NoSuchTurn")
+        answer = {"Status": turn.status, "Document": turn.options.get("Document", ""), "Conversation": "main",
+                  "CreatedAt": dbus.UInt64(turn.created), "Messages": dbus.Array(turn.messages, signature="(sss)"),
+                  "Reason": turn.reason}
+        if turn.ended():
+            answer["EndedAt"] = dbus.UInt64(turn.ended_at)
+            answer["Usage"] = dbus.Dictionary(turn.usage, signature="st")
+        if turn.error:
+            answer["ErrorCode"], answer["ErrorMessage"] = turn.error
+        return dbus.Dictionary(answer, signature="sv")
+
+    @dbus.service.method(AGENT, in_signature="s")
+    def DeleteTurn(self, id):
+        log("DeleteTurn", self.id, id)
+        if not self.turn(id).ended():
+            self.turn(id).finish("cancelled")
+        del self.turns[id]
+
+
+class Root(dbus.service.Object):
+    def __init__(self, bus):
+        super().__init__(bus, ROOT)
+        self.bus, self.agents = bus, {}
+        for id, role, name in [("engineer_alice", "engineer", "alice"), ("manager", "manager", ""), ("bot", "", "")]:
+            self.agents[id] = Agent(bus, id, role, name)
+
+    @dbus.service.method("org.freedesktop.DBus.ObjectManager", out_signature="a{oa{sa{sv}}}")
+    def GetManagedObjects(self):
+        return {a.path: {AGENT: a.properties} for a in self.agents.values()} | {ROOT: {MANAGER: {"Version": "0"}}}
+
+    @dbus.service.signal("org.freedesktop.DBus.ObjectManager", signature="oa{sa{sv}}")
+    def InterfacesAdded(self, path, interfaces):
+        pass
+
+    @dbus.service.method(MANAGER, in_signature="ss", out_signature="oub")
+    def Hire(self, role, name):
+        id = f"{role}_{name}".lower()
+        log("Hire", id)
+        if name == "late":
+            return ROOT + "/agent/manager", dbus.UInt32(0), True
+        created = id not in self.agents
+        if created:
+            self.agents[id] = Agent(self.bus, id, role, name)
+            self.InterfacesAdded(self.agents[id].path, {AGENT: self.agents[id].properties})
+        return self.agents[id].path, dbus.UInt32(4242), created
+
+
+dbus.mainloop.glib.DBusGMainLoop(set_as_default=True)
+root = Root(dbus.SessionBus())
+name = dbus.service.BusName(NAME, dbus.SessionBus())
+log("ready")
+GLib.MainLoop().run()

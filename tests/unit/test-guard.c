@@ -1,0 +1,232 @@
+/* SPDX-License-Identifier: MIT */
+#define TEST_SUITE "guard"
+
+#include "guard.h"
+#include "json-util.h"
+#include "tests.h"
+
+TEST(host_is_allowed) {
+        static const char *const names[] = { "box.example", NULL };
+        static const struct {
+                const char *host;
+                uint16_t port;
+                bool ok;
+        } t[] = {
+                { "127.0.0.1:7011", 7011, true }, { "localhost:7011", 7011, true }, { "LocalHost:7011", 7011, true },
+                { "[::1]:7011", 7011, true }, { "192.0.2.7:7011", 7011, true }, { "box.example:7011", 7011, true },
+                { "Box.Example:7011", 7011, true }, { "127.0.0.1", 80, true },
+                { "127.0.0.1", 7011, false }, { "127.0.0.1:7012", 7011, false }, { "evil.example:7011", 7011, false },
+                { "localhost.evil.example:7011", 7011, false }, { "", 7011, false }, { ":7011", 7011, false },
+                { "127.0.0.1:", 7011, false }, { "127.0.0.1:7011:7011", 7011, false }, { "[::1", 7011, false },
+                { "[::1]7011", 7011, false }, { "[localhost]:7011", 7011, false }, { "::1:7011", 7011, false },
+                { "127.0.0.1:07011x", 7011, false }, { "127.1:7011", 7011, false }, { "localhost:7011 ", 7011, false },
+                { "user@localhost:7011", 7011, false },
+        };
+
+        for (size_t i = 0; i < ELEMENTSOF(t); i++)
+                if (host_is_allowed(t[i].host, t[i].port, (char *const*) names) != t[i].ok)
+                        fail_msg("'%s'", t[i].host);
+}
+
+typedef struct World {
+        bool trusted;
+        unsigned asked;
+} World;
+
+static bool peer_is_trusted(void *userdata) {
+        World *w = userdata;
+
+        w->asked++;
+        return w->trusted;
+}
+
+/* Rows say only what is different from a good request. */
+#pragma GCC diagnostic ignored "-Woverride-init"
+#define GOOD .method = "POST", .path = "/v1/responses", .host = "localhost:7011", .n_host = 1, \
+             .content_type = "application/json"
+#define KEY .authorization = "Bearer k1", .n_authorization = 1
+
+/* Each step alone, and, in the rows named "order", two at once: the earlier one answers. */
+static const struct {
+        const char *name;
+        GuardRequest q;
+        bool keys, stranger;
+        unsigned status;
+        const char *code;
+} table[] = {
+        { "fine", { GOOD }, false, false, 0, NULL },
+        { "fine with key", { GOOD, KEY }, true, true, 0, NULL },
+        { "scheme in any case", { GOOD, .authorization = "bEARER  k2 ", .n_authorization = 1 }, true, true, 0, NULL },
+        { "a dummy key where none is configured", { GOOD, KEY }, false, false, 0, NULL },
+        { "own page", { GOOD, .origin = "http://localhost:7011", .n_origin = 1, .fetch_site = "same-origin",
+                        .n_fetch_site = 1, .has_cookie = true }, false, false, 0, NULL },
+        { "curl's form type", { .method = "POST", .path = "/hire", .host = "127.0.0.1:7011", .n_host = 1,
+                                .content_type = "application/x-www-form-urlencoded" }, false, false, 0, NULL },
+        { "no host", { .method = "GET", .path = "/healthz" }, false, false, 403, "permission_denied" },
+        { "two hosts", { GOOD, .n_host = 2 }, false, false, 403, "permission_denied" },
+        { "foreign host", { .method = "GET", .path = "/healthz", .host = "evil:7011", .n_host = 1 }, false, false, 403,
+          "permission_denied" },
+        { "order: host, route", { .method = "GET", .path = "/nowhere", .host = "evil:7011", .n_host = 1 }, false, false,
+          403, "permission_denied" },
+        { "no route", { .method = "GET", .path = "/nowhere", .host = "localhost:7011", .n_host = 1 }, false, false,
+          404, NULL },
+        { "trailing slash", { GOOD, .path = "/v1/responses/" }, false, false, 404, NULL },
+        { "not here", { GOOD, .path = "/v1/chat/completions" }, false, false, 404, "unsupported_endpoint" },
+        { "not here either", { GOOD, .path = "/v1/responses/compact" }, false, false, 404, "unsupported_endpoint" },
+        { "conversations", { GOOD, .path = "/v1/conversations/c_1/items" }, false, false, 404,
+          "unsupported_endpoint" },
+        { "method", { GOOD, .method = "PUT" }, false, false, 405, "method_not_allowed" },
+        { "websocket", { GOOD, .method = "GET", .websocket = true }, false, false, 426, "websocket_not_supported" },
+        { "GET without upgrade", { GOOD, .method = "GET" }, false, false, 405, "method_not_allowed" },
+        { "order: method, origin", { GOOD, .method = "PUT", .origin = "http://evil", .n_origin = 1 }, false, false,
+          405, "method_not_allowed" },
+        { "foreign origin", { GOOD, .origin = "http://evil:7011", .n_origin = 1 }, false, false, 403,
+          "permission_denied" },
+        { "null origin", { GOOD, .origin = "null", .n_origin = 1 }, false, false, 403, "permission_denied" },
+        { "another port", { GOOD, .origin = "http://localhost:7012", .n_origin = 1 }, false, false, 403,
+          "permission_denied" },
+        { "two origins", { GOOD, .origin = "http://localhost:7011", .n_origin = 2 }, false, false, 403,
+          "permission_denied" },
+        { "origin, even with a key", { GOOD, KEY, .origin = "http://evil", .n_origin = 1 }, true, false, 403,
+          "permission_denied" },
+        { "cross-site", { GOOD, .fetch_site = "cross-site", .n_fetch_site = 1 }, false, false, 403,
+          "permission_denied" },
+        { "same-site", { GOOD, .fetch_site = "same-site", .n_fetch_site = 1 }, false, false, 403,
+          "permission_denied" },
+        { "order: fetch site, type", { GOOD, .content_type = "text/plain", .fetch_site = "cross-site",
+                                      .n_fetch_site = 1 }, false, false, 403, "permission_denied" },
+        { "type in a browser", { GOOD, .content_type = "text/plain", .fetch_site = "none", .n_fetch_site = 1 }, false, false,
+          415, "unsupported_media_type" },
+        { "no type, with a cookie", { GOOD, .content_type = NULL, .has_cookie = true }, false, false, 415,
+          "unsupported_media_type" },
+        { "type that only begins so", { GOOD, .content_type = "application/jsonp", .has_cookie = true }, false, false,
+          415, "unsupported_media_type" },
+        { "charset", { GOOD, .content_type = "Application/JSON; charset=utf-8", .has_cookie = true }, false, false, 0,
+          NULL },
+        { "order: type, credential", { GOOD, .content_type = "text/plain", .has_cookie = true }, true, false, 415,
+          "unsupported_media_type" },
+        { "stranger", { GOOD }, false, true, 401, "api_key_required" },
+        { "stranger with a key where none is configured", { GOOD, KEY }, false, true, 401, "api_key_required" },
+        { "no key", { GOOD }, true, false, 401, NULL },
+        { "another scheme", { GOOD, .authorization = "Basic k1", .n_authorization = 1 }, true, false, 401, NULL },
+        { "two keys", { GOOD, .authorization = "Bearer k1", .n_authorization = 2 }, true, false, 401, NULL },
+        { "wrong key", { GOOD, .authorization = "Bearer k", .n_authorization = 1 }, true, false, 401,
+          "invalid_api_key" },
+        { "order: credential, size", { GOOD, .content_length = "99999999" }, true, false, 401, NULL },
+        { "size", { GOOD, .content_length = "16777217" }, false, false, 413, "request_too_large" },
+        { "size at the limit", { GOOD, .content_length = "16777216" }, false, false, 0, NULL },
+        { "health is for all", { .method = "HEAD", .path = "/health", .host = "localhost:7011", .n_host = 1 }, true,
+          true, 0,
+          NULL },
+        { "agents are not", { .method = "GET", .path = "/agents", .host = "localhost:7011", .n_host = 1 }, false,
+          true, 401,
+          "api_key_required" },
+        { "models are not", { .method = "GET", .path = "/v1/models/x", .host = "localhost:7011", .n_host = 1 }, true,
+          false, 401,
+          NULL },
+};
+
+TEST(guard_check) {
+        ApiKeys keys = {}, none = {};
+
+        ASSERT_OK(api_keys_add(&keys, "k1, k2"));
+        for (size_t i = 0; i < ELEMENTSOF(table); i++) {
+                World world = { .trusted = !table[i].stranger };
+                _cleanup_api_error_ ApiError e = {};
+                RouteMatch match = {};
+                int r;
+
+                print_message("  %s\n", table[i].name);
+                r = guard_check(&(GuardPolicy) {
+                        .port = 7011,
+                        .keys = table[i].keys ? &keys : &none,
+                        .peer_is_trusted = peer_is_trusted,
+                        .userdata = &world,
+                }, &table[i].q, &match, &e);
+                ASSERT_EQ(r, table[i].status == 0 ? 0 : -EBADMSG);
+                ASSERT_EQ(e.status, table[i].status);
+                ASSERT_STREQ(strempty(e.code), strempty(table[i].code));
+                if (table[i].keys)
+                        ASSERT_EQ(world.asked, 0);
+                if (table[i].status == 405)
+                        ASSERT_STREQ(match.allow, "POST");
+        }
+        api_keys_done(&keys);
+}
+
+TEST(route_find) {
+        static const struct {
+                const char *method, *path;
+                Route route;
+                const char *argument;
+        } t[] = {
+                { "POST", "/v1/responses", ROUTE_RESPONSE_CREATE, "" },
+                { "GET", "/v1/responses/resp_1", ROUTE_RESPONSE_GET, "resp_1" },
+                { "DELETE", "/v1/responses/resp_1", ROUTE_RESPONSE_DELETE, "resp_1" },
+                { "POST", "/v1/responses/resp_1/cancel", ROUTE_RESPONSE_CANCEL, "resp_1" },
+                { "GET", "/v1/responses/resp_1/input_items", ROUTE_RESPONSE_INPUT_ITEMS, "resp_1" },
+                { "GET", "/v1/models", ROUTE_MODELS, "" },
+                { "GET", "/v1/models/engineer_alice", ROUTE_MODEL, "engineer_alice" },
+                { "POST", "/hire", ROUTE_HIRE, "" },
+                { "GET", "/agents", ROUTE_AGENTS, "" },
+                { "GET", "/healthz", ROUTE_HEALTH, "" },
+        };
+
+        for (size_t i = 0; i < ELEMENTSOF(t); i++) {
+                _cleanup_api_error_ ApiError e = {};
+                RouteMatch match = {};
+
+                ASSERT_OK(route_find(t[i].method, t[i].path, false, &match, &e));
+                ASSERT_EQ(match.route, t[i].route);
+                ASSERT_STREQ(match.argument, t[i].argument);
+        }
+}
+
+TEST(api_error_format) {
+        static const struct {
+                unsigned status;
+                const char *type;
+        } t[] = {
+                { 400, "invalid_request_error" }, { 401, "invalid_request_error" }, { 409, "invalid_request_error" },
+                { 429, "rate_limit_error" }, { 500, "server_error" }, { 504, "server_error" },
+        };
+
+        for (size_t i = 0; i < ELEMENTSOF(t); i++) {
+                _cleanup_(strbuf_done) StrBuf b = {};
+                _cleanup_api_error_ ApiError e = {};
+                _cleanup_free_ char *expected = NULL;
+
+                ASSERT_ERROR(api_error_set(&e, t[i].status, "c", NULL, "a \"%s\"", "b"), EBADMSG);
+                ASSERT_OK(api_error_format(&e, &b));
+                expected = asprintf_new("{\"error\":{\"message\":\"a \\\"b\\\"\",\"type\":\"%s\",\"param\":null,"
+                        "\"code\":\"c\"}}",
+                                        t[i].type);
+                ASSERT_STREQ(b.text, expected);
+        }
+}
+
+TEST(api_keys) {
+        static const struct {
+                const char *header;
+                ApiKeyVerdict verdict;
+        } t[] = {
+                { NULL, API_KEY_MISSING }, { "", API_KEY_MISSING }, { "Bearer", API_KEY_MISSING }, { "Bearer ",
+                  API_KEY_MISSING },
+                { "Bearer   \t", API_KEY_MISSING }, { "Bearerone", API_KEY_MISSING }, { "Token one", API_KEY_MISSING },
+                { "Bearer one", API_KEY_OK }, { "bearer two words", API_KEY_OK }, { "Bearer three", API_KEY_OK },
+                { "Bearer\tone", API_KEY_OK }, { "Bearer one,", API_KEY_WRONG }, { "Bearer ONE", API_KEY_WRONG },
+                { "Bearer on", API_KEY_WRONG }, { "Bearer one,two words", API_KEY_WRONG },
+        };
+        ApiKeys keys = {};
+
+        ASSERT_OK(api_keys_add(&keys, " one ,,two words,\n"));
+        ASSERT_OK(api_keys_add(&keys, "three\n"));
+        ASSERT_OK(api_keys_add(&keys, " , \n"));
+        ASSERT_EQ(keys.n, 3);
+        for (size_t i = 0; i < ELEMENTSOF(t); i++)
+                if (api_keys_check(&keys, t[i].header) != t[i].verdict)
+                        fail_msg("'%s'", strempty(t[i].header));
+        api_keys_done(&keys);
+}
+
+TEST_MAIN();
