@@ -28,6 +28,18 @@ int path_split(const char *path, char **ret_parent, const char **ret_name) {
         return 0;
 }
 
+bool path_leads_out(const char *path) {
+        for (const char *part = path; *part; ) {
+                size_t n = strcspn(part, "/");
+
+                if (n == 2 && part[0] == '.' && part[1] == '.')
+                        return true;
+                part += n;
+                part += *part == '/';
+        }
+        return false;
+}
+
 /* The directory if it is somebody else's, else -EBADF and the path to use instead. */
 static int foreign_directory_open(const char *directory, struct stat *ret_st) {
         _cleanup_close_ int fd = -EBADF;

@@ -18,3 +18,6 @@ int agent_file_write(const char *directory, const char *path, const void *data, 
 
 /* The part before the last slash ("." or "/" when there is none), and the part after it. */
 int path_split(const char *path, char **ret_parent, const char **ret_name);
+
+/* One of its parts is "..". */
+bool path_leads_out(const char *path);

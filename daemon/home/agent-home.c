@@ -232,18 +232,6 @@ int agent_home_find(const HomePaths *p, const char *id, AgentHome **ret) {
         return home_find_exact(p, lower, ret);
 }
 
-static bool path_leads_out(const char *path) {
-        for (const char *part = path;; part++) {
-                size_t n = strcspn(part, "/");
-
-                if (n == 2 && strncmp(part, "..", 2) == 0)
-                        return true;
-                part += n;
-                if (*part == 0)
-                        return false;
-        }
-}
-
 /* The directory of a configured path, or its parent, inside the tree that is being built; absolute ones are elsewhere. */
 static int make_configured(const char *aside, const char *configured, bool parent_only) {
         _cleanup_free_ char *path = NULL, *parent = NULL;
