@@ -1,0 +1,169 @@
+/* SPDX-License-Identifier: MIT */
+
+/* Calls that puffod passes on. A turn's events do not come through here: both ends of its pipe are given away, so that
+ * this process may die and the stream goes on. */
+
+#include <fcntl.h>
+
+#include "agent-turn-bus.h"
+#include "bus-util.h"
+#include "pending.h"
+#include "private-server.h"
+#include "string-util.h"
+
+#define CALL_TIMEOUT_USEC (60 * USEC_PER_SEC)
+#define PARK_TIMEOUT_USEC (60 * USEC_PER_SEC)
+
+typedef struct Relay {
+        Manager *manager;
+        sd_bus_message *call;
+        char *agent_id;
+        int stream;             /* the caller's end, or -EBADF */
+        bool repeatable;        /* a lost connection is no answer: try again with the next one */
+} Relay;
+
+static void relay_free(Relay *r) {
+        sd_bus_message_unref(r->call);
+        safe_close(r->stream);
+        free(r->agent_id);
+        free(r);
+}
+
+static bool connection_was_lost(const sd_bus_error *e) {
+        return sd_bus_error_has_names(e, SD_BUS_ERROR_NO_REPLY, SD_BUS_ERROR_DISCONNECTED, "System.Error.ECONNRESET",
+                                      "System.Error.ENOTCONN", "System.Error.ECONNABORTED");
+}
+
+static int park_again(Relay *relay) {
+        Agent *a = manager_find_agent(relay->manager, relay->agent_id);
+
+        return a ? pending_new(a, PENDING_RELAY, relay->call, PARK_TIMEOUT_USEC, NULL) : -ENOENT;
+}
+
+static int on_reply(sd_bus_message *m, void *userdata, sd_bus_error *reterr_error) {
+        const sd_bus_error *e = sd_bus_message_get_error(m);
+        _cleanup_bus_message_ sd_bus_message *reply = NULL;
+        Relay *relay = userdata;
+        int r = 0;
+
+        if (e) {
+                if (!connection_was_lost(e) || !relay->repeatable || park_again(relay) < 0)
+                        r = connection_was_lost(e)
+                                    ? sd_bus_reply_method_errorf(relay->call, PUFFO_ERROR_NOT_READY,
+                                                                 "The session of agent '%s' ended while it was asked; ask again.",
+                                                                 relay->agent_id)
+                                    : sd_bus_reply_method_error(relay->call, e);
+        } else if (relay->stream >= 0)
+                r = sd_bus_reply_method_return(relay->call, "h", relay->stream);
+        else {
+                r = sd_bus_message_new_method_return(relay->call, &reply);
+                if (r >= 0)
+                        r = sd_bus_message_copy(reply, m, /* all= */ 1);
+                if (r >= 0)
+                        r = sd_bus_send(NULL, reply, NULL);
+        }
+        if (r < 0)
+                (void) sd_bus_reply_method_errno(relay->call, r, NULL);
+
+        relay_free(relay);
+        return 0;
+}
+
+/* > 0: there is a session to ask. 0: the call was parked. */
+static int session_is_there(Agent *a, sd_bus_message *message, sd_bus_error *reterr_error) {
+        int r;
+
+        if (a->link)
+                return 1;
+        if (a->state == AGENT_STOPPED || a->state == AGENT_STOPPING || a->state == AGENT_FAILED)
+                return sd_bus_error_setf(reterr_error, PUFFO_ERROR_NOT_READY, "Agent '%s' is %s%s%s; 'puffoctl agent start %s' starts it.",
+                                         a->home->id, agent_state_to_string(a->state), *a->status_text ? ": " : "", a->status_text,
+                                         a->home->id);
+        r = pending_new(a, PENDING_RELAY, message, PARK_TIMEOUT_USEC, NULL);
+        return r < 0 ? r : 0;
+}
+
+static int relay(Agent *a, sd_bus_message *message, const char *member, bool with_stream, bool repeatable) {
+        _cleanup_bus_message_ sd_bus_message *call = NULL;
+        int fds[2] = { -EBADF, -EBADF }, r;
+        Relay *relay;
+
+        relay = new0(Relay, 1);
+        if (!relay)
+                return -ENOMEM;
+        *relay = (Relay) {
+                .manager = a->manager,
+                .call = sd_bus_message_ref(message),
+                .agent_id = strdup(a->home->id),
+                .stream = -EBADF,
+                .repeatable = repeatable,
+        };
+        r = relay->agent_id ? sd_bus_message_rewind(message, true) : -ENOMEM;
+        if (r >= 0 && with_stream) {
+                r = pipe2(fds, O_CLOEXEC) < 0 ? -errno : 0;
+                relay->stream = fds[0];
+        }
+        if (r >= 0)
+                r = session_link_new_call(a->link, member, &call);
+        if (r >= 0)
+                r = sd_bus_message_copy(call, message, /* all= */ 1);
+        if (r >= 0 && with_stream)
+                r = sd_bus_message_append(call, "h", fds[1]);
+        if (r >= 0)
+                r = session_link_call(a->link, call, on_reply, relay, CALL_TIMEOUT_USEC);
+
+        /* The message has a duplicate: the session's end is closed when it closes that. */
+        safe_close(fds[1]);
+        if (r < 0) {
+                relay_free(relay);
+                return r;
+        }
+        return 1;
+}
+
+/* validate: the first argument is a turn id. */
+static int relay_checked(sd_bus_message *message, Agent *a, const char *member, bool first_is_turn_id, bool may_be_empty,
+                         bool with_stream, bool repeatable, sd_bus_error *reterr_error) {
+        const char *id;
+        int r;
+
+        if (first_is_turn_id) {
+                r = sd_bus_message_read(message, "s", &id);
+                if (r < 0)
+                        return r;
+                if (!turn_id_is_valid(id) && !(may_be_empty && isempty(id)))
+                        return sd_bus_error_setf(reterr_error, PUFFO_ERROR_INVALID_ARGUMENT,
+                                                 "'%.100s' is no turn id: 1 to 80 of A–Z, a–z, 0–9, '_' and '-'.", id);
+        }
+        r = agent_verify(a, message, "ai.puffo.agents.chat", reterr_error);
+        if (r <= 0)
+                return r < 0 ? r : 1;
+        r = session_is_there(a, message, reterr_error);
+        if (r <= 0)
+                return r < 0 ? r : 1;
+        return relay(a, message, member, with_stream, repeatable);
+}
+
+int agent_method_submit(sd_bus_message *message, void *userdata, sd_bus_error *reterr_error) {
+        return relay_checked(message, userdata, "Submit", true, false, true, true, reterr_error);
+}
+
+int agent_method_open_stream(sd_bus_message *message, void *userdata, sd_bus_error *reterr_error) {
+        return relay_checked(message, userdata, "OpenStream", true, false, true, true, reterr_error);
+}
+
+int agent_method_interrupt(sd_bus_message *message, void *userdata, sd_bus_error *reterr_error) {
+        return relay_checked(message, userdata, "Interrupt", true, true, false, true, reterr_error);
+}
+
+int agent_method_get_turn(sd_bus_message *message, void *userdata, sd_bus_error *reterr_error) {
+        return relay_checked(message, userdata, "GetTurn", true, false, false, true, reterr_error);
+}
+
+int agent_method_delete_turn(sd_bus_message *message, void *userdata, sd_bus_error *reterr_error) {
+        return relay_checked(message, userdata, "DeleteTurn", true, false, false, true, reterr_error);
+}
+
+int agent_method_list_messages(sd_bus_message *message, void *userdata, sd_bus_error *reterr_error) {
+        return relay_checked(message, userdata, "ListMessages", false, false, false, true, reterr_error);
+}

@@ -1,0 +1,20 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+#include "agent.h"
+
+/* Methods of the Agent interface that end in the session, and what else its bus files share. */
+
+int agent_method_submit(sd_bus_message *message, void *userdata, sd_bus_error *reterr_error);
+int agent_method_open_stream(sd_bus_message *message, void *userdata, sd_bus_error *reterr_error);
+int agent_method_interrupt(sd_bus_message *message, void *userdata, sd_bus_error *reterr_error);
+int agent_method_get_turn(sd_bus_message *message, void *userdata, sd_bus_error *reterr_error);
+int agent_method_delete_turn(sd_bus_message *message, void *userdata, sd_bus_error *reterr_error);
+int agent_method_list_messages(sd_bus_message *message, void *userdata, sd_bus_error *reterr_error);
+
+/* polkit_verify_async() about this agent. */
+int agent_verify(Agent *a, sd_bus_message *message, const char *action, sd_bus_error *reterr_error);
+/* Has a connected session told of a directory that was given to Connect. */
+void agent_tell_working_directory(Agent *a);
+/* Limits and session follow agent.yml. */
+void agent_configuration_changed(Agent *a);

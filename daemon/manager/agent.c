@@ -1,0 +1,313 @@
+/* SPDX-License-Identifier: MIT */
+
+#include <sodium.h>
+#include <sys/stat.h>
+
+#include "agent.h"
+#include "bus-util.h"
+#include "event-util.h"
+#include "file-util.h"
+#include "json-util.h"
+#include "log.h"
+#include "pending.h"
+#include "private-server.h"
+#include "string-util.h"
+#include "unit.h"
+
+const char* agent_state_to_string(AgentState s) {
+        static const char *const names[_AGENT_STATE_MAX] = {
+                [AGENT_STOPPED] = "stopped",
+                [AGENT_STARTING] = "starting",
+                [AGENT_READY] = "ready",
+                [AGENT_BUSY] = "busy",
+                [AGENT_RESTARTING] = "restarting",
+                [AGENT_STOPPING] = "stopping",
+                [AGENT_FAILED] = "failed",
+        };
+
+        return s >= 0 && s < _AGENT_STATE_MAX ? names[s] : NULL;
+}
+
+AgentState agent_state_derive(const char *active, const char *sub, const char *reported, bool desired_running) {
+        if (streq_ptr(active, "deactivating"))
+                return AGENT_STOPPING;
+        if (streq_ptr(active, "activating"))
+                return streq_ptr(sub, "auto-restart") ? AGENT_RESTARTING : AGENT_STARTING;
+        if (streq_ptr(active, "failed"))
+                return desired_running ? AGENT_FAILED : AGENT_STOPPED;
+        if (!streq_ptr(active, "active") && !streq_ptr(active, "reloading"))
+                return AGENT_STOPPED;
+
+        if (streq_ptr(reported, "ready"))
+                return AGENT_READY;
+        if (streq_ptr(reported, "busy"))
+                return AGENT_BUSY;
+        if (streq_ptr(reported, "failed"))
+                return AGENT_FAILED;
+        return AGENT_STARTING;
+}
+
+bool agent_is_manager(const Agent *a) {
+        return streq(a->home->id, ROLE_MANAGER);
+}
+
+static int build_names(Agent *a) {
+        _cleanup_free_ char *escaped = unit_name_escape(a->home->id);
+        int r;
+
+        if (!escaped)
+                return -ENOMEM;
+        a->unit = strjoin("puffo-session@", escaped, ".service");
+        a->slice = strjoin("puffo-", escaped, ".slice");
+        if (!a->unit || !a->slice)
+                return -ENOMEM;
+        r = sd_bus_path_encode(PUFFO_BUS_AGENT_PREFIX, a->home->id, &a->path);
+        if (r >= 0)
+                r = sd_bus_path_encode("/org/freedesktop/systemd1/unit", a->unit, &a->unit_path);
+        if (r < 0)
+                return r;
+
+        a->log_field_agent = strjoin("PUFFO_AGENT=", a->home->id);
+        a->log_field_unit = strjoin(a->manager->scope == SCOPE_USER ? "USER_UNIT=" : "UNIT=", a->unit);
+        if (!a->log_field_agent || !a->log_field_unit)
+                return -ENOMEM;
+        a->log_fields[0] = a->log_field_agent;
+        a->log_fields[1] = a->log_field_unit;
+        return 0;
+}
+
+/* In system mode files of agents belong to their dynamic users; whose agent it is stands in a list of our own. */
+static void read_owner(Agent *a) {
+        _cleanup_free_ char *path = NULL, *text = NULL;
+        uint32_t uid = 0;
+
+        a->owner = geteuid();
+        if (!a->manager->paths->owners)
+                return;
+        path = path_join(a->manager->paths->owners, a->home->id);
+        if (path && file_read(path, 32, &text, NULL) >= 0) {
+                text[strcspn(text, "\n")] = 0;
+                if (parse_u32(text, &uid) >= 0)
+                        a->owner = uid;
+        }
+}
+
+int agent_new(Agent **ret, Manager *m, AgentHome *home) {
+        _cleanup_(agent_freep) Agent *a = NULL;
+        int r;
+
+        a = new0(Agent, 1);
+        if (!a) {
+                agent_home_free(home);
+                return -ENOMEM;
+        }
+        a->manager = m;
+        a->home = home;
+        LIST_INIT(&a->pending);
+
+        r = build_names(a);
+        if (r < 0)
+                return r;
+        a->status_text = strdup("");
+        a->reported_status = strdup("");
+        a->reported_text = strdup("");
+        a->reported_health = strdup("unknown");
+        a->working_directory = strdup("");
+        if (!a->status_text || !a->reported_status || !a->reported_text || !a->reported_health || !a->working_directory)
+                return -ENOMEM;
+        read_owner(a);
+
+        *ret = TAKE_PTR(a);
+        return 0;
+}
+
+Agent* agent_free(Agent *a) {
+        if (!a)
+                return NULL;
+
+        pending_fail_all(a);
+        if (a->link)
+                session_link_forget_agent(a->link);
+        for (size_t i = 0; i < ELEMENTSOF(a->refresh_slots); i++)
+                sd_bus_slot_unref(a->refresh_slots[i]);
+        sd_bus_slot_unref(a->job_slot);
+        sd_event_source_disable_unref(a->retry);
+        resolved_model_done(&a->model);
+        agent_config_free(a->config);
+        agent_home_free(a->home);
+        free(a->unit_state.active);
+        free(a->unit_state.sub);
+        free(a->unit_state.result);
+        free(a->job);
+        free(a->path);
+        free(a->unit);
+        free(a->unit_path);
+        free(a->slice);
+        free(a->log_field_agent);
+        free(a->log_field_unit);
+        free(a->status_text);
+        free(a->reported_status);
+        free(a->reported_text);
+        free(a->reported_health);
+        free(a->working_directory);
+        return mfree(a);
+}
+
+static int config_mtime(const Agent *a, uint64_t *ret) {
+        struct stat st;
+
+        if (stat(a->home->config_path, &st) < 0)
+                return -errno;
+        *ret = (uint64_t) st.st_mtim.tv_sec * 1000000000U + (uint64_t) st.st_mtim.tv_nsec + (uint64_t) st.st_ino;
+        return 0;
+}
+
+int agent_load(Agent *a, char **reterr) {
+        _cleanup_(agent_config_freep) AgentConfig *config = NULL;
+        ResolvedModel model = {};
+        uint64_t mtime = 0;
+        int r;
+
+        r = config_mtime(a, &mtime);
+        if (r < 0)
+                return r;
+        if (a->config && a->config_mtime_nsec == mtime)
+                return 0;
+
+        r = agent_config_load(&config, a->home->config_path, a->home->id, reterr);
+        /* An edit that does not hold is told once and leaves the old one in force. */
+        a->config_mtime_nsec = mtime;
+        if (r < 0)
+                return r;
+        r = resolve_model(a->manager->config, config, &model);
+        if (r < 0)
+                return r;
+        for (char **w = config->warnings; w && *w; w++)
+                (void) log_agent(a, LOG_WARNING, 0, "%s", *w);
+
+        agent_config_free(a->config);
+        a->config = TAKE_PTR(config);
+        resolved_model_done(&a->model);
+        a->model = model;
+        a->created_at = a->config->created_at * USEC_PER_SEC;
+        a->dirty |= AGENT_DIRTY_CONFIG;
+        return 1;
+}
+
+int agent_save(Agent *a) {
+        ResolvedModel model = {};
+        int r;
+
+        r = agent_config_save(a->config, a->home->config_path);
+        if (r < 0)
+                return r;
+        (void) config_mtime(a, &a->config_mtime_nsec);
+        r = resolve_model(a->manager->config, a->config, &model);
+        if (r < 0)
+                return r;
+        resolved_model_done(&a->model);
+        a->model = model;
+        a->dirty |= AGENT_DIRTY_CONFIG;
+        manager_queue_settle(a->manager);
+        return 0;
+}
+
+int agent_set_desired(Agent *a, bool running) {
+        _cleanup_free_ char *error = NULL;
+        int r;
+
+        /* Somebody may have edited the file a moment ago: that must not be written over. */
+        r = agent_load(a, &error);
+        if (r < 0)
+                return r;
+        if (a->config->running == running)
+                return 0;
+
+        a->config->running = running;
+        r = agent_save(a);
+        if (r < 0) {
+                a->config->running = !running;
+                return r;
+        }
+        a->dirty |= AGENT_DIRTY_STATE;
+        return 1;
+}
+
+static void set_status_text(Agent *a, const char *text) {
+        if (free_and_strdup(&a->status_text, text) == 0)
+                a->dirty |= AGENT_DIRTY_STATE;
+}
+
+static void agent_set_state(Agent *a, AgentState state) {
+        const char *message_id = NULL;
+
+        if (a->state == state)
+                return;
+
+        if (state == AGENT_READY && (a->state == AGENT_STARTING || a->state == AGENT_STOPPED || a->state == AGENT_RESTARTING))
+                message_id = PUFFO_MESSAGE_AGENT_STARTED;
+        else if (state == AGENT_STOPPED)
+                message_id = PUFFO_MESSAGE_AGENT_STOPPED;
+        else if (state == AGENT_FAILED)
+                message_id = PUFFO_MESSAGE_AGENT_FAILED;
+
+        a->log_fields[2] = message_id;
+        (void) log_agent(a, state == AGENT_FAILED ? LOG_WARNING : message_id ? LOG_INFO : LOG_DEBUG, 0,
+                         "Agent '%s' is %s%s%s.", a->home->id, agent_state_to_string(state),
+                         state == AGENT_FAILED && *a->status_text ? ": " : "", state == AGENT_FAILED ? a->status_text : "");
+        a->log_fields[2] = NULL;
+
+        a->state = state;
+        a->dirty |= AGENT_DIRTY_STATE;
+}
+
+static bool unit_is_down(const Agent *a) {
+        return !a->unit_state.active || streq(a->unit_state.active, "inactive") || streq(a->unit_state.active, "failed");
+}
+
+void agent_evaluate(Agent *a) {
+        bool desired = a->config && a->config->running && !a->removing;
+        AgentState state = agent_state_derive(a->unit_state.active, a->unit_state.sub, a->reported_status, desired);
+
+        /* Wanted and not there: it is about to be started, unless the service manager has just refused to. */
+        if (desired && unit_is_down(a))
+                state = a->retry ? AGENT_FAILED : AGENT_STARTING;
+
+        if (a->link && (state == AGENT_READY || state == AGENT_BUSY || state == AGENT_FAILED))
+                set_status_text(a, a->reported_text);
+        else if (state != AGENT_FAILED)
+                set_status_text(a, state == AGENT_RESTARTING ? "the session ended unexpectedly and is started again" : "");
+
+        agent_set_state(a, state);
+        pending_check(a);
+        manager_queue_settle(a->manager);
+}
+
+int agent_credential(Agent *a, char **ret, size_t *ret_size) {
+        _cleanup_json_ json_object *o = json_object_new_object();
+        const DaemonConfig *d = a->manager->config;
+        const char *text;
+        int r;
+
+        if (!o || !a->config)
+                return -ENOMEM;
+        r = json_put_string(o, "provider", a->model.provider);
+        if (r >= 0)
+                r = json_put_string(o, "model", a->model.model);
+        if (r >= 0)
+                r = json_put_string(o, "base_url", a->model.base_url);
+        if (r >= 0)
+                r = json_put_string(o, "api_key", a->model.api_key);
+        if (r >= 0)
+                r = json_put_int(o, "turn_grace_usec", (int64_t) d->turn_grace_usec);
+        if (r >= 0)
+                r = json_put_int(o, "retention_days", (int64_t) d->retention_days);
+        if (r < 0)
+                return r;
+
+        text = json_text(o, ret_size);
+        *ret = text ? memdup0(text, *ret_size) : NULL;
+        if (text)
+                sodium_memzero((void*) text, *ret_size);
+        return *ret ? 0 : -ENOMEM;
+}

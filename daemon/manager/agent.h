@@ -1,0 +1,115 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+#include <sys/queue.h>
+
+#include "agent-config.h"
+#include "agent-home.h"
+#include "manager.h"
+#include "role.h"
+
+typedef enum AgentState {
+        AGENT_STOPPED,
+        AGENT_STARTING,
+        AGENT_READY,
+        AGENT_BUSY,
+        AGENT_RESTARTING,
+        AGENT_STOPPING,
+        AGENT_FAILED,
+        _AGENT_STATE_MAX,
+        _AGENT_STATE_INVALID = -EINVAL,
+} AgentState;
+
+const char* agent_state_to_string(AgentState s);
+
+typedef struct Pending Pending;
+typedef struct SessionLink SessionLink;
+LIST_HEAD(PendingList, Pending);
+
+/* What the service manager says of the session unit. */
+typedef struct UnitState {
+        char *active, *sub, *result;
+        uint32_t main_pid, n_restarts;
+} UnitState;
+
+/* One agent: its files, its units, and who waits for it. Owned by the Manager that lists it. */
+struct Agent {
+        Manager *manager;
+        AgentHome *home;
+        AgentConfig *config;
+        ResolvedModel model;
+        uint64_t config_mtime_nsec;     /* of the agent.yml that config came from */
+        uid_t owner;
+
+        char *path, *unit, *unit_path, *slice;
+        const char *log_fields[4];
+        char *log_field_agent, *log_field_unit;
+
+        UnitState unit_state;
+        SessionLink *link;              /* the session's connection, once it has registered */
+        char *reported_status, *reported_text, *reported_health, *working_directory;
+        uint32_t queue_length;
+        uint64_t messages_processed, last_event, created_at;
+
+        AgentState state;               /* agent_set_state() only: it logs and has the change emitted */
+        char *status_text;
+
+        char *job;                      /* our start or stop job that is under way, or "" while it is being asked for */
+        bool job_is_start;
+        bool refreshing, refresh_again;
+        sd_bus_slot *refresh_slots[4];
+        sd_bus_slot *job_slot;
+        sd_event_source *retry;         /* armed after a start that failed */
+        bool removing;                  /* archive or delete is waiting for the units to go */
+        bool working_directory_pending; /* given to Connect, not yet told to the session */
+        bool restart_when_idle;         /* what the session was started with is out of date */
+        bool listed;                    /* its unit has been looked at once */
+        uint8_t credential_hash[32];    /* of what the session was given; all zero: unknown */
+
+        struct PendingList pending;
+        unsigned dirty;                 /* AGENT_DIRTY_*: property groups to emit */
+        bool announced;
+};
+
+enum {
+        AGENT_DIRTY_STATE = 1 << 0,
+        AGENT_DIRTY_CONFIG = 1 << 1,
+        AGENT_DIRTY_REPORT = 1 << 2,
+};
+
+/* home is taken over. */
+int agent_new(Agent **ret, Manager *m, AgentHome *home);
+Agent* agent_free(Agent *a);
+DEFINE_TRIVIAL_CLEANUP_FUNC(Agent*, agent_free);
+
+#define log_agent(a, level, error, ...) log_fields(level, error, (a)->log_fields, __VA_ARGS__)
+
+/* Reads agent.yml again when it has changed. > 0 when something that counts is different; -EBADMSG with *reterr. */
+int agent_load(Agent *a, char **reterr);
+/* The desired state, into agent.yml. */
+int agent_set_desired(Agent *a, bool running);
+/* Rewrites agent.yml after config was changed, then applies it. */
+int agent_save(Agent *a);
+/* Works the state out of unit and report, answers whoever waited for it, has changes emitted. */
+void agent_evaluate(Agent *a);
+/* What of the configuration goes to the session when it starts: see credentials.c. */
+int agent_credential(Agent *a, char **ret, size_t *ret_size);
+/* A role agent's role and name, "" otherwise. */
+bool agent_is_manager(const Agent *a);
+/* State from the unit's ActiveState and SubState, the session's report and the desired state; pure, for tests. */
+AgentState agent_state_derive(const char *active, const char *sub, const char *reported, bool desired_running);
+
+/* agent-bus.c */
+int agent_export(Manager *m);
+void agent_emit_changed(Agent *a);
+/* agent-file-bus.c: methods listed in agent-bus.c's vtable */
+int agent_method_read_profile(sd_bus_message *message, void *userdata, sd_bus_error *reterr_error);
+int agent_method_write_profile(sd_bus_message *message, void *userdata, sd_bus_error *reterr_error);
+int agent_method_list_memory(sd_bus_message *message, void *userdata, sd_bus_error *reterr_error);
+int agent_method_read_memory(sd_bus_message *message, void *userdata, sd_bus_error *reterr_error);
+int agent_method_list_files(sd_bus_message *message, void *userdata, sd_bus_error *reterr_error);
+int agent_method_open_file(sd_bus_message *message, void *userdata, sd_bus_error *reterr_error);
+/* agent-insight-bus.c */
+int agent_method_open_journal(sd_bus_message *message, void *userdata, sd_bus_error *reterr_error);
+int agent_method_get_processes(sd_bus_message *message, void *userdata, sd_bus_error *reterr_error);
+int agent_method_export(sd_bus_message *message, void *userdata, sd_bus_error *reterr_error);

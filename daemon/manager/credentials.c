@@ -1,0 +1,144 @@
+/* SPDX-License-Identifier: MIT */
+
+/* Serves LoadCredential=: the service manager connects before it starts a session, from an abstract address that names
+ * the unit and the credential, and reads until end of file. It must be answered without waiting for anything, since the
+ * service manager waits too. */
+
+#include <stdio.h>
+#include <sodium.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+
+#include "agent.h"
+#include "helpers.h"
+#include "log.h"
+#include "string-util.h"
+
+struct CredentialServer {
+        Manager *manager;
+        int fd;
+        sd_event_source *io;
+};
+
+int credential_name_parse(const char *path, size_t size, char **ret_unit, char **ret_credential) {
+        _cleanup_free_ char *text = NULL, *unit = NULL;
+        const char *begin, *slash;
+
+        if (size < 2 || path[0] != 0 || memchr(path + 1, 0, size - 1))
+                return -EBADMSG;
+        text = memdup0(path + 1, size - 1);
+        if (!text)
+                return -ENOMEM;
+
+        begin = strchr(text, '/');
+        begin = begin ? startswith(begin, "/unit/") : NULL;
+        slash = begin ? strrchr(begin, '/') : NULL;
+        if (!slash || slash == begin || !slash[1])
+                return -EBADMSG;
+
+        unit = memdup0(begin, (size_t) (slash - begin));
+        *ret_credential = strdup(slash + 1);
+        if (!unit || !*ret_credential) {
+                *ret_credential = mfree(*ret_credential);
+                return -ENOMEM;
+        }
+        *ret_unit = TAKE_PTR(unit);
+        return 0;
+}
+
+static Agent* find_agent_by_unit(Manager *m, const char *unit) {
+        for (size_t i = 0; i < m->n_agents; i++)
+                if (streq(m->agents[i]->unit, unit))
+                        return m->agents[i];
+        return NULL;
+}
+
+/* Only the service manager may ask: in user mode it has our uid, in system mode root's. */
+static int peer_is_service_manager(int fd) {
+        struct ucred ucred;
+        socklen_t n = sizeof(ucred);
+
+        if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &ucred, &n) < 0)
+                return -errno;
+        return ucred.uid == geteuid() ? 0 : -EPERM;
+}
+
+static int answer(Manager *m, int fd, const char **ret_what) {
+        _cleanup_free_ char *unit = NULL, *credential = NULL, *text = NULL;
+        struct sockaddr_un peer;
+        socklen_t n = sizeof(peer);
+        ssize_t written;
+        size_t size;
+        Agent *a;
+        int r;
+
+        *ret_what = "who asks";
+        r = peer_is_service_manager(fd);
+        if (r < 0)
+                return r;
+        if (getpeername(fd, (struct sockaddr*) &peer, &n) < 0)
+                return -errno;
+        r = credential_name_parse(peer.sun_path, n - offsetof(struct sockaddr_un, sun_path), &unit, &credential);
+        if (r < 0)
+                return r;
+
+        *ret_what = "what is asked for";
+        a = find_agent_by_unit(m, unit);
+        if (!a || !streq(credential, "session"))
+                return -ENOENT;
+
+        *ret_what = "answering";
+        r = agent_credential(a, &text, &size);
+        if (r < 0)
+                return r;
+        /* A fresh socket has room for far more than this. */
+        written = send(fd, text, size, MSG_NOSIGNAL | MSG_DONTWAIT);
+        if (written == (ssize_t) size)
+                (void) crypto_generichash(a->credential_hash, sizeof(a->credential_hash), (uint8_t*) text, size, NULL, 0);
+        sodium_memzero(text, size);
+        return written < 0 ? -errno : written == (ssize_t) size ? 0 : -EIO;
+}
+
+static int on_connection(sd_event_source *s, int listen_fd, uint32_t revents, void *userdata) {
+        CredentialServer *c = userdata;
+        _cleanup_close_ int fd = accept4(listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+        const char *what;
+        int r;
+
+        if (fd < 0)
+                return 0;
+        r = answer(c->manager, fd, &what);
+        if (r < 0)
+                (void) log_warning_errno(r, "A credential was not given out (%s): %m", what);
+        return 0;
+}
+
+int credential_server_new(CredentialServer **ret, Manager *m, int listen_fd) {
+        CredentialServer *c = new0(CredentialServer, 1);
+        int r;
+
+        if (!c) {
+                safe_close(listen_fd);
+                return -ENOMEM;
+        }
+        *c = (CredentialServer) { .manager = m, .fd = listen_fd };
+
+        r = sd_event_add_io(m->event, &c->io, listen_fd, EPOLLIN, on_connection, c);
+        /* Before anything else: a start of a unit waits for it. */
+        if (r >= 0)
+                r = sd_event_source_set_priority(c->io, SD_EVENT_PRIORITY_IMPORTANT);
+        if (r < 0) {
+                credential_server_free(c);
+                return r;
+        }
+        *ret = c;
+        return 0;
+}
+
+CredentialServer* credential_server_free(CredentialServer *c) {
+        if (!c)
+                return NULL;
+        sd_event_source_disable_unref(c->io);
+        safe_close(c->fd);
+        return mfree(c);
+}

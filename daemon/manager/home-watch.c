@@ -1,0 +1,154 @@
+/* SPDX-License-Identifier: MIT */
+
+/* inotify on the homes: agents that come and go, their agent.yml, daemon.yml, pairing.json. Events only say "look
+ * again", a little later, so that an editor's or an installer's burst of them is one look. */
+
+#include <sys/inotify.h>
+
+#include "agent.h"
+#include "event-util.h"
+#include "file-util.h"
+#include "helpers.h"
+#include "log.h"
+#include "string-util.h"
+
+#define DEBOUNCE_USEC (100 * USEC_PER_MSEC)
+#define DIRECTORY_MASK (IN_CREATE | IN_CLOSE_WRITE | IN_MOVED_FROM | IN_MOVED_TO | IN_DELETE | IN_ONLYDIR | IN_EXCL_UNLINK)
+
+typedef struct Watch {
+        char *path;
+        sd_event_source *source;
+        bool whole;             /* every name counts, not only those below */
+        bool wanted;
+        HomeWatch *owner;
+} Watch;
+
+struct HomeWatch {
+        Manager *manager;
+        Watch **watches;
+        size_t n_watches;
+        sd_event_source *later;
+};
+
+int home_watch_new(HomeWatch **ret, Manager *m) {
+        HomeWatch *w = new0(HomeWatch, 1);
+
+        if (!w)
+                return -ENOMEM;
+        w->manager = m;
+        *ret = w;
+        return 0;
+}
+
+static void watch_free(Watch *w) {
+        if (!w)
+                return;
+        sd_event_source_disable_unref(w->source);
+        free(w->path);
+        free(w);
+}
+
+HomeWatch* home_watch_free(HomeWatch *w) {
+        if (!w)
+                return NULL;
+        for (size_t i = 0; i < w->n_watches; i++)
+                watch_free(w->watches[i]);
+        sd_event_source_disable_unref(w->later);
+        free(w->watches);
+        return mfree(w);
+}
+
+static int on_later(sd_event_source *s, uint64_t usec, void *userdata) {
+        HomeWatch *w = userdata;
+        int r = manager_rescan(w->manager);
+
+        if (r < 0)
+                (void) log_warning_errno(r, "Failed to look at the agents' homes again: %m");
+        return 0;
+}
+
+/* Sessions keep their database and other files beside agent.yml: those must not wake us. */
+static bool name_counts(const char *name) {
+        return streq(name, "agent.yml") || streq(name, "daemon.yml") || streq(name, "pairing.json") || streq(name, "config.yaml");
+}
+
+static int on_event(sd_event_source *s, const struct inotify_event *event, void *userdata) {
+        Watch *w = userdata;
+        HomeWatch *owner = w->owner;
+
+        if (!(event->mask & (IN_Q_OVERFLOW | IN_IGNORED)) && !w->whole && (event->len == 0 || !name_counts(event->name)))
+                return 0;
+        if (event->len > 0 && strstr(event->name, ".tmp"))
+                return 0;
+        (void) event_arm_timer(owner->manager->event, &owner->later, DEBOUNCE_USEC, USEC_PER_MSEC, on_later, owner);
+        return 0;
+}
+
+static int want(HomeWatch *w, const char *path, bool whole) {
+        Watch **grown, *new;
+        int r;
+
+        for (size_t i = 0; i < w->n_watches; i++)
+                if (streq(w->watches[i]->path, path)) {
+                        w->watches[i]->wanted = true;
+                        w->watches[i]->whole |= whole;
+                        return 0;
+                }
+
+        grown = reallocarray(w->watches, w->n_watches + 1, sizeof(Watch*));
+        if (!grown)
+                return -ENOMEM;
+        w->watches = grown;
+
+        new = new0(Watch, 1);
+        if (!new)
+                return -ENOMEM;
+        *new = (Watch) { .path = strdup(path), .whole = whole, .wanted = true, .owner = w };
+        r = new->path ? sd_event_add_inotify(w->manager->event, &new->source, path, DIRECTORY_MASK, on_event, new) : -ENOMEM;
+        if (r < 0) {
+                watch_free(new);
+                return r == -ENOENT || r == -ENOTDIR ? 0 : r;   /* gone already: the parent's watch will tell */
+        }
+        w->watches[w->n_watches++] = new;
+        return 0;
+}
+
+static int want_parent(HomeWatch *w, const char *file) {
+        _cleanup_free_ char *parent = strdup(file);
+        char *slash = parent ? strrchr(parent, '/') : NULL;
+
+        if (!parent)
+                return -ENOMEM;
+        if (!slash || slash == parent)
+                return 0;
+        *slash = 0;
+        return want(w, parent, /* whole= */ false);
+}
+
+int home_watch_update(HomeWatch *w) {
+        const HomePaths *p = w->manager->paths;
+        int r;
+
+        for (size_t i = 0; i < w->n_watches; i++)
+                w->watches[i]->wanted = false;
+
+        r = want(w, p->agents, /* whole= */ true);
+        if (r >= 0 && !streq(p->role_agents, p->agents))
+                r = want(w, p->role_agents, /* whole= */ true);
+        if (r >= 0)
+                r = want_parent(w, p->daemon_yml);
+        if (r >= 0)
+                r = want_parent(w, p->pairing_json);
+        if (r >= 0 && p->proxy_state)
+                r = want(w, p->proxy_state, /* whole= */ false);
+        for (size_t i = 0; i < w->manager->n_agents && r >= 0; i++)
+                r = want(w, w->manager->agents[i]->home->directory, /* whole= */ false);
+
+        for (size_t i = 0; i < w->n_watches; )
+                if (!w->watches[i]->wanted) {
+                        watch_free(w->watches[i]);
+                        w->watches[i] = w->watches[--w->n_watches];
+                } else
+                        i++;
+        return r;
+}

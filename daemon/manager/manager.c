@@ -1,0 +1,426 @@
+/* SPDX-License-Identifier: MIT */
+
+#include <sodium.h>
+
+#include "agent.h"
+#include "agent-turn-bus.h"
+#include "bus-util.h"
+#include "event-util.h"
+#include "file-util.h"
+#include "helpers.h"
+#include "log-control.h"
+#include "log.h"
+#include "pending.h"
+#include "private-server.h"
+#include "string-util.h"
+#include "unit.h"
+#include "yaml-util.h"
+
+#define RESTART_SEC_DEFAULT 10
+
+int manager_error(sd_bus_error *reterr_error, int r, const char *what, const char *detail) {
+        return sd_bus_error_set_errnof(reterr_error, r, "Failed to %s '%s': %s", what, detail, strerror(abs(r)));
+}
+
+int manager_new(Manager **ret, Scope scope, sd_event *event) {
+        _cleanup_(manager_freep) Manager *m = NULL;
+        int r;
+
+        m = new0(Manager, 1);
+        if (!m)
+                return -ENOMEM;
+        m->scope = scope;
+        m->event = sd_event_ref(event);
+        m->restart_usec = RESTART_SEC_DEFAULT * USEC_PER_SEC;
+
+        r = home_paths_new(&m->paths, scope);
+        if (r >= 0)
+                r = home_paths_make(m->paths);
+        if (r >= 0)
+                r = daemon_config_new(&m->config);
+        if (r >= 0)
+                r = polkit_new(&m->polkit, m);
+        if (r >= 0)
+                r = home_watch_new(&m->watch, m);
+        if (r < 0)
+                return r;
+
+        *ret = TAKE_PTR(m);
+        return 0;
+}
+
+Manager* manager_free(Manager *m) {
+        if (!m)
+                return NULL;
+
+        private_server_free(m->private_server);
+        credential_server_free(m->credential_server);
+        home_watch_free(m->watch);
+        for (size_t i = 0; i < m->n_agents; i++)
+                agent_free(m->agents[i]);
+        free(m->agents);
+        polkit_free(m->polkit);
+        sd_event_source_disable_unref(m->settle);
+        sd_bus_flush_close_unref(m->bus);
+        daemon_config_free(m->config);
+        home_paths_free(m->paths);
+        strv_free(m->problems);
+        strv_free(m->addresses);
+        free(m->config_problem);
+        free(m->pairing_slug);
+        free(m->pairing_device);
+        sd_event_unref(m->event);
+        return mfree(m);
+}
+
+Agent* manager_find_agent(Manager *m, const char *id) {
+        for (size_t i = 0; i < m->n_agents; i++)
+                if (streq(m->agents[i]->home->id, id))
+                        return m->agents[i];
+        return NULL;
+}
+
+Agent* manager_find_agent_lenient(Manager *m, const char *text) {
+        Agent *a = manager_find_agent(m, text);
+        _cleanup_free_ char *lower = NULL;
+
+        if (a)
+                return a;
+        lower = strdup(text);
+        if (!lower)
+                return NULL;
+        for (char *c = lower; *c; c++)
+                if (*c >= 'A' && *c <= 'Z')
+                        *c = (char) (*c - 'A' + 'a');
+        return manager_find_agent(m, lower);
+}
+
+/* --- reading the homes --- */
+
+static int add_problem(Manager *m, const char *directory, const char *reason) {
+        int r = strv_extend(&m->problems, directory);
+
+        return r < 0 ? r : strv_extend(&m->problems, reason);
+}
+
+static bool had_problem(char **problems, const char *directory, const char *reason) {
+        for (char **p = problems; p && *p; p += 2)
+                if (streq(p[0], directory) && streq(p[1], reason))
+                        return true;
+        return false;
+}
+
+static void log_new_problems(Manager *m, char **before) {
+        const char *fields[] = { PUFFO_MESSAGE_CONFIG_INVALID, NULL };
+
+        for (char **p = m->problems; p && *p; p += 2)
+                if (!had_problem(before, p[0], p[1]))
+                        (void) log_fields(LOG_WARNING, 0, fields, "%s", p[1]);
+}
+
+static int reload_config(Manager *m) {
+        _cleanup_(daemon_config_freep) DaemonConfig *config = NULL;
+        _cleanup_free_ char *error = NULL;
+        int r;
+
+        r = daemon_config_load(&config, m->paths->daemon_yml, &error);
+        if (r < 0)
+                return add_problem(m, m->paths->daemon_yml, error ?: strerror(-r));
+
+        daemon_config_free(m->config);
+        m->config = TAKE_PTR(config);
+        return 0;
+}
+
+/* agent-proxy's settings: of those, restart_sec is ours to apply (agent-proxy §13). */
+static int reload_settings(Manager *m) {
+        _cleanup_(yaml_document_freep) YamlDocument *d = NULL;
+        _cleanup_free_ char *path = NULL, *text = NULL, *error = NULL, *message = NULL;
+        double seconds = RESTART_SEC_DEFAULT;
+        YamlNode *node;
+        size_t size;
+        int r;
+
+        m->restart_usec = RESTART_SEC_DEFAULT * USEC_PER_SEC;
+        if (!m->paths->proxy_state)
+                return 0;
+        path = path_join(m->paths->proxy_state, "config.yaml");
+        if (!path)
+                return -ENOMEM;
+        r = file_read(path, KIB(64), &text, &size);
+        if (r < 0)
+                return r == -ENOENT ? 0 : add_problem(m, path, strerror(-r));
+        r = yaml_document_parse(&d, text, size, &error);
+        if (r < 0) {
+                message = strjoin(path, ":", error ?: strerror(-r));
+                return message ? add_problem(m, path, message) : -ENOMEM;
+        }
+
+        node = yaml_mapping_get(yaml_document_root(d), "restart_sec");
+        if (node && (yaml_node_to_double(node, &seconds) < 0 || seconds < 0.1 || seconds > 86400)) {
+                message = asprintf_new("%s:%u: restart_sec: a number of seconds from 0.1 to 86400 is expected", path,
+                                       yaml_node_line(node));
+                return message ? add_problem(m, path, message) : -ENOMEM;
+        }
+        m->restart_usec = (uint64_t) (seconds * (double) USEC_PER_SEC);
+        return 0;
+}
+
+/* The session must be started anew when what it was handed at its start has become another. */
+static void check_credential(Agent *a) {
+        uint8_t hash[sizeof(a->credential_hash)], none[sizeof(a->credential_hash)] = {};
+        _cleanup_free_ char *text = NULL;
+        size_t size;
+
+        if (memcmp(a->credential_hash, none, sizeof(none)) == 0 || agent_credential(a, &text, &size) < 0)
+                return;
+        (void) crypto_generichash(hash, sizeof(hash), (uint8_t*) text, size, NULL, 0);
+        sodium_memzero(text, size);
+        a->restart_when_idle = memcmp(hash, a->credential_hash, sizeof(hash)) != 0;
+}
+
+void agent_configuration_changed(Agent *a) {
+        _cleanup_bus_message_ sd_bus_message *m = NULL;
+
+        if (a->listed)
+                (void) agent_apply_limits(a);
+        if (a->link && session_link_new_call(a->link, "Reload", &m) >= 0)
+                (void) session_link_call(a->link, m, NULL, NULL, 0);
+        check_credential(a);
+        manager_queue_settle(a->manager);
+}
+
+static int reload_agent(Manager *m, Agent *a) {
+        _cleanup_free_ char *error = NULL;
+        ResolvedModel model = {};
+        bool was_running = a->config && a->config->running;
+        int r;
+
+        r = agent_load(a, &error);
+        if (r == -EBADMSG || r == -ENOENT || r == -EACCES)
+                return add_problem(m, a->home->directory, error ?: strerror(-r));
+        if (r < 0)
+                return r;
+        if (!a->config)
+                return 0;
+
+        if (r == 0) { /* the file is the same; what it inherits may not be */
+                r = resolve_model(m->config, a->config, &model);
+                if (r < 0)
+                        return r;
+                if (!streq(model.provider, a->model.provider) || !streq(model.model, a->model.model))
+                        a->dirty |= AGENT_DIRTY_CONFIG;
+                resolved_model_done(&a->model);
+                a->model = model;
+        } else if (a->listed) {
+                agent_configuration_changed(a);
+                if (was_running != a->config->running)
+                        a->dirty |= AGENT_DIRTY_STATE;
+        }
+        check_credential(a);
+        return 0;
+}
+
+/* Sorted as enumerate gave them; agents that stay keep their objects. */
+static int take_homes(Manager *m, AgentHome **homes, size_t n) {
+        _cleanup_free_ Agent **agents = new0(Agent*, n);
+        size_t n_agents = 0;
+        int r = agents ? 0 : -ENOMEM;
+
+        for (size_t i = 0; i < n && r >= 0; i++) {
+                Agent *a = NULL;
+
+                for (size_t j = 0; j < m->n_agents; j++)
+                        if (m->agents[j] && streq(m->agents[j]->home->id, homes[i]->id) &&
+                            streq(m->agents[j]->home->directory, homes[i]->directory)) {
+                                a = TAKE_PTR(m->agents[j]);
+                                agent_home_free(a->home);
+                                a->home = TAKE_PTR(homes[i]);
+                                break;
+                        }
+                if (!a)
+                        r = agent_new(&a, m, TAKE_PTR(homes[i]));
+                if (r >= 0)
+                        agents[n_agents++] = a;
+        }
+
+        for (size_t j = 0; j < m->n_agents; j++) {
+                Agent *a = m->agents[j];
+
+                if (!a)
+                        continue;
+                if (a->announced) {
+                        (void) sd_bus_emit_signal(m->bus, PUFFO_BUS_PATH, PUFFO_BUS_MANAGER_INTERFACE, "AgentRemoved", "so",
+                                                  a->home->id, a->path);
+                        (void) sd_bus_emit_object_removed(m->bus, a->path);
+                }
+                /* Its directory was taken away under a running unit: the unit has nothing to work with. */
+                if (a->listed && !streq_ptr(a->unit_state.active, "inactive"))
+                        (void) agent_stop_unit(a);
+                agent_free(a);
+        }
+        free(m->agents);
+        m->agents = TAKE_PTR(agents);
+        m->n_agents = n_agents;
+        return r;
+}
+
+int manager_rescan(Manager *m) {
+        char **before = TAKE_PTR(m->problems), **problems = NULL;
+        AgentHome **homes = NULL;
+        size_t n = 0;
+        int r;
+
+        r = reload_config(m);
+        if (r >= 0)
+                r = reload_settings(m);
+        if (r >= 0)
+                r = agent_homes_enumerate(m->paths, &homes, &n, &problems);
+        if (r >= 0)
+                r = take_homes(m, homes, n);
+        agent_homes_free(homes, n);
+        for (char **p = problems; p && *p && r >= 0; p++)
+                r = add_problem(m, "", *p);
+        strv_free(problems);
+
+        for (size_t i = 0; i < m->n_agents && r >= 0; i++)
+                r = reload_agent(m, m->agents[i]);
+        if (r >= 0)
+                r = manager_reload_pairing(m);
+        if (r >= 0)
+                r = home_watch_update(m->watch);
+
+        for (size_t i = 0; i < m->n_agents; i++)
+                if (!m->agents[i]->listed && m->bus_ready)
+                        agent_refresh_unit(m->agents[i]);
+        log_new_problems(m, before);
+        strv_free(before);
+        manager_queue_settle(m);
+        return r;
+}
+
+/* --- keeping units as they should be --- */
+
+static bool unit_is_up(const Agent *a) {
+        return a->unit_state.active && !streq(a->unit_state.active, "inactive") && !streq(a->unit_state.active, "failed");
+}
+
+static void settle_agent(Agent *a) {
+        bool desired;
+
+        if (!a->listed || a->job || a->refreshing || !a->config)
+                return;
+
+        desired = a->config->running && !a->removing;
+        if (!desired) {
+                if (unit_is_up(a) && !streq(a->unit_state.active, "deactivating"))
+                        (void) agent_stop_unit(a);
+                return;
+        }
+        if (!unit_is_up(a)) {
+                if (!a->retry && units_n_starting(a->manager) < a->manager->config->max_parallel_starts &&
+                    agent_start_unit(a) >= 0)
+                        agent_evaluate(a);
+                return;
+        }
+        if (a->restart_when_idle && (a->state == AGENT_READY || a->state == AGENT_FAILED) && a->queue_length == 0) {
+                a->restart_when_idle = false;
+                (void) log_agent(a, LOG_INFO, 0, "Agent '%s' is restarted to take over its changed configuration.", a->home->id);
+                (void) agent_restart_unit(a);
+        }
+}
+
+static void announce(Agent *a) {
+        if (a->announced || !a->config)
+                return;
+        a->announced = true;
+        a->dirty = 0;
+        (void) sd_bus_emit_object_added(a->manager->bus, a->path);
+        (void) sd_bus_emit_signal(a->manager->bus, PUFFO_BUS_PATH, PUFFO_BUS_MANAGER_INTERFACE, "AgentAdded", "so", a->home->id,
+                                  a->path);
+}
+
+static int on_settle(sd_event_source *s, void *userdata) {
+        Manager *m = userdata;
+
+        for (size_t i = 0; i < m->n_agents; i++) {
+                if (m->bus_ready)
+                        settle_agent(m->agents[i]);
+                announce(m->agents[i]);
+                agent_emit_changed(m->agents[i]);
+        }
+        manager_emit_changed(m);
+        return 0;
+}
+
+void manager_queue_settle(Manager *m) {
+        int r;
+
+        if (!m->settle) {
+                r = sd_event_add_defer(m->event, &m->settle, on_settle, m);
+                if (r < 0)
+                        (void) log_error_errno(r, "Failed to defer work: %m");
+                return;
+        }
+        (void) sd_event_source_set_enabled(m->settle, SD_EVENT_ONESHOT);
+}
+
+/* There is always a manager, and it runs whenever the daemon starts (agent-proxy §5). */
+static int ensure_manager_agent(Manager *m) {
+        _cleanup_(agent_home_freep) AgentHome *home = NULL;
+        Agent *a;
+        int r;
+
+        r = role_agent_ensure(m->paths, ROLE_MANAGER, NULL, "http://127.0.0.1:7011", &home);
+        if (r < 0)
+                return r;
+        r = manager_rescan(m);
+        if (r < 0)
+                return r;
+        a = manager_find_agent(m, ROLE_MANAGER);
+        if (a && a->config)
+                r = agent_set_desired(a, true);
+        return r;
+}
+
+int manager_start(Manager *m, int private_fd, int credentials_fd) {
+        int r;
+
+        r = scope_open_bus(m->scope, &m->bus);
+        if (r < 0) {
+                safe_close(private_fd);
+                safe_close(credentials_fd);
+                return log_error_errno(r, "Failed to connect to the %s bus: %m", m->scope == SCOPE_USER ? "session" : "system");
+        }
+        if (private_fd >= 0) {
+                r = private_server_new(&m->private_server, m, private_fd);
+                if (r < 0) {
+                        safe_close(credentials_fd);
+                        return r;
+                }
+        }
+        if (credentials_fd >= 0) {
+                r = credential_server_new(&m->credential_server, m, credentials_fd);
+                if (r < 0)
+                        return r;
+        }
+
+        r = sd_bus_attach_event(m->bus, m->event, SD_EVENT_PRIORITY_NORMAL);
+        if (r >= 0)
+                r = manager_export(m);
+        if (r >= 0)
+                r = agent_export(m);
+        if (r >= 0)
+                r = pairing_export(m);
+        if (r >= 0)
+                r = log_control_add(m->bus, "puffod");
+        if (r >= 0)
+                r = manager_rescan(m);
+        if (r < 0)
+                return r;
+
+        r = ensure_manager_agent(m);
+        if (r < 0)
+                (void) log_warning_errno(r, "Failed to make the agent '" ROLE_MANAGER "', going on without: %m");
+        return units_watch(m);
+}

@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+#include <systemd/sd-bus.h>
+#include <systemd/sd-event.h>
+
+#include "daemon-config.h"
+#include "paths.h"
+#include "scope.h"
+
+typedef struct Agent Agent;
+typedef struct CredentialServer CredentialServer;
+typedef struct HomeWatch HomeWatch;
+typedef struct Manager Manager;
+typedef struct Polkit Polkit;
+typedef struct PrivateServer PrivateServer;
+
+/* puffod: the registry of agents and what keeps it true. Everything in here can be found out anew from the files and from
+ * the service manager; nothing is lost with the process. */
+struct Manager {
+        Scope scope;
+        sd_event *event;
+        sd_bus *bus;                    /* public; the service manager is on it too */
+        HomePaths *paths;
+        DaemonConfig *config;           /* the last valid one */
+        char *config_problem;           /* of a daemon.yml that is not in force */
+        char **problems;                /* pairs: directory, reason */
+        uint64_t restart_usec;          /* RestartUSec= of sessions */
+
+        Agent **agents;                 /* sorted by id, manager first */
+        size_t n_agents;
+        uint32_t n_announced, n_ready, n_busy, n_problems;      /* as last emitted */
+        char **addresses;               /* of the gateway */
+
+        bool paired;
+        char *pairing_slug, *pairing_device;
+        uint64_t paired_at;
+
+        PrivateServer *private_server;
+        CredentialServer *credential_server;
+        HomeWatch *watch;
+        Polkit *polkit;
+        sd_event_source *settle;        /* deferred: emits what changed, starts and stops what must be */
+        bool bus_ready;                 /* units have been listed once; before that nothing is started */
+        unsigned n_listing;             /* replies that are still awaited for that */
+};
+
+int manager_new(Manager **ret, Scope scope, sd_event *event);
+/* Connects, exports, loads, takes over the listening sockets (either may be -EBADF). The descriptors are taken over. */
+int manager_start(Manager *m, int private_fd, int credentials_fd);
+Manager* manager_free(Manager *m);
+DEFINE_TRIVIAL_CLEANUP_FUNC(Manager*, manager_free);
+
+/* Reads daemon.yml, the homes and pairing.json again and applies what changed. Keeps the old where the new is not valid. */
+int manager_rescan(Manager *m);
+/* Something changed: have it emitted and acted upon when the loop comes round. */
+void manager_queue_settle(Manager *m);
+Agent* manager_find_agent(Manager *m, const char *id);
+/* The id in front of the names' grammar: lowered only when no agent has it exactly (agent-proxy §3). */
+Agent* manager_find_agent_lenient(Manager *m, const char *text);
+
+/* manager-bus.c, pairing-bus.c */
+int manager_export(Manager *m);
+void manager_emit_changed(Manager *m);
+int pairing_export(Manager *m);
+int manager_reload_pairing(Manager *m);
+/* The vtable of an interface as introspection XML on stdout, for --bus-introspect. */
+int manager_print_introspection(const char *interface);
+
+/* The one way from an errno of a lower layer to a D-Bus error with a text for a person. */
+int manager_error(sd_bus_error *reterr_error, int r, const char *what, const char *detail);

@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+#include "agent.h"
+
+/* A caller who waits: its message is kept until the agent is where it should be, or the time is over. */
+typedef enum PendingKind {
+        PENDING_READY,          /* Start, Connect: "u" */
+        PENDING_INIT,           /* "ou" */
+        PENDING_HIRE,           /* "oub" */
+        PENDING_GONE,           /* Stop: "" */
+        PENDING_ARCHIVE,        /* "s" */
+        PENDING_DELETE,         /* "" */
+        PENDING_RELAY,          /* Submit and the like, until the session has registered */
+} PendingKind;
+
+struct Pending {
+        LIST_ENTRY(Pending) entries;
+        Agent *agent;
+        PendingKind kind;
+        sd_bus_message *call;
+        sd_event_source *timeout;
+        bool created;           /* Hire */
+};
+
+/* Keeps call (a reference of its own). */
+int pending_new(Agent *a, PendingKind kind, sd_bus_message *call, uint64_t timeout_usec, Pending **ret);
+Pending* pending_free(Pending *p);
+/* Answers those for whom a's present state is what they wait for. May free a's pending list members, never a. */
+void pending_check(Agent *a);
+/* The agent is going away: everybody gets NoSuchAgent. */
+void pending_fail_all(Agent *a);

@@ -1,0 +1,191 @@
+/* SPDX-License-Identifier: MIT */
+
+/* Authorisation. Asking polkit takes its time, so a method that needs it is run twice: the first run sends
+ * CheckAuthorization and parks the verdict under the call; when the answer is there the call is put back into the queue
+ * and the method, run again from its top, finds the verdict. Between the runs nothing is held but the message, so
+ * whatever the method looked up is looked up anew. */
+
+#include <sys/queue.h>
+#include <sys/types.h>
+
+#include "bus-util.h"
+#include "event-util.h"
+#include "helpers.h"
+#include "log.h"
+#include "string-util.h"
+
+#define VERDICTS_MAX 256U
+#define POLKIT_TIMEOUT_USEC (5 * 60 * USEC_PER_SEC)     /* a person may be typing a password */
+#define VERDICT_LIFETIME_USEC (30 * USEC_PER_SEC)       /* it is taken at once, or the caller has gone */
+
+typedef struct Verdict {
+        LIST_ENTRY(Verdict) verdicts;
+        Polkit *polkit;
+        sd_bus_message *call;
+        char *action;
+        sd_bus_slot *slot;
+        sd_event_source *expiry;
+        bool answered, authorized, challenge;
+} Verdict;
+
+struct Polkit {
+        Manager *manager;
+        LIST_HEAD(VerdictList, Verdict) verdicts;
+        unsigned n_verdicts;
+};
+
+int polkit_new(Polkit **ret, Manager *m) {
+        Polkit *p = new0(Polkit, 1);
+
+        if (!p)
+                return -ENOMEM;
+        p->manager = m;
+        LIST_INIT(&p->verdicts);
+        *ret = p;
+        return 0;
+}
+
+static void verdict_free(Verdict *v) {
+        LIST_REMOVE(v, verdicts);
+        v->polkit->n_verdicts--;
+        sd_bus_slot_unref(v->slot);
+        sd_event_source_disable_unref(v->expiry);
+        sd_bus_message_unref(v->call);
+        free(v->action);
+        free(v);
+}
+
+Polkit* polkit_free(Polkit *p) {
+        if (!p)
+                return NULL;
+        while (!LIST_EMPTY(&p->verdicts))
+                verdict_free(LIST_FIRST(&p->verdicts));
+        return mfree(p);
+}
+
+static int verdict_on_expiry(sd_event_source *s, uint64_t usec, void *userdata) {
+        verdict_free(userdata);
+        return 0;
+}
+
+static int verdict_on_reply(sd_bus_message *m, void *userdata, sd_bus_error *reterr_error) {
+        const sd_bus_error *e = sd_bus_message_get_error(m);
+        int authorized = 0, challenge = 0, r;
+        Verdict *v = userdata;
+
+        if (!e && sd_bus_message_read(m, "(bba{ss})", &authorized, &challenge, 0) < 0)
+                authorized = challenge = 0;
+        if (e)
+                log_warning("polkit cannot be asked about '%s': %s", v->action, e->message);
+
+        v->slot = sd_bus_slot_unref(v->slot);
+        v->answered = true;
+        v->authorized = authorized;
+        v->challenge = challenge;
+
+        r = sd_bus_message_rewind(v->call, true);
+        if (r >= 0)
+                r = event_arm_timer(v->polkit->manager->event, &v->expiry, VERDICT_LIFETIME_USEC, 0, verdict_on_expiry, v);
+        if (r >= 0)
+                r = sd_bus_enqueue_for_read(sd_bus_message_get_bus(v->call), v->call);
+        if (r < 0)
+                verdict_free(v);
+        return 0;
+}
+
+static int ask(Polkit *p, sd_bus_message *call, const char *action, const char *agent, uid_t owner) {
+        _cleanup_bus_message_ sd_bus_message *q = NULL;
+        _cleanup_free_ char *owner_text = asprintf_new("%u", (unsigned) owner);
+        Verdict *v;
+        int r;
+
+        if (!owner_text)
+                return -ENOMEM;
+        if (p->n_verdicts >= VERDICTS_MAX)
+                return -ENOBUFS;
+
+        r = sd_bus_message_new_method_call(p->manager->bus, &q, "org.freedesktop.PolicyKit1",
+                                           "/org/freedesktop/PolicyKit1/Authority", "org.freedesktop.PolicyKit1.Authority",
+                                           "CheckAuthorization");
+        if (r >= 0)
+                r = sd_bus_message_append(q, "(sa{sv})s", "system-bus-name", 1, "name", "s", sd_bus_message_get_sender(call),
+                                          action);
+        if (r >= 0)
+                r = agent ? sd_bus_message_append(q, "a{ss}", 2, "agent", agent, "owner", owner_text)
+                          : sd_bus_message_append(q, "a{ss}", 0);
+        if (r >= 0)
+                r = sd_bus_message_append(q, "us",
+                                          sd_bus_message_get_allow_interactive_authorization(call) > 0 ? 1U : 0U, "");
+        if (r < 0)
+                return r;
+
+        v = new0(Verdict, 1);
+        if (!v)
+                return -ENOMEM;
+        v->polkit = p;
+        v->call = sd_bus_message_ref(call);
+        LIST_INSERT_HEAD(&p->verdicts, v, verdicts);
+        p->n_verdicts++;
+        v->action = strdup(action);
+
+        r = v->action ? sd_bus_call_async(p->manager->bus, &v->slot, q, verdict_on_reply, v, POLKIT_TIMEOUT_USEC) : -ENOMEM;
+        if (r < 0)
+                verdict_free(v);
+        return r;
+}
+
+static int deny(sd_bus_message *call, const char *action, const char *agent, bool challenge, sd_bus_error *reterr_error) {
+        const char *fields[] = { PUFFO_MESSAGE_ACCESS_DENIED, NULL };
+
+        (void) log_fields(LOG_NOTICE, 0, fields, "'%s' of %s%s%s was refused to %s.", strempty(sd_bus_message_get_member(call)),
+                          action, agent ? " for agent " : "", strempty(agent), strempty(sd_bus_message_get_sender(call)));
+        if (challenge)
+                return sd_bus_error_setf(reterr_error, SD_BUS_ERROR_INTERACTIVE_AUTHORIZATION_REQUIRED,
+                                         "'%s' needs authorisation (%s); try again from a terminal with an authentication "
+                                         "agent, or as root.", strempty(sd_bus_message_get_member(call)), action);
+        return sd_bus_error_setf(reterr_error, SD_BUS_ERROR_ACCESS_DENIED, "'%s' is not allowed to you (polkit action %s).",
+                                 strempty(sd_bus_message_get_member(call)), action);
+}
+
+/* The action that counts: one's own agents need no more than manage-own, what that takes is polkit's to say. */
+static const char* effective_action(const char *action, uid_t uid, uid_t owner) {
+        return owner != (uid_t) -1 && uid == owner ? "ai.puffo.agents.manage-own" : action;
+}
+
+static Verdict* find_verdict(Polkit *p, sd_bus_message *call) {
+        for (Verdict *v = LIST_FIRST(&p->verdicts); v; v = LIST_NEXT(v, verdicts))
+                if (v->call == call && v->answered)
+                        return v;
+        return NULL;
+}
+
+int polkit_verify_async(Manager *m, sd_bus_message *call, const char *action, const char *agent, uid_t owner,
+                        sd_bus_error *reterr_error) {
+        _cleanup_(sd_bus_creds_unrefp) sd_bus_creds *creds = NULL;
+        uid_t uid = (uid_t) -1;
+        Verdict *v;
+        int r;
+
+        r = sd_bus_query_sender_creds(call, SD_BUS_CREDS_EUID, &creds);
+        if (r >= 0)
+                r = sd_bus_creds_get_euid(creds, &uid);
+        if (r < 0)
+                return deny(call, action, agent, /* challenge= */ false, reterr_error);
+        if (uid == 0 || uid == geteuid())
+                return 1;
+        if (m->scope == SCOPE_USER)
+                return deny(call, action, agent, /* challenge= */ false, reterr_error);
+
+        action = effective_action(action, uid, owner);
+        v = find_verdict(m->polkit, call);
+        if (v) {
+                bool same = streq(v->action, action), authorized = v->authorized, challenge = v->challenge;
+
+                verdict_free(v);
+                if (same)
+                        return authorized ? 1 : deny(call, action, agent, challenge, reterr_error);
+        }
+
+        r = ask(m->polkit, call, action, agent, owner);
+        return r < 0 ? deny(call, action, agent, /* challenge= */ false, reterr_error) : 0;
+}

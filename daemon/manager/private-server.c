@@ -1,0 +1,320 @@
+/* SPDX-License-Identifier: MIT */
+
+#include <poll.h>
+#include <sys/pidfd.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <systemd/sd-login.h>
+
+#include "agent-turn-bus.h"
+#include "bus-util.h"
+#include "log.h"
+#include "pending.h"
+#include "private-server.h"
+#include "string-util.h"
+
+#define LINKS_MAX 1024U
+
+/* One connection. Before it is known that the peer is the main process of an agent's session it has no bus. */
+struct SessionLink {
+        LIST_ENTRY(SessionLink) links;
+        PrivateServer *server;
+        Agent *agent;           /* NULL: the agent is gone */
+        int fd, pidfd;
+        pid_t pid;
+        sd_bus_slot *checking;  /* MainPID is being asked for */
+        sd_bus *bus;
+        bool registered;
+};
+
+struct PrivateServer {
+        Manager *manager;
+        int fd;
+        sd_event_source *io;
+        LIST_HEAD(SessionLinkList, SessionLink) links;
+        unsigned n_links;
+};
+
+static void link_free(SessionLink *l) {
+        if (l->agent && l->agent->link == l) {
+                l->agent->link = NULL;
+                (void) free_and_strdup(&l->agent->reported_status, "");
+                agent_evaluate(l->agent);
+        }
+        LIST_REMOVE(l, links);
+        l->server->n_links--;
+        sd_bus_slot_unref(l->checking);
+        sd_bus_close_unref(l->bus);
+        safe_close(l->fd);
+        safe_close(l->pidfd);
+        free(l);
+}
+
+void session_link_forget_agent(SessionLink *l) {
+        l->agent->link = NULL;
+        l->agent = NULL;
+}
+
+int session_link_new_call(SessionLink *l, const char *member, sd_bus_message **ret) {
+        return sd_bus_message_new_method_call(l->bus, ret, NULL, PUFFO_PRIVATE_SESSION_PATH, PUFFO_PRIVATE_SESSION_INTERFACE,
+                                              member);
+}
+
+int session_link_call(SessionLink *l, sd_bus_message *m, sd_bus_message_handler_t callback, void *userdata, uint64_t timeout_usec) {
+        return sd_bus_call_async(l->bus, NULL, m, callback, userdata, timeout_usec);
+}
+
+static int method_register(sd_bus_message *message, void *userdata, sd_bus_error *reterr_error) {
+        SessionLink *l = userdata;
+        Agent *a = l->agent;
+        int r;
+
+        if (!a)
+                return sd_bus_error_set(reterr_error, PUFFO_ERROR_NO_SUCH_AGENT, "This agent is gone.");
+
+        /* A newer connection of the same session takes the place of one that we have not seen the end of. */
+        if (a->link && a->link != l)
+                a->link->agent = NULL;
+        a->link = l;
+        l->registered = true;
+
+        r = sd_bus_reply_method_return(message, "s", a->home->id);
+        agent_tell_working_directory(a);
+        agent_evaluate(a);
+        return r;
+}
+
+/* One member of a report; unknown ones are a newer session's. */
+static int take_report_member(Agent *a, sd_bus_message *m, const char *name) {
+        static const struct {
+                const char *name;
+                size_t offset;
+        } strings[] = {
+                { "Status", offsetof(Agent, reported_status) },
+                { "StatusText", offsetof(Agent, reported_text) },
+                { "Health", offsetof(Agent, reported_health) },
+                { "WorkingDirectory", offsetof(Agent, working_directory) },
+        };
+        const char *text;
+        int r;
+
+        for (size_t i = 0; i < ELEMENTSOF(strings); i++)
+                if (streq(name, strings[i].name)) {
+                        r = sd_bus_message_read(m, "v", "s", &text);
+                        return r < 0 ? r : free_and_strdup((char**) ((char*) a + strings[i].offset), text);
+                }
+        if (streq(name, "QueueLength"))
+                return sd_bus_message_read(m, "v", "u", &a->queue_length);
+        if (streq(name, "MessagesProcessed"))
+                return sd_bus_message_read(m, "v", "t", &a->messages_processed);
+        if (streq(name, "LastEvent"))
+                return sd_bus_message_read(m, "v", "t", &a->last_event);
+        return sd_bus_message_skip(m, "v");
+}
+
+static int method_report(sd_bus_message *message, void *userdata, sd_bus_error *reterr_error) {
+        SessionLink *l = userdata;
+        Agent *a = l->agent;
+        int r;
+
+        if (!a || a->link != l)
+                return sd_bus_error_set(reterr_error, PUFFO_ERROR_NO_SUCH_AGENT, "Register comes first.");
+
+        r = sd_bus_message_enter_container(message, 'a', "{sv}");
+        if (r < 0)
+                return r;
+        while ((r = sd_bus_message_enter_container(message, 'e', "sv")) > 0) {
+                const char *name;
+
+                r = sd_bus_message_read(message, "s", &name);
+                if (r >= 0)
+                        r = take_report_member(a, message, name);
+                if (r >= 0)
+                        r = sd_bus_message_exit_container(message);
+                if (r < 0)
+                        return r;
+        }
+        if (r < 0)
+                return r;
+
+        a->dirty |= AGENT_DIRTY_REPORT;
+        r = sd_bus_reply_method_return(message, NULL);
+        agent_evaluate(a);
+        return r;
+}
+
+static const sd_bus_vtable private_vtable[] = {
+        SD_BUS_VTABLE_START(0),
+        SD_BUS_METHOD_WITH_ARGS("Register", SD_BUS_NO_ARGS, SD_BUS_RESULT("s", id), method_register, SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_METHOD_WITH_ARGS("Report", SD_BUS_ARGS("a{sv}", status), SD_BUS_NO_RESULT, method_report,
+                                SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_VTABLE_END,
+};
+
+static int on_disconnected(sd_bus_message *m, void *userdata, sd_bus_error *reterr_error) {
+        link_free(userdata);
+        return 0;
+}
+
+static int link_start(SessionLink *l) {
+        sd_id128_t id;
+        int r;
+
+        r = sd_bus_new(&l->bus);
+        if (r < 0)
+                return r;
+        r = sd_bus_set_fd(l->bus, l->fd, l->fd);
+        if (r < 0)
+                return r;
+        TAKE_FD(l->fd);
+
+        r = sd_id128_randomize(&id);
+        if (r >= 0)
+                r = sd_bus_set_server(l->bus, 1, id);
+        if (r >= 0)
+                r = sd_bus_negotiate_fds(l->bus, 1);
+        if (r >= 0)
+                r = sd_bus_start(l->bus);
+        if (r >= 0)
+                r = sd_bus_add_object_vtable(l->bus, NULL, PUFFO_PRIVATE_MANAGER_PATH, PUFFO_PRIVATE_MANAGER_INTERFACE,
+                                             private_vtable, l);
+        if (r >= 0)
+                r = sd_bus_match_signal_async(l->bus, NULL, NULL, "/org/freedesktop/DBus/Local", "org.freedesktop.DBus.Local",
+                                              "Disconnected", on_disconnected, NULL, l);
+        return r < 0 ? r : sd_bus_attach_event(l->bus, l->server->manager->event, SD_EVENT_PRIORITY_NORMAL);
+}
+
+/* The pid was resolved to a unit while the process lived; that it still does, and is still the main process, closes the
+ * race with a pid that was used again. */
+static bool process_is_alive(int pidfd) {
+        struct pollfd p = { .fd = pidfd, .events = POLLIN };
+
+        return poll(&p, 1, 0) == 0;
+}
+
+static int on_main_pid(sd_bus_message *m, void *userdata, sd_bus_error *reterr_error) {
+        SessionLink *l = userdata;
+        uint32_t main_pid = 0;
+        int r = -EPERM;
+
+        l->checking = sd_bus_slot_unref(l->checking);
+        if (!sd_bus_message_is_method_error(m, NULL))
+                (void) sd_bus_message_read(m, "v", "u", &main_pid);
+
+        if (l->agent && main_pid == (uint32_t) l->pid && process_is_alive(l->pidfd))
+                r = link_start(l);
+        if (r < 0) {
+                (void) log_warning_errno(r, "Process %d is not the session of agent '%s': disconnected.", (int) l->pid,
+                                         l->agent ? l->agent->home->id : "?");
+                link_free(l);
+        }
+        return 0;
+}
+
+static Agent* find_agent_of_peer(Manager *m, int fd) {
+        _cleanup_free_ char *unit = NULL;
+        int r;
+
+        r = m->scope == SCOPE_USER ? sd_peer_get_user_unit(fd, &unit) : sd_peer_get_unit(fd, &unit);
+        if (r < 0)
+                return NULL;
+        for (size_t i = 0; i < m->n_agents; i++)
+                if (streq(m->agents[i]->unit, unit))
+                        return m->agents[i];
+        return NULL;
+}
+
+static int link_new(PrivateServer *s, int fd) {
+        struct ucred ucred;
+        socklen_t n = sizeof(ucred);
+        SessionLink *l;
+        int r;
+
+        l = new0(SessionLink, 1);
+        if (!l) {
+                safe_close(fd);
+                return -ENOMEM;
+        }
+        *l = (SessionLink) { .server = s, .fd = fd, .pidfd = -EBADF };
+        LIST_INSERT_HEAD(&s->links, l, links);
+        s->n_links++;
+
+        if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &ucred, &n) < 0) {
+                r = -errno;
+                goto fail;
+        }
+        l->pid = ucred.pid;
+        l->pidfd = pidfd_open(ucred.pid, 0);
+        if (l->pidfd < 0) {
+                r = -errno;
+                goto fail;
+        }
+        l->agent = find_agent_of_peer(s->manager, fd);
+        if (!l->agent) {
+                (void) log_warning_errno(EPERM, "Process %d is in no session's unit: disconnected.", (int) l->pid);
+                r = -EPERM;
+                goto fail;
+        }
+
+        r = sd_bus_call_method_async(s->manager->bus, &l->checking, "org.freedesktop.systemd1", l->agent->unit_path,
+                                     "org.freedesktop.DBus.Properties", "Get", on_main_pid, l, "ss",
+                                     "org.freedesktop.systemd1.Service", "MainPID");
+        if (r < 0)
+                goto fail;
+        return 0;
+
+fail:
+        link_free(l);
+        return r;
+}
+
+static int on_connection(sd_event_source *source, int listen_fd, uint32_t revents, void *userdata) {
+        PrivateServer *s = userdata;
+        int fd = accept4(listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+
+        if (fd < 0)
+                return 0;
+        if (s->n_links >= LINKS_MAX) {
+                log_warning("More than %u sessions want to talk at once: one was disconnected.", LINKS_MAX);
+                safe_close(fd);
+                return 0;
+        }
+        (void) link_new(s, fd);
+        return 0;
+}
+
+int private_server_new(PrivateServer **ret, Manager *m, int listen_fd) {
+        PrivateServer *s = new0(PrivateServer, 1);
+        int r;
+
+        if (!s) {
+                safe_close(listen_fd);
+                return -ENOMEM;
+        }
+        *s = (PrivateServer) { .manager = m, .fd = listen_fd };
+        LIST_INIT(&s->links);
+
+        r = sd_event_add_io(m->event, &s->io, listen_fd, EPOLLIN, on_connection, s);
+        if (r < 0) {
+                private_server_free(s);
+                return r;
+        }
+        *ret = s;
+        return 0;
+}
+
+PrivateServer* private_server_free(PrivateServer *s) {
+        if (!s)
+                return NULL;
+        while (!LIST_EMPTY(&s->links)) {
+                SessionLink *l = LIST_FIRST(&s->links);
+
+                if (l->agent && l->agent->link == l)
+                        l->agent->link = NULL;
+                l->agent = NULL;
+                link_free(l);
+        }
+        sd_event_source_disable_unref(s->io);
+        safe_close(s->fd);
+        return mfree(s);
+}

@@ -1,0 +1,17 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+#include "agent.h"
+
+/* The sessions' end of puffod: a bus connection each, peer to peer. Who a peer is, its unit and that unit's MainPID say. */
+
+/* listen_fd is taken over, on failure too. */
+int private_server_new(PrivateServer **ret, Manager *m, int listen_fd);
+PrivateServer* private_server_free(PrivateServer *s);
+DEFINE_TRIVIAL_CLEANUP_FUNC(PrivateServer*, private_server_free);
+
+/* A method call to the session, to be filled in and sent with session_link_call(). */
+int session_link_new_call(SessionLink *l, const char *member, sd_bus_message **ret);
+int session_link_call(SessionLink *l, sd_bus_message *m, sd_bus_message_handler_t callback, void *userdata, uint64_t timeout_usec);
+/* The agent is being freed: the connection stays, nameless, until the session closes it. */
+void session_link_forget_agent(SessionLink *l);

@@ -1,0 +1,251 @@
+/* SPDX-License-Identifier: MIT */
+
+/* What a session's transient unit is made of (systemd-facts §§2–4). Whatever systemd can do is a property here. */
+
+#include <sodium.h>
+
+#include "bus-util.h"
+#include "config.h"
+#include "file-util.h"
+#include "string-util.h"
+#include "unit.h"
+
+#define SESSION_PROGRAM PKGLIBEXECDIR "/puffo-session"
+
+static int append_string(sd_bus_message *m, const char *name, const char *value) {
+        return sd_bus_message_append(m, "(sv)", name, "s", value);
+}
+
+static int append_time(sd_bus_message *m, const char *name, uint64_t usec) {
+        return sd_bus_message_append(m, "(sv)", name, "t", usec);
+}
+
+/* "$" would be expanded by the service manager. */
+static char* escape_argument(const char *s) {
+        _cleanup_(strbuf_done) StrBuf b = {};
+
+        for (; *s; s++)
+                if (strbuf_append(&b, "$$", *s == '$' ? 2 : 0) < 0 || (*s != '$' && strbuf_append(&b, s, 1) < 0))
+                        return NULL;
+        return strbuf_take(&b);
+}
+
+static int append_command(sd_bus_message *m, const char *const *argv) {
+        int r;
+
+        r = sd_bus_message_open_container(m, 'r', "sv");
+        if (r >= 0)
+                r = sd_bus_message_append(m, "s", "ExecStart");
+        if (r >= 0)
+                r = sd_bus_message_open_container(m, 'v', "a(sasb)");
+        if (r >= 0)
+                r = sd_bus_message_open_container(m, 'a', "(sasb)");
+        if (r >= 0)
+                r = sd_bus_message_open_container(m, 'r', "sasb");
+        if (r >= 0)
+                r = sd_bus_message_append(m, "s", argv[0]);
+        if (r >= 0)
+                r = sd_bus_message_open_container(m, 'a', "s");
+        for (; *argv && r >= 0; argv++) {
+                _cleanup_free_ char *escaped = escape_argument(*argv);
+
+                r = escaped ? sd_bus_message_append(m, "s", escaped) : -ENOMEM;
+        }
+        if (r >= 0)
+                r = sd_bus_message_close_container(m);
+        if (r >= 0)
+                r = sd_bus_message_append(m, "b", 0);
+        for (int i = 0; i < 4 && r >= 0; i++)
+                r = sd_bus_message_close_container(m);
+        return r;
+}
+
+char* unit_user_name(const char *id) {
+        uint8_t hash[16];
+        char hex[33];
+        bool fits = strlen(id) <= 28 && !strchr(id, '.');
+
+        for (const char *c = id; *c && fits; c++)
+                fits = (*c >= 'a' && *c <= 'z') || (*c >= 'A' && *c <= 'Z') || (*c >= '0' && *c <= '9') || *c == '_' || *c == '-';
+        if (fits)
+                return strjoin("pf-", id);
+
+        (void) crypto_generichash(hash, sizeof(hash), (const uint8_t*) id, strlen(id), NULL, 0);
+        (void) sodium_bin2hex(hex, sizeof(hex), hash, 8);
+        return strjoin("pf-", hex);
+}
+
+/* The same in both modes. */
+static int append_common(sd_bus_message *m, const Agent *a, const char *runtime_directory) {
+        _cleanup_free_ char *description = strjoin("Session of AI agent ", a->home->id),
+                            *credentials = strjoin(runtime_directory, "/credentials");
+        const char *const yes[] = {
+                "PrivateUsers", "PrivateTmp", "PrivateDevices", "NoNewPrivileges", "ProtectControlGroups", "ProtectKernelTunables",
+                "ProtectKernelModules", "ProtectClock", "ProtectHostname", "LockPersonality", "RestrictRealtime",
+                "RestrictSUIDSGID", "MemoryDenyWriteExecute",
+        };
+        int r;
+
+        if (!description || !credentials)
+                return -ENOMEM;
+
+        r = append_string(m, "Description", description);
+        if (r >= 0)
+                r = append_string(m, "Slice", a->slice);
+        if (r >= 0)
+                r = append_string(m, "CollectMode", "inactive");
+        if (r >= 0)
+                r = append_string(m, "Type", "notify");
+        if (r >= 0)
+                r = append_string(m, "NotifyAccess", "main");
+        if (r >= 0)
+                r = append_string(m, "Restart", "on-failure");
+        if (r >= 0)
+                r = append_time(m, "RestartUSec", a->manager->restart_usec);
+        if (r >= 0)
+                r = append_time(m, "StartLimitIntervalUSec", 0);
+        if (r >= 0)
+                r = append_time(m, "TimeoutStartUSec", 30 * USEC_PER_SEC);
+        if (r >= 0) /* above the grace time that a running turn has (agent-runtime §19) */
+                r = append_time(m, "TimeoutStopUSec", a->manager->config->turn_grace_usec + 25 * USEC_PER_SEC);
+        if (r >= 0)
+                r = append_time(m, "WatchdogUSec", 60 * USEC_PER_SEC);
+        if (r >= 0)
+                r = append_string(m, "KillMode", "mixed");
+        if (r >= 0)
+                r = sd_bus_message_append(m, "(sv)", "FileDescriptorStoreMax", "u", 16U);
+        if (r >= 0)
+                r = sd_bus_message_append(m, "(sv)", "UMask", "u", 0077U);
+        if (r >= 0)
+                r = append_time(m, "LimitCORE", 0);
+        if (r >= 0)
+                r = sd_bus_message_append(m, "(sv)", "LoadCredential", "a(ss)", 1, "session", credentials);
+        if (r >= 0)
+                r = append_string(m, "ProtectSystem", "strict");
+        for (size_t i = 0; i < ELEMENTSOF(yes) && r >= 0; i++)
+                r = sd_bus_message_append(m, "(sv)", yes[i], "b", 1);
+        if (r >= 0) /* netlink: the C library's address selection */
+                r = sd_bus_message_append(m, "(sv)", "RestrictAddressFamilies", "(bas)", 1, 4, "AF_UNIX", "AF_INET", "AF_INET6",
+                                          "AF_NETLINK");
+        if (r >= 0)
+                r = append_time(m, "RestrictNamespaces", 0);
+        if (r >= 0)
+                r = append_time(m, "CapabilityBoundingSet", 0);
+        if (r >= 0)
+                r = sd_bus_message_append(m, "(sv)", "SystemCallArchitectures", "as", 1, "native");
+        if (r >= 0)
+                r = sd_bus_message_append(m, "(sv)", "SystemCallFilter", "(bas)", 1, 1, "@system-service");
+        if (r >= 0)
+                r = sd_bus_message_append(m, "(sv)", "SystemCallErrorNumber", "i", EPERM);
+        return r;
+}
+
+static int append_user_mode(sd_bus_message *m, const Agent *a) {
+        _cleanup_free_ char *memory = agent_home_path(a->home, a->config->memory_dir);
+        int r;
+
+        if (!memory)
+                return -ENOMEM;
+        /* The user's other files stay readable to it (profile and working directory may be anywhere), none writable. */
+        r = sd_bus_message_append(m, "(sv)", "ReadWritePaths", "as", 3, a->home->directory, a->home->workspace, memory);
+        if (r >= 0)
+                r = append_string(m, "WorkingDirectory", a->home->directory);
+        return r;
+}
+
+static int append_system_mode(sd_bus_message *m, const Agent *a, const char *runtime_directory) {
+        _cleanup_free_ char *user = unit_user_name(a->home->id), *state = strjoin("puffo/", a->home->id),
+                            *private_socket = strjoin(runtime_directory, "/private"), *field = strjoin("PUFFO_AGENT=", a->home->id);
+        int r;
+
+        if (!user || !state || !private_socket || !field)
+                return -ENOMEM;
+        r = append_string(m, "User", user);
+        if (r >= 0)
+                r = sd_bus_message_append(m, "(sv)", "DynamicUser", "b", 1);
+        if (r >= 0)
+                r = sd_bus_message_append(m, "(sv)", "StateDirectory", "as", 1, state);
+        if (r >= 0)
+                r = sd_bus_message_append(m, "(sv)", "StateDirectoryMode", "u", 0700U);
+        if (r >= 0)
+                r = append_string(m, "ProtectHome", "yes");
+        if (r >= 0)
+                r = append_string(m, "ProtectProc", "invisible");
+        if (r >= 0)
+                r = sd_bus_message_append(m, "(sv)", "ProtectKernelLogs", "b", 1);
+        if (r >= 0)
+                r = append_string(m, "DevicePolicy", "closed");
+        /* The one socket of ours that it may see: the directory is root's alone. */
+        if (r >= 0)
+                r = sd_bus_message_append(m, "(sv)", "TemporaryFileSystem", "a(ss)", 1, runtime_directory, "ro,mode=0755");
+        if (r >= 0)
+                r = sd_bus_message_append(m, "(sv)", "BindPaths", "a(ssbt)", 1, private_socket, private_socket, 0, (uint64_t) 0);
+        return r;
+}
+
+static int session_directory(const Agent *a, char **ret) {
+        *ret = a->manager->scope == SCOPE_SYSTEM ? strjoin("/var/lib/puffo/", a->home->id) : strdup(a->home->directory);
+        return *ret ? 0 : -ENOMEM;
+}
+
+int unit_append_session(sd_bus_message *m, const Agent *a) {
+        _cleanup_free_ char *runtime_directory = NULL, *directory = NULL;
+        int r;
+
+        r = scope_runtime_directory(a->manager->scope, &runtime_directory);
+        if (r >= 0)
+                r = session_directory(a, &directory);
+        if (r < 0)
+                return r;
+
+        r = sd_bus_message_append(m, "ss", a->unit, "fail");
+        if (r >= 0)
+                r = sd_bus_message_open_container(m, 'a', "(sv)");
+        if (r >= 0)
+                r = append_common(m, a, runtime_directory);
+        if (r >= 0)
+                r = a->manager->scope == SCOPE_SYSTEM ? append_system_mode(m, a, runtime_directory) : append_user_mode(m, a);
+        if (r >= 0)
+                r = append_command(m, (const char *const []) { SESSION_PROGRAM,
+                                                               a->manager->scope == SCOPE_SYSTEM ? "--system" : "--user",
+                                                               a->home->id, directory, NULL });
+        if (r >= 0)
+                r = sd_bus_message_close_container(m);
+        return r < 0 ? r : sd_bus_message_append(m, "a(sa(sv))", 0);
+}
+
+int unit_start_helper(Manager *manager, const char *name, const char *const *argv, int stdout_fd,
+                      sd_bus_message_handler_t callback, void *userdata) {
+        _cleanup_bus_message_ sd_bus_message *m = NULL;
+        int r;
+
+        r = sd_bus_message_new_method_call(manager->bus, &m, "org.freedesktop.systemd1", "/org/freedesktop/systemd1",
+                                           "org.freedesktop.systemd1.Manager", "StartTransientUnit");
+        if (r >= 0)
+                r = sd_bus_message_append(m, "ss", name, "fail");
+        if (r >= 0)
+                r = sd_bus_message_open_container(m, 'a', "(sv)");
+        if (r >= 0)
+                r = append_string(m, "Description", "Reader for a client of puffod");
+        if (r >= 0)
+                r = append_string(m, "Slice", "puffod.slice");
+        if (r >= 0)
+                r = append_string(m, "CollectMode", "inactive-or-failed");
+        if (r >= 0)
+                r = append_string(m, "Type", "exec");
+        if (r >= 0) /* a reader that went away ends it, quietly */
+                r = sd_bus_message_append(m, "(sv)", "SuccessExitStatus", "(aiai)", 1, 1, 1, 13);
+        if (r >= 0)
+                r = sd_bus_message_append(m, "(sv)", "IgnoreSIGPIPE", "b", 0);
+        if (r >= 0)
+                r = sd_bus_message_append(m, "(sv)", "NoNewPrivileges", "b", 1);
+        if (r >= 0)
+                r = sd_bus_message_append(m, "(sv)", "StandardOutputFileDescriptor", "h", stdout_fd);
+        if (r >= 0)
+                r = append_command(m, argv);
+        if (r >= 0)
+                r = sd_bus_message_close_container(m);
+        if (r >= 0)
+                r = sd_bus_message_append(m, "a(sa(sv))", 0);
+        return r < 0 ? r : sd_bus_call_async(manager->bus, NULL, m, callback, userdata, 0);
+}

@@ -1,0 +1,423 @@
+/* SPDX-License-Identifier: MIT */
+
+#include "bus-util.h"
+#include "event-util.h"
+#include "file-util.h"
+#include "log.h"
+#include "string-util.h"
+#include "unit.h"
+
+#define SYSTEMD "org.freedesktop.systemd1"
+#define SYSTEMD_PATH "/org/freedesktop/systemd1"
+#define SYSTEMD_MANAGER "org.freedesktop.systemd1.Manager"
+#define SYSTEMD_SERVICE "org.freedesktop.systemd1.Service"
+
+/* After a start that the service manager refused; crashes are its own business (RestartUSec=). */
+#define RETRY_USEC (10 * USEC_PER_SEC)
+
+static int manager_call(Manager *m, const char *member, sd_bus_message **ret) {
+        return sd_bus_message_new_method_call(m->bus, ret, SYSTEMD, SYSTEMD_PATH, SYSTEMD_MANAGER, member);
+}
+
+/* --- looking --- */
+
+/* A name as a pattern that matches nothing else: the escapes of unit names have backslashes. */
+static char* escape_pattern(const char *name) {
+        _cleanup_(strbuf_done) StrBuf b = {};
+
+        for (; *name; name++)
+                if ((strchr("\\*?[", *name) && strbuf_puts(&b, "\\") < 0) || strbuf_append(&b, name, 1) < 0)
+                        return NULL;
+        return strbuf_take(&b);
+}
+
+static int on_result(sd_bus_message *m, void *userdata, sd_bus_error *reterr_error) {
+        Agent *a = userdata;
+        const char *result;
+
+        if (!sd_bus_message_is_method_error(m, NULL) && sd_bus_message_read(m, "v", "s", &result) >= 0)
+                (void) free_and_strdup(&a->unit_state.result, result);
+        return 0;
+}
+
+static void take_number(Agent *a, sd_bus_message *m, uint32_t *target) {
+        uint32_t n = 0;
+
+        if (m && !sd_bus_message_is_method_error(m, NULL))
+                (void) sd_bus_message_read(m, "v", "u", &n);
+        if (*target != n)
+                a->dirty |= AGENT_DIRTY_STATE;
+        *target = n;
+}
+
+static int on_main_pid(sd_bus_message *m, void *userdata, sd_bus_error *reterr_error) {
+        Agent *a = userdata;
+
+        take_number(a, m, &a->unit_state.main_pid);
+        return 0;
+}
+
+static void refresh_done(Agent *a) {
+        Manager *manager = a->manager;
+
+        if (!a->listed) {
+                a->listed = true;
+                if (streq_ptr(a->unit_state.active, "active") || streq_ptr(a->unit_state.active, "activating")) {
+                        a->log_fields[2] = PUFFO_MESSAGE_AGENT_ADOPTED;
+                        (void) log_agent(a, LOG_INFO, 0, "Agent '%s' runs already (PID %u): adopted.", a->home->id,
+                                         a->unit_state.main_pid);
+                        a->log_fields[2] = NULL;
+                }
+        }
+
+        a->refreshing = false;
+        if (a->refresh_again)
+                agent_refresh_unit(a);
+        agent_evaluate(a);
+        manager_queue_settle(manager);
+}
+
+/* The last of the answers: replies come in the order of the questions. */
+static int on_restarts(sd_bus_message *m, void *userdata, sd_bus_error *reterr_error) {
+        Agent *a = userdata;
+
+        take_number(a, m, &a->unit_state.n_restarts);
+        refresh_done(a);
+        return 0;
+}
+
+static int ask_service_properties(Agent *a) {
+        static const struct {
+                const char *property;
+                sd_bus_message_handler_t handler;
+        } questions[] = {
+                { "Result", on_result },
+                { "MainPID", on_main_pid },
+                { "NRestarts", on_restarts },
+        };
+        int r = 0;
+
+        for (size_t i = 0; i < ELEMENTSOF(questions) && r >= 0; i++) {
+                a->refresh_slots[i + 1] = sd_bus_slot_unref(a->refresh_slots[i + 1]);
+                r = sd_bus_call_method_async(a->manager->bus, &a->refresh_slots[i + 1], SYSTEMD, a->unit_path,
+                                             "org.freedesktop.DBus.Properties", "Get", questions[i].handler, a, "ss",
+                                             SYSTEMD_SERVICE, questions[i].property);
+        }
+        return r;
+}
+
+static int on_listed(sd_bus_message *m, void *userdata, sd_bus_error *reterr_error) {
+        const char *active = "inactive", *sub = "dead";
+        Agent *a = userdata;
+        int r;
+
+        if (!sd_bus_message_is_method_error(m, NULL) && sd_bus_message_enter_container(m, 'a', "(ssssssouso)") > 0)
+                (void) sd_bus_message_read(m, "(ssssssouso)", NULL, NULL, NULL, &active, &sub, NULL, NULL, NULL, NULL, NULL);
+        (void) free_and_strdup(&a->unit_state.active, active);
+        (void) free_and_strdup(&a->unit_state.sub, sub);
+
+        if (streq(active, "inactive")) {
+                take_number(a, NULL, &a->unit_state.main_pid);
+                take_number(a, NULL, &a->unit_state.n_restarts);
+                refresh_done(a);
+                return 0;
+        }
+        r = ask_service_properties(a);
+        if (r < 0) {
+                (void) log_agent(a, LOG_ERR, r, "Failed to ask for the state of unit '%s': %m", a->unit);
+                refresh_done(a);
+        }
+        return 0;
+}
+
+/* Patterns, because only those leave units that are not loaded alone: asking for such a unit's properties loads it, drops
+ * it again and sends UnitRemoved, at which we would ask again, for ever. */
+void agent_refresh_unit(Agent *a) {
+        _cleanup_free_ char *pattern = NULL;
+        int r;
+
+        if (a->refreshing) {
+                a->refresh_again = true;
+                return;
+        }
+        a->refresh_again = false;
+
+        pattern = escape_pattern(a->unit);
+        a->refresh_slots[0] = sd_bus_slot_unref(a->refresh_slots[0]);
+        r = pattern ? sd_bus_call_method_async(a->manager->bus, &a->refresh_slots[0], SYSTEMD, SYSTEMD_PATH, SYSTEMD_MANAGER,
+                                               "ListUnitsByPatterns", on_listed, a, "asas", 0, 1, pattern)
+                    : -ENOMEM;
+        if (r < 0) {
+                (void) log_agent(a, LOG_ERR, r, "Failed to ask for the state of unit '%s': %m", a->unit);
+                return;
+        }
+        a->refreshing = true;
+}
+
+static Agent* find_by_unit(Manager *m, const char *unit) {
+        for (size_t i = 0; i < m->n_agents; i++)
+                if (streq(m->agents[i]->unit, unit))
+                        return m->agents[i];
+        return NULL;
+}
+
+static int on_unit_changed(sd_bus_message *m, void *userdata, sd_bus_error *reterr_error) {
+        const char *path = sd_bus_message_get_path(m);
+        Manager *manager = userdata;
+
+        for (size_t i = 0; path && i < manager->n_agents; i++)
+                if (streq(manager->agents[i]->unit_path, path))
+                        agent_refresh_unit(manager->agents[i]);
+        return 0;
+}
+
+static int on_unit_removed(sd_bus_message *m, void *userdata, sd_bus_error *reterr_error) {
+        const char *unit;
+        Agent *a;
+
+        if (sd_bus_message_read(m, "so", &unit, NULL) < 0)
+                return 0;
+        a = find_by_unit(userdata, unit);
+        if (a)
+                agent_refresh_unit(a);
+        return 0;
+}
+
+static int on_job_removed(sd_bus_message *m, void *userdata, sd_bus_error *reterr_error) {
+        const char *job, *unit, *result;
+        Agent *a;
+
+        if (sd_bus_message_read(m, "uoss", NULL, &job, &unit, &result) < 0)
+                return 0;
+        a = find_by_unit(userdata, unit);
+        if (!a)
+                return 0;
+
+        if (streq_ptr(a->job, job)) {
+                a->job = mfree(a->job);
+                if (a->job_is_start && !streq(result, "done") && !streq(result, "canceled"))
+                        (void) log_agent(a, LOG_WARNING, 0, "Start of unit '%s' ended as '%s'.", a->unit, result);
+        }
+        agent_refresh_unit(a);
+        return 0;
+}
+
+static int on_subscribed(sd_bus_message *m, void *userdata, sd_bus_error *reterr_error) {
+        const sd_bus_error *e = sd_bus_message_get_error(m);
+        Manager *manager = userdata;
+
+        if (e)
+                log_error("The service manager does not let us subscribe to its signals: %s", e->message);
+        manager->bus_ready = true;
+        for (size_t i = 0; i < manager->n_agents; i++)
+                agent_refresh_unit(manager->agents[i]);
+        manager_queue_settle(manager);
+        return 0;
+}
+
+static int on_systemd_owner_changed(sd_bus_message *m, void *userdata, sd_bus_error *reterr_error) {
+        const char *name, *old_owner, *new_owner;
+        Manager *manager = userdata;
+
+        /* A service manager that executed itself anew knows of no subscription. */
+        if (sd_bus_message_read(m, "sss", &name, &old_owner, &new_owner) < 0 || isempty(new_owner))
+                return 0;
+        return sd_bus_call_method_async(manager->bus, NULL, SYSTEMD, SYSTEMD_PATH, SYSTEMD_MANAGER, "Subscribe", on_subscribed,
+                                        manager, NULL);
+}
+
+int units_watch(Manager *m) {
+        int r;
+
+        r = sd_bus_match_signal_async(m->bus, NULL, SYSTEMD, SYSTEMD_PATH, SYSTEMD_MANAGER, "JobRemoved", on_job_removed, NULL, m);
+        if (r >= 0)
+                r = sd_bus_match_signal_async(m->bus, NULL, SYSTEMD, SYSTEMD_PATH, SYSTEMD_MANAGER, "UnitRemoved",
+                                              on_unit_removed, NULL, m);
+        if (r >= 0)
+                r = sd_bus_add_match_async(m->bus, NULL,
+                                           "type='signal',sender='" SYSTEMD "',path_namespace='/org/freedesktop/systemd1/unit',"
+                                           "interface='org.freedesktop.DBus.Properties',member='PropertiesChanged'",
+                                           on_unit_changed, NULL, m);
+        if (r >= 0)
+                r = sd_bus_add_match_async(m->bus, NULL,
+                                           "type='signal',sender='org.freedesktop.DBus',interface='org.freedesktop.DBus',"
+                                           "member='NameOwnerChanged',arg0='" SYSTEMD "'",
+                                           on_systemd_owner_changed, NULL, m);
+        if (r < 0)
+                return r;
+
+        /* Without it a user manager sends next to no signals. What runs already is looked at once it is in force. */
+        return sd_bus_call_method_async(m->bus, NULL, SYSTEMD, SYSTEMD_PATH, SYSTEMD_MANAGER, "Subscribe", on_subscribed, m, NULL);
+}
+
+unsigned units_n_starting(Manager *m) {
+        unsigned n = 0;
+
+        for (size_t i = 0; i < m->n_agents; i++)
+                n += m->agents[i]->job && m->agents[i]->job_is_start;
+        return n;
+}
+
+/* --- starting and stopping --- */
+
+static int on_retry(sd_event_source *s, uint64_t usec, void *userdata) {
+        Agent *a = userdata;
+
+        a->retry = sd_event_source_disable_unref(a->retry);
+        agent_evaluate(a);
+        return 0;
+}
+
+static void start_failed(Agent *a, const char *why) {
+        a->job = mfree(a->job);
+        (void) free_and_strdup(&a->status_text, why);
+        (void) log_agent(a, LOG_ERR, 0, "Failed to start unit '%s': %s", a->unit, why);
+        (void) event_arm_timer(a->manager->event, &a->retry, RETRY_USEC, 0, on_retry, a);
+        agent_refresh_unit(a);
+}
+
+static int take_job(Agent *a, sd_bus_message *m) {
+        const char *job;
+        int r = sd_bus_message_read(m, "o", &job);
+
+        return r < 0 ? r : free_and_strdup(&a->job, job);
+}
+
+static int on_started(sd_bus_message *m, void *userdata, sd_bus_error *reterr_error) {
+        const sd_bus_error *e = sd_bus_message_get_error(m);
+        Agent *a = userdata;
+
+        a->job_slot = sd_bus_slot_unref(a->job_slot);
+        if (e && sd_bus_error_has_name(e, "org.freedesktop.systemd1.UnitExists")) {
+                /* It is there still (failed, or being collected), or there again. */
+                a->job = mfree(a->job);
+                (void) sd_bus_call_method_async(a->manager->bus, NULL, SYSTEMD, SYSTEMD_PATH, SYSTEMD_MANAGER, "ResetFailedUnit",
+                                                NULL, NULL, "s", a->unit);
+                agent_refresh_unit(a);
+        } else if (e)
+                start_failed(a, e->message ?: e->name);
+        else if (take_job(a, m) < 0)
+                start_failed(a, "out of memory");
+        return 0;
+}
+
+static int on_limits_set(sd_bus_message *m, void *userdata, sd_bus_error *reterr_error) {
+        const sd_bus_error *e = sd_bus_message_get_error(m);
+        _cleanup_bus_message_ sd_bus_message *call = NULL;
+        Agent *a = userdata;
+        int r;
+
+        a->job_slot = sd_bus_slot_unref(a->job_slot);
+        if (e) {
+                start_failed(a, e->message ?: e->name);
+                return 0;
+        }
+
+        r = manager_call(a->manager, "StartTransientUnit", &call);
+        if (r >= 0)
+                r = unit_append_session(call, a);
+        if (r >= 0)
+                r = sd_bus_call_async(a->manager->bus, &a->job_slot, call, on_started, a, 0);
+        if (r < 0)
+                start_failed(a, strerror(-r));
+        return 0;
+}
+
+static int append_limit(sd_bus_message *m, const char *name, uint64_t value) {
+        return sd_bus_message_append(m, "(sv)", name, "t", value);
+}
+
+static int call_set_limits(Agent *a, sd_bus_message **ret) {
+        Limits l = resolve_limits(a->manager->config, a->config);
+        _cleanup_bus_message_ sd_bus_message *m = NULL;
+        int r;
+
+        r = manager_call(a->manager, "SetUnitProperties", &m);
+        if (r >= 0)
+                r = sd_bus_message_append(m, "sb", a->slice, /* runtime= */ 1);
+        if (r >= 0)
+                r = sd_bus_message_open_container(m, 'a', "(sv)");
+        if (r >= 0)
+                r = append_limit(m, "MemoryHigh", l.memory_high);
+        if (r >= 0)
+                r = append_limit(m, "MemoryMax", l.memory_max);
+        if (r >= 0)
+                r = append_limit(m, "TasksMax", l.tasks_max);
+        if (r >= 0)
+                r = append_limit(m, "CPUWeight", l.cpu_weight);
+        if (r >= 0)
+                r = append_limit(m, "CPUQuotaPerSecUSec", l.cpu_quota_usec_per_sec);
+        if (r >= 0)
+                r = sd_bus_message_close_container(m);
+        if (r < 0)
+                return r;
+        *ret = TAKE_PTR(m);
+        return 0;
+}
+
+int agent_apply_limits(Agent *a) {
+        _cleanup_bus_message_ sd_bus_message *m = NULL;
+        int r = call_set_limits(a, &m);
+
+        return r < 0 ? r : sd_bus_call_async(a->manager->bus, NULL, m, NULL, NULL, 0);
+}
+
+int agent_start_unit(Agent *a) {
+        _cleanup_bus_message_ sd_bus_message *m = NULL;
+        int r;
+
+        a->job = strdup("");
+        if (!a->job)
+                return -ENOMEM;
+        a->job_is_start = true;
+        a->retry = sd_event_source_disable_unref(a->retry);
+
+        r = call_set_limits(a, &m);
+        if (r >= 0)
+                r = sd_bus_call_async(a->manager->bus, &a->job_slot, m, on_limits_set, a, 0);
+        if (r < 0)
+                start_failed(a, strerror(-r));
+        return r;
+}
+
+static int on_stopped(sd_bus_message *m, void *userdata, sd_bus_error *reterr_error) {
+        const sd_bus_error *e = sd_bus_message_get_error(m);
+        Agent *a = userdata;
+
+        a->job_slot = sd_bus_slot_unref(a->job_slot);
+        if (e && !sd_bus_error_has_name(e, "org.freedesktop.systemd1.NoSuchUnit"))
+                (void) log_agent(a, LOG_ERR, 0, "Failed to stop unit '%s': %s", a->unit, e->message);
+        if (e || take_job(a, m) < 0) {
+                a->job = mfree(a->job);
+                agent_refresh_unit(a);
+        }
+        return 0;
+}
+
+static int ask_for_job(Agent *a, const char *member) {
+        int r;
+
+        a->job_slot = sd_bus_slot_unref(a->job_slot);
+        r = free_and_strdup(&a->job, "");
+        if (r < 0)
+                return r;
+        a->job_is_start = false;
+        r = sd_bus_call_method_async(a->manager->bus, &a->job_slot, SYSTEMD, SYSTEMD_PATH, SYSTEMD_MANAGER, member, on_stopped, a,
+                                     "ss", a->unit, "replace");
+        if (r < 0)
+                a->job = mfree(a->job);
+        return r;
+}
+
+int agent_stop_unit(Agent *a) {
+        return ask_for_job(a, "StopUnit");
+}
+
+int agent_restart_unit(Agent *a) {
+        return ask_for_job(a, "RestartUnit");
+}
+
+void unit_forget_slice(Manager *m, const char *slice) {
+        (void) sd_bus_call_method_async(m->bus, NULL, SYSTEMD, SYSTEMD_PATH, SYSTEMD_MANAGER, "RevertUnitFiles", NULL, NULL, "as",
+                                        1, slice);
+}

@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+#include "agent.h"
+
+/* Agents as transient units: everything that is asked of the service manager. All asynchronous. */
+
+/* Matches JobRemoved and unit changes, subscribes, finds units that run already. */
+int units_watch(Manager *m);
+
+/* Looks at the session unit again; agent_evaluate() follows. */
+void agent_refresh_unit(Agent *a);
+/* Slice properties, then StartTransientUnit. */
+int agent_start_unit(Agent *a);
+int agent_stop_unit(Agent *a);
+/* RestartUnit: the descriptor store stays. */
+int agent_restart_unit(Agent *a);
+/* Slice properties while it runs. */
+int agent_apply_limits(Agent *a);
+/* Removes the slice's drop-ins of an agent that is gone. */
+void unit_forget_slice(Manager *m, const char *slice);
+/* How many starts are under way. */
+unsigned units_n_starting(Manager *m);
+
+/* The arguments of StartTransientUnit for an agent's session, for tests and for agent_start_unit(). */
+int unit_append_session(sd_bus_message *message, const Agent *a);
+/* One helper unit that runs argv with standard output at fd and leaves nothing behind. */
+int unit_start_helper(Manager *m, const char *name, const char *const *argv, int stdout_fd,
+                      sd_bus_message_handler_t callback, void *userdata);
+/* The dynamic user of an agent in system mode (systemd-facts §4.6). */
+char* unit_user_name(const char *id);

@@ -1,0 +1,289 @@
+/* SPDX-License-Identifier: MIT */
+
+#include <sys/socket.h>
+
+#include "agent.h"
+#include "bus-util.h"
+#include "helpers.h"
+#include "option.h"
+#include "string-util.h"
+#include "tests.h"
+#include "unit.h"
+
+TEST(state_derive) {
+        static const struct {
+                const char *active, *sub, *reported;
+                bool desired;
+                AgentState state;
+        } t[] = {
+                { NULL, NULL, "", false, AGENT_STOPPED },
+                { "inactive", "dead", "", true, AGENT_STOPPED },
+                { "activating", "start", "", true, AGENT_STARTING },
+                { "activating", "auto-restart", "", true, AGENT_RESTARTING },
+                { "active", "running", "", true, AGENT_STARTING },
+                { "active", "running", "starting", true, AGENT_STARTING },
+                { "active", "running", "ready", true, AGENT_READY },
+                { "active", "running", "busy", true, AGENT_BUSY },
+                { "active", "running", "failed", true, AGENT_FAILED },
+                { "active", "running", "something new", true, AGENT_STARTING },
+                { "deactivating", "stop-sigterm", "busy", false, AGENT_STOPPING },
+                { "failed", "failed", "", true, AGENT_FAILED },
+                { "failed", "failed", "", false, AGENT_STOPPED },
+        };
+
+        for (size_t i = 0; i < ELEMENTSOF(t); i++)
+                ASSERT_EQ(agent_state_derive(t[i].active, t[i].sub, t[i].reported, t[i].desired), t[i].state);
+        for (AgentState s = 0; s < _AGENT_STATE_MAX; s++)
+                ASSERT_NOT_NULL(agent_state_to_string(s));
+}
+
+TEST(credential_name) {
+        static const struct {
+                const char *path;
+                size_t size;
+                const char *unit, *credential;
+        } t[] = {
+#define NAME(s) s, sizeof(s) - 1
+                { NAME("\0c8e50c8e266eb457/unit/puffo-session@zz.service/session"), "puffo-session@zz.service", "session" },
+                { NAME("\0ab/unit/puffo-session@a\\x2db.service/session"), "puffo-session@a\\x2db.service", "session" },
+                { NAME("/run/x/unit/y.service/session"), NULL, NULL },         /* a path, not an abstract name */
+                { NAME("\0ab/unit//session"), NULL, NULL },
+                { NAME("\0ab/unit/y.service/"), NULL, NULL },
+                { NAME("\0ab/unit/y.service"), NULL, NULL },
+                { NAME("\0ab/slice/y.service/session"), NULL, NULL },
+                { NAME("\0ab/unit/y\0.service/session"), NULL, NULL },
+                { NAME("\0"), NULL, NULL },
+                { NAME(""), NULL, NULL },
+#undef NAME
+        };
+
+        for (size_t i = 0; i < ELEMENTSOF(t); i++) {
+                _cleanup_free_ char *unit = NULL, *credential = NULL;
+                int r = credential_name_parse(t[i].path, t[i].size, &unit, &credential);
+
+                if (!t[i].unit) {
+                        ASSERT_EQ(r, -EBADMSG);
+                        continue;
+                }
+                ASSERT_OK(r);
+                ASSERT_STREQ(unit, t[i].unit);
+                ASSERT_STREQ(credential, t[i].credential);
+        }
+}
+
+TEST(user_names) {
+        static const struct {
+                const char *id;
+                bool plain;
+        } t[] = {
+                { "a", true }, { "a-b", true }, { "engineer_alice", true }, { "aaaaaaaaaaaaaaaaaaaaaaaaaaaa", true },
+                { "aaaaaaaaaaaaaaaaaaaaaaaaaaaaa", false }, { "bot.x", false }, { "bot\xc3\xa9", false },
+        };
+
+        for (size_t i = 0; i < ELEMENTSOF(t); i++) {
+                _cleanup_free_ char *name = unit_user_name(t[i].id), *again = unit_user_name(t[i].id);
+
+                ASSERT_TRUE(startswith(name, "pf-"));
+                ASSERT_TRUE(strlen(name) <= 31);        /* what systemd takes as a user name */
+                ASSERT_EQ(streq(name + 3, t[i].id), t[i].plain);
+                ASSERT_STREQ(name, again);
+        }
+}
+
+/* A connection that goes nowhere, for building and reading messages. */
+static sd_bus* idle_bus(void) {
+        sd_bus *bus = NULL;
+        int fds[2];
+
+        ASSERT_OK(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, fds));
+        ASSERT_OK(sd_bus_new(&bus));
+        ASSERT_OK(sd_bus_set_fd(bus, fds[0], fds[0]));
+        ASSERT_OK(sd_bus_set_bus_client(bus, 0));
+        ASSERT_OK(sd_bus_start(bus));
+        close(fds[1]);
+        return bus;
+}
+
+static sd_bus_message* new_message(sd_bus *bus) {
+        sd_bus_message *m = NULL;
+
+        ASSERT_OK(sd_bus_message_new_method_call(bus, &m, NULL, "/x", "x.y", "Z"));
+        return m;
+}
+
+static int read_options(sd_bus_message *m, RuntimeOptions *ret, sd_bus_error *error) {
+        ASSERT_OK(sd_bus_message_seal(m, 1, 0));
+        ASSERT_OK(sd_bus_message_rewind(m, true));
+        return runtime_options_read(m, NULL, ret, error);
+}
+
+TEST(options) {
+        _cleanup_(sd_bus_close_unrefp) sd_bus *bus = idle_bus();
+        _cleanup_(runtime_options_done) RuntimeOptions o = {};
+        _cleanup_(agent_config_freep) AgentConfig *c = NULL;
+        _cleanup_bus_message_ sd_bus_message *m = new_message(bus);
+        _cleanup_bus_error_ sd_bus_error error = SD_BUS_ERROR_NULL;
+
+        ASSERT_OK(sd_bus_message_append(m, "a{sv}", 4, "Kind", "s", "cli-local", "MaxTurns", "u", 7, "AllowedTools", "as", 2,
+                                        "Read", "Bash(ls:*)", "Model", "s", "m"));
+        ASSERT_OK(read_options(m, &o, &error));
+        ASSERT_OK(agent_config_new(&c, "rob"));
+        ASSERT_OK(runtime_options_apply(&o, c, &error));
+        ASSERT_EQ(c->kind, RUNTIME_CLI_LOCAL);
+        ASSERT_EQ(c->max_turns, 7);
+        ASSERT_STREQ(c->model, "m");
+        ASSERT_EQ(strv_length(c->allowed_tools), 2);
+        ASSERT_STREQ(c->allowed_tools[1], "Bash(ls:*)");
+}
+
+TEST(options_refused) {
+        static const struct {
+                const char *name, *type, *value;
+                const char *text;
+        } t[] = {
+                { "Colour", "s", "red", "Unknown option 'Colour'." },
+                { "MaxTurns", "s", "7", "Option 'MaxTurns' takes a number (u)." },
+                { "AllowedTools", "s", "Read", "Option 'AllowedTools' takes a list of strings (as)." },
+        };
+        _cleanup_(sd_bus_close_unrefp) sd_bus *bus = idle_bus();
+
+        for (size_t i = 0; i < ELEMENTSOF(t); i++) {
+                _cleanup_bus_message_ sd_bus_message *m = new_message(bus);
+                _cleanup_bus_error_ sd_bus_error error = SD_BUS_ERROR_NULL;
+                _cleanup_(runtime_options_done) RuntimeOptions o = {};
+
+                ASSERT_OK(sd_bus_message_append(m, "a{sv}", 1, t[i].name, t[i].type, t[i].value));
+                ASSERT_TRUE(read_options(m, &o, &error) < 0);
+                ASSERT_STREQ(error.name, PUFFO_ERROR_INVALID_ARGUMENT);
+                ASSERT_STREQ(error.message, t[i].text);
+        }
+}
+
+TEST(option_values_refused) {
+        static const struct {
+                const char *name, *value;
+        } t[] = {
+                { "Kind", "cli-sandbox" }, { "SandboxProfile", "none" },
+        };
+        _cleanup_(sd_bus_close_unrefp) sd_bus *bus = idle_bus();
+
+        for (size_t i = 0; i < ELEMENTSOF(t); i++) {
+                _cleanup_bus_message_ sd_bus_message *m = new_message(bus);
+                _cleanup_bus_error_ sd_bus_error error = SD_BUS_ERROR_NULL;
+                _cleanup_(runtime_options_done) RuntimeOptions o = {};
+                _cleanup_(agent_config_freep) AgentConfig *c = NULL;
+
+                ASSERT_OK(sd_bus_message_append(m, "a{sv}", 1, t[i].name, "s", t[i].value));
+                ASSERT_OK(read_options(m, &o, &error));
+                ASSERT_OK(agent_config_new(&c, "rob"));
+                ASSERT_TRUE(runtime_options_apply(&o, c, &error) < 0);
+                ASSERT_NOT_NULL(strstr(error.message, t[i].value));
+        }
+}
+
+/* Collects the properties of a built StartTransientUnit: "Name" alone, in order, and refuses doubled ones. */
+static char** property_names(sd_bus_message *m) {
+        const char *unit, *mode, *name;
+        char **names = NULL;
+
+        ASSERT_OK(sd_bus_message_seal(m, 1, 0));
+        ASSERT_OK(sd_bus_message_rewind(m, true));
+        ASSERT_OK(sd_bus_message_read(m, "ss", &unit, &mode));
+        ASSERT_STREQ(unit, "puffo-session@a\\x2db.service");
+        ASSERT_STREQ(mode, "fail");
+        ASSERT_OK(sd_bus_message_enter_container(m, 'a', "(sv)"));
+        while (sd_bus_message_enter_container(m, 'r', "sv") > 0) {
+                ASSERT_OK(sd_bus_message_read(m, "s", &name));
+                ASSERT_FALSE(strv_contains(names, name));
+                ASSERT_OK(strv_extend(&names, name));
+                ASSERT_OK(sd_bus_message_skip(m, "v"));
+                ASSERT_OK(sd_bus_message_exit_container(m));
+        }
+        return names;
+}
+
+TEST(session_properties) {
+        /* systemd 252 ignores its mounts in user mode without PrivateUsers; a session may not name a user there. */
+        static const char *const always[] = {
+                "Slice", "Type", "Restart", "RestartUSec", "StartLimitIntervalUSec", "WatchdogUSec", "FileDescriptorStoreMax",
+                "LoadCredential", "PrivateUsers", "ProtectControlGroups", "ProtectSystem", "NoNewPrivileges", "ExecStart",
+                "TimeoutStopUSec", "KillMode",
+        }, *const only_system[] = { "User", "DynamicUser", "StateDirectory", "BindPaths", "TemporaryFileSystem" };
+        _cleanup_(sd_bus_close_unrefp) sd_bus *bus = idle_bus();
+
+        ASSERT_OK(setenv("XDG_RUNTIME_DIR", "/run/user/1000", 1));
+        for (Scope scope = 0; scope < _SCOPE_MAX; scope++) {
+                _cleanup_(daemon_config_freep) DaemonConfig *daemon = NULL;
+                _cleanup_bus_message_ sd_bus_message *m = new_message(bus);
+                _cleanup_(agent_config_freep) AgentConfig *config = NULL;
+                _cleanup_(strv_freep) char **names = NULL;
+
+                ASSERT_OK(daemon_config_new(&daemon));
+                ASSERT_OK(agent_config_new(&config, "a-b"));
+                Manager manager = { .scope = scope, .config = daemon, .restart_usec = 10 * USEC_PER_SEC };
+                AgentHome home = { .id = (char*) "a-b", .directory = (char*) "/h/a-b", .workspace = (char*) "/h/a-b/workspace" };
+                Agent agent = { .manager = &manager, .home = &home, .config = config,
+                                .unit = (char*) "puffo-session@a\\x2db.service", .slice = (char*) "puffo-a\\x2db.slice" };
+
+                ASSERT_OK(unit_append_session(m, &agent));
+                names = property_names(m);
+                for (size_t i = 0; i < ELEMENTSOF(always); i++)
+                        ASSERT_TRUE(strv_contains(names, always[i]));
+                for (size_t i = 0; i < ELEMENTSOF(only_system); i++)
+                        ASSERT_EQ(strv_contains(names, only_system[i]), scope == SCOPE_SYSTEM);
+                ASSERT_FALSE(strv_contains(names, "SetCredential"));
+        }
+}
+
+typedef struct WorkerResult {
+        sd_event *event;
+        char *text;
+        int r;
+} WorkerResult;
+
+static int work(void *args, char **ret_text) {
+        *ret_text = asprintf_new("got %s", (const char*) args);
+        return streq(args, "bad") ? -EBADMSG : 5;
+}
+
+static int die(void *args, char **ret_text) {
+        abort();
+}
+
+static void work_done(int r, const char *text, void *userdata) {
+        WorkerResult *w = userdata;
+
+        w->r = r;
+        w->text = strdup(text);
+        (void) sd_event_exit(w->event, 0);
+}
+
+TEST(worker) {
+        static const struct {
+                worker_function_t fn;
+                const char *args;
+                int r;
+                const char *text;
+        } t[] = {
+                { work, "good", 5, "got good" }, { work, "bad", -EBADMSG, "got bad" }, { die, "", -EIO, "" },
+        };
+        sigset_t mask;
+
+        (void) sigemptyset(&mask);
+        (void) sigaddset(&mask, SIGCHLD);
+        ASSERT_OK(sigprocmask(SIG_BLOCK, &mask, NULL));
+        for (size_t i = 0; i < ELEMENTSOF(t); i++) {
+                WorkerResult w = {};
+
+                ASSERT_OK(sd_event_new(&w.event));
+                ASSERT_OK(worker_run(w.event, t[i].fn, (void*) t[i].args, work_done, &w));
+                ASSERT_OK(sd_event_loop(w.event));
+                ASSERT_EQ(w.r, t[i].r);
+                ASSERT_STREQ(w.text, t[i].text);
+                free(w.text);
+                sd_event_unref(w.event);
+        }
+}
+
+#define TEST_SUITE "manager"
+TEST_MAIN();
