@@ -122,8 +122,8 @@ static int copy_open(Backup *b, Database *db) {
         return b->backup ? 0 : database_error(sqlite3_errcode(b->copy));
 }
 
-int backup_new(Backup **ret, sd_event *event, Database *db, int destination, void (*done)(Backup *b, int error, void *userdata),
-               void *userdata) {
+int backup_new(Backup **ret, sd_event *event, Database *db, int destination,
+               void (*done)(Backup *b, int error, void *userdata), void *userdata) {
         _cleanup_close_ int fd = destination;
         _cleanup_(backup_freep) Backup *b = NULL;
         struct stat st;

@@ -78,7 +78,8 @@ static int add_history(ChatPrompt *p, Database *db, const TurnRow *row, size_t m
         int r;
 
         /* The question itself is the sixtieth. */
-        r = conversation_list(db, row->conversation, 0, CHAT_HISTORY_MAX - 1, max_bytes, &p->history, &p->n_history, NULL);
+        r = conversation_list(db, row->conversation, 0, CHAT_HISTORY_MAX - 1, max_bytes, &p->history, &p->n_history,
+                              NULL);
         if (r < 0)
                 return r;
         p->messages = new0(ModelMessage, p->n_history + 1);
@@ -100,7 +101,8 @@ static int add_history(ChatPrompt *p, Database *db, const TurnRow *row, size_t m
         return 0;
 }
 
-int chat_prompt_build(ChatPrompt *ret, Database *db, const SessionConfig *config, const TurnRow *row, size_t max_bytes) {
+int chat_prompt_build(ChatPrompt *ret, Database *db, const SessionConfig *config, const TurnRow *row,
+                      size_t max_bytes) {
         _cleanup_(chat_prompt_done) ChatPrompt p = {};
         _cleanup_free_ char *text = NULL;
         size_t taken;

@@ -130,13 +130,13 @@ static const struct { const char *code, *message; } errors[_MODEL_ERROR_MAX] = {
         [MODEL_ERROR_BILLING] = { "rate_limit_exceeded", "The quota at the model provider is used up (billing)." },
         [MODEL_ERROR_RATE_LIMIT] = { "rate_limit_exceeded",
                                      "The model provider limits the rate of requests (rate-limit)." },
-        [MODEL_ERROR_OVERLOADED] = { "server_error", "The model provider is overloaded or out of order (overloaded)." },
+        [MODEL_ERROR_OVERLOADED] = { "server_error", "The model provider is overloaded or down (overloaded)." },
         [MODEL_ERROR_CONNECT] = { "server_error", "The model provider could not be reached (connect)." },
         [MODEL_ERROR_TIMEOUT] = { "server_error", "The model provider did not answer in time (timeout)." },
         [MODEL_ERROR_CUT] = { "server_error", "The model provider's answer broke off (cut)." },
         [MODEL_ERROR_NOT_FOUND] = { "server_error", "The model provider does not know the model (not-found)." },
         [MODEL_ERROR_CONTEXT_LENGTH] = { "invalid_prompt", "The input is too long for the model (context-length)." },
-        [MODEL_ERROR_INVALID_REQUEST] = { "server_error", "The model provider refused the request (invalid-request)." },
+        [MODEL_ERROR_INVALID_REQUEST] = { "server_error", "The model provider refused the call (invalid-request)." },
         [MODEL_ERROR_PROTOCOL] = { "server_error", "The model provider's answer made no sense (protocol)." },
         [MODEL_ERROR_CANCELLED] = { "server_error", "The call of the model was cancelled (cancelled)." },
         [MODEL_ERROR_MEMORY] = { "server_error", "Out of memory (memory)." },
@@ -307,7 +307,8 @@ static int on_silence(sd_event_source *s, uint64_t usec, void *userdata) {
 
         /* Deltas only note their time; the timer is moved here, when it turns out to be early. */
         if (silent < c->task_timeout_usec) {
-                int r = event_arm_timer(c->spec.event, &c->silence_timer, c->task_timeout_usec - silent, 0, on_silence, c);
+                int r = event_arm_timer(c->spec.event, &c->silence_timer, c->task_timeout_usec - silent, 0,
+                                        on_silence, c);
                 if (r < 0)
                         fail_errno(c, r, "Failed to arm a timer");
                 return 0;

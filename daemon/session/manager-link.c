@@ -108,9 +108,11 @@ static int report_append(sd_bus_message *m, Session *s) {
         if (r >= 0)
                 r = sd_bus_message_append(m, "{sv}", "QueueLength", "u", q ? (uint32_t) turn_queue_length(q) : 0);
         if (r >= 0)
-                r = sd_bus_message_append(m, "{sv}", "MessagesProcessed", "t", q ? turn_queue_processed(q) : (uint64_t) 0);
+                r = sd_bus_message_append(m, "{sv}", "MessagesProcessed", "t",
+                                          q ? turn_queue_processed(q) : (uint64_t) 0);
         if (r >= 0)
-                r = sd_bus_message_append(m, "{sv}", "LastEvent", "t", q ? turn_queue_last_event_usec(q) : (uint64_t) 0);
+                r = sd_bus_message_append(m, "{sv}", "LastEvent", "t",
+                                          q ? turn_queue_last_event_usec(q) : (uint64_t) 0);
         if (r >= 0)
                 r = sd_bus_message_append(m, "{sv}", "WorkingDirectory", "s", session_working_directory(s));
         if (r >= 0)
@@ -130,8 +132,8 @@ static int send_report(ManagerLink *l) {
         _cleanup_bus_message_ sd_bus_message *m = NULL;
         int r;
 
-        r = sd_bus_message_new_method_call(l->bus, &m, NULL, PUFFO_PRIVATE_MANAGER_PATH, PUFFO_PRIVATE_MANAGER_INTERFACE,
-                                           "Report");
+        r = sd_bus_message_new_method_call(l->bus, &m, NULL, PUFFO_PRIVATE_MANAGER_PATH,
+                                           PUFFO_PRIVATE_MANAGER_INTERFACE, "Report");
         if (r >= 0)
                 r = report_append(m, l->session);
         if (r >= 0)

@@ -7,8 +7,8 @@
 
 typedef struct Session Session;
 
-/* The connection to puffod: kept up for ever, at once after a loss, with growing pauses while nobody listens. Turns do not
- * depend on it. */
+/* The connection to puffod: kept up for ever, at once after a loss, with growing pauses while nobody listens. Turns
+ * do not depend on it. */
 typedef struct ManagerLink ManagerLink;
 
 /* socket: puffod's private socket. session is borrowed and must outlive the link. */

@@ -3,9 +3,9 @@
 
 #include "model.h"
 
-/* Model calls through a process of their own, puffo-model: started with the first call, stopped when there has been none
- * for a while. libcurl and what it needs would make every agent several times as large for good; and what parses a
- * provider's bytes has neither the database nor the keys of the agent in its memory. */
+/* Model calls through a process of their own, puffo-model: started with the first call, stopped when there has been
+ * none for a while. libcurl and what it needs would make every agent several times as large for good; and what
+ * parses a provider's bytes has neither the database nor the keys of the agent in its memory. */
 typedef struct ModelClient ModelClient;
 
 /* program: NULL for the one beside our own. Nothing is started yet. SIGCHLD must be blocked. */

@@ -123,7 +123,8 @@ int model_request_parse(ModelRequestLine *ret, const char *line, size_t size) {
         for (size_t i = 0; i < l.spec.n_messages; i++) {
                 json_object *m = json_object_array_get_idx(list, i);
 
-                l.messages[i].role = streq_ptr(json_get_string(m, "role"), "user") ? MODEL_ROLE_USER : MODEL_ROLE_ASSISTANT;
+                l.messages[i].role = streq_ptr(json_get_string(m, "role"), "user") ? MODEL_ROLE_USER :
+                                                                                     MODEL_ROLE_ASSISTANT;
                 l.messages[i].text = json_get_string(m, "text");
                 if (!l.messages[i].text)
                         return -EBADMSG;
@@ -166,7 +167,8 @@ int model_result_format(StrBuf *b, const ModelResult *result) {
         if (r >= 0)
                 r = json_put_string(o, "request_id", result->request_id);
         if (r >= 0)
-                r = json_put_string(o, "stop", (size_t) result->stop < ELEMENTSOF(stops) ? stops[result->stop] : "other");
+                r = json_put_string(o, "stop",
+                                    (size_t) result->stop < ELEMENTSOF(stops) ? stops[result->stop] : "other");
         for (size_t i = 0; i < ELEMENTSOF(counts) && r >= 0; i++)
                 r = put_count(o, counts[i].name, counts[i].value);
         if (r >= 0)

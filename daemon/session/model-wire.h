@@ -5,9 +5,9 @@
 #include "model.h"
 #include "string-util.h"
 
-/* What a session and its model client say to each other. A request is two lines: the key (which may be empty) by itself,
- * so that it can be wiped, and a JSON object. The answer is a JSON object a line: {"delta": text} …, then {"done": {…}}.
- * Words, not numbers: after an upgrade the two may be of different versions. */
+/* What a session and its model client say to each other. A request is two lines: the key (which may be empty) by
+ * itself, so that it can be wiped, and a JSON object. The answer is a JSON object a line: {"delta": text} …, then
+ * {"done": {…}}. Words, not numbers: after an upgrade the two may be of different versions. */
 
 /* Appends a request. -EINVAL: a key with control characters. */
 int model_request_format(StrBuf *b, const ModelCallSpec *spec);

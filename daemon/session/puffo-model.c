@@ -158,7 +158,8 @@ int main(int argc, char **argv) {
 
         log_open("puffo-model");
         if (argc != 1 || getsockopt(w.fd, SOL_SOCKET, SO_TYPE, &type, &(socklen_t) { sizeof(type) }) < 0) {
-                (void) fprintf(stderr, "puffo-model carries out the model calls of a puffo-session, which starts it.\n");
+                (void) fprintf(stderr,
+                               "puffo-model carries out the model calls of a puffo-session, which starts it.\n");
                 return EXIT_FAILURE;
         }
         if (signal(SIGPIPE, SIG_IGN) == SIG_ERR)

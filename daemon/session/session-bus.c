@@ -50,7 +50,8 @@ static int queue_error(SessionBus *b, sd_bus_error *reterr_error, int r, const c
         case -EINPROGRESS:
                 return sd_bus_error_setf(reterr_error, PUFFO_ERROR_TURN_RUNNING, "Turn '%s' has not ended yet.", id);
         case -ESTALE:
-                return sd_bus_error_setf(reterr_error, PUFFO_ERROR_STREAM_GONE, "The stream of turn '%s' is gone.", id);
+                return sd_bus_error_setf(reterr_error, PUFFO_ERROR_STREAM_GONE, "The stream of turn '%s' is gone.",
+                                         id);
         case -EINVAL:
                 return invalid(reterr_error, "The stream must be the writing end of a pipe or socket.");
         case -EBUSY:
@@ -361,7 +362,8 @@ static int method_list_messages(sd_bus_message *m, void *userdata, sd_bus_error 
         if (!queue_get(b, reterr_error))
                 return -EUNATCH;
 
-        r = conversation_list(session_database(b->session), conversation, (int64_t) seq, limit, MIB(32), &list, &n, &more);
+        r = conversation_list(session_database(b->session), conversation, (int64_t) seq, limit, MIB(32), &list, &n,
+                              &more);
         if (r < 0)
                 return queue_error(b, reterr_error, r, "-");
         r = sd_bus_message_new_method_return(m, &reply);
@@ -429,7 +431,8 @@ static int method_backup(sd_bus_message *m, void *userdata, sd_bus_error *reterr
         if (!queue_get(b, reterr_error))
                 return -EUNATCH;
 
-        r = backup_new(&b->backup, session_event(b->session), session_database(b->session), TAKE_FD(fd), backup_done, b);
+        r = backup_new(&b->backup, session_event(b->session), session_database(b->session), TAKE_FD(fd), backup_done,
+                       b);
         if (r == -EINVAL)
                 return invalid(reterr_error, "The destination must be a file, pipe or socket.");
         if (r < 0)

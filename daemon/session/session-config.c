@@ -175,7 +175,8 @@ static int check(SessionConfig *c) {
         }
 
         provider = str_printable(c->provider, 40);
-        c->fault = asprintf_new("Provider '%s' is not known; use anthropic, openai, google or echo.", strempty(provider));
+        c->fault = asprintf_new("Provider '%s' is not known; use anthropic, openai, google or echo.",
+                                strempty(provider));
         return c->fault ? 0 : -ENOMEM;
 }
 

@@ -48,13 +48,14 @@ struct Session {
         uint64_t started_usec, turn_grace_usec, retention_usec, swept_usec, open_pause_usec;
         bool trimmed;                           /* the short pause after the last turn is over */
         int note_day;                           /* of the year; a day's note is made once */
-        RuntimeFile written;                    /* what runtime.json holds; its strings are constants or written_error */
+        RuntimeFile written;                    /* what runtime.json holds; its strings: constants, written_error */
         char *written_error;
         sd_event_source *update, *watch, *trim, *stop_timer, *reopen;
 };
 
 static const char *const state_names[_SESSION_STATE_MAX] = {
-        [SESSION_STARTING] = "starting", [SESSION_READY] = "ready", [SESSION_BUSY] = "busy", [SESSION_FAILED] = "failed",
+        [SESSION_STARTING] = "starting", [SESSION_READY] = "ready", [SESSION_BUSY] = "busy",
+        [SESSION_FAILED] = "failed",
 };
 
 const char* session_state_to_string(SessionState s) {
@@ -406,8 +407,8 @@ static int open_database(Session *s, Database **ret) {
 
         r = database_open(ret, s->database_path, &aside);
         if (r > 0)
-                log_error("'%s' was damaged. It is kept as '%s', and the agent goes on with an empty one: its queue and "
-                          "conversations are gone until somebody repairs that file (sqlite3's .recover).",
+                log_error("'%s' was damaged. It is kept as '%s', and the agent goes on with an empty one: its queue "
+                          "and conversations are gone until somebody repairs that file (sqlite3's .recover).",
                           s->database_path, aside);
         backup_clean(s->database_path);
         return r;
@@ -506,9 +507,11 @@ int session_new(Session **ret, const SessionSpec *spec) {
         r = session_init(s, spec);
         if (r < 0)
                 return log_error_errno(r, "Failed to set up the session: %m");
-        r = sd_event_add_inotify(s->event, &s->watch, s->directory, IN_CLOSE_WRITE|IN_MOVED_TO|IN_ONLYDIR, on_watch, s);
+        r = sd_event_add_inotify(s->event, &s->watch, s->directory, IN_CLOSE_WRITE|IN_MOVED_TO|IN_ONLYDIR, on_watch,
+                                 s);
         if (r < 0)
-                (void) log_warning_errno(r, "Failed to watch '%s', changes count when a turn begins: %m", s->directory);
+                (void) log_warning_errno(r, "Failed to watch '%s', changes count when a turn begins: %m",
+                                         s->directory);
 
         session_reload(s);
         if (s->db)
@@ -553,7 +556,8 @@ Session* session_free(Session *s) {
         if (s->db) {
                 r = database_checkpoint(s->db);
                 if (r < 0)
-                        (void) log_warning_errno(r, "Failed to fold the WAL into '%s', ignoring: %m", s->database_path);
+                        (void) log_warning_errno(r, "Failed to fold the WAL into '%s', ignoring: %m",
+                                                 s->database_path);
         }
         s->db = database_free(s->db);
         (void) sd_event_source_disable_unref(s->update);

@@ -193,7 +193,8 @@ static int store_end(TurnQueue *q, Turn *t, const TurnResult *result) {
         return r;
 }
 
-/* Stores the answer first and tells the readers afterwards, so that nobody is told of an answer that a crash unmakes. */
+/* Stores the answer first and tells the readers afterwards, so that nobody is told of an answer that a crash
+ * unmakes. */
 static void end_turn(TurnQueue *q, Turn *t, TurnResult *result) {
         int r;
 

@@ -32,10 +32,10 @@ void turn_queue_set_enabled(TurnQueue *q, bool enabled);
 /* Leaves the running turn as a crash would, to be begun again by the next process. */
 void turn_queue_abandon(TurnQueue *q);
 
-/* Queues a turn and attaches a reader to its stream (stream_fd is taken over in any case; -EBADF: none); with a known id
- * only the latter. accept: whether a new turn may be queued now. -ENOBUFS: full; -EAGAIN: new, but !accept; -ENOENT,
- * -EINPROGRESS: as turn_store_submit(); -EINVAL, -EBUSY: as event_log_subscribe();
- * -ESTALE: its end could not be stored. > 0: it was known. */
+/* Queues a turn and attaches a reader to its stream (stream_fd is taken over in any case; -EBADF: none); with a
+ * known id only the latter. accept: whether a new turn may be queued now. -ENOBUFS: full; -EAGAIN: new, but
+ * !accept; -ENOENT, -EINPROGRESS: as turn_store_submit(); -EINVAL, -EBUSY: as event_log_subscribe(); -ESTALE: its
+ * end could not be stored. > 0: it was known. */
 int turn_queue_submit(TurnQueue *q, const TurnSubmission *submission, bool accept, int stream_fd);
 /* -ENOENT: no such turn, -ESTALE: its stream is gone. */
 int turn_queue_open_stream(TurnQueue *q, const char *id, int stream_fd);

@@ -37,8 +37,8 @@ int turn_new_replay(Turn **ret, sd_event *event, const TurnRow *row);
 Turn* turn_free(Turn *t);
 DEFINE_TRIVIAL_CLEANUP_FUNC(Turn*, turn_free);
 
-/* Events (dbus/ai.puffo.Agents1.Agent.xml, Submit). All can fail with -ENOMEM; a delta with -ENOBUFS when the answer has
- * become too long. */
+/* Events (dbus/ai.puffo.Agents1.Agent.xml, Submit). All can fail with -ENOMEM; a delta with -ENOBUFS when the
+ * answer has become too long. */
 int turn_emit_queued(Turn *t, size_t ahead);
 int turn_emit_started(Turn *t);
 /* Forgets what an earlier attempt of this process left open. */

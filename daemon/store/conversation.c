@@ -40,7 +40,8 @@ static int message_read(sqlite3_stmt *s, ConversationMessage *ret) {
 }
 
 /* Reads the rows of a started query, newest first, until one of the bounds is met. */
-static int messages_read(sqlite3_stmt *s, size_t limit, size_t max_bytes, ConversationMessage **m, size_t *n, bool *more) {
+static int messages_read(sqlite3_stmt *s, size_t limit, size_t max_bytes, ConversationMessage **m, size_t *n,
+                         bool *more) {
         size_t bytes = 0;
         int r;
 
@@ -133,13 +134,13 @@ int retention_sweep(Database *db, const Retention *retention, uint64_t now_usec)
         if (r < 0)
                 return r;
         n += r;
-        r = sweep_step(db, "DELETE FROM session_turns WHERE seq IN (SELECT seq FROM session_turns WHERE ended_usec > 0 "
-                           "ORDER BY seq DESC LIMIT -1 OFFSET ?1)", retention->turns_max);
+        r = sweep_step(db, "DELETE FROM session_turns WHERE seq IN (SELECT seq FROM session_turns "
+                           "WHERE ended_usec > 0 ORDER BY seq DESC LIMIT -1 OFFSET ?1)", retention->turns_max);
         if (r < 0)
                 return r;
         n += r;
-        r = sweep_step(db, "DELETE FROM session_turn_items WHERE ?1 >= 0 AND turn NOT IN (SELECT seq FROM session_turns)",
-                       0);
+        r = sweep_step(db, "DELETE FROM session_turn_items WHERE ?1 >= 0 "
+                           "AND turn NOT IN (SELECT seq FROM session_turns)", 0);
         if (r < 0)
                 return r;
         if (retention->messages_usec > 0) {

@@ -13,8 +13,8 @@ typedef struct ConversationMessage {
 } ConversationMessage;
 void conversation_messages_free(ConversationMessage *m, size_t n);
 
-/* The newest messages (at most limit) older than before (0: from the end), oldest first; *ret_more: there are older ones.
- * max_bytes: of all texts together, 0 for no bound; the newest message is returned in any case. */
+/* The newest messages (at most limit) older than before (0: from the end), oldest first; *ret_more: there are older
+ * ones. max_bytes: of all texts together, 0 for no bound; the newest message is returned in any case. */
 int conversation_list(Database *db, const char *conversation, int64_t before, size_t limit, size_t max_bytes,
                       ConversationMessage **ret, size_t *ret_n, bool *ret_more);
 

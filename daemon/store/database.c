@@ -299,8 +299,8 @@ static int database_open_once(Database **ret, const char *path) {
         if (sqlite3_db_readonly(db->handle, "main") == 1)
                 return -EROFS;
 
-        /* 256 KiB of pages are enough for rows that are written once and read once. FULL: what was promised to a caller
-         * survives a power cut. */
+        /* 256 KiB of pages are enough for rows that are written once and read once. FULL: what was promised to a
+         * caller survives a power cut. */
         r = database_exec(db, "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA cache_size=-256; "
                               "PRAGMA journal_size_limit=1048576; PRAGMA temp_store=FILE; PRAGMA trusted_schema=OFF; "
                               "PRAGMA cell_size_check=ON");
@@ -337,7 +337,8 @@ static int set_aside(const char *path, char **ret) {
                         break;
         }
 
-        /* The main file goes first: should we be killed in between, SQLite deletes a WAL that lies beside an empty file. */
+        /* The main file goes first: should we be killed in between, SQLite deletes a WAL that lies beside an empty
+         * file. */
         for (size_t i = 0; i < ELEMENTSOF(suffixes); i++) {
                 _cleanup_free_ char *from = strjoin(path, suffixes[i]), *to = strjoin(target, suffixes[i]);
 

@@ -9,10 +9,11 @@
  * counts the schema of ours only (message-pipeline §7.1). */
 typedef struct Database Database;
 
-/* Opens or makes the file (0600), in WAL mode, with our tables brought up to date. After an unclean end it is checked; a
- * file that is damaged is moved to "<path>.corrupt-<YYYYMMDD-HHMMSS>" (with its -wal and -shm), *ret_set_aside says where,
- * and an empty one takes its place: > 0 then, and the caller must say so loudly. ret_set_aside may be NULL: then a
- * damaged file is -EUCLEAN. -EPROTONOSUPPORT: made by a newer version. -EACCES, -EROFS, -ELOOP, -ENOSPC, -EBUSY, -EIO. */
+/* Opens or makes the file (0600), in WAL mode, with our tables brought up to date. After an unclean end it is
+ * checked; a file that is damaged is moved to "<path>.corrupt-<YYYYMMDD-HHMMSS>" (with its -wal and -shm),
+ * *ret_set_aside says where, and an empty one takes its place: > 0 then, and the caller must say so loudly.
+ * ret_set_aside may be NULL: then a damaged file is -EUCLEAN. -EPROTONOSUPPORT: made by a newer version. -EACCES,
+ * -EROFS, -ELOOP, -ENOSPC, -EBUSY, -EIO. */
 int database_open(Database **ret, const char *path, char **ret_set_aside);
 /* Closes; the last thing SQLite does then is to fold the WAL back in. */
 Database* database_free(Database *db);
@@ -24,8 +25,8 @@ sqlite3* database_handle(Database *db);
 /* SQLite's result code as ours: ROW → 1, OK and DONE → 0, BUSY → -EBUSY, FULL → -ENOSPC, CORRUPT → -EUCLEAN, … */
 int database_error(int code);
 
-/* The statement of this text, which must be a literal: it is compiled once and kept by the text's address. Give it back
- * with _cleanup_(database_statement_releasep). */
+/* The statement of this text, which must be a literal: it is compiled once and kept by the text's address. Give it
+ * back with _cleanup_(database_statement_releasep). */
 int database_prepare(Database *db, const char *sql, sqlite3_stmt **ret);
 void database_statement_releasep(sqlite3_stmt **s);     /* reset: no lock stays; clear: no secret stays */
 

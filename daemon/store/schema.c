@@ -2,10 +2,10 @@
 
 #include "schema.h"
 
-/* session_turns.conversation "" is the main one; forks are called "~<id of their first turn>", which callers cannot choose.
- * conversation_messages.context: what the model gets in front of a user's text and ListMessages does not show.
- * conversation_messages.turn_seq orders messages by their turns and survives in the copies that a fork makes, and when the
- * turn itself is forgotten. */
+/* session_turns.conversation "" is the main one; forks are called "~<id of their first turn>", which callers cannot
+ * choose. conversation_messages.context: what the model gets in front of a user's text and ListMessages does not
+ * show. conversation_messages.turn_seq orders messages by their turns and survives in the copies that a fork makes,
+ * and when the turn itself is forgotten. */
 const char *const schema_steps[SCHEMA_VERSION] = {
         "CREATE TABLE session_turns ("
         " seq INTEGER PRIMARY KEY AUTOINCREMENT,"

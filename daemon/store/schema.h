@@ -3,7 +3,7 @@
 
 #include "macro.h"
 
-/* Our tables. schema_steps[n] brings user_version n to n + 1, in one transaction with the others; a step is never changed
- * once it was released. */
+/* Our tables. schema_steps[n] brings user_version n to n + 1, in one transaction with the others; a step is never
+ * changed once it was released. */
 #define SCHEMA_VERSION ((size_t) 1)
 extern const char *const schema_steps[SCHEMA_VERSION];

@@ -294,12 +294,15 @@ static int turn_insert(Database *db, const TurnSubmission *t, const char *conver
         int r;
 
         r = database_prepare(db,
-                             "INSERT INTO session_turns (id, conversation, status, text, instructions, history, document, "
-                             "source, store, created_usec) VALUES (?1, ?2, 'queued', ?3, ?4, ?5, ?6, ?7, ?8, ?9)", &s);
+                             "INSERT INTO session_turns (id, conversation, status, text, instructions, history, "
+                             "document, source, store, created_usec) "
+                             "VALUES (?1, ?2, 'queued', ?3, ?4, ?5, ?6, ?7, ?8, ?9)", &s);
         if (r < 0)
                 return r;
 
-        const char *const texts[] = { t->id, conversation, t->text, t->instructions, t->history, t->document, t->source };
+        const char *const texts[] = {
+                t->id, conversation, t->text, t->instructions, t->history, t->document, t->source,
+        };
 
         for (size_t i = 0; i < ELEMENTSOF(texts); i++) {
                 r = bind_text(s, (int) i + 1, texts[i]);
@@ -441,8 +444,10 @@ static int remember_answer(Database *db, int64_t seq, const TurnResult *result, 
         int r;
 
         r = database_prepare(db,
-                             "INSERT INTO conversation_messages (conversation, role, text, turn, turn_seq, created_usec) "
-                             "SELECT conversation, 'assistant', ?2, id, seq, ?3 FROM session_turns WHERE seq = ?1", &s);
+                             "INSERT INTO conversation_messages "
+                             " (conversation, role, text, turn, turn_seq, created_usec) "
+                             "SELECT conversation, 'assistant', ?2, id, seq, ?3 FROM session_turns WHERE seq = ?1",
+                             &s);
         if (r >= 0)
                 r = bind_int(s, 1, seq);
         if (r >= 0)
@@ -454,8 +459,8 @@ static int remember_answer(Database *db, int64_t seq, const TurnResult *result, 
         return r;
 }
 
-/* What the model was asked and what it said, as the next turn shall see it: a message that was cut and begun anew counts
- * only when nothing came after it. */
+/* What the model was asked and what it said, as the next turn shall see it: a message that was cut and begun anew
+ * counts only when nothing came after it. */
 static int remember(Database *db, int64_t seq, const TurnResult *result) {
         int r;
 

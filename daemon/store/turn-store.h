@@ -3,8 +3,8 @@
 
 #include "database.h"
 
-/* Turns, their answers and the conversations they belong to, in messages.db. Every write that must not be seen by halves
- * is one transaction; times are realtime µs. */
+/* Turns, their answers and the conversations they belong to, in messages.db. Every write that must not be seen by
+ * halves is one transaction; times are realtime µs. */
 
 typedef enum TurnStatus {
         TURN_QUEUED,
@@ -58,9 +58,9 @@ typedef struct TurnSubmission {
         uint64_t now_usec;
 } TurnSubmission;
 
-/* Appends to the queue. With previous the turn goes on in that turn's conversation or, when something has come after it
- * there, in a copy of it up to that turn. *ret: the new row without its texts. -EEXIST: the id is known (nothing was
- * done); -ENOENT: previous is not stored or failed; -EINPROGRESS: previous has not ended. */
+/* Appends to the queue. With previous the turn goes on in that turn's conversation or, when something has come
+ * after it there, in a copy of it up to that turn. *ret: the new row without its texts. -EEXIST: the id is known
+ * (nothing was done); -ENOENT: previous is not stored or failed; -EINPROGRESS: previous has not ended. */
 int turn_store_submit(Database *db, const TurnSubmission *submission, TurnRow **ret);
 
 /* 1 = found, 0 = none. */
@@ -82,8 +82,8 @@ typedef struct TurnResult {
         uint64_t now_usec;
 } TurnResult;
 
-/* Ends a turn: status, answer and the conversation's new messages at once. > 0 without doing anything when it has ended
- * already or is gone: there is never a second answer. */
+/* Ends a turn: status, answer and the conversation's new messages at once. > 0 without doing anything when it has
+ * ended already or is gone: there is never a second answer. */
 int turn_store_finish(Database *db, int64_t seq, const TurnResult *result);
 
 /* Forgets a turn, not its conversation's messages. 1 = it was there. */

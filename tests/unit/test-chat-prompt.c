@@ -96,11 +96,13 @@ TEST(fresh_conversations_get_the_transcript) {
 }
 
 TEST(agents_with_an_identity_are_told_of_the_client) {
-        _fixture_ Fixture f = fixture_new("puffo_core:\n  slug: alice-1a2b\nruntime:\n  kind: chat-local\n  provider: echo\n");
+        _fixture_ Fixture f = fixture_new(
+                        "puffo_core:\n  slug: alice-1a2b\nruntime:\n  kind: chat-local\n  provider: echo\n");
         _cleanup_(chat_prompt_done) ChatPrompt p = {};
 
         ASSERT_OK(chat_prompt_build(&p, f.db, f.config, ROW("now"), CHAT_PROMPT_BYTES_MAX));
-        ASSERT_NOT_NULL(startswith(p.messages[0].text, "[puffo-agent system message] this turn comes from a local client:"));
+        ASSERT_NOT_NULL(startswith(p.messages[0].text,
+                                   "[puffo-agent system message] this turn comes from a local client:"));
         ASSERT_TRUE(endswith(p.messages[0].text, "\n\nold times\n\nnow"));
 }
 

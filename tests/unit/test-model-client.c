@@ -39,7 +39,8 @@ static sd_event* loop_new(void) {
         return event;
 }
 
-static int start(ModelClient *c, Call *call, ModelProvider provider, const char *key, const char *text, ModelCall **ret) {
+static int start(ModelClient *c, Call *call, ModelProvider provider, const char *key, const char *text,
+                 ModelCall **ret) {
         return model_client_call_start(c, &(ModelCallSpec) {
                 .provider = provider, .api_key = key, .base_url = "http://127.0.0.1:1/",
                 .messages = &(ModelMessage) { .role = MODEL_ROLE_USER, .text = text }, .n_messages = 1,
@@ -173,8 +174,9 @@ TEST(bad_lines_are_refused) {
 }
 
 TEST(results_come_through) {
-        ModelResult in = { .error = MODEL_ERROR_RATE_LIMIT, .http_status = 429, .retry_after_usec = 5, .message = "slow",
-                           .stop = MODEL_STOP_LENGTH, .usage = { .input_tokens = 1, .reasoning_tokens = 2 } }, out;
+        ModelResult in = { .error = MODEL_ERROR_RATE_LIMIT, .http_status = 429, .retry_after_usec = 5,
+                           .message = "slow", .stop = MODEL_STOP_LENGTH,
+                           .usage = { .input_tokens = 1, .reasoning_tokens = 2 } }, out;
         _cleanup_json_ json_object *o = NULL;
         const char *delta;
         StrBuf b = {};

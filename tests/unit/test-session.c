@@ -63,7 +63,8 @@ static int fake_call_start(ModelClient *client, const ModelCallSpec *spec, Model
         c->step = script + n_calls++;
         for (size_t i = 0; i < spec->n_messages; i++)
                 ASSERT_OK(strbuf_printf(&b, "%s%s:%s", i > 0 ? " " : "",
-                                        spec->messages[i].role == MODEL_ROLE_USER ? "u" : "a", spec->messages[i].text));
+                                        spec->messages[i].role == MODEL_ROLE_USER ? "u" : "a",
+                                        spec->messages[i].text));
         free(last_prompt);
         last_prompt = strbuf_take(&b);
         ASSERT_OK(sd_event_add_defer(script_event, &c->source, call_on_play, c));
@@ -207,8 +208,8 @@ static void config_write(Fixture *f, const char *text) {
 
 static void session_open(Fixture *f) {
         ASSERT_OK(session_new(&f->session, &(SessionSpec) {
-                .event = f->event, .id = "alice", .directory = f->directory, .backend = f->backend, .socket = f->socket,
-                .retry_min_usec = 1, .retry_max_usec = 2,
+                .event = f->event, .id = "alice", .directory = f->directory, .backend = f->backend,
+                .socket = f->socket, .retry_min_usec = 1, .retry_max_usec = 2,
         }));
 }
 
@@ -365,7 +366,8 @@ static void assert_stream(Fixture *f, int fd, const char *expected) {
                         continue;
                 ASSERT_OK(strbuf_printf(&b, "%s%s", b.size > 0 ? " " : "", type));
                 if (streq(type, "message_done"))
-                        ASSERT_OK(strbuf_printf(&b, "=%s/%s", json_get_string(o, "text"), json_get_string(o, "status")));
+                        ASSERT_OK(strbuf_printf(&b, "=%s/%s", json_get_string(o, "text"),
+                                                json_get_string(o, "status")));
                 if (streq(type, "incomplete"))
                         ASSERT_OK(strbuf_printf(&b, "=%s", json_get_string(o, "reason")));
                 if (streq(type, "failed")) {
@@ -386,7 +388,8 @@ TEST(echo_over_the_bus) {
         int more;
 
         ASSERT_STREQ(f->status, "ready");
-        assert_stream(f, submit(f, "one", "hello there"), "queued started message_done=hello there/completed completed");
+        assert_stream(f, submit(f, "one", "hello there"),
+                      "queued started message_done=hello there/completed completed");
 
         m = message_new(f, "ListMessages");
         ASSERT_OK(sd_bus_message_append(m, "ssu", "", "", 10));
@@ -484,7 +487,8 @@ TEST(outcomes_of_calls) {
                 /* a stream that breaks off is begun anew, once */
                 { { { .deltas = { "ha" }, .error = MODEL_ERROR_CUT }, { .deltas = { "half", "full" } } },
                   "message_done=ha/incomplete message_done=halffull/completed completed", "unknown", 2 },
-                { { { .deltas = { "ha" }, .error = MODEL_ERROR_CUT }, { .deltas = { "h" }, .error = MODEL_ERROR_CUT } },
+                { { { .deltas = { "ha" }, .error = MODEL_ERROR_CUT },
+                    { .deltas = { "h" }, .error = MODEL_ERROR_CUT } },
                   "message_done=ha/incomplete message_done=h/incomplete failed=server_error/cut", "unknown", 2 },
                 { { { .error = MODEL_ERROR_CONTEXT_LENGTH }, { .deltas = { "a" } } },
                   "message_done=a/completed completed", "unknown", 2 },

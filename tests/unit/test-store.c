@@ -117,8 +117,9 @@ TEST(upstream_tables_are_left_alone) {
 
         ASSERT_EQ(sqlite3_open(f.path, &raw), SQLITE_OK);
         ASSERT_EQ(sqlite3_exec(raw, "PRAGMA journal_mode=WAL; CREATE TABLE messages (envelope_id TEXT PRIMARY KEY, "
-                               "content TEXT NOT NULL); CREATE TABLE thread_processing_state (root_id TEXT PRIMARY KEY, "
-                               "last_processed_sent_at INTEGER NOT NULL); INSERT INTO messages VALUES ('msg_1', 'hi')",
+                               "content TEXT NOT NULL); CREATE TABLE thread_processing_state "
+                               "(root_id TEXT PRIMARY KEY, last_processed_sent_at INTEGER NOT NULL); "
+                               "INSERT INTO messages VALUES ('msg_1', 'hi')",
                                NULL, NULL, NULL), SQLITE_OK);
         ASSERT_EQ(sqlite3_close(raw), SQLITE_OK);
 
@@ -127,8 +128,8 @@ TEST(upstream_tables_are_left_alone) {
         f.db = database_free(f.db);
 
         ASSERT_EQ(sqlite3_open(f.path, &raw), SQLITE_OK);
-        ASSERT_EQ(sqlite3_prepare_v2(raw, "SELECT content FROM messages UNION ALL SELECT text FROM conversation_messages",
-                                     -1, &s, NULL), SQLITE_OK);
+        ASSERT_EQ(sqlite3_prepare_v2(raw, "SELECT content FROM messages UNION ALL "
+                                     "SELECT text FROM conversation_messages", -1, &s, NULL), SQLITE_OK);
         ASSERT_EQ(sqlite3_step(s), SQLITE_ROW);
         ASSERT_STREQ((const char*) sqlite3_column_text(s, 0), "hi");
         ASSERT_EQ(sqlite3_finalize(s), SQLITE_OK);
@@ -331,7 +332,13 @@ TEST(replaced_items_are_not_remembered) {
 
 TEST(messages_are_listed_in_pages) {
         _fixture_ Fixture f = fixture_new(true);
-        static const struct { size_t limit, max_bytes; int64_t before; size_t n; bool more; const char *first; } t[] = {
+        static const struct {
+                size_t limit, max_bytes;
+                int64_t before;
+                size_t n;
+                bool more;
+                const char *first;
+        } t[] = {
                 { 10, 0, 0, 6, false, "one" },
                 { 2, 0, 0, 2, true, "three" },
                 { 2, 0, 5, 2, true, "two" },
@@ -378,7 +385,8 @@ TEST(retention) {
         run(&f, "two", NULL, NULL, "");
         run(&f, "three", NULL, NULL, "");
         (void) submit_ok(&f, "waiting", NULL);
-        ASSERT_EQ(turn_store_submit(f.db, &(TurnSubmission) { .id = "u", .text = "u", .now_usec = NOW }, &unstored), 0);
+        ASSERT_EQ(turn_store_submit(f.db, &(TurnSubmission) { .id = "u", .text = "u", .now_usec = NOW },
+                                    &unstored), 0);
         ASSERT_EQ(finish(&f, unstored->seq, TURN_FAILED, NULL), 0);
         (void) turn_row_free(unstored);
 

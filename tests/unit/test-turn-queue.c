@@ -147,7 +147,8 @@ static char* events(int fd) {
                 type = json_get_string(o, "type");
                 ASSERT_OK(strbuf_printf(&b, "%s%s", b.size > 0 ? " " : "", type));
                 if (streq(type, "message_done"))
-                        ASSERT_OK(strbuf_printf(&b, "=%s/%s", json_get_string(o, "text"), json_get_string(o, "status")));
+                        ASSERT_OK(strbuf_printf(&b, "=%s/%s", json_get_string(o, "text"),
+                                                json_get_string(o, "status")));
                 if (streq(type, "incomplete"))
                         ASSERT_OK(strbuf_printf(&b, "=%s", json_get_string(o, "reason")));
         }
@@ -266,7 +267,8 @@ TEST(interrupt) {
         settle(f);
         ASSERT_EQ(f->n_started, 1);
         ASSERT_EQ(turn_queue_interrupt(f->queue, "one"), 0);
-        assert_events(running, "queued started message_started delta message_done=par/incomplete incomplete=interrupted|");
+        assert_events(running,
+                      "queued started message_started delta message_done=par/incomplete incomplete=interrupted|");
         assert_events(waiting, "queued incomplete=interrupted|");
 
         ASSERT_EQ(turn_queue_get(f->queue, "one", &row), 1);
@@ -359,8 +361,10 @@ static void run_and_die(Fixture *f, const char *id, bool fresh, Moment moment) {
 TEST(killed_at_each_step) {
         static const struct { Moment moment; bool runs; const char *events; } t[] = {
                 { DIE_QUEUED, true, "queued started message_started delta message_done=x/completed completed|" },
-                { DIE_RUNNING, true, "queued restarted started message_started delta message_done=x/completed completed|" },
-                { DIE_TALKING, true, "queued restarted started message_started delta message_done=x/completed completed|" },
+                { DIE_RUNNING, true,
+                  "queued restarted started message_started delta message_done=x/completed completed|" },
+                { DIE_TALKING, true,
+                  "queued restarted started message_started delta message_done=x/completed completed|" },
                 { DIE_ENDED, false, "queued started message_started delta message_done=lost/completed completed|" },
         };
 
