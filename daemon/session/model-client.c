@@ -253,7 +253,19 @@ static int process_start(ModelClient *c) {
         return 0;
 }
 
+static int request_send(ModelClient *c, const ModelCallSpec *spec) {
+        int r;
+
+        r = process_start(c);
+        if (r >= 0)
+                r = model_request_format(&c->out, spec);
+        if (r >= 0)
+                r = out_flush(c);
+        return r;
+}
+
 int model_client_call_start(ModelClient *c, const ModelCallSpec *spec, ModelCall **ret) {
+        bool kept = c->fd >= 0;
         ModelCall *call;
         int r;
 
@@ -265,12 +277,14 @@ int model_client_call_start(ModelClient *c, const ModelCallSpec *spec, ModelCall
         *call = (ModelCall) {
                 .client = c, .on_delta = spec->on_delta, .on_done = spec->on_done, .userdata = spec->userdata,
         };
-        r = process_start(c);
-        if (r >= 0)
-                r = model_request_format(&c->out, spec);
-        if (r >= 0)
-                r = out_flush(c);
-        if (r < 0) {
+        r = request_send(c, spec);
+        if (r == -EPIPE && kept) {
+                /* The one of the last call has died since. */
+                process_close(c);
+                r = request_send(c, spec);
+        }
+        /* One that dies at once is reported from the loop, like one that dies later. */
+        if (r < 0 && r != -EPIPE) {
                 process_close(c);
                 free(call);
                 return r;
