@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: MIT */
+
+#include <stdlib.h>
+
+#include "fuzz.h"
+#include "json-util.h"
+#include "responses-request.h"
+
+/* A body of POST /v1/responses is either taken, and then complete, or refused with a reason that is valid JSON. */
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
+        _cleanup_(responses_request_done) ResponsesRequest request = {};
+        _cleanup_(strbuf_done) StrBuf body = {};
+        _cleanup_json_ json_object *shown = NULL;
+        _cleanup_api_error_ ApiError error = {};
+        const RequestPolicy policy = { .strict_tools = size % 2 };
+        int r;
+
+        r = responses_request_parse((const char*) data, size, &policy, &request, &error);
+        if (r >= 0) {
+                if (!request.model || !request.text || !request.items || !request.response)
+                        abort();
+                return 0;
+        }
+        if (r == -ENOMEM)
+                return 0;
+        if (error.status < 400 || error.status > 599 || !error.message)
+                abort();
+        if (api_error_format(&error, &body) >= 0 && json_parse(body.text, body.size, &shown) < 0)
+                abort();
+        return 0;
+}
