@@ -5,6 +5,8 @@
 /* Escaped as JSON it becomes six times as long at worst; readers bound their lines. */
 #define MESSAGE_SIZE_MAX MIB(2)
 #define LOG_SIZE_MAX MIB(16)
+/* 64 random bits of the gateway's ids; each delta carries them. */
+#define ITEM_ID_CHARS 16
 
 static int turn_alloc(Turn **ret, sd_event *event, const TurnRow *row) {
         _cleanup_(turn_freep) Turn *t = new0(Turn, 1);
@@ -96,12 +98,16 @@ static int emit_message_started(Turn *t, const char *item) {
 
 int turn_message_begin(Turn *t) {
         _cleanup_free_ char *item = NULL;
+        size_t size;
         int r;
 
         assert(!t->open_item);
 
-        /* A later attempt must not use an earlier one's names again: readers may have seen those. */
-        item = asprintf_new("m%u_%u", MAX(t->attempts, 1U), t->n_begun);
+        /* Clients keep messages of many turns in one list, so the end of the turn's id goes in. A later attempt must not
+         * use an earlier one's names again: readers may have seen those. */
+        size = strlen(t->id);
+        item = asprintf_new("%s_%u_%u", t->id + (size > ITEM_ID_CHARS ? size - ITEM_ID_CHARS : 0),
+                            MAX(t->attempts, 1U), t->n_begun);
         if (!item)
                 return -ENOMEM;
         r = emit_message_started(t, item);

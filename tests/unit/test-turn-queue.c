@@ -410,7 +410,7 @@ TEST(items_of_a_second_attempt) {
         run_and_die(f, "one", true, DIE_TALKING);
         settle(f);
         ASSERT_OK(turn_message_begin(f->current));
-        ASSERT_STREQ(f->current->open_item, "m2_0");
+        ASSERT_STREQ(f->current->open_item, "one_2_0");
         end(f, TURN_COMPLETED);
 }
 
