@@ -381,6 +381,14 @@ static const sd_bus_vtable agent_vtable[] = {
         SD_BUS_VTABLE_END,
 };
 
+static void announce(Agent *a) {
+        a->announced = true;
+        a->dirty = 0;
+        (void) sd_bus_emit_object_added(a->manager->bus, a->path);
+        (void) sd_bus_emit_signal(a->manager->bus, PUFFO_BUS_PATH, PUFFO_BUS_MANAGER_INTERFACE, "AgentAdded", "so", a->home->id,
+                                  a->path);
+}
+
 void agent_emit_changed(Agent *a) {
         static char *const state[] = { (char*) "State", (char*) "Status", (char*) "StatusText", (char*) "Desired", (char*) "MainPID",
                                        (char*) "Restarts", NULL };
@@ -392,7 +400,11 @@ void agent_emit_changed(Agent *a) {
         char *names[32];
         size_t n = 0;
 
-        if (!a->announced || a->dirty == 0)
+        if (!a->config)
+                return;
+        if (!a->announced)
+                announce(a);
+        if (a->dirty == 0)
                 return;
         for (char *const *s = state; *s && a->dirty & AGENT_DIRTY_STATE; s++)
                 names[n++] = *s;

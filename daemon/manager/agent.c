@@ -279,6 +279,9 @@ void agent_evaluate(Agent *a) {
                 set_status_text(a, state == AGENT_RESTARTING ? "the session ended unexpectedly and is started again" : "");
 
         agent_set_state(a, state);
+        /* Whoever gets an answer now must not find the state of before. */
+        if (!LIST_EMPTY(&a->pending))
+                agent_emit_changed(a);
         pending_check(a);
         manager_queue_settle(a->manager);
 }

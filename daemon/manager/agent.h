@@ -101,6 +101,7 @@ AgentState agent_state_derive(const char *active, const char *sub, const char *r
 
 /* agent-bus.c */
 int agent_export(Manager *m);
+/* What has changed since the last time; a new agent is announced first. */
 void agent_emit_changed(Agent *a);
 /* agent-file-bus.c: methods listed in agent-bus.c's vtable */
 int agent_method_read_profile(sd_bus_message *message, void *userdata, sd_bus_error *reterr_error);

@@ -330,23 +330,12 @@ static void settle_agent(Agent *a) {
         }
 }
 
-static void announce(Agent *a) {
-        if (a->announced || !a->config)
-                return;
-        a->announced = true;
-        a->dirty = 0;
-        (void) sd_bus_emit_object_added(a->manager->bus, a->path);
-        (void) sd_bus_emit_signal(a->manager->bus, PUFFO_BUS_PATH, PUFFO_BUS_MANAGER_INTERFACE, "AgentAdded", "so", a->home->id,
-                                  a->path);
-}
-
 static int on_settle(sd_event_source *s, void *userdata) {
         Manager *m = userdata;
 
         for (size_t i = 0; i < m->n_agents; i++) {
                 if (m->bus_ready)
                         settle_agent(m->agents[i]);
-                announce(m->agents[i]);
                 agent_emit_changed(m->agents[i]);
         }
         manager_emit_changed(m);
