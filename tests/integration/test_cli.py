@@ -1,0 +1,209 @@
+# SPDX-License-Identifier: MIT
+"""agent-proxy and puffoctl as a user types them."""
+
+import json
+import os
+import re
+import signal
+
+import pytest
+
+from machine import BASE, Suite
+
+
+@pytest.fixture(scope="module")
+def enabled(alice, provider):
+    """Everything off, nothing configured: the commands themselves have to bring it up."""
+    from conftest import forget, use_provider
+    suite = Suite("user", alice)
+    suite.stop()
+    forget(alice)
+    out = alice.run(["agent-proxy", "enable"]).stdout
+    assert out == f"enabled: {BASE}\n"
+    use_provider(suite, provider)
+    yield suite
+    alice.run(["agent-proxy", "disable"], check=False)
+    suite.stop()
+    forget(alice)
+
+
+def proxy(suite, *args, check=True, input=None, env=None, cwd=None):
+    options = {"cwd": cwd} if cwd else {}
+    return suite.user.run(["agent-proxy", *args], check=check, input=input, env=env, **options)
+
+
+def test_enable(enabled, alice):
+    for unit in ["puffod.socket", "puffod-credentials.socket", "puffod.service", "puffo-gateway.socket",
+                 "puffo-gateway.service"]:
+        assert enabled.systemctl("is-enabled", unit, check=False).stdout.strip() == "enabled", unit
+        assert enabled.show(unit, "ActiveState") == "active", unit
+    assert os.path.exists(f"/var/lib/systemd/linger/{alice.name}")
+    enabled.agent("manager").wait_state("ready")
+    # Again: nothing changes, nothing restarts.
+    pid = enabled.main_pid("puffod.service")
+    assert proxy(enabled, "enable").stdout == f"enabled: {BASE}\n"
+    assert enabled.main_pid("puffod.service") == pid
+
+
+def test_init(enabled):
+    out = proxy(enabled, "init", "Researcher").stdout
+    id, pid = out.split()
+    assert out == f"researcher {pid}\n" and id == "researcher"
+    assert int(pid) == enabled.main_pid("puffo-session@researcher.service")
+
+
+def test_hire(enabled):
+    first = proxy(enabled, "hire", "engineer", "alice").stdout
+    assert re.fullmatch(r"engineer_alice \d+\n", first)
+    assert proxy(enabled, "hire", "engineer", "alice").stdout == first
+    shown = json.loads(proxy(enabled, "hire", "--json", "engineer", "alice").stdout)
+    assert shown["agent"] == "engineer_alice" and str(shown["pid"]) == first.split()[1]
+
+
+def test_list(enabled):
+    lines = [line.split("\t") for line in proxy(enabled, "list").stdout.splitlines()]
+    assert [line[0] for line in lines] == ["manager", "engineer_alice", "researcher"]
+    assert all(line[1] == "ready" and int(line[2]) > 0 for line in lines)
+    assert [a["agent"] for a in json.loads(proxy(enabled, "list", "--json").stdout)] == [line[0] for line in lines]
+
+
+def test_status(enabled):
+    out = proxy(enabled, "status").stdout
+    lines = out.splitlines()
+    gateway = enabled.main_pid("puffo-gateway.service")
+    assert re.match(rf"puffo-gateway\.service +{gateway} +active +{re.escape(BASE)}", lines[0])
+    assert re.match(rf"puffod\.service +{enabled.main_pid('puffod.service')} +active", lines[1])
+    for id in ["manager", "engineer_alice", "researcher"]:
+        pid = enabled.agent(id).MainPID
+        assert re.search(rf"[├└]─ {id} +{pid} +ready", out)
+
+
+def test_connect(enabled, alice, provider):
+    work = alice.home / "work"
+    work.mkdir(exist_ok=True)
+    os.chown(work, alice.uid, alice.gid)
+    provider.reset()
+    typed = "[[reply: first answer]]\n\n[[reply: second answer]]\n/quit\n"
+    result = proxy(enabled, "connect", "engineer_alice", input=typed, cwd=work)
+    assert "first answer\n" in result.stdout and result.stdout.endswith("second answer\n")
+    assert result.stderr == f"engineer_alice {enabled.agent('engineer_alice').MainPID}\n"
+    texts = [entry["text"] for entry in provider.log()]
+    assert texts[0] == f"Now let us work on working dir: {work}"
+    assert enabled.agent("engineer_alice").WorkingDirectory == str(work)
+
+
+def test_connect_refuses(enabled):
+    gone = proxy(enabled, "connect", "engineer_alice", "/no/such/place", check=False)
+    assert gone.returncode == 1 and gone.stderr == "agent-proxy: not a directory: /no/such/place\n"
+    unknown = proxy(enabled, "connect", "nobody", check=False)
+    assert unknown.returncode == 1 and unknown.stderr == "agent-proxy: no such agent: nobody\n"
+
+
+def test_connect_says_when_a_turn_fails(enabled):
+    typed = "[[status: 400]]\n[[reply: on we go]]\n"
+    result = proxy(enabled, "connect", "engineer_alice", "/", input=typed, check=False)
+    assert result.returncode == 1 and "error: " in result.stderr and "on we go" in result.stdout
+
+
+def test_stop(enabled):
+    assert proxy(enabled, "stop", "researcher").stdout == "stop queued: researcher\n"
+    agent = enabled.agent("researcher")
+    agent.wait_state("stopped", deadline=30)
+    proxy(enabled, "restart")
+    assert agent.State == "stopped"
+    proxy(enabled, "init", "researcher")
+    assert agent.State == "ready"
+    proxy(enabled, "stop", "--wait", "researcher")
+    assert agent.State == "stopped"
+    assert proxy(enabled, "stop", "researcher").returncode == 0
+    assert re.search(r"researcher +- +stopped", proxy(enabled, "status").stdout)
+
+
+def test_restart_leaves_agents_alone(enabled):
+    pid = enabled.agent("engineer_alice").MainPID
+    daemon = enabled.main_pid("puffod.service")
+    assert proxy(enabled, "restart").stdout == "restarted\n"
+    assert enabled.main_pid("puffod.service") != daemon
+    assert enabled.agent("engineer_alice").MainPID == pid
+
+
+@pytest.mark.parametrize("args, code, error", [
+    (["init", "../x"], 2, "invalid role name: '../x'"),
+    (["init", ""], 2, "invalid role name: ''"),
+    (["init", "a b"], 2, "invalid role name: 'a b'"),
+    (["init", "ünï"], 2, "invalid role name: 'ünï'"),
+    (["hire", "engineer", "a/b"], 2, "invalid agent name: 'a/b'"),
+    (["hire", "engineer", "x" * 100], 2, f"invalid agent name: '{'x' * 100}'"),
+    (["hire", "engineer"], 2, None),
+    (["stop", "nobody"], 1, "no such agent: nobody"),
+    (["frobnicate"], 2, None),
+    ([], 2, None),
+    (["enable", "--ip", "999.1.1.1"], 2, None),
+    (["enable", "--port", "70000"], 2, None),
+    (["enable", "--ip", "0.0.0.0"], 1, None),
+])
+def test_errors(enabled, args, code, error):
+    result = proxy(enabled, *args, check=False)
+    assert result.returncode == code and result.stderr
+    if error:
+        assert result.stderr == f"agent-proxy: {error}\n"
+
+
+def test_another_port(enabled, alice):
+    assert proxy(enabled, "enable", "--port", "7013").stdout == "enabled: http://127.0.0.1:7013\n"
+    assert enabled.http("GET", "/healthz", base="http://127.0.0.1:7013").status == 200
+    assert enabled.get("/ai/puffo/Agents1", "ai.puffo.Agents1.Manager", "Addresses") == ["http://127.0.0.1:7013"]
+    assert proxy(enabled, "enable", "--port", "7011").stdout == f"enabled: {BASE}\n"
+    assert enabled.http("GET", "/healthz").status == 200
+
+
+def test_key_from_the_environment(enabled, alice):
+    """"agent-proxy enable" keeps the key in a credential file, never in a unit."""
+    proxy(enabled, "enable", env={"AGENT_PROXY_API_KEY": "key-of-alice"})
+    key = alice.home / ".agent_proxy/.state/api-key"
+    assert oct(key.stat().st_mode & 0o777) == "0o600"
+    assert "key-of-alice" not in enabled.systemctl("cat", "puffo-gateway.service").stdout
+    assert "key-of-alice" not in enabled.systemctl("show", "puffo-gateway.service").stdout
+    assert enabled.http("GET", "/v1/models").status == 401
+    assert enabled.http("GET", "/v1/models", headers={"Authorization": "Bearer key-of-alice"}).status == 200
+    proxy(enabled, "disable")
+    key.unlink(missing_ok=True)
+    proxy(enabled, "enable")
+    assert enabled.http("GET", "/v1/models").status == 200
+
+
+def test_daemon(enabled, alice):
+    """The program that upstream's service ran: brings it up, follows, ends when it is told to."""
+    proxy(enabled, "disable")
+    enabled.stop()
+    process = alice.popen(["agent-proxy", "daemon"])
+    try:
+        enabled.wait(lambda: enabled.show("puffo-gateway.service", "ActiveState") == "active", 30, "the gateway runs")
+        assert enabled.http("GET", "/healthz").status == 200
+        process.send_signal(signal.SIGTERM)
+        process.wait(timeout=30)
+        assert enabled.show("puffo-gateway.service", "ActiveState") != "active"
+    finally:
+        process.kill()
+        process.communicate()
+        proxy(enabled, "enable")
+
+
+def test_disable(enabled, alice):
+    alice.run(["agent-proxy", "disable"])
+    for unit in ["puffod.socket", "puffod.service", "puffo-gateway.socket", "puffo-gateway.service"]:
+        assert enabled.systemctl("is-enabled", unit, check=False).stdout.strip() == "disabled"
+        assert enabled.show(unit, "ActiveState") == "inactive"
+    assert enabled.systemctl("list-units", "--plain", "--no-legend", "puffo-session@*").stdout == ""
+    # Lingering was not turned on by enable, so it is not turned off.
+    assert os.path.exists(f"/var/lib/systemd/linger/{alice.name}")
+    assert (alice.home / ".agent_proxy/engineer_alice/SOUL.md").is_file()
+    assert proxy(enabled, "disable").returncode == 0
+    status = proxy(enabled, "status", check=False)
+    assert status.returncode == 3 and re.match(r"puffo-gateway\.service +- +inactive", status.stdout)
+
+
+@pytest.mark.parametrize("program", ["puffoctl", "agent-proxy"])
+def test_help(alice, program):
+    assert program in alice.run([program, "--help"]).stdout
+    assert re.search(r"\d+\.\d+", alice.run([program, "--version"]).stdout)
