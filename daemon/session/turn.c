@@ -103,8 +103,8 @@ int turn_message_begin(Turn *t) {
 
         assert(!t->open_item);
 
-        /* Clients keep messages of many turns in one list, so the end of the turn's id goes in. A later attempt must not
-         * use an earlier one's names again: readers may have seen those. */
+        /* Clients keep messages of many turns in one list, so the end of the turn's id goes in. A later attempt
+         * must not use an earlier one's names again: readers may have seen those. */
         size = strlen(t->id);
         item = asprintf_new("%s_%u_%u", t->id + (size > ITEM_ID_CHARS ? size - ITEM_ID_CHARS : 0),
                             MAX(t->attempts, 1U), t->n_begun);
