@@ -233,7 +233,8 @@ int directory_remove(const char *path) {
 
 int open_beneath(int dir_fd, const char *path, int flags) {
         struct open_how how = {
-                .flags = (uint64_t) (flags | O_CLOEXEC | O_NOCTTY),
+                /* With O_PATH the kernel refuses flags that mean nothing then. */
+                .flags = (uint64_t) (flags | O_CLOEXEC | (flags & O_PATH ? 0 : O_NOCTTY)),
                 .mode = flags & O_CREAT ? 0600 : 0,
                 .resolve = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS,
         };

@@ -46,9 +46,11 @@ static int problem(char **reterr, const char *before, const char *value, const c
 
 static int check_kind(const char *value, char **reterr) {
         if (streq(value, "cli-sandbox"))
-                return problem(reterr, "runtime kind", value, "is reserved for a future release and not yet implemented");
+                return problem(reterr, "runtime kind", value,
+                               "is reserved for a future release and not yet implemented");
         if (runtime_kind_from_string(value) < 0)
-                return problem(reterr, "unknown runtime kind", value, "(valid: chat-local, cli-docker, cli-local, sdk-local)");
+                return problem(reterr, "unknown runtime kind", value,
+                               "(valid: chat-local, cli-docker, cli-local, sdk-local)");
         return 0;
 }
 
@@ -82,7 +84,8 @@ static int check_slug(const char *value, char **reterr) {
 /* agent-home §5.2; within a block upstream's keys come first, in its order. */
 static const ConfigField agent_fields[] = {
         STRING(id, NULL, "id"),
-        CONFIG_FIELD(AgentConfig, running, NULL, "state", CONFIG_CHOICE, .fallback = "running", .choices = state_names),
+        CONFIG_FIELD(AgentConfig, running, NULL, "state", CONFIG_CHOICE, .fallback = "running",
+                     .choices = state_names),
         STRING(display_name, NULL, "display_name"),
         STRING(avatar_url, NULL, "avatar_url"),
         CONFIG_FIELD(AgentConfig, created_at, NULL, "created_at", CONFIG_UINT, .fallback = "0"),
@@ -94,8 +97,8 @@ static const ConfigField agent_fields[] = {
         STRING(space_id, "puffo_core", "space_id"),
         STRING(operator_slug, "puffo_core", "operator_slug", .check = check_slug),
 
-        CONFIG_FIELD(AgentConfig, kind, "runtime", "kind", CONFIG_CHOICE, .fallback = "chat-local", .choices = kind_names,
-                     .check = check_kind),
+        CONFIG_FIELD(AgentConfig, kind, "runtime", "kind", CONFIG_CHOICE, .fallback = "chat-local",
+                     .choices = kind_names, .check = check_kind),
         STRING(provider, "runtime", "provider", .check = check_provider),
         STRING(model, "runtime", "model"),
         STRING(api_key, "runtime", "api_key", .flags = CONFIG_SECRET),
@@ -103,8 +106,8 @@ static const ConfigField agent_fields[] = {
         STRING(docker_image, "runtime", "docker_image"),
         STRING(docker_memory_limit, "runtime", "docker_memory_limit"),
         STRING(docker_memory_reservation, "runtime", "docker_memory_reservation"),
-        STRING(permission_mode, "runtime", "permission_mode", .flags = CONFIG_NOT_EMPTY, .fallback = "bypassPermissions",
-               .choices = permission_modes),
+        STRING(permission_mode, "runtime", "permission_mode", .flags = CONFIG_NOT_EMPTY,
+               .fallback = "bypassPermissions", .choices = permission_modes),
         STRING(harness, "runtime", "harness", .check = check_harness),
         CONFIG_FIELD(AgentConfig, max_turns, "runtime", "max_turns", CONFIG_UINT, .fallback = "10", .minimum = 1),
         STRING(llm_base_url, "runtime", "llm_base_url", .flags = CONFIG_OURS, .check = config_check_url),
@@ -199,8 +202,8 @@ static int check_harness_provider(const char *name, const char *provider, char *
                 if (*provider == 0 || streq_ptr(p[0], provider) || streq_ptr(p[1], provider))
                         return 0;
 
-                *reterr = asprintf_new("harness '%s' does not support provider '%s' (supported: %s%s%s)", name, provider, p[0],
-                                       p[1] ? ", " : "", p[1] ?: "");
+                *reterr = strjoin("harness '", name, "' does not support provider '", provider, "' (supported: ", p[0],
+                                  p[1] ? ", " : "", p[1] ?: "", ")");
                 return *reterr ? -EBADMSG : -ENOMEM;
         }
         return 0;
@@ -215,8 +218,8 @@ static int check_runtime(const AgentConfig *c, char **reterr) {
         if (c->kind == RUNTIME_CHAT_LOCAL)
                 return 0;
         if (streq(c->provider, "echo"))
-                return problem(reterr, "provider 'echo' is for runtime kind 'chat-local', not for", kind_names[c->kind],
-                               "(choose another of the two)");
+                return problem(reterr, "provider 'echo' is for runtime kind 'chat-local', not for",
+                               kind_names[c->kind], "(choose another of the two)");
         if (c->kind == RUNTIME_SDK_LOCAL)
                 return 0;
 
@@ -291,7 +294,8 @@ static int agent_config_finish(AgentConfig *c, const char *path, const char *id,
         c->kind_given = runtime && is_given(runtime, "kind");
         c->sandbox_given = runtime && is_given(runtime, "sandbox_profile");
         if (!c->sandbox_given && c->kind != RUNTIME_CHAT_LOCAL) {
-                r = add_warning(c, path, NULL, "runtime.sandbox_profile", "not set, so its tools run unconfined ('host')");
+                r = add_warning(c, path, NULL, "runtime.sandbox_profile",
+                                "not set, so its tools run unconfined ('host')");
                 if (r < 0)
                         return r;
         }

@@ -46,7 +46,7 @@ typedef struct AgentConfig {
         RuntimeKind kind;
         bool kind_given;                /* a role agent without runtime.kind: decided at each start */
         char *provider, *model, *api_key, *llm_base_url, *docker_image, *docker_memory_limit,
-             *docker_memory_reservation, *permission_mode, *harness;            /* "" = inherit; harness: by provider */
+             *docker_memory_reservation, *permission_mode, *harness;    /* "" = inherit; harness: by provider */
         char **allowed_tools, **extra_dirs;
         uint64_t max_turns, max_tokens;
         uint64_t task_timeout_usec, permission_timeout_usec, freeze_after_usec, stop_after_usec;
@@ -57,7 +57,7 @@ typedef struct AgentConfig {
         bool on_mention, on_dm, on_all;
         Limits limits;
 
-        char **warnings;                /* one text each, "agent.yml:7: …": legacy kinds, id mismatch; never NULL fields */
+        char **warnings;                /* one text each, "agent.yml:7: …": old kinds, another id; NULL: none */
         YamlDocument *document;         /* what was read, for saving with unknown keys kept; NULL for a new one */
 } AgentConfig;
 
@@ -66,12 +66,13 @@ int agent_config_new(AgentConfig **ret, const char *id);
 AgentConfig* agent_config_free(AgentConfig *c);         /* wipes api_key */
 DEFINE_TRIVIAL_CLEANUP_FUNC(AgentConfig*, agent_config_free);
 
-/* Reads and validates a file, the runtime matrix included. -ENOENT; -EBADMSG with *reterr = "<path>:<line>: <key>: <what is wrong, what is
- * expected>" (malloc'ed). id: the directory's name. A null value counts as absent. */
+/* Reads and validates a file, the runtime matrix included. -ENOENT; -EBADMSG with *reterr = "<path>:<line>: <key>:
+ * <what is wrong, what is expected>" (malloc'ed). id: the directory's name. A null value counts as absent. */
 int agent_config_load(AgentConfig **ret, const char *path, const char *id, char **reterr);
 
-/* Writes atomically, 0600: upstream's keys first and in its order, then ours where they differ from the default, then
- * unknown ones as they were read; comments are lost. runtime.kind and runtime.sandbox_profile only when they are given. */
+/* Writes atomically, 0600: upstream's keys first and in its order, then ours where they differ from the default,
+ * then unknown ones as they were read; comments are lost. runtime.kind and runtime.sandbox_profile only when they
+ * are given. */
 int agent_config_save(AgentConfig *c, const char *path);
 
 /* The harness, an empty one resolved through agent-runtime §5.4 ("claude-code", "hermes", "gemini-cli"). */

@@ -30,7 +30,8 @@ static int zip_error(struct archive *a) {
 
 /* Logins of CLIs, which are the operator's own, and files somebody was writing when he was stopped. */
 static bool is_excluded(const char *name) {
-        return endswith(name, ".tmp") || strstr(name, ".tmp-") || streq(name, ".credentials.json") || streq(name, "auth.json");
+        return endswith(name, ".tmp") || strstr(name, ".tmp-") || streq(name, ".credentials.json") ||
+               streq(name, "auth.json");
 }
 
 static int add_header(Export *x, const char *path, uint64_t size, time_t mtime, mode_t mode) {
@@ -246,7 +247,8 @@ int agent_home_export(const AgentHome *h, const AgentConfig *c, ExportFlags flag
                 return -ENOMEM;
         if (archive_write_set_format_zip(zip) != ARCHIVE_OK ||
             archive_write_set_options(zip, "compression=deflate,hdrcharset=UTF-8") != ARCHIVE_OK ||
-            archive_write_set_bytes_in_last_block(zip, 1) != ARCHIVE_OK || archive_write_open_fd(zip, fd) != ARCHIVE_OK)
+            archive_write_set_bytes_in_last_block(zip, 1) != ARCHIVE_OK ||
+            archive_write_open_fd(zip, fd) != ARCHIVE_OK)
                 return zip_error(zip);
 
         r = add_all(&x, h, c, flags, messages);

@@ -91,8 +91,27 @@ int agent_file_read(const char *directory, const char *path, size_t max, char **
         return file_read(fd_path(buffer, fd), max, ret, ret_size);
 }
 
+/* The owner of an existing file is kept when it is replaced, so there is one before there is anything in it. */
+static int make_over(int parent_fd, const char *name, const struct stat *owner) {
+        _cleanup_close_ int fd = -EBADF;
+        struct stat st;
+
+        if (fstatat(parent_fd, name, &st, AT_SYMLINK_NOFOLLOW) >= 0) {
+                if (S_ISREG(st.st_mode))
+                        return 0;
+                if (unlinkat(parent_fd, name, 0) < 0)
+                        return -errno;
+        } else if (errno != ENOENT)
+                return -errno;
+
+        fd = openat(parent_fd, name, O_CREAT | O_EXCL | O_WRONLY | O_NOFOLLOW | O_CLOEXEC, 0600);
+        if (fd < 0)
+                return -errno;
+        return fchown(fd, owner->st_uid, owner->st_gid) < 0 ? -errno : 0;
+}
+
 int agent_file_write(const char *directory, const char *path, const void *data, size_t size, mode_t mode) {
-        _cleanup_close_ int dir_fd = -EBADF, parent_fd = -EBADF, fd = -EBADF;
+        _cleanup_close_ int dir_fd = -EBADF, parent_fd = -EBADF;
         _cleanup_free_ char *parent = NULL, *target = NULL;
         char buffer[FD_PATH_MAX];
         const char *name;
@@ -114,12 +133,9 @@ int agent_file_write(const char *directory, const char *path, const void *data, 
         if (parent_fd < 0)
                 return parent_fd;
 
-        /* The owner of an existing file is kept, so it is made over before there is anything in it. */
-        fd = openat(parent_fd, name, O_CREAT | O_EXCL | O_WRONLY | O_NOFOLLOW | O_CLOEXEC, 0600);
-        if (fd < 0 && errno != EEXIST)
-                return -errno;
-        if (fd >= 0 && fchown(fd, st.st_uid, st.st_gid) < 0)
-                return -errno;
+        r = make_over(parent_fd, name, &st);
+        if (r < 0)
+                return r;
 
         target = strjoin(fd_path(buffer, parent_fd), "/", name);
         return target ? file_write_atomic(target, data, size, mode) : -ENOMEM;

@@ -5,9 +5,10 @@
 
 #include "macro.h"
 
-/* Files of an agent's directory. In system mode that directory belongs to the agent's own user while puffod is root: what
- * lies in a directory of somebody else is reached without leaving it, whatever links were put there, and what is
- * written is made over to its owner. In a directory of our own, links and absolute paths are the user's business. */
+/* Files of an agent's directory. In system mode that directory belongs to the agent's own user while puffod is
+ * root: what lies in a directory of somebody else is reached without leaving it, whatever links were put there, and
+ * what is written is made over to its owner. In a directory of our own, links and absolute paths are the user's
+ * business. */
 
 /* -EXDEV, -ELOOP for a path that leads out of such a directory. */
 int agent_file_open(const char *directory, const char *path, int flags);

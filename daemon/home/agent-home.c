@@ -124,17 +124,20 @@ static int scan_add(Scan *s, const char *parent, const char *id) {
 
         r = home_open_below(s->paths, parent, id, &h);
         if (r == -EINVAL)
-                return scan_add_problem(s, parent, id, "the name is no agent id (letters, digits, '-' and '_', at most 64)");
+                return scan_add_problem(s, parent, id,
+                                        "the name is no agent id (letters, digits, '-' and '_', at most 64)");
         if (r < 0)
                 return r == -ENOENT ? 0 : r;
 
         for (size_t i = 0; i < s->n_homes; i++)
                 if (streq(s->homes[i]->id, id)) {
-                        why = strjoin("not loaded, since ", s->homes[i]->directory, " has the same id; rename one of them");
+                        why = strjoin("not loaded, since ", s->homes[i]->directory,
+                                      " has the same id; rename one of them");
                         return why ? scan_add_problem(s, parent, id, why) : -ENOMEM;
                 }
         if (h->role && s->paths->proxy_home && (stat(h->workspace, &st) < 0 || !S_ISDIR(st.st_mode))) {
-                why = strjoin("the workspace ", h->workspace, " is missing; 'agent-proxy init ", id, "' makes it again");
+                why = strjoin("the workspace ", h->workspace, " is missing; 'agent-proxy init ", id,
+                              "' makes it again");
                 return why ? scan_add_problem(s, parent, id, why) : -ENOMEM;
         }
 
@@ -232,7 +235,8 @@ int agent_home_find(const HomePaths *p, const char *id, AgentHome **ret) {
         return home_find_exact(p, lower, ret);
 }
 
-/* The directory of a configured path, or its parent, inside the tree that is being built; absolute ones are elsewhere. */
+/* The directory of a configured path, or its parent, inside the tree that is being built; absolute ones are
+ * elsewhere. */
 static int make_configured(const char *aside, const char *configured, bool parent_only) {
         _cleanup_free_ char *path = NULL, *parent = NULL;
         const char *name;

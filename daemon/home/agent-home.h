@@ -4,8 +4,8 @@
 #include "agent-config.h"
 #include "paths.h"
 
-/* One agent's directory: what lies where, and what can be done with it as files. No process, no bus. In system mode the
- * directory belongs to the agent's own user, so nothing here follows a link out of it (agent-file.h). */
+/* One agent's directory: what lies where, and what can be done with it as files. No process, no bus. In system mode
+ * the directory belongs to the agent's own user, so nothing here follows a link out of it (agent-file.h). */
 
 typedef struct AgentHome {
         char *id;
@@ -18,14 +18,15 @@ typedef struct AgentHome {
 AgentHome* agent_home_free(AgentHome *h);
 DEFINE_TRIVIAL_CLEANUP_FUNC(AgentHome*, agent_home_free);
 
-/* From the directory alone, for a session that knows nothing else: its name is the id; a role agent is one whose profile
- * is called SOUL.md and whose id is a role id. With an unusable agent.yml it is taken for none, the workspace for
- * "workspace". -ENOENT without agent.yml, -EINVAL for a bad id. */
+/* From the directory alone, for a session that knows nothing else: its name is the id; a role agent is one whose
+ * profile is called SOUL.md and whose id is a role id. With an unusable agent.yml it is taken for none, the
+ * workspace for "workspace". -ENOENT without agent.yml, -EINVAL for a bad id. */
 int agent_home_open(const char *directory, AgentHome **ret);
 
-/* All agents of both homes, sorted by id, manager first, those with an unusable agent.yml included. *ret_problems (a
- * string list, NULL when there are none), each "<directory>: <why>", tells what is left out: a role agent whose id a Puffo
- * agent has (naming both directories), names that are no valid ids, role agents whose workspace is missing. */
+/* All agents of both homes, sorted by id, manager first, those with an unusable agent.yml included. *ret_problems
+ * (a string list, NULL when there are none), each "<directory>: <why>", tells what is left out: a role agent whose
+ * id a Puffo agent has (naming both directories), names that are no valid ids, role agents whose workspace is
+ * missing. */
 int agent_homes_enumerate(const HomePaths *p, AgentHome ***ret, size_t *ret_n, char ***ret_problems);
 void agent_homes_free(AgentHome **homes, size_t n);
 /* One of them, also in other case when none has it exactly. -ENOENT. */
@@ -39,9 +40,9 @@ char* agent_home_path(const AgentHome *h, const char *configured);
  * -EEXIST (in either home), -EINVAL for a bad id or paths that lead out. c->id names it. */
 int agent_home_create(const HomePaths *p, AgentConfig *c, const char *profile, AgentHome **ret);
 
-/* Parts of the system prompt (agent-runtime §16.1, agent-home §§5.3, 5.4): the profile's text, "" when there is none; the
- * memory snapshot, "" when empty. At most 256 KiB each, cut with a note; always valid UTF-8. For role agents the profile
- * part is SOUL.md and AGENTS.md, the memory part memory/memory.md. */
+/* Parts of the system prompt (agent-runtime §16.1, agent-home §§5.3, 5.4): the profile's text, "" when there is
+ * none; the memory snapshot, "" when empty. At most 256 KiB each, cut with a note; always valid UTF-8. For role
+ * agents the profile part is SOUL.md and AGENTS.md, the memory part memory/memory.md. */
 int agent_home_read_profile(const AgentHome *h, const AgentConfig *c, char **ret);
 /* The profile file alone. -EINVAL: no UTF-8, -EFBIG. */
 int agent_home_write_profile(const AgentHome *h, const AgentConfig *c, const char *text);
@@ -66,8 +67,8 @@ typedef enum ExportFlags {
         EXPORT_WORKSPACE = 1 << 1,
 } ExportFlags;
 int agent_home_export(const AgentHome *h, const AgentConfig *c, ExportFlags flags, const char *messages, int fd);
-/* A zip made by export (ours or upstream's), read from fd, a regular file (-ESPIPE). Every entry is checked: below one top
- * directory that is a valid id, no "..", no links, nothing twice, at most 1 GiB and 100,000 entries. Built aside,
- * validated (agent.yml must load), renamed into place with state paused, without the extra_dirs and absolute paths of
- * where it comes from. id: NULL for the one inside. -EEXIST, -EINVAL for a bad id, -EBADMSG with *reterr. */
+/* A zip made by export (ours or upstream's), read from fd, a regular file (-ESPIPE). Every entry is checked: below
+ * one top directory that is a valid id, no "..", no links, nothing twice, at most 1 GiB and 100,000 entries. Built
+ * aside, validated (agent.yml must load), renamed into place with state paused, without the extra_dirs and absolute
+ * paths of where it comes from. id: NULL for the one inside. -EEXIST, -EINVAL for a bad id, -EBADMSG with *reterr. */
 int agent_home_import(const HomePaths *p, int fd, const char *id, AgentHome **ret, char **reterr);

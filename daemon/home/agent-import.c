@@ -73,7 +73,8 @@ static int check_name(Import *m, const char *name, const char **ret_path) {
                 size_t n = strcspn(part, "/");
 
                 if (!part_is_valid(part, n) || ++depth > DEPTH_MAX)
-                        return refuse(m, name, "is not a name that is taken (relative, without '..', backslashes or control "
+                        return refuse(m, name,
+                                      "is not a name that is taken (relative, without '..', backslashes or control "
                                                "characters, not too deep)");
                 part += n;
                 part += *part == '/';

@@ -39,8 +39,8 @@ static inline void zip_locale_restore(ZipLocale *l) {
         freelocale(l->utf8);
 }
 
-/* Where the parts of an agent are in the archive, below its id: as in an agent dir whose paths are all defaults, or as a
- * role agent's in system mode. */
+/* Where the parts of an agent are in the archive, below its id: as in an agent dir whose paths are all defaults, or
+ * as a role agent's in system mode. */
 typedef struct ExportLayout {
         const char *profile, *memory, *workspace;
 } ExportLayout;

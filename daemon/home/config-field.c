@@ -33,7 +33,8 @@ void config_done(const ConfigField *fields, size_t n, void *object) {
                         *MEMBER(object, f, char**) = strings_wipe(*MEMBER(object, f, char**));
 }
 
-int config_error(char **reterr, const char *path, unsigned line, const char *section, const char *key, const char *problem) {
+int config_error(char **reterr, const char *path, unsigned line, const char *section, const char *key,
+                 const char *problem) {
         char number[16] = "";
 
         if (line > 0)
@@ -53,7 +54,8 @@ static int field_set_string(const ConfigField *f, void *object, const char *text
         return 0;
 }
 
-/* Stores what a scalar's text means. -EBADMSG: not what is expected; then *reterr is set only if there is more to say. */
+/* Stores what a scalar's text means. -EBADMSG: not what is expected; then *reterr is set only if there is more to
+ * say. */
 static int field_set_text(const ConfigField *f, void *object, const char *text, char **reterr) {
         uint64_t v = 0;
         int r = 0;
@@ -66,7 +68,9 @@ static int field_set_text(const ConfigField *f, void *object, const char *text, 
 
         switch (f->type) {
         case CONFIG_STRING:
-                return f->choices && config_choice_index(f->choices, text) < 0 ? -EBADMSG : field_set_string(f, object, text);
+                if (f->choices && config_choice_index(f->choices, text) < 0)
+                        return -EBADMSG;
+                return field_set_string(f, object, text);
         case CONFIG_STRINGS:
                 return strv_extend(MEMBER(object, f, char**), text);
         case CONFIG_BOOL:
@@ -319,7 +323,8 @@ static int field_store(const ConfigField *f, const void *object, YamlNode *secti
         case CONFIG_NUMBER:
                 return yaml_mapping_set_double(section, f->key, *CONST_MEMBER(object, f, double));
         case CONFIG_CHOICE:
-                v = f->size == sizeof(bool) ? *CONST_MEMBER(object, f, bool) : (uint64_t) *CONST_MEMBER(object, f, int);
+                v = f->size == sizeof(bool) ? *CONST_MEMBER(object, f, bool) :
+                                              (uint64_t) *CONST_MEMBER(object, f, int);
                 return yaml_mapping_set_string(section, f->key, f->choices[v]);
         default:
                 v = *CONST_MEMBER(object, f, uint64_t);
@@ -328,7 +333,8 @@ static int field_store(const ConfigField *f, const void *object, YamlNode *secti
         if (f->type == CONFIG_SECONDS && v % USEC_PER_SEC != 0)
                 return yaml_mapping_set_double(section, f->key, (double) v / (double) USEC_PER_SEC);
         if (f->type == CONFIG_SECONDS || f->type == CONFIG_UINT)
-                return yaml_mapping_set_int(section, f->key, (int64_t) (f->type == CONFIG_UINT ? v : v / USEC_PER_SEC));
+                return yaml_mapping_set_int(section, f->key,
+                                            (int64_t) (f->type == CONFIG_UINT ? v : v / USEC_PER_SEC));
 
         text = f->type == CONFIG_BYTES ? config_bytes_to_text(v) : config_cpu_to_text(v);
         return text ? yaml_mapping_set_string(section, f->key, text) : -ENOMEM;

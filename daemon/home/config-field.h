@@ -30,7 +30,7 @@ typedef struct ConfigField {
         ConfigType type;
         ConfigFlags flags;
         size_t offset, size;
-        const char *fallback;           /* as in a file (lists: separated by blanks); NULL: "", or UINT64_MAX for numbers */
+        const char *fallback;           /* as in a file (lists: with blanks between); NULL: "", or UINT64_MAX */
         uint64_t minimum, maximum;
         const char *const *choices;     /* NULL-terminated; for CONFIG_STRING, too */
         /* Looks at strings, list items and choices before anything else: -EBADMSG with a text for the error. */
@@ -68,7 +68,8 @@ int config_save(const ConfigField *fields, size_t n, const void *object, const v
 int config_write(const char *path, const YamlDocument *d);
 
 /* "<path>:<line>: <section>.<key>: <problem>"; -EBADMSG, or -ENOMEM. line 0: none is given. */
-int config_error(char **reterr, const char *path, unsigned line, const char *section, const char *key, const char *problem);
+int config_error(char **reterr, const char *path, unsigned line, const char *section, const char *key,
+                 const char *problem);
 
 /* Checks for the tables. */
 int config_check_url(const char *value, char **reterr);

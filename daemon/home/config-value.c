@@ -174,8 +174,9 @@ char* config_describe(const ConfigField *f) {
         case CONFIG_BOOL:
                 return strdup("true or false");
         case CONFIG_UINT:
-                return f->maximum > 0 ? asprintf_new("a whole number from %" PRIu64 " to %" PRIu64, f->minimum, f->maximum) :
-                                        asprintf_new("a whole number of at least %" PRIu64, f->minimum);
+                if (f->maximum == 0)
+                        return asprintf_new("a whole number of at least %" PRIu64, f->minimum);
+                return asprintf_new("a whole number from %" PRIu64 " to %" PRIu64, f->minimum, f->maximum);
         case CONFIG_NUMBER:
                 return strdup("a number of at least 0");
         case CONFIG_SECONDS:

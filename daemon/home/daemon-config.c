@@ -47,7 +47,8 @@ static const ConfigField daemon_fields[] = {
                      .fallback = "https://chat.puffo.ai http://localhost:5173 http://127.0.0.1:5173"),
 
         CONFIG_FIELD(DaemonConfig, data_service_enabled, "data_service", "enabled", CONFIG_BOOL, .fallback = "true"),
-        STRING(data_service_bind_host, "data_service", "bind_host", .flags = CONFIG_NOT_EMPTY, .fallback = "127.0.0.1"),
+        STRING(data_service_bind_host, "data_service", "bind_host", .flags = CONFIG_NOT_EMPTY,
+               .fallback = "127.0.0.1"),
         UINT(data_service_port, "data_service", "port", .fallback = "63386", .minimum = 1, .maximum = 65535),
 
         STRING(wire_verify_certs, "wire", "verify_certs", .flags = CONFIG_OURS | CONFIG_NOT_EMPTY, .fallback = "warn",
@@ -56,7 +57,8 @@ static const ConfigField daemon_fields[] = {
         UINT(retention_days, "messages", "retention_days", .flags = CONFIG_OURS, .fallback = "90", .maximum = 36500),
         CONFIG_FIELD(DaemonConfig, turn_grace_usec, NULL, "turn_grace_seconds", CONFIG_SECONDS, .flags = CONFIG_OURS,
                      .fallback = "20"),
-        UINT(dispatch_jitter_ms, NULL, "dispatch_jitter_ms", .flags = CONFIG_OURS, .fallback = "1500", .maximum = 3600000),
+        UINT(dispatch_jitter_ms, NULL, "dispatch_jitter_ms", .flags = CONFIG_OURS, .fallback = "1500",
+             .maximum = 3600000),
         UINT(max_parallel_starts, NULL, "max_parallel_starts", .flags = CONFIG_OURS, .fallback = "4", .minimum = 1,
              .maximum = 1000),
         CONFIG_LIMIT_FIELDS(DaemonConfig, "2G", "4G", "512", "100"),
@@ -97,7 +99,8 @@ int daemon_config_load(DaemonConfig **ret, const char *path, char **reterr) {
 
         r = config_read(path, &c->document, reterr);
         if (r >= 0)
-                r = config_load(daemon_fields, ELEMENTSOF(daemon_fields), c, path, yaml_document_root(c->document), reterr);
+                r = config_load(daemon_fields, ELEMENTSOF(daemon_fields), c, path, yaml_document_root(c->document),
+                                reterr);
         if (r < 0 && r != -ENOENT)
                 return r;
         if (*c->skills_dir) {

@@ -20,7 +20,8 @@ static int not_paired(char **ret_problem, const char *path, const char *why) {
 
 static int pairing_from_json(json_object *o, const char *path, Pairing *ret, char **ret_problem) {
         static const char *const keys[] = {
-                "slug", "device_id", "root_public_key", "device_signing_public_key", "identity_cert", "device_cert", "paired_at",
+                "slug", "device_id", "root_public_key", "device_signing_public_key", "identity_cert", "device_cert",
+                "paired_at",
         };
         _cleanup_(pairing_done) Pairing p = {};
         const char *slug, *device_id;

@@ -20,7 +20,8 @@ static int user_directory(const char *const *variables, const char *fallback, ch
 static int paths_fill_user(HomePaths *p) {
         int r;
 
-        r = user_directory((const char *const []) { "PUFFO_AGENT_HOME", "PUFFO_HOME", NULL }, "~/.puffo-agent", &p->home);
+        r = user_directory((const char *const []) { "PUFFO_AGENT_HOME", "PUFFO_HOME", NULL }, "~/.puffo-agent",
+                           &p->home);
         if (r < 0)
                 return r;
         r = user_directory((const char *const []) { "AGENT_PROXY_HOME", NULL }, "~/.agent_proxy", &p->proxy_home);
@@ -89,7 +90,8 @@ HomePaths* home_paths_free(HomePaths *p) {
 }
 
 int home_paths_make(const HomePaths *p) {
-        const char *const directories[] = { p->home, p->agents, p->proxy_home, p->proxy_state, p->role_agents, p->owners };
+        const char *const directories[] = { p->home, p->agents, p->proxy_home, p->proxy_state, p->role_agents,
+                                            p->owners };
 
         for (size_t i = 0; i < ELEMENTSOF(directories); i++) {
                 int r = directories[i] ? directory_make(directories[i], 0700) : 0;

@@ -21,8 +21,8 @@
  * In system mode a role agent's workspace is <agent dir>/workspace, since a session may write nothing else. */
 typedef struct HomePaths {
         Scope scope;
-        char *home, *agents, *daemon_yml, *pairing_json, *archived, *proxy_home, *proxy_state, *role_agents, *templates,
-             *owners;
+        char *home, *agents, *daemon_yml, *pairing_json, *archived, *proxy_home, *proxy_state, *role_agents,
+             *templates, *owners;
 } HomePaths;
 
 /* -ENXIO when $HOME is needed and not set. */

@@ -53,7 +53,8 @@ static const struct {
           "\n"
           "Aim for: designs that fit on a page, hold under load, and can be undone.\n"
           "\n"
-          "Avoid: fashion, layers without a purpose, answers without numbers, designs nobody could start on tomorrow.\n" },
+          "Avoid: fashion, layers without a purpose, answers without numbers, designs nobody could start on\n"
+          "tomorrow.\n" },
         { "researcher",
           "You find out what is so, and how sure one can be of it.\n"
           "\n"
@@ -97,32 +98,34 @@ static const char agents_text[] =
         "\n"
         "## Memory\n"
         "\n"
-        "`memory/memory.md` holds what stays important: facts, decisions and their reasons, people's preferences,\n"
-        "standing constraints. Write there as soon as you learn such a thing. Keep it short and up to date: rewrite and\n"
-        "merge what is there rather than add to the end, and take out what is no longer true.\n"
+        "`memory/memory.md` holds what stays important: facts, decisions and their reasons, people's\n"
+        "preferences, standing constraints. Write there as soon as you learn such a thing. Keep it short and\n"
+        "up to date: rewrite and merge what is there rather than add to the end, and take out what is no\n"
+        "longer true.\n"
         "\n"
         "## Daily notes\n"
         "\n"
-        "After each task write a summary into the note of the day, `notes/daily-YYYY-MM-DD.md`. On a new date make the\n"
-        "file, beginning with the line `# YYYY-MM-DD`. One entry per task: the time, what was asked, what you did, the\n"
-        "result, and what is still open.\n"
+        "After each task write a summary into the note of the day, `notes/daily-YYYY-MM-DD.md`. On a new date\n"
+        "make the file, beginning with the line `# YYYY-MM-DD`. One entry per task: the time, what was asked,\n"
+        "what you did, the result, and what is still open.\n"
         "\n"
-        "The two are different: memory lasts, a note is about its day. Never write secrets (keys, passwords, tokens) into\n"
-        "either of them.\n"
+        "The two are different: memory lasts, a note is about its day. Never write secrets (keys, passwords,\n"
+        "tokens) into either of them.\n"
         "\n"
         "## Working directory\n"
         "\n"
-        "A message of the form `Now let us work on working dir: <path>` names the directory that the following tasks are\n"
-        "about. Use absolute paths there, or `cd` into it inside each command. Your workspace stays your home; your own\n"
-        "files are kept there, not in the working directory.\n"
+        "A message of the form `Now let us work on working dir: <path>` names the directory that the following\n"
+        "tasks are about. Use absolute paths there, or `cd` into it inside each command. Your workspace stays\n"
+        "your home; your own files are kept there, not in the working directory.\n"
         "\n"
         "## Answering\n"
         "\n"
-        "Answer in plain text. The last message of your turn is what the user gets to see, so it must stand by itself:\n"
-        "what you found or did, and what the user has to know or decide. When something failed, say so.\n"
+        "Answer in plain text. The last message of your turn is what the user gets to see, so it must stand by\n"
+        "itself: what you found or did, and what the user has to know or decide. When something failed, say\n"
+        "so.\n"
         "\n"
-        "If you have no tools to read and write files, the first two files are part of your instructions already. Then do\n"
-        "not claim to have written anything down; say what ought to be noted instead.\n";
+        "If you have no tools to read and write files, the first two files are part of your instructions\n"
+        "already. Then do not claim to have written anything down; say what ought to be noted instead.\n";
 
 static const char agents_manager[] =
         "\n"
@@ -137,13 +140,15 @@ static const char agents_manager[] =
         "`{\"role\": \"engineer\", \"name\": \"alice\"}`, and `POST @URL@/v1/responses` with\n"
         "`{\"model\": \"engineer_alice\", \"input\": \"…\"}`, where `model` is the agent's id.\n"
         "\n"
-        "Delegate whole tasks, with everything the other needs to know: it does not see your conversation. Follow up on\n"
-        "what you gave away, check the result, and report to the user in your own words who did what.\n";
+        "Delegate whole tasks, with everything the other needs to know: it does not see your conversation.\n"
+        "Follow up on what you gave away, check the result, and report to the user in your own words who did\n"
+        "what.\n";
 
 static const char memory_text[] =
         "# Memory\n"
         "\n"
-        "What stays important goes here: facts, decisions, preferences and standing constraints; short and up to date.\n";
+        "What stays important goes here: facts, decisions, preferences and standing constraints; short and up\n"
+        "to date.\n";
 
 static int append_capitalised(StrBuf *b, const char *s) {
         char first[2] = { (char) toupper((unsigned char) *s), 0 };
@@ -168,9 +173,13 @@ static int append_replaced(StrBuf *b, const char *text, const RoleText *t) {
         const struct {
                 const char *word, *value;
         } words[] = {
-                { "@AGENT@", t->id },           { "@ROLE@", t->role },          { "@NAME@", t->name ?: t->role },
-                { "@WORKSPACE@", t->workspace }, { "@URL@", isempty(t->base_url) ? "http://127.0.0.1:7011" : t->base_url },
-                { "@TITLE@", NULL },            { "@YOU@", NULL },
+                { "@AGENT@", t->id },
+                { "@ROLE@", t->role },
+                { "@NAME@", t->name ?: t->role },
+                { "@WORKSPACE@", t->workspace },
+                { "@URL@", isempty(t->base_url) ? "http://127.0.0.1:7011" : t->base_url },
+                { "@TITLE@", NULL },
+                { "@YOU@", NULL },
         };
         int r;
 

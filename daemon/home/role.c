@@ -210,8 +210,8 @@ static int check_workspace(const char *workspace) {
 
 static int ensure_user(const HomePaths *p, RoleText *t, const char *directory, bool running) {
         _cleanup_(agent_config_freep) AgentConfig *c = NULL;
-        _cleanup_free_ char *puffo = strjoin(p->agents, "/", t->id, "/agent.yml"), *config = path_join(directory, "agent.yml"),
-                            *workspace = path_join(p->proxy_home, t->id);
+        _cleanup_free_ char *puffo = strjoin(p->agents, "/", t->id, "/agent.yml"),
+                            *config = path_join(directory, "agent.yml"), *workspace = path_join(p->proxy_home, t->id);
         int r;
 
         if (!puffo || !config || !workspace)

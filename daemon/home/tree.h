@@ -7,7 +7,8 @@
 
 /* A new directory (0700) in the parent of the given one, so on its file system, for building in: ".new-XXXXXX". */
 int tree_new_aside(const char *beside, char **ret);
-/* Renames a directory to a name that must be free (an empty directory counts as free) and syncs the parent. -EEXIST. */
+/* Renames a directory to a name that must be free (an empty directory counts as free) and syncs the parent.
+ * -EEXIST. */
 int tree_install(const char *from, const char *to);
 /* The same, also to another file system: then it is copied (links as links, no special files) and removed. */
 int tree_move(const char *from, const char *to);

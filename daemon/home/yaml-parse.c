@@ -84,7 +84,8 @@ static int scalar_from_event(Parser *p, YamlNode **ret) {
                         if (streq(tag, tags[i].tag) && yaml_type_resolve(text) == tags[i].type)
                                 break;
                 if (i == ELEMENTSOF(tags))
-                        return parser_fail(p, parser_line(p), "a tag that is not supported, or does not fit its value");
+                        return parser_fail(p, parser_line(p),
+                                           "a tag that is not supported, or does not fit its value");
                 n->plain = true;
         }
 
@@ -170,7 +171,8 @@ static int collection_from_event(Parser *p, const char *text, YamlKind kind, Yam
         if (tag && !streq(tag, kind == YAML_SEQUENCE ? CORE_TAG("seq") : CORE_TAG("map")))
                 return parser_fail(p, parser_line(p), "a tag that is not supported, or does not fit its value");
         if (p->depth >= YAML_DEPTH_MAX)
-                return parser_fail(p, parser_line(p), "nested too deeply (at most " STRINGIFY(YAML_DEPTH_MAX) " levels)");
+                return parser_fail(p, parser_line(p),
+                                   "nested too deeply (at most " STRINGIFY(YAML_DEPTH_MAX) " levels)");
 
         r = yaml_node_new(&n, kind, parser_line(p));
         if (r < 0)
@@ -211,8 +213,8 @@ static int node_from_event(Parser *p, const char *text, YamlNode **ret) {
 
         if (p->event.type == YAML_SCALAR_EVENT)
                 return scalar_from_event(p, ret);
-        return collection_from_event(p, text, p->event.type == YAML_SEQUENCE_START_EVENT ? YAML_SEQUENCE : YAML_MAPPING,
-                                     ret);
+        return collection_from_event(p, text,
+                                     p->event.type == YAML_SEQUENCE_START_EVENT ? YAML_SEQUENCE : YAML_MAPPING, ret);
 }
 
 static int document_from_events(Parser *p, const char *text, YamlNode **ret) {

@@ -15,8 +15,8 @@ typedef enum YamlKind {
         YAML_MAPPING,
 } YamlKind;
 
-/* -EBADMSG with *reterr = "<line>: <problem>" (malloc'ed). The top level must be a mapping; an empty text gives an empty
- * one. */
+/* -EBADMSG with *reterr = "<line>: <problem>" (malloc'ed). The top level must be a mapping; an empty text gives an
+ * empty one. */
 int yaml_document_parse(YamlDocument **ret, const char *text, size_t size, char **reterr);
 int yaml_document_new(YamlDocument **ret);      /* an empty mapping */
 YamlDocument* yaml_document_free(YamlDocument *d);
@@ -26,8 +26,9 @@ YamlNode* yaml_document_root(YamlDocument *d);
 YamlKind yaml_node_kind(const YamlNode *n);
 unsigned yaml_node_line(const YamlNode *n);             /* 1-based; 0 for nodes not read from a text */
 const char* yaml_node_scalar(const YamlNode *n);        /* NULL for others */
-/* Plain (unquoted) scalars only: what the YAML 1.1 types, as PyYAML applies them, make of them. That includes yes, no, on
- * and off, octal 0777, 0x1f, 0b11, 1_000 and the sexagesimal 1:30 (90); 1e3 without a point is a string there. */
+/* Plain (unquoted) scalars only: what the YAML 1.1 types, as PyYAML applies them, make of them. That includes yes,
+ * no, on and off, octal 0777, 0x1f, 0b11, 1_000 and the sexagesimal 1:30 (90); 1e3 without a point is a string
+ * there. */
 bool yaml_node_is_null(const YamlNode *n);
 int yaml_node_to_bool(const YamlNode *n, bool *ret);            /* -EINVAL */
 int yaml_node_to_int(const YamlNode *n, int64_t *ret);          /* -EINVAL, -ERANGE */
@@ -40,8 +41,8 @@ YamlNode* yaml_sequence_get(const YamlNode *n, size_t i);
 YamlNode* yaml_mapping_get(const YamlNode *n, const char *key);         /* NULL when absent */
 const char* yaml_mapping_key(const YamlNode *n, size_t i, unsigned *ret_line);
 
-/* Setters replace the value where the key is, or append the pair. "a.b" paths are not interpreted. -ENOMEM; -EINVAL when a
- * string is no valid UTF-8. */
+/* Setters replace the value where the key is, or append the pair. "a.b" paths are not interpreted. -ENOMEM; -EINVAL
+ * when a string is no valid UTF-8. */
 int yaml_mapping_set_string(YamlNode *n, const char *key, const char *value);   /* quoted if it must be */
 int yaml_mapping_set_int(YamlNode *n, const char *key, int64_t value);
 int yaml_mapping_set_double(YamlNode *n, const char *key, double value);        /* 2.0 keeps its fraction */

@@ -80,7 +80,8 @@ TEST(round_trip) {
         ASSERT_STREQ(c->operator_slug, "alice-3d3d");
         ASSERT_EQ(c->max_turns, 10);
         ASSERT_EQ(strv_length(c->warnings), 1);
-        ASSERT_STREQ(c->warnings[0], "agent.yml: runtime.sandbox_profile: not set, so its tools run unconfined ('host')");
+        ASSERT_STREQ(c->warnings[0],
+                     "agent.yml: runtime.sandbox_profile: not set, so its tools run unconfined ('host')");
 
         text = save(&f, c);
         ASSERT_STREQ(text, example);
@@ -135,7 +136,8 @@ TEST(all_keys) {
                 "  freeze_after_seconds: 0\n"
                 "  stop_after_seconds: 0\n"
                 "triggers: {on_mention: 'no', on_dm: off, on_all: false}\n"
-                "limits: {memory_high: 512M, memory_max: 1073741824, tasks_max: 64, cpu_weight: 50, cpu_quota: 150%}\n");
+                "limits: {memory_high: 512M, memory_max: 1073741824, tasks_max: 64, cpu_weight: 50, cpu_quota: "
+                "150%}\n");
 
         ASSERT_FALSE(c->running || c->on_mention || c->on_dm || c->on_all);
         ASSERT_EQ(c->kind, RUNTIME_CLI_DOCKER);
@@ -178,29 +180,35 @@ TEST(errors) {
                 { "puffo_core:\n  operator_slug: a b\n",
                   "2: puffo_core.operator_slug: bad slug 'a b' (letters, digits, '-' and '_', at most 64)" },
                 { "runtime:\n  kind: cli\n",
-                  "2: runtime.kind: unknown runtime kind 'cli' (valid: chat-local, cli-docker, cli-local, sdk-local)" },
-                { "runtime:\n  kind: cli-sandbox\n", "2: runtime.kind: runtime kind 'cli-sandbox' is reserved for a future "
+                  "2: runtime.kind: unknown runtime kind 'cli' (valid: chat-local, cli-docker, cli-local, "
+                  "sdk-local)" },
+                { "runtime:\n  kind: cli-sandbox\n",
+                  "2: runtime.kind: runtime kind 'cli-sandbox' is reserved for a future "
                   "release and not yet implemented" },
                 { "runtime:\n  provider: azure\n",
                   "2: runtime.provider: unknown provider 'azure' (valid: anthropic, google, openai)" },
                 { "runtime:\n  harness: vim\n",
                   "2: runtime.harness: unknown harness 'vim' (valid: claude-code, gemini-cli, hermes)" },
                 { "runtime:\n  api_key: 123456\n",
-                  "2: runtime.api_key: this value is not a text (put '' around what looks like a number or a truth value)" },
+                  "2: runtime.api_key: this value is not a text (put '' around what looks like a number or a truth "
+                  "value)" },
                 { "runtime:\n  allowed_tools: Read\n",
                   "2: runtime.allowed_tools: 'Read' is not a list of texts, as in [one, two]" },
                 { "runtime:\n  allowed_tools:\n  - Read\n  - 5\n",
                   "4: runtime.allowed_tools: '5' is not a list of texts, as in [one, two]" },
                 { "runtime:\n  permission_mode: ask\n", "2: runtime.permission_mode: 'ask' is not one of default, "
                   "acceptEdits, bypassPermissions, plan, dontAsk, auto" },
-                { "runtime:\n\n  max_turns: many\n", "3: runtime.max_turns: 'many' is not a whole number of at least 1" },
+                { "runtime:\n\n  max_turns: many\n",
+                  "3: runtime.max_turns: 'many' is not a whole number of at least 1" },
                 { "runtime:\n  max_turns: 0\n", "2: runtime.max_turns: '0' is not a whole number of at least 1" },
-                { "runtime:\n  max_turns: true\n", "2: runtime.max_turns: 'true' is not a whole number of at least 1" },
+                { "runtime:\n  max_turns: true\n",
+                  "2: runtime.max_turns: 'true' is not a whole number of at least 1" },
                 { "runtime:\n  max_turns: 99999999999999999999\n",
                   "2: runtime.max_turns: '99999999999999999999' is not a whole number of at least 1" },
                 { "runtime:\n  llm_base_url: ftp://x\n",
                   "2: runtime.llm_base_url: expected a URL that begins with https:// or http://" },
-                { "runtime:\n  max_tokens: {}\n", "2: runtime.max_tokens: a mapping is not a whole number of at least 1" },
+                { "runtime:\n  max_tokens: {}\n",
+                  "2: runtime.max_tokens: a mapping is not a whole number of at least 1" },
                 { "runtime:\n  task_timeout_seconds: 0\n",
                   "2: runtime.task_timeout_seconds: '0' is not a number of seconds from 1 to 315360000" },
                 { "runtime:\n  permission_timeout_seconds: .inf\n",
@@ -212,19 +220,24 @@ TEST(errors) {
                 { "runtime:\n  sandbox_profile: none\n",
                   "2: runtime.sandbox_profile: 'none' is not one of host, workspace, strict" },
                 { "runtime:\n  extra_dirs: [data]\n", "2: runtime.extra_dirs: expected absolute paths" },
-                { "profile: 5\n", "1: profile: '5' is not a text (put '' around what looks like a number or a truth value)" },
+                { "profile: 5\n",
+                  "1: profile: '5' is not a text (put '' around what looks like a number or a truth value)" },
                 { "triggers:\n  on_dm: sometimes\n", "2: triggers.on_dm: 'sometimes' is not true or false" },
                 { "triggers:\n  on_all: 1\n", "2: triggers.on_all: '1' is not true or false" },
                 { "limits:\n  memory_high: 2 gigs\n",
-                  "2: limits.memory_high: '2 gigs' is not a size of at least 1M (digits, then K, M, G or T, as in 2G)" },
+                  "2: limits.memory_high: '2 gigs' is not a size of at least 1M (digits, then K, M, G or T, as in "
+                  "2G)" },
                 { "limits:\n  memory_max: 1K\n",
                   "2: limits.memory_max: '1K' is not a size of at least 1M (digits, then K, M, G or T, as in 2G)" },
                 { "limits:\n  tasks_max: 0\n", "2: limits.tasks_max: '0' is not a whole number from 1 to 2147483647" },
-                { "limits:\n  cpu_weight: 10001\n", "2: limits.cpu_weight: '10001' is not a whole number from 1 to 10000" },
+                { "limits:\n  cpu_weight: 10001\n",
+                  "2: limits.cpu_weight: '10001' is not a whole number from 1 to 10000" },
                 { "limits:\n  cpu_quota: 2\n", "2: limits.cpu_quota: '2' is not a share of CPU time (as in 150%)" },
-                { "runtime:\n  kind: cli-local\n  provider: google\n  harness: hermes\n", "4: runtime: harness 'hermes' "
+                { "runtime:\n  kind: cli-local\n  provider: google\n  harness: hermes\n",
+                  "4: runtime: harness 'hermes' "
                   "does not support provider 'google' (supported: anthropic, openai)" },
-                { "runtime:\n  kind: cli-docker\n  provider: echo\n", "3: runtime: provider 'echo' is for runtime kind "
+                { "runtime:\n  kind: cli-docker\n  provider: echo\n",
+                  "3: runtime: provider 'echo' is for runtime kind "
                   "'chat-local', not for 'cli-docker' (choose another of the two)" },
         };
         FIXTURE(f);
@@ -330,8 +343,8 @@ TEST(legacy_kinds) {
         FIXTURE(f);
 
         for (size_t i = 0; i < ELEMENTSOF(t); i++) {
-                _cleanup_free_ char *text = strjoin("\nruntime:\n  kind: ", t[i].old, "\n"), *saved = NULL, *line = NULL,
-                                    *warning = NULL;
+                _cleanup_free_ char *text = strjoin("\nruntime:\n  kind: ", t[i].old, "\n"), *saved = NULL,
+                                    *line = NULL, *warning = NULL;
                 _cleanup_(agent_config_freep) AgentConfig *c = load(&f, text);
 
                 ASSERT_EQ(c->kind, t[i].kind);
@@ -357,7 +370,9 @@ TEST(id_is_the_directory) {
 TEST(null_is_the_default) {
         FIXTURE(f);
         _cleanup_(agent_config_freep) AgentConfig *c =
-                load(&f, "state:\npuffo_core:\nruntime:\n  kind: ~\n  max_turns: null\n  allowed_tools:\nlimits:\n  cpu_quota: ''\n");
+                load(&f,
+                     "state:\npuffo_core:\nruntime:\n  kind: ~\n  max_turns: null\n  allowed_tools:\nlimits:\n  "
+                     "cpu_quota: ''\n");
 
         ASSERT_TRUE(c->running);
         ASSERT_FALSE(c->kind_given);
@@ -382,10 +397,13 @@ TEST(runtime_matrix) {
                   "harness 'codex' does not support provider 'anthropic' (supported: openai)" },
                 { RUNTIME_CLI_LOCAL, "openai", "claude-code", "claude-code",
                   "harness 'claude-code' does not support provider 'openai' (supported: anthropic)" },
-                { RUNTIME_CLI_LOCAL, "", "vim", "vim", "unknown harness 'vim' (valid: claude-code, gemini-cli, hermes)" },
-                { RUNTIME_CHAT_LOCAL, "azure", "", "claude-code", "unknown provider 'azure' (valid: anthropic, google, openai)" },
+                { RUNTIME_CLI_LOCAL, "", "vim", "vim",
+                  "unknown harness 'vim' (valid: claude-code, gemini-cli, hermes)" },
+                { RUNTIME_CHAT_LOCAL, "azure", "", "claude-code",
+                  "unknown provider 'azure' (valid: anthropic, google, openai)" },
                 { RUNTIME_SDK_LOCAL, "echo", "", "claude-code",
-                  "provider 'echo' is for runtime kind 'chat-local', not for 'sdk-local' (choose another of the two)" },
+                  "provider 'echo' is for runtime kind 'chat-local', not for 'sdk-local' (choose another of the "
+                  "two)" },
         };
 
         for (size_t i = 0; i < ELEMENTSOF(t); i++) {

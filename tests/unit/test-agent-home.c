@@ -41,7 +41,8 @@ TEST(create) {
         FIXTURE(f);
         _cleanup_(agent_home_freep) AgentHome *h = create(&f, "bot-1"), *twin = NULL;
         _cleanup_(agent_config_freep) AgentConfig *c = load(h);
-        _cleanup_free_ char *profile = get_file(h->directory, "profile.md"), *expected = path_join(f.paths->agents, "bot-1");
+        _cleanup_free_ char *profile = get_file(h->directory, "profile.md"),
+                            *expected = path_join(f.paths->agents, "bot-1");
 
         ASSERT_STREQ(h->directory, expected);
         ASSERT_TRUE(endswith(h->workspace, "/agents/bot-1/workspace"));
@@ -92,7 +93,8 @@ TEST(create_refuses) {
                 AgentHome *h = NULL;
 
                 ASSERT_OK(agent_config_new(&c, "bot"));
-                ASSERT_OK(free_and_strdup(i == 0 ? &c->profile : i == 1 ? &c->memory_dir : &c->workspace_dir, "x/../../y"));
+                ASSERT_OK(free_and_strdup(i == 0 ? &c->profile : i == 1 ? &c->memory_dir : &c->workspace_dir,
+                                          "x/../../y"));
                 ASSERT_ERROR(agent_home_create(f.paths, c, NULL, &h), EINVAL);
         }
         ASSERT_EQ(count_entries(f.paths->home), 1);
@@ -216,7 +218,8 @@ TEST(prompt_of_puffo_agent) {
         ASSERT_OK(free_and_strdup(&c->slug, "bot-1234"));
         ASSERT_OK(agent_home_system_prompt(h, c, &primed));
         ASSERT_TRUE(startswith(primed, "# Puffo.ai platform primer\n"));
-        ASSERT_NOT_NULL(strstr(primed, "refreshed.\n\n---\n\n# Your role\n\nBe kind.ä\n\n---\n\n# Your memory\n\n### a"));
+        ASSERT_NOT_NULL(strstr(primed,
+                               "refreshed.\n\n---\n\n# Your role\n\nBe kind.ä\n\n---\n\n# Your memory\n\n### a"));
 }
 
 /* What the primer must tell: the fields of the block, the three markers, and nothing of tools there are not. */
@@ -295,10 +298,58 @@ TEST(hostile_texts) {
         ASSERT_NULL(strstr(memory, "### 2"));
 }
 
+/* System mode: the directory is the agent's user's, who may put there what he likes, and we are root. */
+TEST(directory_of_somebody_else) {
+        if (geteuid() != 0)
+                skip();
+
+        FIXTURE(f);
+        _cleanup_(agent_home_freep) AgentHome *h = create(&f, "bot");
+        _cleanup_(agent_config_freep) AgentConfig *c = load(h), *none = NULL;
+        _cleanup_free_ char *secret = path_join(f.root, "secret"), *profile = path_join(h->directory, "profile.md"),
+                            *memory = path_join(h->directory, "memory/m.md"), *sub = path_join(h->directory, "sub"),
+                            *text = NULL, *topics = NULL, *error = NULL, *kept = NULL;
+        struct stat st;
+
+        put_file(f.root, "secret", "root's own");
+        ASSERT_EQ(chown(h->directory, 12345, 12345), 0);
+        ASSERT_EQ(unlink(profile), 0);
+        ASSERT_EQ(symlink(secret, profile), 0);
+        ASSERT_EQ(symlink(secret, memory), 0);
+        ASSERT_OK(agent_home_read_profile(h, c, &text));
+        ASSERT_STREQ(text, "");
+        ASSERT_OK(agent_home_read_memory(h, c, &topics));
+        ASSERT_STREQ(topics, "");
+
+        /* The link is replaced, not what it points to, and the new file is his. */
+        ASSERT_OK(agent_home_write_profile(h, c, "new"));
+        ASSERT_EQ(lstat(profile, &st), 0);
+        ASSERT_TRUE(S_ISREG(st.st_mode));
+        ASSERT_EQ(st.st_uid, 12345);
+        kept = get_file(f.root, "secret");
+        ASSERT_STREQ(kept, "root's own");
+        ASSERT_EQ(unlink(profile), 0);
+        ASSERT_OK(agent_home_write_profile(h, c, "new"));
+        ASSERT_EQ(lstat(profile, &st), 0);
+        ASSERT_EQ(st.st_uid, 12345);
+        ASSERT_OK(agent_config_save(c, h->config_path));
+
+        ASSERT_EQ(symlink(f.root, sub), 0);
+        ASSERT_OK(free_and_strdup(&c->profile, "sub/secret"));
+        ASSERT_ERROR(agent_home_write_profile(h, c, "new"), EXDEV);
+        ASSERT_OK(free_and_strdup(&c->profile, secret));
+        ASSERT_ERROR(agent_home_write_profile(h, c, "new"), EXDEV);
+
+        ASSERT_EQ(unlink(h->config_path), 0);
+        ASSERT_EQ(symlink(secret, h->config_path), 0);
+        ASSERT_ERROR(agent_config_load(&none, h->config_path, "bot", &error), EXDEV);
+}
+
 TEST(archive) {
         FIXTURE(f);
         _cleanup_(agent_home_freep) AgentHome *a = create(&f, "bot"), *b = NULL, *role = NULL, *found = NULL;
-        _cleanup_free_ char *first = NULL, *second = NULL, *third = NULL, *prefix = strjoin(f.paths->archived, "/bot-2");
+        _cleanup_free_ char *first = NULL, *second = NULL, *third = NULL,
+                            *prefix = strjoin(f.paths->archived, "/bot-2");
 
         ASSERT_OK(agent_home_archive(f.paths, a, &first));
         ASSERT_TRUE(startswith(first, prefix));
@@ -365,19 +416,16 @@ TEST(delete) {
 }
 
 TEST(move_to_other_file_system) {
-        FIXTURE(f);
-        _cleanup_free_ char *from = path_join(f.root, "from"), *to = strdup("/dev/shm/puffo-test-XXXXXX"), *target = NULL,
-                            *link = path_join(f.root, "from/link"), *text = NULL;
         struct stat here, there;
 
-        ASSERT_NOT_NULL(mkdtemp(to));
-        ASSERT_EQ(stat(f.root, &here), 0);
-        ASSERT_EQ(stat(to, &there), 0);
-        if (here.st_dev == there.st_dev) {
-                ASSERT_OK(directory_remove(to));
+        if (stat("/tmp", &here) < 0 || stat("/dev/shm", &there) < 0 || here.st_dev == there.st_dev)
                 skip();
-        }
 
+        FIXTURE(f);
+        _cleanup_free_ char *from = path_join(f.root, "from"), *to = strdup("/dev/shm/puffo-test-XXXXXX"),
+                            *target = NULL, *link = path_join(f.root, "from/link"), *text = NULL;
+
+        ASSERT_NOT_NULL(mkdtemp(to));
         put_file(f.root, "from/sub/file", "text");
         ASSERT_EQ(symlink("/nowhere", link), 0);
         target = path_join(to, "moved");

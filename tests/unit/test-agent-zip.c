@@ -226,7 +226,8 @@ TEST(role_round_trip) {
 /* As upstream makes them: everything, with its own marks of a running agent. */
 TEST(import_of_upstream) {
         static const Entry entries[] = {
-                { "bot/agent.yml", "id: bot\nstate: running\nruntime:\n  extra_dirs: [/etc]\nprofile: /home/a/profile.md\n"
+                { "bot/agent.yml",
+                  "id: bot\nstate: running\nruntime:\n  extra_dirs: [/etc]\nprofile: /home/a/profile.md\n"
                                    "memory_dir: ../../x\nworkspace_dir: /home/a\nnewer: 1\n", NULL },
                 { "bot/profile.md", "p", NULL },
                 { "bot/.puffo-agent/delete.flag", "requested", NULL },
@@ -262,7 +263,8 @@ TEST(hostile_archives) {
                 Entry entries[3];
                 const char *error;
         } t[] = {
-                { { { "bot/agent.yml", "", NULL }, { "bot/../../evil", "x", NULL } }, "'bot/../../evil' is not a name that is taken" },
+                { { { "bot/agent.yml", "", NULL }, { "bot/../../evil", "x", NULL } },
+                  "'bot/../../evil' is not a name that is taken" },
                 { { { "../agent.yml", "", NULL } }, "'../agent.yml' is not a name that is taken" },
                 { { { "/bot/agent.yml", "", NULL } }, "is not a name that is taken" },
                 { { { "bot//agent.yml", "", NULL } }, "is not a name that is taken" },
@@ -274,18 +276,21 @@ TEST(hostile_archives) {
                   "is not a name that is taken" },
                 { { { "bot/agent.yml", "", NULL }, { "bob/agent.yml", "", NULL } },
                   "'bob/agent.yml' is not below the same directory as the others" },
-                { { { "bot/agent.yml", "", NULL }, { "bot2", "", NULL } }, "is not below the same directory as the others" },
+                { { { "bot/agent.yml", "", NULL }, { "bot2", "", NULL } },
+                  "is not below the same directory as the others" },
                 { { { "-x/agent.yml", "", NULL } }, "is not below a directory that is named like an agent" },
                 { { { ".ssh/agent.yml", "", NULL } }, "is not below a directory that is named like an agent" },
                 { { { "bot", "x", NULL } }, "'bot' is a file, not a directory named like an agent" },
                 { { { "bot/agent.yml", "", NULL }, { "bot/workspace/x", NULL, "/etc" } },
                   "'bot/workspace/x' is neither a file nor a directory" },
-                { { { "bot/agent.yml", "", NULL }, { "bot/a", "1", NULL }, { "bot/a", "2", NULL } }, "'bot/a' is there twice" },
+                { { { "bot/agent.yml", "", NULL }, { "bot/a", "1", NULL }, { "bot/a", "2", NULL } },
+                  "'bot/a' is there twice" },
                 { { { "bot/agent.yml", "", NULL }, { "bot/a", "1", NULL }, { "bot/a/b", "2", NULL } },
                   "'bot/a/b' is below something that is a file" },
                 { { { "bot/agent.yml", "", NULL }, { "bot/a", "1", NULL }, { "bot/a/", NULL, NULL } },
                   "is a file and a directory" },
-                { { { "bot/agent.yml", "", NULL }, { "bot/memory", "1", NULL } }, "'memory' is a file; expected a directory" },
+                { { { "bot/agent.yml", "", NULL }, { "bot/memory", "1", NULL } },
+                  "'memory' is a file; expected a directory" },
                 { { { "bot/profile.md", "x", NULL } }, "the archive has no agent.yml" },
                 { { { "bot/agent.yml", NULL, NULL } }, "the archive has no agent.yml" },
                 { { { "bot/agent.yml", "runtime:\n  max_turns: many\n", NULL } },
@@ -345,7 +350,9 @@ TEST(too_many_entries) {
 }
 
 TEST(broken) {
-        static const Entry entries[] = { { "bot/agent.yml", "id: bot\n", NULL }, { "bot/profile.md", "profile", NULL } };
+        static const Entry entries[] = {
+                { "bot/agent.yml", "id: bot\n", NULL }, { "bot/profile.md", "profile", NULL },
+        };
         FIXTURE(f);
         _cleanup_close_ int fd = make_zip(&f, entries, ELEMENTSOF(entries));
         off_t size = lseek(fd, 0, SEEK_END);

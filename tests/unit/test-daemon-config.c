@@ -94,7 +94,8 @@ TEST(defaults) {
 TEST(all_keys) {
         FIXTURE(f);
         _cleanup_(daemon_config_freep) DaemonConfig *c = load(&f,
-                "default_provider: echo\nskills_dir: /x\nreconcile_interval_seconds: 1\nruntime_heartbeat_seconds: .5\n"
+                "default_provider: echo\nskills_dir: /x\nreconcile_interval_seconds: 1\nruntime_heartbeat_seconds: "
+                ".5\n"
                 "docker_memory_limit: ''\n"
                 "openai: {api_key: k, model: m, base_url: 'http://localhost:8000/v1'}\n"
                 "bridge: {enabled: no, bind_host: '::1', port: 1, allowed_origins: http://one}\n"
@@ -102,7 +103,8 @@ TEST(all_keys) {
                 "wire: {verify_certs: enforce, ca_file: /ca.pem}\n"
                 "messages: {retention_days: 0}\n"
                 "turn_grace_seconds: 0.25\ndispatch_jitter_ms: 0\nmax_parallel_starts: 1\n"
-                "limits: {memory_high: 1T, memory_max: '1048576', tasks_max: 1, cpu_weight: 10000, cpu_quota: '0.5%'}\n");
+                "limits: {memory_high: 1T, memory_max: '1048576', tasks_max: 1, cpu_weight: 10000, cpu_quota: "
+                "'0.5%'}\n");
 
         ASSERT_STREQ(c->default_provider, "echo");
         ASSERT_TRUE(c->reconcile_interval_seconds == 1 && c->runtime_heartbeat_seconds == 0.5);
@@ -126,36 +128,48 @@ TEST(errors) {
         static const struct {
                 const char *text, *error;
         } t[] = {
-                { "default_provider: azure\n", "1: default_provider: 'azure' is not one of anthropic, openai, google, echo" },
-                { "skills_dir: 1\n", "1: skills_dir: '1' is not a text (put '' around what looks like a number or a truth value)" },
-                { "reconcile_interval_seconds: fast\n", "1: reconcile_interval_seconds: 'fast' is not a number of at least 0" },
-                { "runtime_heartbeat_seconds: -1\n", "1: runtime_heartbeat_seconds: '-1' is not a number of at least 0" },
+                { "default_provider: azure\n",
+                  "1: default_provider: 'azure' is not one of anthropic, openai, google, echo" },
+                { "skills_dir: 1\n",
+                  "1: skills_dir: '1' is not a text (put '' around what looks like a number or a truth value)" },
+                { "reconcile_interval_seconds: fast\n",
+                  "1: reconcile_interval_seconds: 'fast' is not a number of at least 0" },
+                { "runtime_heartbeat_seconds: -1\n",
+                  "1: runtime_heartbeat_seconds: '-1' is not a number of at least 0" },
                 { "docker_memory_limit: 512\n",
-                  "1: docker_memory_limit: '512' is not a text (put '' around what looks like a number or a truth value)" },
+                  "1: docker_memory_limit: '512' is not a text (put '' around what looks like a number or a truth "
+                  "value)" },
                 { "anthropic: sk-secret\n", "1: anthropic: expected indented lines of 'key: value'" },
                 { "anthropic:\n  api_key: [sk-secret]\n",
-                  "2: anthropic.api_key: a list is not a text (put '' around what looks like a number or a truth value)" },
+                  "2: anthropic.api_key: a list is not a text (put '' around what looks like a number or a truth "
+                  "value)" },
                 { "openai:\n  api_key: 1234\n",
-                  "2: openai.api_key: this value is not a text (put '' around what looks like a number or a truth value)" },
-                { "google:\n  base_url: x\n", "2: google.base_url: expected a URL that begins with https:// or http://" },
+                  "2: openai.api_key: this value is not a text (put '' around what looks like a number or a truth "
+                  "value)" },
+                { "google:\n  base_url: x\n",
+                  "2: google.base_url: expected a URL that begins with https:// or http://" },
                 { "bridge:\n  enabled: 1\n", "2: bridge.enabled: '1' is not true or false" },
                 { "bridge:\n  port: 0\n", "2: bridge.port: '0' is not a whole number from 1 to 65535" },
                 { "bridge:\n  port: x\n", "2: bridge.port: 'x' is not a whole number from 1 to 65535" },
                 { "bridge:\n  allowed_origins: {a: b}\n",
                   "2: bridge.allowed_origins: a mapping is not a list of texts, as in [one, two]" },
-                { "data_service:\n  port: 65536\n", "2: data_service.port: '65536' is not a whole number from 1 to 65535" },
+                { "data_service:\n  port: 65536\n",
+                  "2: data_service.port: '65536' is not a whole number from 1 to 65535" },
                 { "wire:\n  verify_certs: no\n", "2: wire.verify_certs: 'no' is not one of warn, enforce" },
                 { "messages:\n  retention_days: -1\n",
                   "2: messages.retention_days: '-1' is not a whole number from 0 to 36500" },
                 { "turn_grace_seconds: soon\n",
                   "1: turn_grace_seconds: 'soon' is not a number of seconds from 0 to 315360000" },
-                { "dispatch_jitter_ms: 1.5\n", "1: dispatch_jitter_ms: '1.5' is not a whole number from 0 to 3600000" },
+                { "dispatch_jitter_ms: 1.5\n",
+                  "1: dispatch_jitter_ms: '1.5' is not a whole number from 0 to 3600000" },
                 { "max_parallel_starts: 0\n", "1: max_parallel_starts: '0' is not a whole number from 1 to 1000" },
                 { "limits: [1]\n", "1: limits: expected indented lines of 'key: value'" },
                 { "limits:\n  memory_max: 99999999999T\n",
-                  "2: limits.memory_max: '99999999999T' is not a size of at least 1M (digits, then K, M, G or T, as in 2G)" },
+                  "2: limits.memory_max: '99999999999T' is not a size of at least 1M (digits, then K, M, G or T, as "
+                  "in 2G)" },
                 { "limits:\n  cpu_quota: 0%\n", "2: limits.cpu_quota: '0%' is not a share of CPU time (as in 150%)" },
-                { "limits:\n  cpu_quota: 1.%\n", "2: limits.cpu_quota: '1.%' is not a share of CPU time (as in 150%)" },
+                { "limits:\n  cpu_quota: 1.%\n",
+                  "2: limits.cpu_quota: '1.%' is not a share of CPU time (as in 150%)" },
         };
         FIXTURE(f);
 
@@ -171,7 +185,8 @@ TEST(errors) {
 
 TEST(too_large) {
         FIXTURE(f);
-        _cleanup_free_ char *text = malloc(MIB(2) + 1), *error = NULL, *expected = strjoin(f.paths->daemon_yml, ": larger than 1 MiB");
+        _cleanup_free_ char *text = malloc(MIB(2) + 1), *error = NULL,
+                            *expected = strjoin(f.paths->daemon_yml, ": larger than 1 MiB");
         DaemonConfig *c = NULL;
 
         memset(text, '#', MIB(2));
@@ -191,7 +206,9 @@ TEST(ours_and_unknown) {
         c->limits.memory_high = MIB(3072);
         ASSERT_OK(free_and_strdup(&c->wire_verify_certs, "enforce"));
         text = save(&f, c);
-        ASSERT_NOT_NULL(strstr(text, "google:\n  api_key: ''\n  model: ''\n  base_url: http://localhost:1\n  region: eu\nbridge:\n"));
+        ASSERT_NOT_NULL(strstr(text,
+                               "google:\n  api_key: ''\n  model: ''\n  base_url: http://localhost:1\n  region: "
+                               "eu\nbridge:\n"));
         ASSERT_TRUE(endswith(text, "  port: 63386\nwire:\n  verify_certs: enforce\nmax_parallel_starts: 2\n"
                                    "limits:\n  memory_high: 3G\nserver:\n  url: x\n"));
 }

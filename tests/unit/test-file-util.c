@@ -89,6 +89,9 @@ TEST(open_beneath) {
         ASSERT_EQ(symlink("/etc/passwd", link), 0);
         fd = open_beneath(dir_fd, "f", O_RDONLY);
         ASSERT_TRUE(fd >= 0);
+        fd = safe_close(fd);
+        fd = open_beneath(dir_fd, "f", O_PATH);
+        ASSERT_TRUE(fd >= 0);
         ASSERT_ERROR(open_beneath(dir_fd, "out", O_RDONLY), EXDEV);
         ASSERT_ERROR(open_beneath(dir_fd, "../etc/passwd", O_RDONLY), EXDEV);
         ASSERT_ERROR(open_beneath(dir_fd, "/etc/passwd", O_RDONLY), EXDEV);

@@ -11,8 +11,9 @@ TEST(load) {
         } t[] = {
                 { "{\"slug\":\"alice-3d3d\",\"device_id\":\"dev_1\"," KEYS ",\"paired_at\":1700000000123}", NULL },
                 /* Nobody checks the types of what only the bridge uses. */
-                { "{\"slug\":\"alice-3d3d\",\"device_id\":\"dev_1\",\"root_public_key\":null,\"device_signing_public_key\":5,"
-                  "\"identity_cert\":[],\"device_cert\":\"\",\"paired_at\":1700000000123,\"more\":1}", NULL },
+                { "{\"slug\":\"alice-3d3d\",\"device_id\":\"dev_1\",\"root_public_key\":null,"
+                  "\"device_signing_public_key\":5,\"identity_cert\":[],\"device_cert\":\"\","
+                  "\"paired_at\":1700000000123,\"more\":1}", NULL },
                 { "{\"device_id\":\"dev_1\"," KEYS ",\"paired_at\":1}", "'slug' is missing" },
                 { "{\"slug\":\"a\"," KEYS ",\"paired_at\":1}", "'device_id' is missing" },
                 { "{\"slug\":\"a\",\"device_id\":\"d\",\"paired_at\":1}", "'root_public_key' is missing" },

@@ -11,11 +11,15 @@ TEST(names) {
         static const struct {
                 const char *text, *name;        /* NULL: refused */
         } t[] = {
-                { "engineer", "engineer" }, { "Engineer", "engineer" }, { "a", "a" }, { "7", "7" }, { "qa-lead", "qa-lead" },
+                { "engineer", "engineer" }, { "Engineer", "engineer" }, { "a", "a" }, { "7", "7" },
+                { "qa-lead", "qa-lead" },
                 { "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa" },
-                { "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", NULL }, { "../x", NULL }, { "a/b", NULL }, { "", NULL }, { "A B", NULL },
-                { "-x", NULL }, { "x-", NULL }, { "\xc3\xbcn\xc3\xaf", NULL }, { "a_b", NULL }, { ".x", NULL }, { "a\n", NULL },
-                { "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", NULL },
+                { "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", NULL }, { "../x", NULL }, { "a/b", NULL }, { "", NULL },
+                { "A B", NULL },
+                { "-x", NULL }, { "x-", NULL }, { "\xc3\xbcn\xc3\xaf", NULL }, { "a_b", NULL },
+                { ".x", NULL }, { "a\n", NULL },
+                { "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
+                  "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", NULL },
         };
 
         for (size_t i = 0; i < ELEMENTSOF(t); i++) {
@@ -33,8 +37,10 @@ TEST(ids) {
                 bool ok;
         } t[] = {
                 { "engineer", "engineer", NULL, true },        { "engineer_alice", "engineer", "alice", true },
-                { "a-b_c-d", "a-b", "c-d", true },             { "a_b_c", NULL, NULL, false }, { "_a", NULL, NULL, false },
-                { "a_", NULL, NULL, false },                   { "A_b", NULL, NULL, false },   { "", NULL, NULL, false },
+                { "a-b_c-d", "a-b", "c-d", true },             { "a_b_c", NULL, NULL, false },
+                { "_a", NULL, NULL, false },
+                { "a_", NULL, NULL, false },                   { "A_b", NULL, NULL, false },
+                { "", NULL, NULL, false },
                 { "a-_b", NULL, NULL, false },
                 { "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa_bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb", NULL, NULL, false },
         };
@@ -164,7 +170,8 @@ TEST(ensure_refuses) {
 TEST(workspace_may_be_a_link) {
         FIXTURE(f);
         _cleanup_(agent_home_freep) AgentHome *h = NULL;
-        _cleanup_free_ char *elsewhere = path_join(f.root, "elsewhere"), *link = path_join(f.paths->proxy_home, "writer");
+        _cleanup_free_ char *elsewhere = path_join(f.root, "elsewhere"),
+                            *link = path_join(f.paths->proxy_home, "writer");
 
         ASSERT_OK(directory_make(elsewhere, 0700));
         ASSERT_EQ(symlink(elsewhere, link), 0);
@@ -194,7 +201,8 @@ TEST(adopt) {
 
 static char* render(const char *role, const char *name, RoleFile file, const char *templates) {
         _cleanup_free_ char *id = NULL;
-        RoleText t = { .role = role, .name = name, .workspace = "/w", .base_url = "http://127.0.0.1:9", .templates = templates };
+        RoleText t = { .role = role, .name = name, .workspace = "/w", .base_url = "http://127.0.0.1:9",
+                       .templates = templates };
         char *text = NULL;
 
         ASSERT_OK(role_agent_id_join(role, name, &id));
@@ -206,8 +214,10 @@ static char* render(const char *role, const char *name, RoleFile file, const cha
 TEST(texts) {
         static const char *const roles[] = { "manager", "engineer", "architect", "researcher", "gardener" },
                                  *const names[] = { NULL, "alice" },
-                                 *const rules[] = { "SOUL.md", "memory/memory.md", "notes/daily-YYYY-MM-DD.md", "# YYYY-MM-DD",
-                                                    "secrets", "`Now let us work on working dir: <path>`", "absolute paths",
+                                 *const rules[] = { "SOUL.md", "memory/memory.md", "notes/daily-YYYY-MM-DD.md",
+                                                    "# YYYY-MM-DD",
+                                                    "secrets", "`Now let us work on working dir: "
+                                                               "<path>`", "absolute paths",
                                                     "plain text", "last message of your turn", "rewrite" };
 
         for (size_t i = 0; i < ELEMENTSOF(roles); i++)
@@ -216,7 +226,7 @@ TEST(texts) {
                                             *agents = render(roles[i], names[j], ROLE_FILE_AGENTS, NULL), *you = NULL;
                         bool manager = streq(roles[i], "manager");
 
-                        you = names[j] ? strjoin("You are Alice, ", roles[i], ".\n") : strjoin("You are the ", roles[i], ".\n");
+                        you = strjoin(names[j] ? "You are Alice, " : "You are the ", roles[i], ".\n");
                         ASSERT_NOT_NULL(strstr(soul, you));
                         ASSERT_NOT_NULL(strstr(soul, "Aim for: "));
                         ASSERT_NOT_NULL(strstr(soul, "Avoid: "));
@@ -244,7 +254,8 @@ TEST(roles_differ) {
 TEST(templates) {
         FIXTURE(f);
         _cleanup_free_ char *soul = NULL, *agents = NULL, *large = malloc(ROLE_TEXT_MAX + 2);
-        RoleText t = { .id = "writer_bo", .role = "writer", .name = "bo", .workspace = "/w", .templates = f.paths->templates };
+        RoleText t = { .id = "writer_bo", .role = "writer", .name = "bo", .workspace = "/w",
+                       .templates = f.paths->templates };
 
         put_file(f.paths->templates, "writer/SOUL.md", "@AGENT@ @ROLE@ @NAME@ @WORKSPACE@ @URL@ a@b @UNKNOWN@\n");
         soul = render("writer", "bo", ROLE_FILE_SOUL, f.paths->templates);
@@ -269,14 +280,17 @@ TEST(system_mode) {
         HomePaths system = { .scope = SCOPE_SYSTEM, .home = f.paths->home, .agents = f.paths->agents,
                              .role_agents = f.paths->agents, .archived = f.paths->archived };
         _cleanup_(agent_home_freep) AgentHome *h = NULL, *again = NULL;
-        _cleanup_free_ char *yml = NULL, *agents = NULL, *expected = path_join(f.paths->agents, "manager/workspace"), *quoted = NULL;
+        _cleanup_free_ char *yml = NULL, *agents = NULL, *quoted = NULL,
+                            *expected = path_join(f.paths->agents, "manager/workspace");
         AgentHome *clash = NULL;
 
         ASSERT_EQ(role_agent_ensure(&system, "manager", NULL, "", &h), 1);
         ASSERT_STREQ(h->role, "manager");
         ASSERT_STREQ(h->workspace, expected);
         yml = get_file(h->directory, "agent.yml");
-        ASSERT_NOT_NULL(strstr(yml, "profile: workspace/SOUL.md\nmemory_dir: workspace/memory\nworkspace_dir: workspace\n"));
+        ASSERT_NOT_NULL(strstr(yml,
+                               "profile: workspace/SOUL.md\nmemory_dir: workspace/memory\nworkspace_dir: "
+                               "workspace\n"));
         agents = get_file(h->workspace, "AGENTS.md");
         quoted = strjoin("`", expected, "`");
         ASSERT_NOT_NULL(strstr(agents, quoted));

@@ -30,9 +30,11 @@ TEST(scalar_types) {
                 { "0b101", 'i', 5 },     { "1_000", 'i', 1000 },  { "1:30", 'i', 90 },      { "1:60", 's', 0 },
                 { "-1:0:0", 'i', -3600 }, { "1.5", 'f', 1.5 },    { "2.", 'f', 2 },         { ".5", 'f', 0.5 },
                 { "-.5", 's', 0 },       { "1e3", 's', 0 },       { "1.0e+3", 'f', 1000 },  { "1.0e3", 's', 0 },
-                { "1:30.5", 'f', 90.5 }, { ".inf", 'f', INFINITY }, { "-.INF", 'f', -INFINITY }, { "1_0.5", 'f', 10.5 },
+                { "1:30.5", 'f', 90.5 }, { ".inf", 'f', INFINITY }, { "-.INF", 'f', -INFINITY },
+                { "1_0.5", 'f', 10.5 },
                 { "2001-12-14", 's', 0 }, { "1.5g", 's', 0 },     { "127.0.0.1", 's', 0 },  { "'5'", 's', 0 },
-                { "\"no\"", 's', 0 },    { "!!str 5", 's', 0 },   { "!!int '5'", 'i', 5 },  { "!!float 1.5", 'f', 1.5 },
+                { "\"no\"", 's', 0 },    { "!!str 5", 's', 0 },   { "!!int '5'", 'i', 5 },
+                { "!!float 1.5", 'f', 1.5 },
         };
 
         for (size_t i = 0; i < ELEMENTSOF(t); i++) {
@@ -193,8 +195,10 @@ TEST(dump_doubles) {
                 double value;
                 const char *dumped;
         } t[] = {
-                { 2, "k: 2.0\n" },         { 0.1, "k: 0.1\n" },         { 1800, "k: 1800.0\n" },   { -1.25, "k: -1.25\n" },
-                { 1e16, "k: 1.0e+16\n" },  { 1.5e-7, "k: 1.5e-07\n" },  { 0, "k: 0.0\n" },         { 1e15, "k: 1000000000000000.0\n" },
+                { 2, "k: 2.0\n" },         { 0.1, "k: 0.1\n" },         { 1800, "k: 1800.0\n" },
+                { -1.25, "k: -1.25\n" },
+                { 1e16, "k: 1.0e+16\n" },  { 1.5e-7, "k: 1.5e-07\n" },  { 0, "k: 0.0\n" },
+                { 1e15, "k: 1000000000000000.0\n" },
                 { 0.0001, "k: 0.0001\n" }, { INFINITY, "k: .inf\n" },   { 1.0 / 3, "k: 0.3333333333333333\n" },
         };
 
@@ -212,12 +216,15 @@ TEST(dump_doubles) {
 /* What we do not know comes out with the same meaning. */
 TEST(dump_keeps) {
         _cleanup_(yaml_document_freep) YamlDocument *d =
-                parse("yes: no\n\"off\": 'no'\nn:\nd: 2001-12-14\no: 0777\nq: \"05\"\nf: {a: [1, '2', ~], b: {}, c: []}\n"
+                parse("yes: no\n\"off\": 'no'\nn:\nd: 2001-12-14\no: 0777\nq: \"05\"\nf: {a: [1, '2', ~], b: {}, c: "
+                      "[]}\n"
                       "t: |\n  one\n  two\n");
         _cleanup_free_ char *text = NULL;
 
         ASSERT_OK(yaml_document_dump(d, &text, NULL));
-        ASSERT_STREQ(text, "yes: no\n'off': 'no'\nn: null\nd: 2001-12-14\no: 0777\nq: '05'\nf:\n  a:\n  - 1\n  - '2'\n  - ~\n"
+        ASSERT_STREQ(text,
+                     "yes: no\n'off': 'no'\nn: null\nd: 2001-12-14\no: 0777\nq: '05'\nf:\n  a:\n  - 1\n  - '2'\n  - "
+                     "~\n"
                            "  b: {}\n  c: []\nt: 'one\n\n  two\n\n  '\n");
 }
 
