@@ -1,0 +1,305 @@
+/* SPDX-License-Identifier: MIT */
+
+/* The printing half of signed-json.h: the form that is sent, and the two canonical forms that signatures cover. */
+
+#include <math.h>
+#include <stdio.h>
+
+#include "signed-json.h"
+
+static int put_escaped(StrBuf *b, const char *s, size_t n, bool ascii) {
+        static const char short_from[] = "\"\\\n\r\t\b\f", short_to[] = "\"\\nrtbf";
+        int r = strbuf_puts(b, "\"");
+
+        for (size_t i = 0; i < n && r >= 0; ) {
+                const unsigned char *u = (const unsigned char*) s + i;
+                size_t plain = 0;
+                const char *k;
+                uint32_t c;
+                int length;
+
+                while (i + plain < n && u[plain] >= 0x20 && u[plain] != '"' && u[plain] != '\\' &&
+                       (!ascii || u[plain] < 0x7f))
+                        plain++;
+                if (plain > 0) {
+                        r = strbuf_append(b, (const char*) u, plain);
+                        i += plain;
+                        continue;
+                }
+
+                k = *u ? strchr(short_from, *u) : NULL;
+                if (k) {
+                        r = strbuf_append(b, (char[]) { '\\', short_to[k - short_from] }, 2);
+                        i++;
+                        continue;
+                }
+
+                /* The text is valid UTF-8: every way into a document checks it. */
+                length = *u < 0x80 ? 1 : *u < 0xe0 ? 2 : *u < 0xf0 ? 3 : 4;
+                c = *u & (length == 1 ? 0x7fU : 0x7fU >> length);
+                for (int j = 1; j < length; j++)
+                        c = c << 6 | (u[j] & 0x3f);
+                if (c >= 0x10000)
+                        r = strbuf_printf(b, "\\u%04x\\u%04x", (unsigned) (0xd800 + ((c - 0x10000) >> 10)),
+                                          (unsigned) (0xdc00 + ((c - 0x10000) & 0x3ff)));
+                else
+                        r = strbuf_printf(b, "\\u%04x", (unsigned) c);
+                i += (size_t) length;
+        }
+
+        return r < 0 ? r : strbuf_puts(b, "\"");
+}
+
+/* The next UTF-16 code unit of a key, keeping a pending low surrogate in *low. -1 at the end. */
+static int32_t next_code_unit(const char **p, const char *end, uint16_t *low) {
+        const unsigned char *u = (const unsigned char*) *p;
+        uint32_t c;
+        int length;
+
+        if (*low != 0) {
+                int32_t unit = *low;
+
+                *low = 0;
+                return unit;
+        }
+        if (*p >= end)
+                return -1;
+
+        length = *u < 0x80 ? 1 : *u < 0xe0 ? 2 : *u < 0xf0 ? 3 : 4;
+        c = *u & (length == 1 ? 0x7fU : 0x7fU >> length);
+        for (int j = 1; j < length; j++)
+                c = c << 6 | (u[j] & 0x3f);
+        *p += length;
+        if (c < 0x10000)
+                return (int32_t) c;
+        *low = (uint16_t) (0xdc00 + ((c - 0x10000) & 0x3ff));
+        return (int32_t) (0xd800 + ((c - 0x10000) >> 10));
+}
+
+static int compare_members(const SignedValue *x, const SignedValue *y, CanonicalMode mode) {
+        const char *p = x->key, *q = y->key;
+        uint16_t low_x = 0, low_y = 0;
+
+        for (;;) {
+                int32_t a = next_code_unit(&p, x->key + x->key_size, &low_x),
+                        b = next_code_unit(&q, y->key + y->key_size, &low_y);
+
+                if (a < 0 || b < 0)
+                        return (a >= 0) - (b >= 0);
+                if (a == b)
+                        continue;
+                if (mode == CANONICAL_RFC8785)
+                        return a < b ? -1 : 1;
+                /* Little-endian bytes: the low one decides first (§3.4). */
+                if ((a & 0xff) != (b & 0xff))
+                        return (a & 0xff) < (b & 0xff) ? -1 : 1;
+                return a < b ? -1 : 1;
+        }
+}
+
+static int compare_members_compat(const void *a, const void *b) {
+        return compare_members(*(const SignedValue *const *) a, *(const SignedValue *const *) b, CANONICAL_COMPAT);
+}
+
+static int compare_members_rfc8785(const void *a, const void *b) {
+        return compare_members(*(const SignedValue *const *) a, *(const SignedValue *const *) b, CANONICAL_RFC8785);
+}
+
+/* The fewest digits that give the same double again: "d.ddde±XX" as printf writes it. */
+static void shortest_digits(double v, char digits[20], int *ret_exponent) {
+        char text[40];
+        size_t n = 0;
+
+        for (int precision = 0; precision < 17; precision++) {
+                (void) snprintf(text, sizeof(text), "%.*e", precision, v);
+                if (strtod(text, NULL) == v)
+                        break;
+        }
+        for (const char *p = text; *p && *p != 'e'; p++)
+                if (*p >= '0' && *p <= '9' && n < 18)
+                        digits[n++] = *p;
+        while (n > 1 && digits[n - 1] == '0')
+                n--;
+        digits[n] = 0;
+        *ret_exponent = atoi(strchr(text, 'e') + 1);
+}
+
+/* digits × 10^exponent without an exponent part. */
+static int put_positional(StrBuf *b, const char *digits, int exponent) {
+        int n = (int) strlen(digits), r;
+
+        if (exponent < 0) {
+                r = strbuf_puts(b, "0.");
+                for (int i = -1; i > exponent && r >= 0; i--)
+                        r = strbuf_puts(b, "0");
+                return r < 0 ? r : strbuf_puts(b, digits);
+        }
+
+        r = strbuf_append(b, digits, (size_t) MIN(n, exponent + 1));
+        for (int i = n; i <= exponent && r >= 0; i++)
+                r = strbuf_puts(b, "0");
+        if (r >= 0 && n > exponent + 1) {
+                r = strbuf_puts(b, ".");
+                if (r >= 0)
+                        r = strbuf_puts(b, digits + exponent + 1);
+        }
+        return r;
+}
+
+static int put_with_exponent(StrBuf *b, const char *digits, int exponent, int min_exponent_digits) {
+        int r = strbuf_append(b, digits, 1);
+
+        if (r >= 0 && digits[1])
+                r = strbuf_printf(b, ".%s", digits + 1);
+        return r < 0 ? r : strbuf_printf(b, "e%c%0*d", exponent < 0 ? '-' : '+', min_exponent_digits, abs(exponent));
+}
+
+static int put_double_compat(StrBuf *b, double v) {
+        char digits[20];
+        int exponent, r;
+
+        if (v == 0)
+                return strbuf_puts(b, signbit(v) ? "-0.0" : "0");
+        if (v == floor(v))
+                return strbuf_printf(b, "%.0f", v);
+
+        shortest_digits(v, digits, &exponent);
+        r = v < 0 ? strbuf_puts(b, "-") : 0;
+        if (r < 0)
+                return r;
+        if (exponent >= -4 && exponent < 16)
+                return put_positional(b, digits, exponent);
+        return put_with_exponent(b, digits, exponent, 2);
+}
+
+/* ECMAScript Number::toString (RFC 8785 §3.2.2.3). */
+static int put_double_rfc8785(StrBuf *b, double v) {
+        char digits[20];
+        int exponent, r;
+
+        if (v == 0)
+                return strbuf_puts(b, "0");
+
+        shortest_digits(v, digits, &exponent);
+        r = v < 0 ? strbuf_puts(b, "-") : 0;
+        if (r < 0)
+                return r;
+        if (exponent >= -6 && exponent < 21)
+                return put_positional(b, digits, exponent);
+        return put_with_exponent(b, digits, exponent, 1);
+}
+
+static int put_number(StrBuf *b, const SignedValue *v, CanonicalMode mode) {
+        bool integer = !strpbrk(v->text, ".eE");
+        double d;
+
+        if (integer && mode == CANONICAL_COMPAT)
+                return strbuf_puts(b, streq(v->text, "-0") ? "0" : v->text);
+
+        d = strtod(v->text, NULL);
+        if (!isfinite(d))
+                return -ERANGE;
+        return mode == CANONICAL_COMPAT ? put_double_compat(b, d) : put_double_rfc8785(b, d);
+}
+
+static bool is_signature(const SignedValue *m) {
+        return streq(m->key, "signature") || streq(m->key, "self_signature");
+}
+
+static int put_object(StrBuf *b, const SignedValue *v, CanonicalMode mode, bool for_signing) {
+        _cleanup_free_ const SignedValue **members = NULL;
+        size_t n = 0;
+        int r;
+
+        members = new0(const SignedValue*, v->size);
+        if (!members)
+                return -ENOMEM;
+        for (const SignedValue *m = v->child; m; m = m->next)
+                if (!for_signing || !is_signature(m))
+                        members[n++] = m;
+        qsort(members, n, sizeof(members[0]),
+              mode == CANONICAL_COMPAT ? compare_members_compat : compare_members_rfc8785);
+
+        r = strbuf_puts(b, "{");
+        for (size_t i = 0; i < n && r >= 0; i++) {
+                if (i > 0)
+                        r = strbuf_puts(b, ",");
+                if (r >= 0)
+                        r = put_escaped(b, members[i]->key, members[i]->key_size, /* ascii= */ false);
+                if (r >= 0)
+                        r = strbuf_puts(b, ":");
+                if (r >= 0)
+                        r = canonical_format(members[i], mode, b);
+        }
+        return r < 0 ? r : strbuf_puts(b, "}");
+}
+
+static const char* constant_text(SignedType t) {
+        return t == SIGNED_NULL ? "null" : t == SIGNED_TRUE ? "true" : "false";
+}
+
+int canonical_format(const SignedValue *v, CanonicalMode mode, StrBuf *b) {
+        int r;
+
+        switch (v->type) {
+
+        case SIGNED_NUMBER:
+                return put_number(b, v, mode);
+
+        case SIGNED_STRING:
+                return put_escaped(b, v->text, v->size, /* ascii= */ false);
+
+        case SIGNED_OBJECT:
+                return put_object(b, v, mode, /* for_signing= */ false);
+
+        case SIGNED_ARRAY:
+                r = strbuf_puts(b, "[");
+                for (const SignedValue *m = v->child; m && r >= 0; m = m->next) {
+                        r = canonical_format(m, mode, b);
+                        if (r >= 0 && m->next)
+                                r = strbuf_puts(b, ",");
+                }
+                return r < 0 ? r : strbuf_puts(b, "]");
+
+        default:
+                return strbuf_puts(b, constant_text(v->type));
+        }
+}
+
+int canonical_format_for_signing(const SignedValue *v, CanonicalMode mode, StrBuf *b) {
+        return v->type == SIGNED_OBJECT ? put_object(b, v, mode, /* for_signing= */ true)
+                                        : canonical_format(v, mode, b);
+}
+
+int signed_value_format(const SignedValue *v, StrBuf *b) {
+        bool object = v->type == SIGNED_OBJECT;
+        int r;
+
+        switch (v->type) {
+
+        case SIGNED_NUMBER:
+                return strbuf_append(b, v->text, v->size);
+
+        case SIGNED_STRING:
+                return put_escaped(b, v->text, v->size, /* ascii= */ true);
+
+        case SIGNED_ARRAY:
+        case SIGNED_OBJECT:
+                r = strbuf_puts(b, object ? "{" : "[");
+                for (const SignedValue *m = v->child; m && r >= 0; m = m->next) {
+                        if (object) {
+                                r = put_escaped(b, m->key, m->key_size, /* ascii= */ true);
+                                if (r >= 0)
+                                        r = strbuf_puts(b, ":");
+                        }
+                        if (r >= 0)
+                                r = signed_value_format(m, b);
+                        if (r >= 0 && m->next)
+                                r = strbuf_puts(b, ",");
+                }
+                return r < 0 ? r : strbuf_puts(b, object ? "}" : "]");
+
+        default:
+                return strbuf_puts(b, constant_text(v->type));
+        }
+}

@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+#include "macro.h"
+
+/* Keys, signatures, ids and HPKE (wire-protocol §§4, 5, 7). crypto_init() first. */
+
+#define KEY_SIZE 32U
+#define SIGNATURE_SIZE 64U
+#define AEAD_NONCE_SIZE 12U
+#define AEAD_TAG_SIZE 16U
+
+/* -EIO when there are no random bytes or no HKDF to be had. */
+int crypto_init(void);
+
+/* Ed25519 (RFC 8032) with the 32-byte seed that is stored. */
+void sign_public_key(const uint8_t seed[KEY_SIZE], uint8_t ret_public[KEY_SIZE]);
+void sign_detached(const uint8_t seed[KEY_SIZE], const void *message, size_t size, uint8_t ret_signature[SIGNATURE_SIZE]);
+/* Small-order keys and S ≥ L never verify. */
+bool sign_verify(const uint8_t *key, size_t key_size, const void *message, size_t size, const uint8_t *signature, size_t signature_size);
+
+/* X25519 public key of a secret. */
+void kem_public_key(const uint8_t secret[KEY_SIZE], uint8_t ret_public[KEY_SIZE]);
+
+/* "dev_" or "sk_" with the key's hash (§5). NULL when out of memory. */
+char* key_id(const char *prefix, const uint8_t key[KEY_SIZE]);
+
+/* SHA-256 over domain ‖ 0 ‖ "ed25519" ‖ 0 ‖ key. -EINVAL when the key is not 32 bytes. */
+int root_key_fingerprint(const uint8_t *key, size_t key_size, uint8_t ret[32]);
+
+/* ChaCha20-Poly1305 of RFC 8439, tag behind. ret must have room for size + 16 (seal) or size − 16 (open) bytes. */
+void aead_seal(const uint8_t key[KEY_SIZE], const uint8_t nonce[AEAD_NONCE_SIZE], const void *aad, size_t aad_size,
+               const void *plain, size_t size, uint8_t *ret);
+/* -EBADMSG. */
+int aead_open(const uint8_t key[KEY_SIZE], const uint8_t nonce[AEAD_NONCE_SIZE], const void *aad, size_t aad_size,
+              const void *sealed, size_t size, uint8_t *ret);
