@@ -12,7 +12,8 @@ typedef struct VectorFile {
         vector_case_t run;
 } VectorFile;
 
-extern const VectorFile vector_files_primitives[], vector_files_messages[];    /* ended by a NULL name */
+/* Each ended by a NULL name. */
+extern const VectorFile vector_files_primitives[], vector_files_messages[], vector_files_identity[];
 
 typedef struct Bytes {
         uint8_t *data;
