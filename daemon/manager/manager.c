@@ -408,6 +408,9 @@ int manager_start(Manager *m, int private_fd, int credentials_fd) {
         if (r < 0)
                 return r;
 
+        r = role_agents_adopt(m->paths);
+        if (r < 0)
+                (void) log_warning_errno(r, "Failed to take over workspaces without an agent, going on without: %m");
         r = ensure_manager_agent(m);
         if (r < 0)
                 (void) log_warning_errno(r, "Failed to make the agent '" ROLE_MANAGER "', going on without: %m");
