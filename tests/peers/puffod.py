@@ -1,10 +1,20 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: MIT
-"""A stand-in for puffod on the session bus: two agents that answer as the text of the turn asks them to.
+"""A stand-in for puffod on the session bus: three agents that answer as the text of the turn asks them to.
 
-Directives in the text: [[words: N]], [[slow: ms]], [[hang]], [[fail]], [[two]], [[crash]] (the stream ends without a
-terminal event once, as when the session dies), [[ahead]], [[queue-full]], [[not-ready]], [[late: ms]] (Submit is answered
-late), [[no-reply]]. Everything that was called is written to the file given as the first argument, one line a call."""
+    puffod.py FILE
+
+Needs python3-dbus and python3-gi. FILE gets one line for each call of interest, and "blocked" when the reader of an
+event stream does not read. Directives in a turn's text:
+
+    [[words: N]]      N words, each followed by     [[fat: N]]      so many bytes
+    [[slow: ms]]      between words                 [[hang]]        nothing after the first word
+    [[two]]           two messages                  [[fail]]        the turn fails after the first word
+    [[crash]]         after the first word the stream ends as when the session dies; the turn begins again
+    [[ahead]]         waits in the queue first      [[late: ms]]    Submit is answered late
+    [[queue-full]], [[not-ready]]                   Submit is refused
+    [[gone]]          OpenStream finds no stream
+"""
 
 import json
 import os
@@ -57,14 +67,22 @@ class Turn:
             self.write(pipe, line)
 
     def write(self, pipe, line):
+        data = line.encode()
         try:
-            os.write(pipe, line.encode())
+            os.set_blocking(pipe, False)
+            try:
+                data = data[os.write(pipe, data):]
+            except BlockingIOError:
+                pass
+            os.set_blocking(pipe, True)
+            if data:
+                log("blocked", self.id)
+                os.write(pipe, data)
         except BrokenPipeError:
             pass
 
     def open(self):
         read, write = os.pipe()
-        os.set_blocking(write, True)
         for line in self.log:
             self.write(write, line)
         if self.ended():
@@ -102,7 +120,8 @@ class Turn:
         self.item = f"{self.todo.pop(0)}{len(self.log)}-{self.crashes}"
         self.emit("message_started", item=self.item)
         n = self.number("words", 0)
-        self.words = [f"wörd{i} " for i in range(n)] if n else ["Hello ", "to ", "you."]
+        fat = self.number("fat", 0) * "x"
+        self.words = [f"wörd{i}{fat} " for i in range(n)] if n else ["Hello ", "to ", "you."]
         if '"type":"object"' in str(self.options.get("Instructions", "")):
             self.words = ['{"answer":', ' "yes"}']
         self.shown = ""
@@ -153,8 +172,8 @@ class Agent(dbus.service.Object):
         self.id, self.turns = id, {}
         self.properties = dbus.Dictionary({
             "Id": id, "Role": role, "Name": name, "State": "ready", "StatusText": "", "MainPID": dbus.UInt32(4242),
-            "Workspace": f"/home/x/{id}", "CreatedAt": dbus.UInt64(1795226603000000), "Owner": dbus.UInt32(os.getuid()),
-            "QueueLength": dbus.UInt32(0)}, signature="sv")
+            "Workspace": f"/home/x/{id}", "CreatedAt": dbus.UInt64(1795226603000000),
+            "Owner": dbus.UInt32(os.getuid()), "QueueLength": dbus.UInt32(0)}, signature="sv")
 
     @dbus.service.method(AGENT, in_signature="sa{sv}", out_signature="h", async_callbacks=("reply", "fail"))
     def Submit(self, id, turn, reply, fail):
@@ -177,6 +196,7 @@ class Agent(dbus.service.Object):
     def answer(self, id, turn, reply):
         if id not in self.turns:
             self.turns[id] = Turn(self, id, turn)
+        log("Submitted", self.id, id)
         fd = self.turns[id].open()
         reply(dbus.types.UnixFd(fd))
         os.close(fd)

@@ -1,0 +1,395 @@
+# SPDX-License-Identifier: MIT
+"""The real puffo-gateway on a bus of its own, with a double of puffod (tests/peers/puffod.py) at the other end.
+
+    GATEWAY=build/daemon/gateway/puffo-gateway python3 -m pytest tests/unit/test_gateway.py
+"""
+
+import http.client
+import json
+import os
+import pathlib
+import signal
+import socket
+import subprocess
+import threading
+import time
+
+import pytest
+
+GATEWAY = os.environ["GATEWAY"]
+PUFFOD = pathlib.Path(__file__).parent.parent / "peers/puffod.py"
+BUS = """<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Configuration 1.0//EN"
+"http://www.freedesktop.org/standards/dbus/1.0/busconfig.dtd">
+<busconfig><type>session</type><listen>unix:path={path}</listen>
+<policy context="default">
+<allow send_destination="*" eavesdrop="true"/><allow eavesdrop="true"/><allow own="*"/>
+</policy></busconfig>"""
+
+
+def wait(condition, what, seconds=10):
+    end = time.monotonic() + seconds
+    while not (result := condition()):
+        assert time.monotonic() < end, what
+        time.sleep(0.01)
+    return result
+
+
+class Events:
+    """A stream of server-sent events, as they come."""
+
+    def __init__(self, answer):
+        self.answer, self.seen = answer, []
+
+    def __iter__(self):
+        kind = None
+        for line in self.answer:
+            if line.startswith(b"event: "):
+                kind = line[7:-1].decode()
+            elif line.startswith(b"data: "):
+                event = json.loads(line[6:])
+                assert event["type"] == kind
+                self.seen.append(event)
+                yield event
+
+    def until(self, type):
+        for event in self:
+            if event["type"] == type:
+                return event
+        raise AssertionError(f"the stream ended without {type}")
+
+
+class World:
+    def __init__(self, directory):
+        self.directory = directory
+        self.calls_path = directory / "calls"
+        self.processes, self.puffod, self.gateway = [], None, None
+        (directory / "bus.conf").write_text(BUS.format(path=directory / "bus"))
+        self.environment = {"PATH": os.environ["PATH"], "HOME": str(directory), "PUFFO_LOG_LEVEL": "debug",
+                            "DBUS_SESSION_BUS_ADDRESS": f"unix:path={directory}/bus",
+                            **{k: v for k, v in os.environ.items() if k.endswith("SAN_OPTIONS")}}
+        self.spawn(["dbus-daemon", f"--config-file={directory}/bus.conf", "--nofork"])
+        wait((directory / "bus").exists, "the bus is up")
+
+    def spawn(self, command, **more):
+        process = subprocess.Popen(command, env=self.environment, **more)
+        self.processes.append(process)
+        return process
+
+    def start_puffod(self):
+        self.calls_path.unlink(missing_ok=True)
+        self.puffod = self.spawn(["/usr/bin/python3", PUFFOD, self.calls_path])
+        wait(lambda: self.calls("ready"), "puffod is up")
+
+    def listen(self, address="127.0.0.1"):
+        listener = socket.create_server((address, 0))
+        self.port = listener.getsockname()[1]
+        return listener
+
+    def start_gateway(self, listener=None, **environment):
+        """As systemd would: the socket is descriptor 3, and the environment says so."""
+        listener = listener or self.listen()
+        self.listener = listener
+
+        def pass_socket():
+            os.dup2(listener.fileno(), 3)
+
+        self.environment |= environment
+        self.errors = open(self.directory / "gateway.log", "w")
+        command = f"LISTEN_PID=$$ LISTEN_FDS=1 LISTEN_FDNAMES=responses exec {GATEWAY} --user"
+        self.gateway = self.spawn(["sh", "-c", command], close_fds=False, preexec_fn=pass_socket, stderr=self.errors)
+
+    def ready(self):
+        wait(lambda: self.request("GET", "/healthz")[0] == 200, "the gateway has the agents")
+
+    def stop(self):
+        for process in reversed(self.processes):
+            if process.poll() is None:
+                process.terminate()
+        codes = {p: p.wait(timeout=20) for p in self.processes}
+        if self.gateway:
+            self.listener.close()
+            self.errors.close()
+            log = (self.directory / "gateway.log").read_text()
+            assert "Sanitizer" not in log and "runtime error" not in log, log
+        return codes
+
+    def connect(self, receive_buffer=None):
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        if receive_buffer:
+            connection.sock = socket.socket()
+            connection.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+            connection.sock.connect(("127.0.0.1", self.port))
+        return connection
+
+    def request(self, method, path, body=None, headers={}):
+        connection = self.connect()
+        connection.request(method, path, json.dumps(body) if isinstance(body, (dict, list)) else body, headers)
+        answer = connection.getresponse()
+        text = answer.read()
+        connection.close()
+        assert answer.headers["x-request-id"] and answer.headers["cache-control"] == "no-store"
+        return answer.status, json.loads(text) if text else None, answer.headers
+
+    def create(self, text, **fields):
+        return self.request("POST", "/v1/responses", {"model": "engineer_alice", "input": text, **fields})
+
+    def stream(self, text, receive_buffer=None, **fields):
+        self.connection = self.connect(receive_buffer)
+        body = {"model": "engineer_alice", "input": text, "stream": True, **fields}
+        self.connection.request("POST", "/v1/responses", json.dumps(body))
+        answer = self.connection.getresponse()
+        assert answer.status == 200 and answer.headers["content-type"] == "text/event-stream; charset=utf-8"
+        return Events(answer)
+
+    def hang_up(self, events):
+        # The response object holds the socket, too.
+        events.answer.close()
+        self.connection.close()
+
+    def calls(self, word=""):
+        lines = self.calls_path.read_text().splitlines() if self.calls_path.exists() else []
+        return [l for l in lines if word in l]
+
+
+@pytest.fixture
+def bare(tmp_path):
+    w = World(tmp_path)
+    yield w
+    w.stop()
+
+
+@pytest.fixture
+def world(bare):
+    bare.start_puffod()
+    bare.start_gateway()
+    bare.ready()
+    return bare
+
+
+def test_answers(world):
+    status, response, _ = world.create("hello", instructions="be kind", metadata={"a": "b"}, conversation="c-1")
+    assert status == 200 and response["status"] == "completed"
+    assert response["output"][0]["content"][0]["text"] == "Hello to you."
+    assert world.request("GET", "/v1/responses/" + response["id"])[1] == response
+    submitted = json.loads(world.calls("Submit ")[0].split(" ", 3)[3])
+    assert submitted == {"Text": "hello", "Instructions": "be kind", "Conversation": "c-1", "Store": "1",
+                         "Source": "responses"}
+
+
+def test_hire(world):
+    status, answer, _ = world.request("POST", "/hire", {"role": "Writer", "name": "bo"})
+    assert status == 201 and answer["agent"] == "writer_bo" and answer["pid"] == 4242 and answer["created"]
+    assert world.request("POST", "/hire", {"role": "Writer", "name": "bo"})[0] == 200
+    status, answer, _ = world.request("POST", "/hire", {"role": "writer", "name": "late"})
+    assert status == 202 and answer["pid"] is None and answer["state"] == "starting"
+    for body, param in [({"role": "x"}, "name"), ({"role": "../x", "name": "y"}, "role"),
+                        ({"role": "x", "name": "-y"}, "name"), ({"role": 7, "name": "y"}, "role"),
+                        ({"role": "x", "name": "ü"}, "name"), ("{", None)]:
+        status, answer, _ = world.request("POST", "/hire", body)
+        assert status == 400 and answer["error"]["param"] == param
+    assert "writer_bo" in [m["id"] for m in world.request("GET", "/v1/models")[1]["data"]]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_errors_before_the_head(world, stream):
+    status, answer, headers = world.create("[[queue-full]]", stream=stream)
+    assert status == 429 and answer["error"]["type"] == "rate_limit_error" and headers["retry-after"] == "5"
+    assert headers["x-should-retry"] is None
+    status, answer, headers = world.create("[[not-ready]]", stream=stream)
+    assert status == 503 and answer["error"]["code"] == "agent_not_ready" and headers["x-should-retry"] == "true"
+    status, answer, headers = world.create("x", model="nobody", stream=stream)
+    assert status == 404 and answer["error"]["code"] == "model_not_found"
+    status, answer, _ = world.create("x", previous_response_id="resp_4a5a67bb" + 40 * "0", stream=stream)
+    assert status == 400 and answer["error"]["code"] == "previous_response_not_found"
+
+
+def test_previous_is_running(world):
+    events = world.stream("[[hang]]")
+    id = events.until("response.created")["response"]["id"]
+    status, answer, headers = world.create("x", previous_response_id=id)
+    assert status == 409 and answer["error"]["code"] == "response_in_progress"
+    assert headers["x-should-retry"] == "false"
+    world.hang_up(events)
+
+
+def test_head_comes_before_a_slow_agent(world):
+    """The client's patience does not hang on the agent's."""
+    events = world.stream("[[late: 2000]]")
+    assert events.until("response.created")["response"]["status"] == "in_progress"
+    assert not world.calls("Submitted")
+    assert list(events)[-1]["type"] == "response.completed"
+
+
+def test_queued(world):
+    kinds = [e["type"] for e in world.stream("[[ahead]]")]
+    assert kinds[:3] == ["response.created", "response.queued", "response.in_progress"]
+
+
+def test_session_dies(world):
+    events = world.stream("[[crash]]")
+    all = list(events)
+    assert [e["sequence_number"] for e in all] == list(range(len(all)))
+    output = all[-1]["response"]["output"]
+    assert [(i["status"], i["content"][0]["text"]) for i in output] == [("incomplete", "Hello "),
+                                                                        ("completed", "Hello to you.")]
+    assert len({l.split()[2] for l in world.calls("Submit ")}) == 1 and len(world.calls("Submit ")) == 2
+
+
+def test_client_leaves(world):
+    events = world.stream("[[hang]]")
+    events.until("response.output_text.delta")
+    world.hang_up(events)
+    wait(lambda: world.calls("Interrupt"), "the turn is interrupted")
+    id = events.seen[0]["response"]["id"]
+    assert world.request("GET", "/v1/responses/" + id)[1]["status"] == "cancelled"
+
+
+def test_client_leaves_before_the_agent_has_it(world):
+    """The turn is on its way and cannot be called back: it is interrupted as soon as it is there."""
+    events = world.stream("[[late: 1500]] [[hang]]")
+    events.until("response.created")
+    world.hang_up(events)
+    wait(lambda: world.calls("Interrupt"), "the turn is interrupted")
+
+
+def test_background_client_leaves(world):
+    events = world.stream("[[words: 20]] [[slow: 20]]", background=True)
+    id = events.until("response.output_text.delta") and events.seen[0]["response"]["id"]
+    world.hang_up(events)
+    response = wait(lambda: (r := world.request("GET", "/v1/responses/" + id)[1])["status"] == "completed" and r,
+                    "the turn goes on")
+    assert len(response["output"][0]["content"][0]["text"].split()) == 20
+    assert not world.calls("Interrupt")
+
+
+def test_someone_else_listens(world):
+    events = world.stream("[[words: 100]] [[slow: 20]]")
+    id = events.until("response.output_text.delta") and events.seen[0]["response"]["id"]
+    first, connection = world.connection, world.connect()
+    connection.request("GET", f"/v1/responses/{id}?stream=true")
+    other = Events(connection.getresponse())
+    other.until("response.output_text.delta")
+    world.connection = first
+    world.hang_up(events)
+    assert list(other)[-1]["type"] == "response.completed"
+    assert not world.calls("Interrupt")
+    connection.close()
+
+
+def test_stream_again(world):
+    events = list(world.stream("[[two]]"))
+    id = events[0]["response"]["id"]
+    for after in [None, 0, 5, 17]:
+        connection = world.connect()
+        query = "stream=true" + ("" if after is None else f"&starting_after={after}")
+        connection.request("GET", f"/v1/responses/{id}?{query}")
+        assert list(Events(connection.getresponse())) == events[0 if after is None else after + 1:]
+        connection.close()
+    assert world.request("GET", f"/v1/responses/{id}?stream=true&starting_after=x")[0] == 400
+    status, response, _ = world.create("[[gone]]")
+    status, answer, _ = world.request("GET", f"/v1/responses/{response['id']}?stream=true")
+    assert status == 400 and answer["error"]["code"] == "stream_not_available"
+
+
+def test_slow_client(world):
+    """A client that does not read stops the stream, not the gateway, and gets all of it in the end."""
+    # More than what the kernel's buffers take.
+    events = world.stream("[[words: 2500]] [[fat: 4096]] [[slow: 1]]", receive_buffer=65536, instructions="x" * 300000)
+    wait(lambda: world.calls("blocked"), "the gateway stops reading", 60)
+    assert world.request("GET", "/healthz")[0] == 200
+    seen = list(events)
+    assert seen[-1]["type"] == "response.completed"
+    deltas = [e["delta"] for e in seen if e["type"] == "response.output_text.delta"]
+    assert deltas == [f"wörd{i}{'x' * 4096} " for i in range(2500)]
+
+
+def test_deadline(bare):
+    bare.start_puffod()
+    state = bare.directory / ".agent_proxy/.state"
+    state.mkdir(parents=True)
+    (state / "config.yaml").write_text("sync_timeout: 1\n")
+    bare.start_gateway()
+    bare.ready()
+    status, answer, headers = bare.create("[[hang]]")
+    assert status == 504 and answer["error"]["code"] == "timeout" and headers["x-should-retry"] == "false"
+    wait(lambda: bare.calls("Interrupt"), "the turn is interrupted")
+
+
+def test_puffod_restarts(world):
+    """A request that comes while puffod is away waits for it, and a running stream does not notice."""
+    events = world.stream("[[words: 60]] [[slow: 20]]")
+    events.until("response.output_text.delta")
+    world.puffod.terminate()
+    world.puffod.wait()
+    status = {}
+    thread = threading.Thread(target=lambda: status.update(code=world.create("while it is away")[0]))
+    thread.start()
+    world.start_puffod()
+    thread.join()
+    assert status["code"] == 200
+    world.hang_up(events)
+
+
+def test_without_puffod(bare):
+    bare.start_gateway()
+    wait(lambda: bare.request("GET", "/healthz")[0] == 503, "the gateway is up")
+    status, answer, headers = bare.request("GET", "/v1/models")
+    assert status == 503 and answer["error"]["code"] == "agent_not_ready" and headers["retry-after"] == "10"
+
+
+def test_goodbye(world):
+    events = world.stream("[[hang]]")
+    events.until("response.output_text.delta")
+    world.gateway.send_signal(signal.SIGTERM)
+    last = list(events)[-1]
+    assert last["type"] == "error" and events.seen[0]["response"]["id"] in last["message"]
+    assert last["sequence_number"] == len(events.seen) - 1
+    assert world.gateway.wait(timeout=10) == 0
+    assert not world.calls("Interrupt")
+
+
+def test_key(bare):
+    bare.start_puffod()
+    bare.start_gateway(AGENT_PROXY_API_KEY="one,two")
+    bare.ready()
+    status, answer, headers = bare.request("GET", "/v1/models")
+    assert status == 401 and headers["www-authenticate"] == "Bearer" and answer["error"]["code"] is None
+    status, answer, headers = bare.request("GET", "/v1/models", headers={"Authorization": "Bearer three"})
+    assert status == 401 and answer["error"]["code"] == "invalid_api_key" and "three" not in json.dumps(answer)
+    assert bare.request("GET", "/v1/models", headers={"Authorization": "bearer two"})[0] == 200
+
+
+def test_open_address_without_a_key(bare):
+    bare.start_gateway(bare.listen("0.0.0.0"))
+    assert bare.gateway.wait(timeout=10) == 78
+    assert "AGENT_PROXY_API_KEY" in (bare.directory / "gateway.log").read_text()
+
+
+def test_refusals(world):
+    for method, path, headers, status, code in [
+            ("GET", "/v1/models", {"Host": f"evil.example:{world.port}"}, 403, "permission_denied"),
+            ("GET", "/v1/models", {"Origin": "http://evil.example"}, 403, "permission_denied"),
+            ("GET", "/v1/models", {"Sec-Fetch-Site": "cross-site"}, 403, "permission_denied"),
+            ("POST", "/hire", {"Cookie": "a=b", "Content-Type": "text/plain"}, 415, "unsupported_media_type"),
+            ("GET", "/v1/responses", {"Upgrade": "websocket", "Connection": "Upgrade"}, 426,
+             "websocket_not_supported"),
+            ("POST", "/v1/responses/compact", {}, 404, "unsupported_endpoint"),
+            ("GET", "/v1/nothing", {}, 404, None),
+            ("GET", "/v1/responses/resp_x", {}, 404, None),
+            ("POST", "/v1/responses", {"Content-Length": "99999999999"}, 413, "request_too_large")]:
+        got, answer, _ = world.request(method, path, None, headers)
+        assert (got, answer["error"]["code"]) == (status, code), path
+    got, answer, headers = world.request("PUT", "/v1/responses")
+    assert got == 405 and headers["allow"] == "POST"
+
+
+def test_oversize_chunked(world):
+    def body():
+        for _ in range(17):
+            yield b"x" * 1024 * 1024
+
+    connection = world.connect()
+    connection.request("POST", "/v1/responses", body(), encode_chunked=True, headers={"Transfer-Encoding": "chunked"})
+    answer = connection.getresponse()
+    assert answer.status == 413 and json.loads(answer.read())["error"]["code"] == "request_too_large"
+    connection.close()
