@@ -109,7 +109,8 @@ int json_put_null(json_object *o, const char *key) {
 
 const char* json_text(json_object *o, size_t *ret_size) {
         size_t size;
-        const char *s = json_object_to_json_string_length(o, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE, &size);
+        const char *s = json_object_to_json_string_length(o, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE,
+                                                          &size);
 
         if (s && ret_size)
                 *ret_size = size;

@@ -19,25 +19,26 @@ static int set_level(sd_bus *bus, const char *path, const char *interface, const
         level = log_level_from_string(name);
         if (level < 0)
                 return sd_bus_error_setf(reterr_error, SD_BUS_ERROR_INVALID_ARGS,
-                                         "'%s' is no log level: emerg, alert, crit, err, warning, notice, info or debug.", name);
+                                         "'%s' is no log level: emerg, alert, crit, err, warning, notice, info or "
+                                         "debug.", name);
 
         log_set_max_level(level);
         return 1;
 }
 
-static int get_target(sd_bus *bus, const char *path, const char *interface, const char *property, sd_bus_message *reply,
-                      void *userdata, sd_bus_error *reterr_error) {
+static int get_target(sd_bus *bus, const char *path, const char *interface, const char *property,
+                      sd_bus_message *reply, void *userdata, sd_bus_error *reterr_error) {
         return sd_bus_message_append(reply, "s", log_target_is_journal() ? "journal" : "console");
 }
 
-static int set_target(sd_bus *bus, const char *path, const char *interface, const char *property, sd_bus_message *value,
-                      void *userdata, sd_bus_error *reterr_error) {
+static int set_target(sd_bus *bus, const char *path, const char *interface, const char *property,
+                      sd_bus_message *value, void *userdata, sd_bus_error *reterr_error) {
         return sd_bus_error_set(reterr_error, SD_BUS_ERROR_NOT_SUPPORTED,
                                 "The log goes to the journal, or to the terminal the program was started from.");
 }
 
-static int get_identifier(sd_bus *bus, const char *path, const char *interface, const char *property, sd_bus_message *reply,
-                          void *userdata, sd_bus_error *reterr_error) {
+static int get_identifier(sd_bus *bus, const char *path, const char *interface, const char *property,
+                          sd_bus_message *reply, void *userdata, sd_bus_error *reterr_error) {
         return sd_bus_message_append(reply, "s", (const char*) userdata);
 }
 

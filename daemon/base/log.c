@@ -76,8 +76,8 @@ static struct iovec iov_string(const char *s) {
 
 int log_full(int level, int error, const char *file, int line, const char *func, const char *const *fields,
              const char *format, ...) {
-        char message[2048 + 8] = "MESSAGE=", priority[16], code_file[256], code_line[32], code_func[128], errno_field[32],
-             identifier[64];
+        char message[2048 + 8] = "MESSAGE=", priority[16], code_file[256], code_line[32], code_func[128],
+             errno_field[32], identifier[64];
         struct iovec iov[7 + PROCESS_FIELDS_MAX + CALL_FIELDS_MAX];
         size_t n = 0;
         va_list ap;

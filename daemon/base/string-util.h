@@ -25,7 +25,8 @@ bool utf8_is_valid(const char *s, size_t n);
  * that are no UTF-8 at all are not held back. */
 size_t utf8_complete_prefix(const char *s, size_t n);
 
-/* A copy of s fit to be shown: C0, C1 and bidi control characters and invalid bytes become '?', cut with "…" after max_chars. */
+/* A copy of s fit to be shown: C0, C1 and bidi control characters and invalid bytes become '?', cut with "…" after
+ * max_chars. */
 char* str_printable(const char *s, size_t max_chars);
 
 /* Decimal only, no sign, no blanks. -EINVAL, -ERANGE. */

@@ -74,7 +74,8 @@ int aad_wrap(StrBuf *b, Field envelope_id, Field device_id) {
         return r < 0 ? r : put_field(b, device_id);
 }
 
-int aad_root_key_envelope(StrBuf *b, const uint8_t nonce[32], const uint8_t recipient[KEY_SIZE], const uint8_t fingerprint[32]) {
+int aad_root_key_envelope(StrBuf *b, const uint8_t nonce[32], const uint8_t recipient[KEY_SIZE],
+                          const uint8_t fingerprint[32]) {
         int r = strbuf_puts(b, LABEL_ROOT_KEY);
 
         if (r >= 0)

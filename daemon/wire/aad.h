@@ -35,5 +35,6 @@ typedef struct Route {
 
 int aad_outer(StrBuf *b, const Route *route);
 int aad_wrap(StrBuf *b, Field envelope_id, Field device_id);
-int aad_root_key_envelope(StrBuf *b, const uint8_t nonce[32], const uint8_t recipient[KEY_SIZE], const uint8_t fingerprint[32]);
+int aad_root_key_envelope(StrBuf *b, const uint8_t nonce[32], const uint8_t recipient[KEY_SIZE],
+                          const uint8_t fingerprint[32]);
 int aad_attachment(StrBuf *b, Field mime_type, Field filename);

@@ -25,8 +25,8 @@ static int refuse(AttachmentError *reterr, AttachmentError e) {
         return -EBADMSG;
 }
 
-static int read_field(const SignedValue *meta, const char *name, uint8_t *field, size_t size, AttachmentError wrong_size,
-                      AttachmentError *reterr) {
+static int read_field(const SignedValue *meta, const char *name, uint8_t *field, size_t size,
+                      AttachmentError wrong_size, AttachmentError *reterr) {
         const char *text = signed_get_string(meta, name);
         int r;
 

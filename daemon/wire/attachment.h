@@ -30,7 +30,8 @@ typedef struct Attachment {
 /* Reads one member of content.attachments. -EBADMSG with *reterr, -ENOMEM. */
 int attachment_read(const SignedValue *meta, Attachment *ret, AttachmentError *reterr);
 
-/* Fresh key and nonce into a; *ret is the ciphertext (size + 16 bytes). -EINVAL for NUL in name or type, -E2BIG, -ENOMEM. */
+/* Fresh key and nonce into a; *ret is the ciphertext (size + 16 bytes). -EINVAL for NUL in name or type, -E2BIG,
+ * -ENOMEM. */
 int attachment_seal(Attachment *a, const void *plain, size_t size, uint8_t **ret, size_t *ret_size);
 /* The same with the key and nonce that a has already. */
 int attachment_seal_with(const Attachment *a, const void *plain, size_t size, uint8_t **ret, size_t *ret_size);

@@ -85,8 +85,8 @@ static int decode_member(const SignedValue *o, const char *key, const char *name
         return r < 0 ? refuse(reterr, strjoin(name, " decode: not base64url")) : 0;
 }
 
-static int check_signature(const SignedValue *cert, const uint8_t key[KEY_SIZE], const uint8_t signature[SIGNATURE_SIZE],
-                           const char *name, char **reterr) {
+static int check_signature(const SignedValue *cert, const uint8_t key[KEY_SIZE],
+                           const uint8_t signature[SIGNATURE_SIZE], const char *name, char **reterr) {
         int r = signed_object_verify(cert, key, signature);
 
         if (r < 0)
@@ -107,7 +107,8 @@ int identity_cert_check(const SignedValue *cert, uint8_t ret_root[KEY_SIZE], cha
                 return refuse(reterr, strdup("identity_cert missing root_public_key/self_signature"));
         r = decode_member(cert, "root_public_key", "identity_cert root_public_key", root, KEY_SIZE, reterr);
         if (r >= 0)
-                r = decode_member(cert, "self_signature", "identity_cert self_signature", signature, SIGNATURE_SIZE, reterr);
+                r = decode_member(cert, "self_signature", "identity_cert self_signature", signature, SIGNATURE_SIZE,
+                                  reterr);
         if (r >= 0)
                 r = check_signature(cert, root, signature, "identity_cert self_signature", reterr);
         if (r < 0)
@@ -163,7 +164,8 @@ static int check_device_keys(const SignedValue *cert, const SignedValue **ret_si
         return 0;
 }
 
-int device_cert_check(const SignedValue *cert, const uint8_t root[KEY_SIZE], uint8_t ret_signing[KEY_SIZE], char **reterr) {
+int device_cert_check(const SignedValue *cert, const uint8_t root[KEY_SIZE], uint8_t ret_signing[KEY_SIZE],
+                      char **reterr) {
         uint8_t own[KEY_SIZE], key[KEY_SIZE], signature[SIGNATURE_SIZE];
         const SignedValue *signing = NULL;
         int r;
@@ -245,16 +247,18 @@ static int refuse_subkey(SubkeyError *reterr, SubkeyError e) {
         return -EBADMSG;
 }
 
-int subkey_cert_check(const SignedValue *cert, const uint8_t device_signing[KEY_SIZE], const char *device_id, int64_t at_ms,
-                      uint8_t ret_key[KEY_SIZE], SubkeyError *reterr) {
-        const char *key_text = signed_get_string(cert, "subkey_public_key"), *signature_text = signed_get_string(cert, "signature");
+int subkey_cert_check(const SignedValue *cert, const uint8_t device_signing[KEY_SIZE], const char *device_id,
+                      int64_t at_ms, uint8_t ret_key[KEY_SIZE], SubkeyError *reterr) {
+        const char *key_text = signed_get_string(cert, "subkey_public_key"),
+                   *signature_text = signed_get_string(cert, "signature");
         uint8_t key[KEY_SIZE], signature[SIGNATURE_SIZE];
         int64_t version, expires_at = -1;
         _cleanup_free_ char *id = NULL;
         int r;
 
-        if (!streq_ptr(signed_get_string(cert, "type"), "subkey_cert") || signed_get_int(cert, "version", &version) < 0 ||
-            version != 1 || !key_text || base64url_decode_exact(key_text, strlen(key_text), key, KEY_SIZE) < 0)
+        if (!streq_ptr(signed_get_string(cert, "type"), "subkey_cert") ||
+            signed_get_int(cert, "version", &version) < 0 || version != 1 || !key_text ||
+            base64url_decode_exact(key_text, strlen(key_text), key, KEY_SIZE) < 0)
                 return refuse_subkey(reterr, SUBKEY_MALFORMED);
         r = signed_get_int(cert, "expires_at", &expires_at);
         if (r < 0 && r != -ENOENT)
@@ -267,7 +271,8 @@ int subkey_cert_check(const SignedValue *cert, const uint8_t device_signing[KEY_
                 return refuse_subkey(reterr, SUBKEY_ID_MISMATCH);
         if (!streq_ptr(signed_get_string(cert, "device_id"), device_id))
                 return refuse_subkey(reterr, SUBKEY_DEVICE_MISMATCH);
-        if (!signature_text || base64url_decode_exact(signature_text, strlen(signature_text), signature, SIGNATURE_SIZE) < 0)
+        if (!signature_text ||
+            base64url_decode_exact(signature_text, strlen(signature_text), signature, SIGNATURE_SIZE) < 0)
                 return refuse_subkey(reterr, SUBKEY_SIGNATURE_INVALID);
         r = signed_object_verify(cert, device_signing, signature);
         if (r <= 0)

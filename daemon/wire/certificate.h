@@ -4,15 +4,16 @@
 #include "crypto.h"
 #include "signed-json.h"
 
-/* Certificates (wire-protocol §6). Each check returns 0, or -EBADMSG with *reterr = the reason in the words that bridge
- * clients know (malloc'ed), or -ENOMEM. */
+/* Certificates (wire-protocol §6). Each check returns 0, or -EBADMSG with *reterr = the reason in the words that
+ * bridge clients know (malloc'ed), or -ENOMEM. */
 
 #define SUBKEY_LIFETIME_MS ((int64_t) 47 * 3600 * 1000)
 #define SUBKEY_ROTATION_MARGIN_MS ((int64_t) 5 * 60 * 1000)
 
 int identity_cert_check(const SignedValue *cert, uint8_t ret_root[KEY_SIZE], char **reterr);
 int slug_binding_check(const SignedValue *cert, const uint8_t root[KEY_SIZE], const char **ret_slug, char **reterr);
-int device_cert_check(const SignedValue *cert, const uint8_t root[KEY_SIZE], uint8_t ret_signing[KEY_SIZE], char **reterr);
+int device_cert_check(const SignedValue *cert, const uint8_t root[KEY_SIZE], uint8_t ret_signing[KEY_SIZE],
+                      char **reterr);
 int operator_attestation_check(const SignedValue *cert, const uint8_t agent_root[KEY_SIZE],
                                const uint8_t operator_root[KEY_SIZE], char **reterr);
 
@@ -29,8 +30,8 @@ typedef enum SubkeyError {
 const char* subkey_error_to_string(SubkeyError e);
 
 /* at_ms: when it must have been valid (a message's sent_at). -EBADMSG with *reterr, -ENOMEM. */
-int subkey_cert_check(const SignedValue *cert, const uint8_t device_signing[KEY_SIZE], const char *device_id, int64_t at_ms,
-                      uint8_t ret_key[KEY_SIZE], SubkeyError *reterr);
+int subkey_cert_check(const SignedValue *cert, const uint8_t device_signing[KEY_SIZE], const char *device_id,
+                      int64_t at_ms, uint8_t ret_key[KEY_SIZE], SubkeyError *reterr);
 
 /* Makes and signs one in d. */
 int subkey_cert_new(SignedDocument *d, const uint8_t device_seed[KEY_SIZE], const char *device_id,

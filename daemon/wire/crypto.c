@@ -23,7 +23,8 @@ void sign_public_key(const uint8_t seed[KEY_SIZE], uint8_t ret_public[KEY_SIZE])
         sodium_memzero(secret, sizeof(secret));
 }
 
-void sign_detached(const uint8_t seed[KEY_SIZE], const void *message, size_t size, uint8_t ret_signature[SIGNATURE_SIZE]) {
+void sign_detached(const uint8_t seed[KEY_SIZE], const void *message, size_t size,
+                   uint8_t ret_signature[SIGNATURE_SIZE]) {
         uint8_t secret[crypto_sign_SECRETKEYBYTES], public[KEY_SIZE];
 
         (void) crypto_sign_seed_keypair(public, secret, seed);
@@ -31,7 +32,8 @@ void sign_detached(const uint8_t seed[KEY_SIZE], const void *message, size_t siz
         sodium_memzero(secret, sizeof(secret));
 }
 
-bool sign_verify(const uint8_t *key, size_t key_size, const void *message, size_t size, const uint8_t *signature, size_t signature_size) {
+bool sign_verify(const uint8_t *key, size_t key_size, const void *message, size_t size, const uint8_t *signature,
+                 size_t signature_size) {
         return key_size == KEY_SIZE && signature_size == SIGNATURE_SIZE &&
                crypto_sign_verify_detached(signature, message, size, key) == 0;
 }
@@ -58,7 +60,8 @@ int root_key_fingerprint(const uint8_t *key, size_t key_size, uint8_t ret[32]) {
         /* Both labels go in with their terminating NUL: it is the separator. */
         (void) crypto_hash_sha256_init(&state);
         (void) crypto_hash_sha256_update(&state, (const uint8_t*) FINGERPRINT_DOMAIN, sizeof(FINGERPRINT_DOMAIN));
-        (void) crypto_hash_sha256_update(&state, (const uint8_t*) FINGERPRINT_ALGORITHM, sizeof(FINGERPRINT_ALGORITHM));
+        (void) crypto_hash_sha256_update(&state, (const uint8_t *) FINGERPRINT_ALGORITHM,
+                                         sizeof(FINGERPRINT_ALGORITHM));
         (void) crypto_hash_sha256_update(&state, key, key_size);
         (void) crypto_hash_sha256_final(&state, ret);
         return 0;

@@ -15,9 +15,11 @@ int crypto_init(void);
 
 /* Ed25519 (RFC 8032) with the 32-byte seed that is stored. */
 void sign_public_key(const uint8_t seed[KEY_SIZE], uint8_t ret_public[KEY_SIZE]);
-void sign_detached(const uint8_t seed[KEY_SIZE], const void *message, size_t size, uint8_t ret_signature[SIGNATURE_SIZE]);
+void sign_detached(const uint8_t seed[KEY_SIZE], const void *message, size_t size,
+                   uint8_t ret_signature[SIGNATURE_SIZE]);
 /* Small-order keys and S ≥ L never verify. */
-bool sign_verify(const uint8_t *key, size_t key_size, const void *message, size_t size, const uint8_t *signature, size_t signature_size);
+bool sign_verify(const uint8_t *key, size_t key_size, const void *message, size_t size, const uint8_t *signature,
+                 size_t signature_size);
 
 /* X25519 public key of a secret. */
 void kem_public_key(const uint8_t secret[KEY_SIZE], uint8_t ret_public[KEY_SIZE]);

@@ -102,7 +102,8 @@ const char* envelope_id(const Envelope *e) {
 }
 
 const char* envelope_claimed_sender(const Envelope *e) {
-        const SignedValue *from = e->plain ? signed_get(signed_get(outer_of(e), "signed_payload"), "payload") : outer_of(e);
+        const SignedValue *from =
+                        e->plain ? signed_get(signed_get(outer_of(e), "signed_payload"), "payload") : outer_of(e);
 
         return strempty(signed_get_string(from, "sender_slug"));
 }
@@ -128,7 +129,8 @@ static int decode_member(const SignedValue *o, const char *key, uint8_t **ret, s
 }
 
 /* Check 1. */
-static int find_recipient(const SignedValue *outer, const char *device_id, const SignedValue **ret, EnvelopeError *reterr) {
+static int find_recipient(const SignedValue *outer, const char *device_id, const SignedValue **ret,
+                          EnvelopeError *reterr) {
         const SignedValue *list = signed_get(outer, "recipients");
 
         if (signed_is_null(list))
@@ -306,7 +308,8 @@ static int signature_fits_a_key(Envelope *e, const uint8_t (*keys)[KEY_SIZE], si
         if (!e->signature_fits)
                 return 0;
         for (size_t i = 0; i < n_keys; i++)
-                if (sign_verify(keys[i], KEY_SIZE, e->canonical[0].text, e->canonical[0].size, e->signature, SIGNATURE_SIZE))
+                if (sign_verify(keys[i], KEY_SIZE, e->canonical[0].text, e->canonical[0].size, e->signature,
+                                SIGNATURE_SIZE))
                         return 1;
 
         if (!e->canonical[1].text) {
@@ -318,7 +321,8 @@ static int signature_fits_a_key(Envelope *e, const uint8_t (*keys)[KEY_SIZE], si
             memcmp(e->canonical[0].text, e->canonical[1].text, e->canonical[0].size) == 0)
                 return 0;
         for (size_t i = 0; i < n_keys; i++)
-                if (sign_verify(keys[i], KEY_SIZE, e->canonical[1].text, e->canonical[1].size, e->signature, SIGNATURE_SIZE))
+                if (sign_verify(keys[i], KEY_SIZE, e->canonical[1].text, e->canonical[1].size, e->signature,
+                                SIGNATURE_SIZE))
                         return 1;
         return 0;
 }
@@ -336,7 +340,8 @@ static bool same_text(const SignedValue *a, const SignedValue *b, const char *ke
 /* Check 14. */
 static bool payload_is_complete(const SignedValue *p) {
         static const char *const required[] = {
-                "type", "version", "envelope_kind", "sender_subkey_id", "sent_at", "message_nonce", "content_type", "content",
+                        "type",    "version",       "envelope_kind", "sender_subkey_id",
+                        "sent_at", "message_nonce", "content_type",  "content",
         };
 
         for (size_t i = 0; i < ELEMENTSOF(required); i++)
@@ -353,7 +358,8 @@ static EnvelopeError compare_with_outer(const Envelope *e, const Route *inner) {
 
         if (read_route(outer, &route, &ignored) < 0 || route.kind != inner->kind || route.sent_at != inner->sent_at)
                 return ENVELOPE_INNER_OUTER_MISMATCH;
-        if (!same_text(outer, p, "space_id") || !same_text(outer, p, "channel_id") || !same_text(outer, p, "recipient_slug"))
+        if (!same_text(outer, p, "space_id") || !same_text(outer, p, "channel_id") ||
+            !same_text(outer, p, "recipient_slug"))
                 return ENVELOPE_INNER_OUTER_MISMATCH;
         return ENVELOPE_OK;
 }

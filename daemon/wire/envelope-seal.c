@@ -12,9 +12,9 @@ int seal_secrets_random(SealSecrets *ret, char **ret_envelope_id) {
         randombytes_buf(u, sizeof(u));
         u[6] = (uint8_t) ((u[6] & 0x0f) | 0x40); /* RFC 9562 §5.4: version 4, variant 10 */
         u[8] = (uint8_t) ((u[8] & 0x3f) | 0x80);
-        *ret_envelope_id = asprintf_new("msg_%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x", u[0],
-                                        u[1], u[2], u[3], u[4], u[5], u[6], u[7], u[8], u[9], u[10], u[11], u[12], u[13],
-                                        u[14], u[15]);
+        *ret_envelope_id = asprintf_new("msg_%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x",
+                                        u[0], u[1], u[2], u[3], u[4], u[5], u[6], u[7], u[8], u[9], u[10], u[11],
+                                        u[12], u[13], u[14], u[15]);
         if (!*ret_envelope_id)
                 return -ENOMEM;
 
@@ -140,8 +140,8 @@ static int put_recipient(SignedDocument *d, SignedValue *list, const Recipient *
         r = aad_wrap(&aad, field_of(secrets->envelope_id), field_of(to->device_id));
         if (r < 0)
                 return r;
-        r = hpke_seal(to->kem_key, ephemeral, HPKE_INFO_MESSAGE, aad.text, aad.size, secrets->content_key, KEY_SIZE, enc,
-                      wrapped);
+        r = hpke_seal(to->kem_key, ephemeral, HPKE_INFO_MESSAGE, aad.text, aad.size, secrets->content_key, KEY_SIZE,
+                      enc, wrapped);
         if (r < 0)
                 return r;
 
@@ -179,7 +179,8 @@ static int put_content(SignedDocument *d, SignedValue *o, const MessageDraft *m,
                 r = -ENOMEM;
                 goto finish;
         }
-        aead_seal(secrets->content_key, secrets->content_nonce, aad.text, aad.size, plaintext.text, plaintext.size, sealed);
+        aead_seal(secrets->content_key, secrets->content_nonce, aad.text, aad.size, plaintext.text, plaintext.size,
+                  sealed);
 
         r = put_base64(d, o, "content_nonce", secrets->content_nonce, sizeof(secrets->content_nonce));
         if (r >= 0)
@@ -229,7 +230,8 @@ int envelope_seal(const MessageDraft *m, const Recipient *recipients, size_t n_r
         if (r >= 0)
                 r = put_content(d, o, m, secrets);
         for (size_t i = 0; i < n_recipients && r >= 0; i++)
-                r = put_recipient(d, list, recipients + i, secrets->ephemerals ? secrets->ephemerals[i] : NULL, secrets);
+                r = put_recipient(d, list, recipients + i, secrets->ephemerals ? secrets->ephemerals[i] : NULL,
+                                  secrets);
         if (r >= 0)
                 r = signed_put(d, o, "recipients", list);
         return r < 0 ? r : signed_value_format(o, ret);

@@ -64,8 +64,8 @@ int seal_secrets_random(SealSecrets *ret, char **ret_envelope_id);
 
 /* The body of POST /messages. -ENODEV without recipients, -EINVAL when ids cannot be sent (empty, control characters),
  * -EBADMSG when a recipient's key is of low order, -ENOMEM. */
-int envelope_seal(const MessageDraft *draft, const Recipient *recipients, size_t n_recipients, const SealSecrets *secrets,
-                  StrBuf *ret);
+int envelope_seal(const MessageDraft *draft, const Recipient *recipients, size_t n_recipients,
+                  const SealSecrets *secrets, StrBuf *ret);
 
 /* --- receiving --- */
 
@@ -74,14 +74,15 @@ typedef struct Envelope Envelope;
 /* A verified message. All borrowed from its Envelope. */
 typedef struct Message {
         EnvelopeKind kind;
-        const char *envelope_id, *sender_slug, *sender_subkey_id, *space_id, *channel_id, *recipient_slug, *thread_root_id,
-                *reply_to_id, *message_nonce, *content_type;
+        const char *envelope_id, *sender_slug, *sender_subkey_id, *space_id, *channel_id, *recipient_slug,
+                        *thread_root_id, *reply_to_id, *message_nonce, *content_type;
         const SignedValue *content;
         int64_t sent_at;
         bool encrypted;
 } Message;
 
-/* Parses an envelope as it came. -EBADMSG when it is no JSON object, -E2BIG over 16 MiB or 4096 recipients, -ENOMEM. */
+/* Parses an envelope as it came. -EBADMSG when it is no JSON object, -E2BIG over 16 MiB or 4096 recipients, -ENOMEM.
+ */
 int envelope_parse(Envelope **ret, const char *text, size_t size);
 Envelope* envelope_free(Envelope *e);
 DEFINE_TRIVIAL_CLEANUP_FUNC(Envelope*, envelope_free);

@@ -55,8 +55,8 @@ static uint8_t* put(uint8_t *w, const void *data, size_t size) {
 }
 
 /* RFC 9180 §4, LabeledExtract. */
-static int labeled_extract(const uint8_t *suite, size_t suite_size, const void *salt, size_t salt_size, const char *label,
-                           const void *ikm, size_t ikm_size, uint8_t ret[HASH_SIZE]) {
+static int labeled_extract(const uint8_t *suite, size_t suite_size, const void *salt, size_t salt_size,
+                           const char *label, const void *ikm, size_t ikm_size, uint8_t ret[HASH_SIZE]) {
         uint8_t *buffer, *w;
         size_t size = strlen(VERSION_LABEL) + suite_size + strlen(label) + ikm_size;
         int r;
@@ -111,8 +111,8 @@ static int key_schedule(const uint8_t dh[KEY_SIZE], const uint8_t enc[KEY_SIZE],
         (void) put(put(kem_context, enc, KEY_SIZE), recipient, KEY_SIZE);
         r = labeled_extract(kem_suite, sizeof(kem_suite), NULL, 0, "eae_prk", dh, KEY_SIZE, prk);
         if (r >= 0)
-                r = labeled_expand(kem_suite, sizeof(kem_suite), prk, "shared_secret", kem_context, sizeof(kem_context),
-                                   ret->shared_secret, sizeof(ret->shared_secret));
+                r = labeled_expand(kem_suite, sizeof(kem_suite), prk, "shared_secret", kem_context,
+                                   sizeof(kem_context), ret->shared_secret, sizeof(ret->shared_secret));
         if (r >= 0)
                 r = labeled_extract(s, n, NULL, 0, "psk_id_hash", NULL, 0, context + 1);
         if (r >= 0)
@@ -133,8 +133,8 @@ static int key_schedule(const uint8_t dh[KEY_SIZE], const uint8_t enc[KEY_SIZE],
         return r;
 }
 
-int hpke_setup_sender(const uint8_t recipient[KEY_SIZE], const uint8_t ephemeral[KEY_SIZE], const void *info, size_t info_size,
-                      uint8_t ret_enc[KEY_SIZE], HpkeContext *ret) {
+int hpke_setup_sender(const uint8_t recipient[KEY_SIZE], const uint8_t ephemeral[KEY_SIZE], const void *info,
+                      size_t info_size, uint8_t ret_enc[KEY_SIZE], HpkeContext *ret) {
         uint8_t dh[KEY_SIZE];
         int r;
 
@@ -184,8 +184,8 @@ int hpke_context_open(const HpkeContext *c, uint64_t sequence, const void *aad, 
 }
 
 int hpke_context_export(const HpkeContext *c, const void *context, size_t context_size, uint8_t *ret, size_t size) {
-        return labeled_expand(schedule_suite, sizeof(schedule_suite), c->exporter_secret, "sec", context, context_size, ret,
-                              size);
+        return labeled_expand(schedule_suite, sizeof(schedule_suite), c->exporter_secret, "sec", context, context_size,
+                              ret, size);
 }
 
 int hpke_seal(const uint8_t recipient[KEY_SIZE], const uint8_t *ephemeral, const char *info, const void *aad,

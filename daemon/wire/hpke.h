@@ -13,8 +13,8 @@ typedef struct HpkeContext {
 void hpke_context_done(HpkeContext *c);
 
 /* ephemeral: a fresh random secret, or a fixed one in tests. -EBADMSG when the shared secret is all zero, -EIO. */
-int hpke_setup_sender(const uint8_t recipient[KEY_SIZE], const uint8_t ephemeral[KEY_SIZE], const void *info, size_t info_size,
-                      uint8_t ret_enc[KEY_SIZE], HpkeContext *ret);
+int hpke_setup_sender(const uint8_t recipient[KEY_SIZE], const uint8_t ephemeral[KEY_SIZE], const void *info,
+                      size_t info_size, uint8_t ret_enc[KEY_SIZE], HpkeContext *ret);
 int hpke_setup_receiver(const uint8_t secret[KEY_SIZE], const uint8_t *enc, size_t enc_size, const void *info,
                         size_t info_size, HpkeContext *ret);
 

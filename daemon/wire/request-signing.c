@@ -47,7 +47,8 @@ static int refuse(char **reterr, char *text) {
         return -EBADMSG;
 }
 
-int signed_request_verify(const SignedRequest *q, const char *signature, const uint8_t *key, size_t key_size, char **reterr) {
+int signed_request_verify(const SignedRequest *q, const char *signature, const uint8_t *key, size_t key_size,
+                          char **reterr) {
         _cleanup_(strbuf_done) StrBuf b = {};
         _cleanup_free_ uint8_t *raw = NULL;
         size_t size;
@@ -97,8 +98,8 @@ char* stream_url(const char *server_url) {
         return strjoin(scheme, rest ?: base, "/subscribe");
 }
 
-int stream_connect_frame(const char *slug, const char *subkey_id, const uint8_t subkey_seed[KEY_SIZE], const char *nonce,
-                         int64_t timestamp_ms, char **ret) {
+int stream_connect_frame(const char *slug, const char *subkey_id, const uint8_t subkey_seed[KEY_SIZE],
+                         const char *nonce, int64_t timestamp_ms, char **ret) {
         _cleanup_(signed_document_freep) SignedDocument *d = NULL;
         _cleanup_(strbuf_done) StrBuf b = {}, frame = {};
         _cleanup_free_ char *text = NULL;

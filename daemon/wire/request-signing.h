@@ -24,15 +24,16 @@ int signed_request_format(const SignedRequest *q, StrBuf *b);
 /* *ret: base64url, malloc'ed. */
 int signed_request_sign(const SignedRequest *q, const uint8_t seed[KEY_SIZE], char **ret);
 /* 0, or -EBADMSG with *reterr = why in the words that bridge clients know (malloc'ed). */
-int signed_request_verify(const SignedRequest *q, const char *signature, const uint8_t *key, size_t key_size, char **reterr);
+int signed_request_verify(const SignedRequest *q, const char *signature, const uint8_t *key, size_t key_size,
+                          char **reterr);
 /* 1 to 19 digits, and at most five minutes from now. */
 bool timestamp_is_fresh(const char *timestamp, int64_t now_ms);
 
 /* Where the stream of a server is: ws(s)://…/subscribe. NULL when out of memory. */
 char* stream_url(const char *server_url);
 /* The stream's connect frame as one line of JSON. */
-int stream_connect_frame(const char *slug, const char *subkey_id, const uint8_t subkey_seed[KEY_SIZE], const char *nonce,
-                         int64_t timestamp_ms, char **ret);
+int stream_connect_frame(const char *slug, const char *subkey_id, const uint8_t subkey_seed[KEY_SIZE],
+                         const char *nonce, int64_t timestamp_ms, char **ret);
 
 typedef struct EventSigner {
         const char *slug, *device_id, *subkey_id;

@@ -4,7 +4,8 @@
 #include "string-util.h"
 
 /* JSON that gets signed: a tree that keeps what canonical forms depend on and json-c drops, namely number tokens as
- * written, strings with NUL bytes and member order (wire-protocol §§3.7, 20). Values live as long as their document. */
+ * written, strings with NUL bytes and member order (wire-protocol §§3.7, 20). Values live as long as their document.
+ */
 
 typedef enum SignedType {
         SIGNED_NULL,
@@ -30,7 +31,8 @@ struct SignedValue {
 typedef struct SignedDocument SignedDocument;
 
 /* Parses one value: UTF-8, no NaN or Infinity, no lone surrogates, no bare control characters, nothing behind it, at
- * most 512 levels. A repeated key keeps its first place and its last value. -EBADMSG, -ENOMEM. The text need not outlive the call. */
+ * most 512 levels. A repeated key keeps its first place and its last value. -EBADMSG, -ENOMEM. The text need not
+ * outlive the call. */
 int signed_document_parse(SignedDocument **ret, const char *text, size_t size);
 /* An empty document, to build values in. */
 int signed_document_new(SignedDocument **ret);

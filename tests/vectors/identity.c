@@ -15,7 +15,8 @@ static bool kind_is(const SignedValue *c, const char *kind) {
 static bool error_text_matches(const char *expected, const char *got) {
         const char *decode = strstr(expected, "decode");
 
-        return decode ? strncmp(expected, got, (size_t) (decode - expected) + strlen("decode")) == 0 : streq(expected, got);
+        return decode ? strncmp(expected, got, (size_t) (decode - expected) + strlen("decode")) == 0
+                      : streq(expected, got);
 }
 
 static const char* compare_outcome(const SignedValue *c, int r, const char *error) {
@@ -31,7 +32,8 @@ static const char* compare_outcome(const SignedValue *c, int r, const char *erro
 static const char* compare_returned_key(const SignedValue *c, const uint8_t key[KEY_SIZE]) {
         uint8_t expected[KEY_SIZE];
 
-        return vector_field(c, "returns", expected, KEY_SIZE) && memcmp(key, expected, KEY_SIZE) == 0 ? NULL : "other key";
+        return vector_field(c, "returns", expected, KEY_SIZE) && memcmp(key, expected, KEY_SIZE) == 0 ? NULL
+                                                                                                      : "other key";
 }
 
 static const char* run_create_subkey(const SignedValue *c) {
@@ -69,7 +71,8 @@ static const char* run_subkey(const SignedValue *c) {
         r = subkey_cert_check(signed_get(c, "cert"), device, vector_text(c, "device_id"), now, key, &error);
         if (vector_true(c, "valid"))
                 return r >= 0 ? NULL : subkey_error_to_string(error);
-        return r < 0 && streq(subkey_error_to_string(error), vector_text(c, "reason")) ? NULL : subkey_error_to_string(error);
+        return r < 0 && streq(subkey_error_to_string(error), vector_text(c, "reason")) ? NULL
+                                                                                       : subkey_error_to_string(error);
 }
 
 static const char* run_expiry(const SignedValue *c) {
@@ -154,7 +157,8 @@ static const char* run_attachment_reject(const SignedValue *c) {
                 return "incomplete";
         if (attachment_read(signed_get(c, "meta"), &a, &error) >= 0)
                 (void) attachment_open(&a, sealed.data, sealed.size, &out, &size, &error);
-        return streq(attachment_error_to_string(error), vector_text(c, "reason")) ? NULL : attachment_error_to_string(error);
+        return streq(attachment_error_to_string(error), vector_text(c, "reason")) ? NULL
+                                                                                  : attachment_error_to_string(error);
 }
 
 static const char* run_attachment(const SignedValue *c) {
@@ -252,8 +256,8 @@ static const char* run_event(const SignedValue *c) {
                 .subkey_id = vector_text(c, "signer_subkey_id"),
                 .subkey_seed = seed,
         };
-        if (signed_event_new(d, vector_text(c, "event_id"), vector_text(c, "kind"), signed_copy(d, signed_get(c, "payload")),
-                             &signer, &event) < 0)
+        if (signed_event_new(d, vector_text(c, "event_id"), vector_text(c, "kind"),
+                             signed_copy(d, signed_get(c, "payload")), &signer, &event) < 0)
                 return "failed";
         if (signed_value_format(event, &ours) < 0 || signed_value_format(signed_get(c, "event"), &theirs) < 0)
                 return "failed";
@@ -271,8 +275,8 @@ static const char* run_stream(const SignedValue *c) {
                 return url && streq(url, vector_text(c, "ws_url")) ? NULL : "other address";
         }
         if (!vector_field(c, "signing_secret_key", seed, KEY_SIZE) || signed_get_int(c, "timestamp", &ms) < 0 ||
-            stream_connect_frame(vector_text(c, "slug"), vector_text(c, "subkey_id"), seed, vector_text(c, "nonce"), ms,
-                                 &frame) < 0 ||
+            stream_connect_frame(vector_text(c, "slug"), vector_text(c, "subkey_id"), seed, vector_text(c, "nonce"),
+                                 ms, &frame) < 0 ||
             signed_value_format(signed_get(c, "frame"), &expected) < 0)
                 return "failed";
         return streq(frame, expected.text) ? NULL : "other frame";

@@ -36,7 +36,8 @@ static const char* compare_message(const Message *m, const SignedValue *p) {
         if ((signed_get(p, "envelope_id") && !same_text(m->envelope_id, signed_get(p, "envelope_id"))) ||
             !same_text(m->sender_slug, signed_get(p, "sender_slug")) ||
             !same_text(m->sender_subkey_id, signed_get(p, "sender_subkey_id")) ||
-            !same_text(m->space_id, signed_get(p, "space_id")) || !same_text(m->channel_id, signed_get(p, "channel_id")) ||
+            !same_text(m->space_id, signed_get(p, "space_id")) ||
+            !same_text(m->channel_id, signed_get(p, "channel_id")) ||
             !same_text(m->recipient_slug, signed_get(p, "recipient_slug")) ||
             !same_text(m->message_nonce, signed_get(p, "message_nonce")) ||
             !same_text(m->thread_root_id, signed_get(p, "thread_root_id")) ||
@@ -63,7 +64,8 @@ static EnvelopeError open_case(const SignedValue *c, const uint8_t (*keys)[KEY_S
         _cleanup_(strbuf_done) StrBuf text = {};
         uint8_t kem[KEY_SIZE];
 
-        if (!vector_field(c, "kem_secret_key", kem, KEY_SIZE) || signed_value_format(signed_get(c, "envelope"), &text) < 0)
+        if (!vector_field(c, "kem_secret_key", kem, KEY_SIZE) ||
+            signed_value_format(signed_get(c, "envelope"), &text) < 0)
                 return _ENVELOPE_ERROR_MAX;
         return open_text(text.text, text.size, vector_text(c, "device_id"), kem, keys, n_keys, ret, ret_message);
 }
@@ -80,7 +82,8 @@ static const char* run_decrypt(const SignedValue *c) {
                 if (base64url_decode_exact(k->text, k->size, keys[n++], KEY_SIZE) < 0)
                         return "bad key";
         error = open_case(c, keys, n, &e, &m);
-        return error == ENVELOPE_OK ? compare_message(&m, signed_get(c, "expected_payload")) : envelope_error_to_string(error);
+        return error == ENVELOPE_OK ? compare_message(&m, signed_get(c, "expected_payload"))
+                                    : envelope_error_to_string(error);
 }
 
 static const char* run_reject(const SignedValue *c) {

@@ -7,8 +7,8 @@
 #include "hpke.h"
 #include "vector.h"
 
-static const char* compare_canonical(const SignedValue *c, const SignedValue *value, const char *key, CanonicalMode mode,
-                                     bool for_signing) {
+static const char *compare_canonical(const SignedValue *c, const SignedValue *value, const char *key,
+                                     CanonicalMode mode, bool for_signing) {
         _cleanup_bytes_ Bytes expected = {};
         _cleanup_(strbuf_done) StrBuf b = {};
         int r;
@@ -28,7 +28,8 @@ static const char* run_canonical(const SignedValue *c) {
 
         r = signed_document_parse(&d, input->text, input->size);
         if (signed_get(c, "error"))
-                return r < 0 || canonical_format(signed_document_root(d), CANONICAL_COMPAT, &b) < 0 ? NULL : "accepted";
+                return r < 0 || canonical_format(signed_document_root(d), CANONICAL_COMPAT, &b) < 0 ? NULL
+                                                                                                    : "accepted";
         if (r < 0)
                 return "does not parse";
 
@@ -138,8 +139,8 @@ static const char* run_aad(const SignedValue *c) {
 
 /* Opens with the recipient's key and compares; with an ephemeral key seals too. Works on every schema that names the
  * parts like this. */
-static const char* hpke_open_case(const uint8_t secret[KEY_SIZE], const Bytes *enc, const Bytes *info, const Bytes *aad,
-                                  const Bytes *sealed, const Bytes *plain) {
+static const char *hpke_open_case(const uint8_t secret[KEY_SIZE], const Bytes *enc, const Bytes *info,
+                                  const Bytes *aad, const Bytes *sealed, const Bytes *plain) {
         _cleanup_(hpke_context_done) HpkeContext context = {};
         _cleanup_free_ uint8_t *opened = malloc(sealed->size + 1);
         int r = hpke_setup_receiver(secret, enc->data, enc->size, info->data, info->size, &context);
@@ -152,13 +153,15 @@ static const char* hpke_open_case(const uint8_t secret[KEY_SIZE], const Bytes *e
 }
 
 static const char* run_hpke(const SignedValue *c) {
-        _cleanup_bytes_ Bytes info = {}, aad = {}, plain = {}, enc = {}, sealed = {}, shared = {}, key = {}, nonce = {};
+        _cleanup_bytes_ Bytes info = {}, aad = {}, plain = {}, enc = {}, sealed = {}, shared = {}, key = {},
+                              nonce = {};
         _cleanup_(hpke_context_done) HpkeContext context = {};
         uint8_t secret[KEY_SIZE], public[KEY_SIZE], ephemeral[KEY_SIZE], ret_enc[KEY_SIZE];
         _cleanup_free_ uint8_t *out = NULL;
 
         if (!vector_field(c, "recipient_secret_key", secret, KEY_SIZE) || !vector_bytes(c, "info_hex", &info) ||
-            !vector_bytes(c, "aad_hex", &aad) || !vector_bytes(c, "enc", &enc) || !vector_bytes(c, "ciphertext", &sealed))
+            !vector_bytes(c, "aad_hex", &aad) || !vector_bytes(c, "enc", &enc) ||
+            !vector_bytes(c, "ciphertext", &sealed))
                 return "incomplete";
         if (streq(vector_text(c, "kind"), "open_fail"))
                 return hpke_open_case(secret, &enc, &info, &aad, &sealed, NULL);
@@ -194,7 +197,8 @@ static bool hex_member(const SignedValue *c, const char *key, Bytes *ret) {
         return signed_put(d, o, "x_hex", signed_string(d, vector_text(c, key))) >= 0 && vector_bytes(o, "x_hex", ret);
 }
 
-static const char* run_rfc9180_encryption(const HpkeContext *sender, const HpkeContext *receiver, const SignedValue *e) {
+static const char *run_rfc9180_encryption(const HpkeContext *sender, const HpkeContext *receiver,
+                                          const SignedValue *e) {
         _cleanup_bytes_ Bytes plain = {}, aad = {}, sealed = {};
         _cleanup_free_ uint8_t *out = NULL;
         int64_t sequence;
@@ -225,17 +229,18 @@ static const char* run_rfc9180_export(const HpkeContext *sender, const SignedVal
 }
 
 static const char* run_rfc9180(const SignedValue *c) {
-        _cleanup_bytes_ Bytes info = {}, ephemeral = {}, secret = {}, public = {}, enc = {}, shared = {}, key = {}, nonce = {},
-                              exporter = {};
+        _cleanup_bytes_ Bytes info = {}, ephemeral = {}, secret = {}, public = {}, enc = {}, shared = {}, key = {},
+                              nonce = {}, exporter = {};
         _cleanup_(hpke_context_done) HpkeContext sender = {}, receiver = {};
         const SignedValue *encryptions = signed_get(c, "encryptions"), *exports = signed_get(c, "exports");
         uint8_t ret_enc[KEY_SIZE];
         const char *problem = NULL;
 
         if (!hex_member(c, "info", &info) || !hex_member(c, "skEm", &ephemeral) || !hex_member(c, "skRm", &secret) ||
-            !hex_member(c, "pkRm", &public) || !hex_member(c, "enc", &enc) || !hex_member(c, "shared_secret", &shared) ||
-            !hex_member(c, "key", &key) || !hex_member(c, "base_nonce", &nonce) ||
-            !hex_member(c, "exporter_secret", &exporter) || !encryptions || !exports)
+            !hex_member(c, "pkRm", &public) || !hex_member(c, "enc", &enc) ||
+            !hex_member(c, "shared_secret", &shared) || !hex_member(c, "key", &key) ||
+            !hex_member(c, "base_nonce", &nonce) || !hex_member(c, "exporter_secret", &exporter) || !encryptions ||
+            !exports)
                 return "incomplete";
         if (hpke_setup_sender(public.data, ephemeral.data, info.data, info.size, ret_enc, &sender) < 0 ||
             hpke_setup_receiver(secret.data, enc.data, enc.size, info.data, info.size, &receiver) < 0)
@@ -258,8 +263,8 @@ static const char* run_hpke_open_only(const SignedValue *c) {
         uint8_t secret[KEY_SIZE];
 
         if (!vector_field(c, "recipient_secret_key", secret, KEY_SIZE) || !vector_bytes(c, "enc", &enc) ||
-            !vector_bytes(c, "info", &info) || !vector_bytes(c, "aad", &aad) || !vector_bytes(c, "ciphertext", &sealed) ||
-            !vector_bytes(c, "plaintext", &plain))
+            !vector_bytes(c, "info", &info) || !vector_bytes(c, "aad", &aad) ||
+            !vector_bytes(c, "ciphertext", &sealed) || !vector_bytes(c, "plaintext", &plain))
                 return "incomplete";
         return hpke_open_case(secret, &enc, &info, &aad, &sealed, &plain);
 }
@@ -267,11 +272,13 @@ static const char* run_hpke_open_only(const SignedValue *c) {
 static const char* run_upstream(const SignedValue *c) {
         const SignedValue *ed = signed_get(c, "ed25519"), *chacha = signed_get(c, "chacha20poly1305"),
                           *signatures = signed_get(ed, "signatures");
-        uint8_t seed[KEY_SIZE], public[KEY_SIZE], expected[KEY_SIZE], signature[SIGNATURE_SIZE], nonce[AEAD_NONCE_SIZE];
+        uint8_t seed[KEY_SIZE], public[KEY_SIZE], expected[KEY_SIZE], signature[SIGNATURE_SIZE],
+                        nonce[AEAD_NONCE_SIZE];
         _cleanup_bytes_ Bytes aad = {}, plain = {}, sealed = {};
         _cleanup_free_ uint8_t *out = NULL;
 
-        if (!vector_field(ed, "secret_key", seed, KEY_SIZE) || !vector_field(ed, "public_key", expected, KEY_SIZE) || !signatures)
+        if (!vector_field(ed, "secret_key", seed, KEY_SIZE) || !vector_field(ed, "public_key", expected, KEY_SIZE) ||
+            !signatures)
                 return "incomplete";
         sign_public_key(seed, public);
         if (memcmp(public, expected, KEY_SIZE) != 0)

@@ -25,8 +25,8 @@ static inline void bytes_done(Bytes *b) {
 }
 #define _cleanup_bytes_ _cleanup_(bytes_done)
 
-/* A member as bytes: base64url, or hex when the key ends in "_hex", or the text itself when it ends in "_utf8". False when it is
- * not there or not well-formed. */
+/* A member as bytes: base64url, or hex when the key ends in "_hex", or the text itself when it ends in "_utf8". False
+ * when it is not there or not well-formed. */
 bool vector_bytes(const SignedValue *c, const char *key, Bytes *ret);
 bool bytes_equal(const Bytes *a, const void *data, size_t size);
 /* A member that is a key or another field of fixed size. */
