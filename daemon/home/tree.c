@@ -16,15 +16,9 @@ static int sync_directory(const char *path) {
         return fd < 0 || fsync(fd) < 0 ? -errno : 0;
 }
 
-int tree_new_aside(const char *beside, char **ret) {
-        _cleanup_free_ char *parent = NULL, *path = NULL;
-        const char *name;
-        int r;
+int tree_new_aside(const char *parent, char **ret) {
+        _cleanup_free_ char *path = path_join(parent, ".new-XXXXXX");
 
-        r = path_split(beside, &parent, &name);
-        if (r < 0)
-                return r;
-        path = path_join(parent, ".new-XXXXXX");
         if (!path)
                 return -ENOMEM;
         if (!mkdtemp(path))
@@ -167,9 +161,9 @@ static int copy_entries(int from_fd, int to_fd) {
 
 static int tree_copy(const char *from, const char *to) {
         _cleanup_(tree_discardp) char *aside = NULL;
-        _cleanup_free_ char *parent = NULL, *copy = NULL;
+        _cleanup_free_ char *parent = NULL, *to_parent = NULL, *copy = NULL;
         _cleanup_close_ int parent_fd = -EBADF, aside_fd = -EBADF;
-        const char *name;
+        const char *name, *to_name;
         int r;
 
         r = path_split(from, &parent, &name);
@@ -178,7 +172,9 @@ static int tree_copy(const char *from, const char *to) {
         parent_fd = open(parent, O_PATH | O_DIRECTORY | O_CLOEXEC);
         if (parent_fd < 0)
                 return -errno;
-        r = tree_new_aside(to, &aside);
+        r = path_split(to, &to_parent, &to_name);
+        if (r >= 0)
+                r = tree_new_aside(to_parent, &aside);
         if (r < 0)
                 return r;
         aside_fd = open(aside, O_PATH | O_DIRECTORY | O_CLOEXEC);

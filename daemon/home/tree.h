@@ -5,8 +5,9 @@
 
 /* Directory trees as a whole: built aside, moved into place, moved away. */
 
-/* A new directory (0700) in the parent of the given one, so on its file system, for building in: ".new-XXXXXX". */
-int tree_new_aside(const char *beside, char **ret);
+/* A new directory (0700) in the given one, for building in: ".new-XXXXXX". In there and not beside it, because in
+ * system mode the directory of the agents is a mount of its own, and nothing around it can be written. */
+int tree_new_aside(const char *parent, char **ret);
 /* Renames a directory to a name that must be free (an empty directory counts as free) and syncs the parent.
  * -EEXIST. */
 int tree_install(const char *from, const char *to);

@@ -78,7 +78,8 @@ static int on_event(sd_event_source *s, const struct inotify_event *event, void 
 
         if (!(event->mask & (IN_Q_OVERFLOW | IN_IGNORED)) && !w->whole && (event->len == 0 || !name_counts(event->name)))
                 return 0;
-        if (event->len > 0 && strstr(event->name, ".tmp"))
+        /* Ours, while they are built or go away; the name that counts has an event of its own. */
+        if (event->len > 0 && (event->name[0] == '.' || strstr(event->name, ".tmp")))
                 return 0;
         (void) event_arm_timer(owner->manager->event, &owner->later, DEBOUNCE_USEC, USEC_PER_MSEC, on_later, owner);
         return 0;

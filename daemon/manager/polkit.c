@@ -68,15 +68,24 @@ static int verdict_on_expiry(sd_event_source *s, uint64_t usec, void *userdata) 
         return 0;
 }
 
+/* The details at the end of the structure are left unread: they may be any number. */
+static int verdict_read(sd_bus_message *m, int *ret_authorized, int *ret_challenge) {
+        int r = sd_bus_message_enter_container(m, 'r', "bba{ss}");
+
+        return r < 0 ? r : sd_bus_message_read(m, "bb", ret_authorized, ret_challenge);
+}
+
 static int verdict_on_reply(sd_bus_message *m, void *userdata, sd_bus_error *reterr_error) {
         const sd_bus_error *e = sd_bus_message_get_error(m);
         int authorized = 0, challenge = 0, r;
         Verdict *v = userdata;
 
-        if (!e && sd_bus_message_read(m, "(bba{ss})", &authorized, &challenge, 0) < 0)
-                authorized = challenge = 0;
         if (e)
                 log_warning("polkit cannot be asked about '%s': %s", v->action, e->message);
+        else if (verdict_read(m, &authorized, &challenge) < 0) {
+                log_warning("polkit's answer about '%s' cannot be understood: taken as a no.", v->action);
+                authorized = challenge = 0;
+        }
 
         v->slot = sd_bus_slot_unref(v->slot);
         v->answered = true;
