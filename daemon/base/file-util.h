@@ -24,7 +24,7 @@ int directory_make(const char *path, mode_t mode);
 /* Removes a tree without following symlinks and without leaving its file system. A missing path is success. */
 int directory_remove(const char *path);
 
-/* Opens path below dir_fd; refuses absolute paths, "..", symlinks that leave it, and magic links (openat2(2)). */
+/* Opens an existing path below dir_fd. Absolute paths and "..", in links too, are -EXDEV; other links are followed. */
 int open_beneath(int dir_fd, const char *path, int flags);
 
 /* path if it is absolute, else "<base>/<path>", without doubled or trailing slashes. NULL when out of memory. */

@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <sys/stat.h>
 
+#include "agent-file.h"
 #include "agent-turn-bus.h"
 #include "bus-util.h"
 #include "file-util.h"
@@ -27,18 +28,16 @@ static int reply_text(sd_bus_message *message, const char *text, size_t size, co
 }
 
 int agent_method_read_profile(sd_bus_message *message, void *userdata, sd_bus_error *reterr_error) {
-        _cleanup_free_ char *path = NULL, *text = NULL;
+        _cleanup_free_ char *text = NULL;
         Agent *a = userdata;
+        const char *path = a->config->profile;
         size_t size = 0;
         int r;
 
         r = agent_verify(a, message, INSPECT, reterr_error);
         if (r <= 0)
                 return r < 0 ? r : 1;
-        path = agent_home_path(a->home, a->config->profile);
-        if (!path)
-                return -ENOMEM;
-        r = file_read(path, TEXT_SIZE_MAX, &text, &size);
+        r = agent_file_read(a->home->directory, path, TEXT_SIZE_MAX, &text, &size);
         if (r == -ENOENT)
                 return sd_bus_reply_method_return(message, "s", "");
         return r < 0 ? no_such_file(reterr_error, r, path) : reply_text(message, text, size, path, reterr_error);
@@ -65,13 +64,7 @@ int agent_method_write_profile(sd_bus_message *message, void *userdata, sd_bus_e
 }
 
 static int open_memory(const Agent *a) {
-        _cleanup_free_ char *path = agent_home_path(a->home, a->config->memory_dir);
-        int fd;
-
-        if (!path)
-                return -ENOMEM;
-        fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-        return fd < 0 ? -errno : fd;
+        return agent_file_open(a->home->directory, a->config->memory_dir, O_RDONLY | O_DIRECTORY);
 }
 
 static bool is_topic(const char *name) {
@@ -152,9 +145,7 @@ int agent_method_read_memory(sd_bus_message *message, void *userdata, sd_bus_err
 }
 
 static int open_workspace(const Agent *a) {
-        int fd = open(a->home->workspace, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-
-        return fd < 0 ? -errno : fd;
+        return agent_file_open(a->home->directory, a->config->workspace_dir, O_RDONLY | O_DIRECTORY);
 }
 
 static const char* type_of(mode_t mode) {

@@ -21,16 +21,6 @@ static int manager_call(Manager *m, const char *member, sd_bus_message **ret) {
 
 /* --- looking --- */
 
-/* A name as a pattern that matches nothing else: the escapes of unit names have backslashes. */
-static char* escape_pattern(const char *name) {
-        _cleanup_(strbuf_done) StrBuf b = {};
-
-        for (; *name; name++)
-                if ((strchr("\\*?[", *name) && strbuf_puts(&b, "\\") < 0) || strbuf_append(&b, name, 1) < 0)
-                        return NULL;
-        return strbuf_take(&b);
-}
-
 static int on_result(sd_bus_message *m, void *userdata, sd_bus_error *reterr_error) {
         Agent *a = userdata;
         const char *result;
@@ -131,9 +121,9 @@ static int on_listed(sd_bus_message *m, void *userdata, sd_bus_error *reterr_err
 }
 
 /* Patterns, because only those leave units that are not loaded alone: asking for such a unit's properties loads it, drops
- * it again and sends UnitRemoved, at which we would ask again, for ever. */
+ * it again and sends UnitRemoved, at which we would ask again, for ever. An escaped name is a pattern that matches itself
+ * alone: it has no '*', '?' or '[', and backslashes mean nothing there (FNM_NOESCAPE). */
 void agent_refresh_unit(Agent *a) {
-        _cleanup_free_ char *pattern = NULL;
         int r;
 
         if (a->refreshing) {
@@ -142,11 +132,9 @@ void agent_refresh_unit(Agent *a) {
         }
         a->refresh_again = false;
 
-        pattern = escape_pattern(a->unit);
         a->refresh_slots[0] = sd_bus_slot_unref(a->refresh_slots[0]);
-        r = pattern ? sd_bus_call_method_async(a->manager->bus, &a->refresh_slots[0], SYSTEMD, SYSTEMD_PATH, SYSTEMD_MANAGER,
-                                               "ListUnitsByPatterns", on_listed, a, "asas", 0, 1, pattern)
-                    : -ENOMEM;
+        r = sd_bus_call_method_async(a->manager->bus, &a->refresh_slots[0], SYSTEMD, SYSTEMD_PATH, SYSTEMD_MANAGER,
+                                     "ListUnitsByPatterns", on_listed, a, "asas", 0, 1, a->unit);
         if (r < 0) {
                 (void) log_agent(a, LOG_ERR, r, "Failed to ask for the state of unit '%s': %m", a->unit);
                 return;

@@ -92,9 +92,42 @@ TEST(open_beneath) {
         fd = safe_close(fd);
         fd = open_beneath(dir_fd, "f", O_PATH);
         ASSERT_TRUE(fd >= 0);
+        fd = safe_close(fd);
         ASSERT_ERROR(open_beneath(dir_fd, "out", O_RDONLY), EXDEV);
         ASSERT_ERROR(open_beneath(dir_fd, "../etc/passwd", O_RDONLY), EXDEV);
         ASSERT_ERROR(open_beneath(dir_fd, "/etc/passwd", O_RDONLY), EXDEV);
+        ASSERT_ERROR(open_beneath(dir_fd, "out/x", O_RDONLY), EXDEV);
+        ASSERT_ERROR(open_beneath(dir_fd, "f/..", O_RDONLY), EXDEV);
+        ASSERT_ERROR(open_beneath(dir_fd, "f/x", O_RDONLY), ENOTDIR);
+        ASSERT_ERROR(open_beneath(dir_fd, "", O_RDONLY), ENOENT);
+        ASSERT_ERROR(open_beneath(dir_fd, "none", O_RDONLY), ENOENT);
+        ASSERT_ERROR(open_beneath(dir_fd, "f", O_PATH | O_DIRECTORY), ENOTDIR);
+        fd = open_beneath(dir_fd, ".", O_RDONLY | O_DIRECTORY);
+        ASSERT_TRUE(fd >= 0);
+        ASSERT_OK(directory_remove(dir));
+}
+
+TEST(open_beneath_links) {
+        static const struct {
+                const char *name, *target;
+                int error;
+        } t[] = {
+                { "inside", "d/f", 0 }, { "twice", "inside", 0 }, { "directory", "./d/", 0 }, { "up", "../x", EXDEV },
+                { "loop", "loop", ELOOP }, { "magic", "/proc/self/fd/0", EXDEV }, { "nowhere", "d/none", ENOENT },
+        };
+        _cleanup_free_ char *dir = temporary_directory(), *sub = path_join(dir, "d"), *file = path_join(dir, "d/f");
+        _cleanup_close_ int dir_fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC), fd = -EBADF;
+
+        ASSERT_OK(directory_make(sub, 0700));
+        ASSERT_OK(file_write_atomic(file, "x", 1, 0600));
+        for (size_t i = 0; i < ELEMENTSOF(t); i++) {
+                ASSERT_EQ(symlinkat(t[i].target, dir_fd, t[i].name), 0);
+                fd = open_beneath(dir_fd, t[i].name, O_RDONLY);
+                ASSERT_EQ(MIN(fd, 0), -t[i].error);
+                fd = safe_close(fd);
+        }
+        fd = open_beneath(dir_fd, "directory/f", O_RDONLY);
+        ASSERT_TRUE(fd >= 0);
         ASSERT_OK(directory_remove(dir));
 }
 
