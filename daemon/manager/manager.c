@@ -221,44 +221,56 @@ static int reload_agent(Manager *m, Agent *a) {
         return 0;
 }
 
+static Agent* find_home(Manager *m, const AgentHome *home, bool *kept) {
+        for (size_t j = 0; j < m->n_agents; j++)
+                if (!kept[j] && streq(m->agents[j]->home->id, home->id) &&
+                    streq(m->agents[j]->home->directory, home->directory)) {
+                        kept[j] = true;
+                        return m->agents[j];
+                }
+        return NULL;
+}
+
+static void announce_removal(Manager *m, Agent *a) {
+        if (a->announced) {
+                (void) sd_bus_emit_signal(m->bus, PUFFO_BUS_PATH, PUFFO_BUS_MANAGER_INTERFACE, "AgentRemoved", "so",
+                                          a->home->id, a->path);
+                (void) sd_bus_emit_object_removed(m->bus, a->path);
+        }
+        /* Its directory was taken away under a running unit: the unit has nothing to work with. */
+        if (a->listed && !streq_ptr(a->unit_state.active, "inactive"))
+                (void) agent_stop_unit(a);
+}
+
 /* Sorted as enumerate gave them; agents that stay keep their objects. */
 static int take_homes(Manager *m, AgentHome **homes, size_t n) {
         _cleanup_free_ Agent **agents = new0(Agent*, n);
+        _cleanup_free_ bool *kept = new0(bool, m->n_agents);
         size_t n_agents = 0;
-        int r = agents ? 0 : -ENOMEM;
+        int r = 0;
+
+        if (!agents || !kept)
+                return -ENOMEM;
 
         for (size_t i = 0; i < n && r >= 0; i++) {
-                Agent *a = NULL;
+                Agent *a = find_home(m, homes[i], kept);
 
-                for (size_t j = 0; j < m->n_agents; j++)
-                        if (m->agents[j] && streq(m->agents[j]->home->id, homes[i]->id) &&
-                            streq(m->agents[j]->home->directory, homes[i]->directory)) {
-                                a = TAKE_PTR(m->agents[j]);
-                                agent_home_free(a->home);
-                                a->home = TAKE_PTR(homes[i]);
-                                break;
-                        }
-                if (!a)
+                if (a) {
+                        agent_home_free(a->home);
+                        a->home = TAKE_PTR(homes[i]);
+                } else
                         r = agent_new(&a, m, TAKE_PTR(homes[i]));
                 if (r >= 0)
                         agents[n_agents++] = a;
         }
 
-        for (size_t j = 0; j < m->n_agents; j++) {
-                Agent *a = m->agents[j];
-
-                if (!a)
-                        continue;
-                if (a->announced) {
-                        (void) sd_bus_emit_signal(m->bus, PUFFO_BUS_PATH, PUFFO_BUS_MANAGER_INTERFACE, "AgentRemoved", "so",
-                                                  a->home->id, a->path);
-                        (void) sd_bus_emit_object_removed(m->bus, a->path);
-                }
-                /* Its directory was taken away under a running unit: the unit has nothing to work with. */
-                if (a->listed && !streq_ptr(a->unit_state.active, "inactive"))
-                        (void) agent_stop_unit(a);
-                agent_free(a);
-        }
+        /* In the signal go the interfaces of objects that can still be found: so the old list stays until all is said. */
+        for (size_t j = 0; j < m->n_agents; j++)
+                if (!kept[j])
+                        announce_removal(m, m->agents[j]);
+        for (size_t j = 0; j < m->n_agents; j++)
+                if (!kept[j])
+                        agent_free(m->agents[j]);
         free(m->agents);
         m->agents = TAKE_PTR(agents);
         m->n_agents = n_agents;
