@@ -244,7 +244,9 @@ static void agent_set_state(Agent *a, AgentState state) {
         if (a->state == state)
                 return;
 
-        if (state == AGENT_READY && (a->state == AGENT_STARTING || a->state == AGENT_STOPPED || a->state == AGENT_RESTARTING))
+        if (state == AGENT_READY && a->adopted)
+                a->adopted = false;
+        else if (state == AGENT_READY && (a->state == AGENT_STARTING || a->state == AGENT_STOPPED || a->state == AGENT_RESTARTING))
                 message_id = PUFFO_MESSAGE_AGENT_STARTED;
         else if (state == AGENT_STOPPED)
                 message_id = PUFFO_MESSAGE_AGENT_STOPPED;

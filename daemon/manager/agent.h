@@ -64,6 +64,7 @@ struct Agent {
         bool working_directory_pending; /* given to Connect, not yet told to the session */
         bool restart_when_idle;         /* what the session was started with is out of date */
         bool listed;                    /* its unit has been looked at once */
+        bool adopted;                   /* it ran before us: that it is ready is no news */
         uint8_t credential_hash[32];    /* of what the session was given; all zero: unknown */
 
         struct PendingList pending;

@@ -366,6 +366,19 @@ void manager_queue_settle(Manager *m) {
         (void) sd_event_source_set_enabled(m->settle, SD_EVENT_ONESHOT);
 }
 
+void manager_check_known(Manager *m) {
+        void (*on_known)(Manager *m) = m->on_known;
+
+        if (!on_known || !m->bus_ready)
+                return;
+        for (size_t i = 0; i < m->n_agents; i++)
+                if (!m->agents[i]->listed)
+                        return;
+
+        m->on_known = NULL;
+        on_known(m);
+}
+
 /* There is always a manager, and it runs whenever the daemon starts (agent-proxy §5). */
 static int ensure_manager_agent(Manager *m) {
         _cleanup_(agent_home_freep) AgentHome *home = NULL;

@@ -42,7 +42,8 @@ struct Manager {
         Polkit *polkit;
         sd_event_source *settle;        /* deferred: emits what changed, starts and stops what must be */
         bool bus_ready;                 /* units have been listed once; before that nothing is started */
-        unsigned n_listing;             /* replies that are still awaited for that */
+        /* Called once, when the unit of each agent has been looked at: from then on what the bus shows is true. */
+        void (*on_known)(Manager *m);
 };
 
 int manager_new(Manager **ret, Scope scope, sd_event *event);
@@ -55,6 +56,8 @@ DEFINE_TRIVIAL_CLEANUP_FUNC(Manager*, manager_free);
 int manager_rescan(Manager *m);
 /* Something changed: have it emitted and acted upon when the loop comes round. */
 void manager_queue_settle(Manager *m);
+/* A unit has been looked at: on_known may be due. */
+void manager_check_known(Manager *m);
 Agent* manager_find_agent(Manager *m, const char *id);
 /* The id in front of the names' grammar: lowered only when no agent has it exactly (agent-proxy §3). */
 Agent* manager_find_agent_lenient(Manager *m, const char *text);

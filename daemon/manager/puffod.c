@@ -116,6 +116,16 @@ static int on_name_acquired(sd_bus_message *m, void *userdata, sd_bus_error *ret
         return 0;
 }
 
+static void on_known(Manager *m) {
+        int r;
+
+        r = sd_bus_request_name_async(m->bus, NULL, PUFFO_BUS_NAME, 0, on_name_acquired, m);
+        if (r < 0) {
+                log_error_errno(r, "Failed to ask for the bus name: %m");
+                (void) sd_event_exit(m->event, r);
+        }
+}
+
 static int on_bus_lost(sd_bus_message *m, void *userdata, sd_bus_error *reterr_error) {
         Manager *manager = userdata;
 
@@ -157,10 +167,10 @@ static int run(const Options *options) {
 
         r = sd_bus_match_signal_async(m->bus, NULL, NULL, "/org/freedesktop/DBus/Local", "org.freedesktop.DBus.Local",
                                       "Disconnected", on_bus_lost, NULL, m);
-        if (r >= 0)
-                r = sd_bus_request_name_async(m->bus, NULL, PUFFO_BUS_NAME, 0, on_name_acquired, m);
         if (r < 0)
-                return log_error_errno(r, "Failed to ask for the bus name: %m");
+                return log_error_errno(r, "Failed to watch the bus: %m");
+        /* Callers that have waited for the name find running agents running. */
+        m->on_known = on_known;
 
         r = sd_event_loop(event);
         (void) sd_notify(/* unset_environment= */ 0, "STOPPING=1");

@@ -65,6 +65,7 @@ static void refresh_done(Agent *a) {
                 agent_refresh_unit(a);
         agent_evaluate(a);
         manager_queue_settle(manager);
+        manager_check_known(manager);
 }
 
 /* The last of the answers: replies come in the order of the questions. */
@@ -106,6 +107,8 @@ static int on_listed(sd_bus_message *m, void *userdata, sd_bus_error *reterr_err
         (void) free_and_strdup(&a->unit_state.active, active);
         (void) free_and_strdup(&a->unit_state.sub, sub);
 
+        if (!a->listed)
+                a->adopted = streq(active, "active");
         if (streq(active, "inactive")) {
                 take_number(a, NULL, &a->unit_state.main_pid);
                 take_number(a, NULL, &a->unit_state.n_restarts);
@@ -194,12 +197,14 @@ static int on_subscribed(sd_bus_message *m, void *userdata, sd_bus_error *reterr
         const sd_bus_error *e = sd_bus_message_get_error(m);
         Manager *manager = userdata;
 
-        if (e)
+        /* It may have come onto the bus between our two ways of noticing it: then both have asked. */
+        if (e && !sd_bus_error_has_name(e, "org.freedesktop.systemd1.AlreadySubscribed"))
                 log_error("The service manager does not let us subscribe to its signals: %s", e->message);
         manager->bus_ready = true;
         for (size_t i = 0; i < manager->n_agents; i++)
                 agent_refresh_unit(manager->agents[i]);
         manager_queue_settle(manager);
+        manager_check_known(manager);
         return 0;
 }
 
