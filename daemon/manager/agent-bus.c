@@ -29,12 +29,31 @@ static uint64_t gone_timeout(const Agent *a) {
         return a->manager->config->turn_grace_usec + 35 * USEC_PER_SEC;
 }
 
-/* Wants it running, now: a start that was put off is tried at once. */
-static int want_running(Agent *a, sd_bus_message *message, sd_bus_error *reterr_error) {
-        int r = agent_set_desired(a, true);
+/* Reads the file anew, so that nothing is written over what somebody has just changed. */
+static int reload_before_change(Agent *a, sd_bus_error *reterr_error) {
+        _cleanup_free_ char *error = NULL;
+        int r = agent_load(a, &error);
+
+        if (r == -EBADMSG)
+                return sd_bus_error_setf(reterr_error, PUFFO_ERROR_INVALID_CONFIG, "Repair the file first: %s", strempty(error));
+        return r < 0 ? manager_error(reterr_error, r, "read", a->home->config_path) : 0;
+}
+
+static int set_desired(Agent *a, bool running, sd_bus_error *reterr_error) {
+        int r = reload_before_change(a, reterr_error);
 
         if (r < 0)
-                return manager_error(reterr_error, r, "write", a->home->config_path);
+                return r;
+        r = agent_set_desired(a, running);
+        return r < 0 ? manager_error(reterr_error, r, "write", a->home->config_path) : r;
+}
+
+/* Wants it running, now: a start that was put off is tried at once. */
+static int want_running(Agent *a, sd_bus_message *message, sd_bus_error *reterr_error) {
+        int r = set_desired(a, true, reterr_error);
+
+        if (r < 0)
+                return r;
         a->retry = sd_event_source_disable_unref(a->retry);
         return 0;
 }
@@ -111,10 +130,10 @@ static int method_resume(sd_bus_message *message, void *userdata, sd_bus_error *
 }
 
 static int want_stopped(Agent *a, sd_bus_error *reterr_error) {
-        int r = agent_set_desired(a, false);
+        int r = set_desired(a, false, reterr_error);
 
         if (r < 0)
-                return manager_error(reterr_error, r, "write", a->home->config_path);
+                return r;
         manager_queue_settle(a->manager);
         return 0;
 }
@@ -194,16 +213,6 @@ static int method_delete(sd_bus_message *message, void *userdata, sd_bus_error *
 }
 
 /* --- configuration --- */
-
-/* Reads the file anew, lets change() work on it, and puts everything back when the result does not hold. */
-static int reload_before_change(Agent *a, sd_bus_error *reterr_error) {
-        _cleanup_free_ char *error = NULL;
-        int r = agent_load(a, &error);
-
-        if (r == -EBADMSG)
-                return sd_bus_error_setf(reterr_error, PUFFO_ERROR_INVALID_CONFIG, "Repair the file first: %s", strempty(error));
-        return r < 0 ? manager_error(reterr_error, r, "read", a->home->config_path) : 0;
-}
 
 static int save_and_apply(Agent *a, sd_bus_message *message, sd_bus_error *reterr_error) {
         int r = agent_save(a);
@@ -394,7 +403,8 @@ void agent_emit_changed(Agent *a) {
                                        (char*) "Restarts", NULL };
         static char *const config[] = { (char*) "DisplayName", (char*) "Desired", (char*) "RuntimeKind", (char*) "Provider",
                                         (char*) "Model", (char*) "Harness", (char*) "SandboxProfile", (char*) "Slug",
-                                        (char*) "OperatorSlug", (char*) "Workspace", (char*) "CreatedAt", NULL };
+                                        (char*) "OperatorSlug", (char*) "Workspace", (char*) "CreatedAt", (char*) "Owner",
+                                        NULL };
         static char *const report[] = { (char*) "WorkingDirectory", (char*) "QueueLength", (char*) "MessagesProcessed",
                                         (char*) "LastEvent", (char*) "Health", NULL };
         char *names[32];

@@ -73,7 +73,7 @@ static int on_reply(sd_bus_message *m, void *userdata, sd_bus_error *reterr_erro
 static int session_is_there(Agent *a, sd_bus_message *message, sd_bus_error *reterr_error) {
         int r;
 
-        if (a->link)
+        if (session_link_is_up(a->link))
                 return 1;
         if (a->state == AGENT_STOPPED || a->state == AGENT_STOPPING || a->state == AGENT_FAILED)
                 return sd_bus_error_setf(reterr_error, PUFFO_ERROR_NOT_READY, "Agent '%s' is %s%s%s; 'puffoctl agent start %s' starts it.",

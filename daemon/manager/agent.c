@@ -29,8 +29,8 @@ const char* agent_state_to_string(AgentState s) {
 }
 
 AgentState agent_state_derive(const char *active, const char *sub, const char *reported, bool desired_running) {
-        if (streq_ptr(active, "deactivating"))
-                return AGENT_STOPPING;
+        if (streq_ptr(active, "deactivating")) /* a restart is a stop first */
+                return desired_running ? AGENT_RESTARTING : AGENT_STOPPING;
         if (streq_ptr(active, "activating"))
                 return streq_ptr(sub, "auto-restart") ? AGENT_RESTARTING : AGENT_STARTING;
         if (streq_ptr(active, "failed"))
@@ -77,19 +77,21 @@ static int build_names(Agent *a) {
 }
 
 /* In system mode files of agents belong to their dynamic users; whose agent it is stands in a list of our own. */
-static void read_owner(Agent *a) {
+void agent_read_owner(Agent *a) {
         _cleanup_free_ char *path = NULL, *text = NULL;
+        uid_t owner = geteuid();
         uint32_t uid = 0;
 
-        a->owner = geteuid();
-        if (!a->manager->paths->owners)
-                return;
-        path = path_join(a->manager->paths->owners, a->home->id);
+        if (a->manager->paths->owners)
+                path = path_join(a->manager->paths->owners, a->home->id);
         if (path && file_read(path, 32, &text, NULL) >= 0) {
                 text[strcspn(text, "\n")] = 0;
                 if (parse_u32(text, &uid) >= 0)
-                        a->owner = uid;
+                        owner = uid;
         }
+        if (a->owner != owner)
+                a->dirty |= AGENT_DIRTY_CONFIG;
+        a->owner = owner;
 }
 
 int agent_new(Agent **ret, Manager *m, AgentHome *home) {
@@ -115,7 +117,7 @@ int agent_new(Agent **ret, Manager *m, AgentHome *home) {
         a->working_directory = strdup("");
         if (!a->status_text || !a->reported_status || !a->reported_text || !a->reported_health || !a->working_directory)
                 return -ENOMEM;
-        read_owner(a);
+        agent_read_owner(a);
 
         *ret = TAKE_PTR(a);
         return 0;
@@ -126,14 +128,15 @@ Agent* agent_free(Agent *a) {
                 return NULL;
 
         pending_fail_all(a);
-        if (a->link)
-                session_link_forget_agent(a->link);
+        if (a->manager->private_server)
+                private_server_forget_agent(a->manager->private_server, a);
         for (size_t i = 0; i < ELEMENTSOF(a->refresh_slots); i++)
                 sd_bus_slot_unref(a->refresh_slots[i]);
         sd_bus_slot_unref(a->job_slot);
         sd_event_source_disable_unref(a->retry);
         resolved_model_done(&a->model);
         agent_config_free(a->config);
+        free(a->config_problem);
         agent_home_free(a->home);
         free(a->unit_state.active);
         free(a->unit_state.sub);
@@ -151,6 +154,29 @@ Agent* agent_free(Agent *a) {
         free(a->reported_health);
         free(a->working_directory);
         return mfree(a);
+}
+
+/* The administrator's key is for the administrator's addresses: in system mode an agent's owner, who may name any
+ * address in agent.yml, would have it sent to himself. */
+int agent_resolve_model(const Manager *m, const AgentConfig *c, ResolvedModel *ret) {
+        ResolvedModel model = {};
+        const ProviderConfig *p;
+        int r;
+
+        r = resolve_model(m->config, c, &model);
+        if (r < 0)
+                return r;
+        p = daemon_config_provider(m->config, model.provider);
+        if (m->scope == SCOPE_SYSTEM && isempty(c->api_key) && !isempty(c->llm_base_url) &&
+            (!p || !streq(c->llm_base_url, p->base_url))) {
+                r = free_and_strdup(&model.api_key, "");
+                if (r < 0) {
+                        resolved_model_done(&model);
+                        return r;
+                }
+        }
+        *ret = model;
+        return 0;
 }
 
 static int config_mtime(const Agent *a, uint64_t *ret) {
@@ -171,15 +197,24 @@ int agent_load(Agent *a, char **reterr) {
         r = config_mtime(a, &mtime);
         if (r < 0)
                 return r;
+        if (a->config_mtime_nsec == mtime && a->config_problem) {
+                *reterr = strdup(a->config_problem);
+                return *reterr ? -EBADMSG : -ENOMEM;
+        }
         if (a->config && a->config_mtime_nsec == mtime)
                 return 0;
 
+        a->config_problem = mfree(a->config_problem);
         r = agent_config_load(&config, a->home->config_path, a->home->id, reterr);
-        /* An edit that does not hold is told once and leaves the old one in force. */
+        if (r == -EBADMSG) {
+                a->config_problem = strdup(strempty(*reterr));
+                if (!a->config_problem)
+                        return -ENOMEM;
+        }
         a->config_mtime_nsec = mtime;
         if (r < 0)
                 return r;
-        r = resolve_model(a->manager->config, config, &model);
+        r = agent_resolve_model(a->manager, config, &model);
         if (r < 0)
                 return r;
         for (char **w = config->warnings; w && *w; w++)
@@ -202,7 +237,7 @@ int agent_save(Agent *a) {
         if (r < 0)
                 return r;
         (void) config_mtime(a, &a->config_mtime_nsec);
-        r = resolve_model(a->manager->config, a->config, &model);
+        r = agent_resolve_model(a->manager, a->config, &model);
         if (r < 0)
                 return r;
         resolved_model_done(&a->model);
@@ -278,7 +313,9 @@ void agent_evaluate(Agent *a) {
         if (a->link && (state == AGENT_READY || state == AGENT_BUSY || state == AGENT_FAILED))
                 set_status_text(a, a->reported_text);
         else if (state != AGENT_FAILED)
-                set_status_text(a, state == AGENT_RESTARTING ? "the session ended unexpectedly and is started again" : "");
+                set_status_text(a, state != AGENT_RESTARTING ? ""
+                                   : streq_ptr(a->unit_state.active, "deactivating") ? "the session is started again"
+                                   : "the session ended unexpectedly and is started again");
 
         agent_set_state(a, state);
         /* Whoever gets an answer now must not find the state of before. */

@@ -38,7 +38,8 @@ struct Agent {
         AgentHome *home;
         AgentConfig *config;
         ResolvedModel model;
-        uint64_t config_mtime_nsec;     /* of the agent.yml that config came from */
+        uint64_t config_mtime_nsec;     /* of the agent.yml that was last looked at */
+        char *config_problem;           /* why that one is not in force, else NULL */
         uid_t owner;
 
         char *path, *unit, *unit_path, *slice;
@@ -85,8 +86,13 @@ DEFINE_TRIVIAL_CLEANUP_FUNC(Agent*, agent_free);
 
 #define log_agent(a, level, error, ...) log_fields(level, error, (a)->log_fields, __VA_ARGS__)
 
-/* Reads agent.yml again when it has changed. > 0 when something that counts is different; -EBADMSG with *reterr. */
+/* Reads agent.yml again when it has changed. > 0: there is another configuration. -EBADMSG with *reterr, as long as the
+ * file is not put right: the configuration from before stays in force and is not to be written over the file. */
 int agent_load(Agent *a, char **reterr);
+/* resolve_model(), and who may have the key. */
+int agent_resolve_model(const Manager *m, const AgentConfig *c, ResolvedModel *ret);
+/* Whose it is may be written down just after its directory has come. */
+void agent_read_owner(Agent *a);
 /* The desired state, into agent.yml. */
 int agent_set_desired(Agent *a, bool running);
 /* Rewrites agent.yml after config was changed, then applies it. */

@@ -20,6 +20,7 @@ typedef struct Watch {
         sd_event_source *source;
         bool whole;             /* every name counts, not only those below */
         bool wanted;
+        bool gone;              /* the directory is; one that has come in its place needs a watch of its own */
         HomeWatch *owner;
 } Watch;
 
@@ -76,10 +77,14 @@ static int on_event(sd_event_source *s, const struct inotify_event *event, void 
         Watch *w = userdata;
         HomeWatch *owner = w->owner;
 
+        w->gone |= event->mask & IN_IGNORED;
         if (!(event->mask & (IN_Q_OVERFLOW | IN_IGNORED)) && !w->whole && (event->len == 0 || !name_counts(event->name)))
                 return 0;
         /* Ours, while they are built or go away; the name that counts has an event of its own. */
         if (event->len > 0 && (event->name[0] == '.' || strstr(event->name, ".tmp")))
+                return 0;
+        /* From the first event on: whoever never stops writing must not put it off for ever. */
+        if (owner->later && sd_event_source_get_enabled(owner->later, NULL) > 0)
                 return 0;
         (void) event_arm_timer(owner->manager->event, &owner->later, DEBOUNCE_USEC, USEC_PER_MSEC, on_later, owner);
         return 0;
@@ -90,7 +95,7 @@ static int want(HomeWatch *w, const char *path, bool whole) {
         int r;
 
         for (size_t i = 0; i < w->n_watches; i++)
-                if (streq(w->watches[i]->path, path)) {
+                if (streq(w->watches[i]->path, path) && !w->watches[i]->gone) {
                         w->watches[i]->wanted = true;
                         w->watches[i]->whole |= whole;
                         return 0;

@@ -109,13 +109,14 @@ static int method_create_agent(sd_bus_message *message, void *userdata, sd_bus_e
 
         if (config->display_name[0] == 0)
                 (void) free_and_strdup(&config->display_name, id);
-        r = record_owner(m, id, uid);
-        if (r >= 0)
-                r = agent_home_create(m->paths, config, runtime_options_string(&options, "Profile"), &home);
+        r = agent_home_create(m->paths, config, runtime_options_string(&options, "Profile"), &home);
         if (r == -EEXIST)
                 return sd_bus_error_setf(reterr_error, PUFFO_ERROR_AGENT_EXISTS,
                                          "There is a directory for an agent '%s' already, which could not be loaded; "
                                          "'puffoctl status' tells why.", id);
+        /* Not before: what lies there already is not the caller's. */
+        if (r >= 0)
+                r = record_owner(m, id, uid);
         if (r >= 0)
                 r = manager_rescan(m);
         if (r < 0)
@@ -137,8 +138,6 @@ static int ensure_role(Manager *m, const char *role, const char *name, uid_t uid
                                          strempty(name));
         if (!manager_find_agent(m, id)) {
                 r = check_agent_limit(m, reterr_error);
-                if (r >= 0)
-                        r = record_owner(m, id, uid);
                 if (r < 0)
                         return r;
         }
@@ -154,7 +153,10 @@ static int ensure_role(Manager *m, const char *role, const char *name, uid_t uid
                 return manager_error(reterr_error, r, "make agent", id);
         *ret_created = r > 0;
 
-        r = manager_rescan(m);
+        if (*ret_created)
+                r = record_owner(m, id, uid);
+        if (r >= 0)
+                r = manager_rescan(m);
         if (r < 0)
                 return manager_error(reterr_error, r, "load agent", id);
         *ret = manager_find_agent(m, id);
@@ -533,7 +535,7 @@ void manager_emit_changed(Manager *m) {
 static const sd_bus_vtable manager_vtable[] = {
         SD_BUS_VTABLE_START(0),
         SD_BUS_METHOD_WITH_ARGS("CreateAgent", SD_BUS_ARGS("s", id, "a{sv}", options), SD_BUS_RESULT("o", agent),
-                                method_create_agent, SD_BUS_VTABLE_UNPRIVILEGED),
+                                method_create_agent, SD_BUS_VTABLE_UNPRIVILEGED | SD_BUS_VTABLE_SENSITIVE),
         SD_BUS_METHOD_WITH_ARGS("GetAgent", SD_BUS_ARGS("s", id), SD_BUS_RESULT("o", agent), method_get_agent,
                                 SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_METHOD_WITH_ARGS("ListAgents", SD_BUS_NO_ARGS, SD_BUS_RESULT("a(sosus)", agents), method_list_agents,

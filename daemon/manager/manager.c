@@ -141,15 +141,18 @@ static int reload_settings(Manager *m) {
         size_t size;
         int r;
 
-        m->restart_usec = RESTART_SEC_DEFAULT * USEC_PER_SEC;
         if (!m->paths->proxy_state)
                 return 0;
         path = path_join(m->paths->proxy_state, "config.yaml");
         if (!path)
                 return -ENOMEM;
         r = file_read(path, KIB(64), &text, &size);
+        if (r == -ENOENT) {
+                m->restart_usec = RESTART_SEC_DEFAULT * USEC_PER_SEC;
+                return 0;
+        }
         if (r < 0)
-                return r == -ENOENT ? 0 : add_problem(m, path, strerror(-r));
+                return add_problem(m, path, strerror(-r));
         r = yaml_document_parse(&d, text, size, &error);
         if (r < 0) {
                 message = strjoin(path, ":", error ?: strerror(-r));
@@ -197,15 +200,15 @@ static int reload_agent(Manager *m, Agent *a) {
         int r;
 
         r = agent_load(a, &error);
-        if (r == -EBADMSG || r == -ENOENT || r == -EACCES)
-                return add_problem(m, a->home->directory, error ?: strerror(-r));
-        if (r < 0)
+        if (r == -ENOMEM)
                 return r;
+        if (r < 0) /* one agent's trouble, whatever it is, is not the others' */
+                return add_problem(m, a->home->directory, error ?: strerror(-r));
         if (!a->config)
                 return 0;
 
         if (r == 0) { /* the file is the same; what it inherits may not be */
-                r = resolve_model(m->config, a->config, &model);
+                r = agent_resolve_model(m, a->config, &model);
                 if (r < 0)
                         return r;
                 if (!streq(model.provider, a->model.provider) || !streq(model.model, a->model.model))
@@ -258,6 +261,7 @@ static int take_homes(Manager *m, AgentHome **homes, size_t n) {
                 if (a) {
                         agent_home_free(a->home);
                         a->home = TAKE_PTR(homes[i]);
+                        agent_read_owner(a);
                 } else
                         r = agent_new(&a, m, TAKE_PTR(homes[i]));
                 if (r >= 0)

@@ -1,11 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 
+#include <unistd.h>
+
 #include "bus-util.h"
 #include "event-util.h"
 #include "file-util.h"
 #include "helpers.h"
 #include "log.h"
 #include "pending.h"
+#include "private-server.h"
 #include "string-util.h"
 #include "unit.h"
 
@@ -113,6 +116,14 @@ static int removal_run(void *userdata, char **ret_text) {
                              : agent_home_delete(args->paths, args->home);
 }
 
+/* The id is free again: whoever puts an agent there next is not to find it given to somebody else. */
+static void forget_owner(const Manager *m, const char *id) {
+        _cleanup_free_ char *path = m->paths->owners ? path_join(m->paths->owners, id) : NULL;
+
+        if (path && unlink(path) < 0 && errno != ENOENT)
+                (void) log_warning_errno(errno, "Failed to remove '%s', ignoring: %m", path);
+}
+
 static void removal_done(int r, const char *text, void *userdata) {
         Removal *removal = userdata;
         Agent *a = manager_find_agent(removal->manager, removal->id);
@@ -125,6 +136,7 @@ static void removal_done(int r, const char *text, void *userdata) {
                         a->removing = false;
         } else {
                 unit_forget_slice(removal->manager, removal->slice);
+                forget_owner(removal->manager, removal->id);
                 (void) manager_rescan(removal->manager);
                 (void) (removal->archive ? sd_bus_reply_method_return(removal->call, "s", text)
                                          : sd_bus_reply_method_return(removal->call, NULL));
@@ -185,7 +197,7 @@ static bool is_due(const Pending *p) {
                 return a->state == AGENT_READY || a->state == AGENT_BUSY || a->state == AGENT_FAILED;
 
         case PENDING_RELAY:
-                return a->link || a->state == AGENT_STOPPED;
+                return session_link_is_up(a->link) || a->state == AGENT_STOPPED;
 
         default:
                 return a->state == AGENT_STOPPED && a->listed && !a->job;

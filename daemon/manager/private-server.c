@@ -14,6 +14,8 @@
 #include "string-util.h"
 
 #define LINKS_MAX 1024U
+#define LINKS_PER_AGENT_MAX 8U          /* one, and those whose end has not been seen yet */
+#define REPORTED_TEXT_MAX 4096U
 
 /* One connection. Before it is known that the peer is the main process of an agent's session it has no bus. */
 struct SessionLink {
@@ -50,9 +52,17 @@ static void link_free(SessionLink *l) {
         free(l);
 }
 
-void session_link_forget_agent(SessionLink *l) {
-        l->agent->link = NULL;
-        l->agent = NULL;
+bool session_link_is_up(const SessionLink *l) {
+        return l && l->bus && sd_bus_is_open(l->bus) > 0;
+}
+
+void private_server_forget_agent(PrivateServer *s, Agent *a) {
+        SessionLink *l;
+
+        LIST_FOREACH(l, &s->links, links)
+                if (l->agent == a)
+                        l->agent = NULL;
+        a->link = NULL;
 }
 
 int session_link_new_call(SessionLink *l, const char *member, sd_bus_message **ret) {
@@ -101,6 +111,8 @@ static int take_report_member(Agent *a, sd_bus_message *m, const char *name) {
         for (size_t i = 0; i < ELEMENTSOF(strings); i++)
                 if (streq(name, strings[i].name)) {
                         r = sd_bus_message_read(m, "v", "s", &text);
+                        if (r >= 0 && strlen(text) > REPORTED_TEXT_MAX) /* it goes out to everybody on the bus */
+                                return -E2BIG;
                         return r < 0 ? r : free_and_strdup((char**) ((char*) a + strings[i].offset), text);
                 }
         if (streq(name, "QueueLength"))
@@ -224,6 +236,15 @@ static Agent* find_agent_of_peer(Manager *m, int fd) {
         return NULL;
 }
 
+static unsigned count_links(const PrivateServer *s, const Agent *a) {
+        const SessionLink *l;
+        unsigned n = 0;
+
+        LIST_FOREACH(l, &s->links, links)
+                n += l->agent == a;
+        return n;
+}
+
 static int link_new(PrivateServer *s, int fd) {
         struct ucred ucred;
         socklen_t n = sizeof(ucred);
@@ -253,6 +274,12 @@ static int link_new(PrivateServer *s, int fd) {
         if (!l->agent) {
                 (void) log_warning_errno(EPERM, "Process %d is in no session's unit: disconnected.", (int) l->pid);
                 r = -EPERM;
+                goto fail;
+        }
+        if (count_links(s, l->agent) > LINKS_PER_AGENT_MAX) {
+                (void) log_warning_errno(EMFILE, "The session of agent '%s' has more than %u connections: one was "
+                                                 "disconnected.", l->agent->home->id, LINKS_PER_AGENT_MAX);
+                r = -EMFILE;
                 goto fail;
         }
 

@@ -13,5 +13,7 @@ DEFINE_TRIVIAL_CLEANUP_FUNC(PrivateServer*, private_server_free);
 /* A method call to the session, to be filled in and sent with session_link_call(). */
 int session_link_new_call(SessionLink *l, const char *member, sd_bus_message **ret);
 int session_link_call(SessionLink *l, sd_bus_message *m, sd_bus_message_handler_t callback, void *userdata, uint64_t timeout_usec);
-/* The agent is being freed: the connection stays, nameless, until the session closes it. */
-void session_link_forget_agent(SessionLink *l);
+/* Whether a call can be sent: a connection whose end has been seen is not, while those who wait on it are answered. */
+bool session_link_is_up(const SessionLink *l);
+/* The agent is being freed: its connections, registered or not, stay nameless until the session closes them. */
+void private_server_forget_agent(PrivateServer *s, Agent *a);

@@ -63,7 +63,8 @@ static int append_command(sd_bus_message *m, const char *const *argv) {
 char* unit_user_name(const char *id) {
         uint8_t hash[16];
         char hex[33];
-        bool fits = strlen(id) <= 28 && !strchr(id, '.');
+        /* An id that looks like a hash would get the user, and with it the files, of the agent whose hash it is. */
+        bool fits = strlen(id) <= 28 && !(strlen(id) == 16 && strspn(id, "0123456789abcdef") == 16);
 
         for (const char *c = id; *c && fits; c++)
                 fits = (*c >= 'a' && *c <= 'z') || (*c >= 'A' && *c <= 'Z') || (*c >= '0' && *c <= '9') || *c == '_' || *c == '-';
@@ -141,13 +142,16 @@ static int append_common(sd_bus_message *m, const Agent *a, const char *runtime_
 }
 
 static int append_user_mode(sd_bus_message *m, const Agent *a) {
-        _cleanup_free_ char *memory = agent_home_path(a->home, a->config->memory_dir);
+        _cleanup_free_ char *memory = agent_home_path(a->home, a->config->memory_dir),
+                            *optional_memory = memory ? strjoin("-", memory) : NULL,
+                            *optional_workspace = strjoin("-", a->home->workspace);
         int r;
 
-        if (!memory)
+        if (!optional_memory || !optional_workspace)
                 return -ENOMEM;
         /* The user's other files stay readable to it (profile and working directory may be anywhere), none writable. */
-        r = sd_bus_message_append(m, "(sv)", "ReadWritePaths", "as", 3, a->home->directory, a->home->workspace, memory);
+        r = sd_bus_message_append(m, "(sv)", "ReadWritePaths", "as", 3, a->home->directory, optional_workspace,
+                                  optional_memory);
         if (r >= 0)
                 r = append_string(m, "WorkingDirectory", a->home->directory);
         return r;

@@ -28,8 +28,12 @@ static void worker_free(Worker *w) {
 /* "<negative errno> <text>", one write below PIPE_BUF. */
 static _Noreturn void child_run(int fd, worker_function_t fn, void *args) {
         _cleanup_free_ char *text = NULL, *line = NULL;
+        sigset_t none;
         int r;
 
+        /* The parent takes its signals by descriptor; here they must do what they always do. */
+        (void) sigemptyset(&none);
+        (void) sigprocmask(SIG_SETMASK, &none, NULL);
         (void) prctl(PR_SET_PDEATHSIG, SIGTERM);
         r = fn(args, &text);
         line = asprintf_new("%d %.*s", r, (int) TEXT_MAX - 16, strempty(text));

@@ -4,6 +4,7 @@
 
 #include "agent.h"
 #include "bus-util.h"
+#include "file-util.h"
 #include "helpers.h"
 #include "option.h"
 #include "string-util.h"
@@ -27,6 +28,7 @@ TEST(state_derive) {
                 { "active", "running", "failed", true, AGENT_FAILED },
                 { "active", "running", "something new", true, AGENT_STARTING },
                 { "deactivating", "stop-sigterm", "busy", false, AGENT_STOPPING },
+                { "deactivating", "stop-sigterm", "busy", true, AGENT_RESTARTING },
                 { "failed", "failed", "", true, AGENT_FAILED },
                 { "failed", "failed", "", false, AGENT_STOPPED },
         };
@@ -78,6 +80,9 @@ TEST(user_names) {
         } t[] = {
                 { "a", true }, { "a-b", true }, { "engineer_alice", true }, { "aaaaaaaaaaaaaaaaaaaaaaaaaaaa", true },
                 { "aaaaaaaaaaaaaaaaaaaaaaaaaaaaa", false }, { "bot.x", false }, { "bot\xc3\xa9", false },
+                /* what the hash of some other id looks like must not be had by being called so */
+                { "0123456789abcdef", false }, { "0123456789abcdeg", true }, { "0123456789ABCDEF", true },
+                { "0123456789abcde", true },
         };
 
         for (size_t i = 0; i < ELEMENTSOF(t); i++) {
@@ -233,6 +238,70 @@ TEST(session_properties) {
                         ASSERT_EQ(strv_contains(names, only_system[i]), scope == SCOPE_SYSTEM);
                 ASSERT_FALSE(strv_contains(names, "SetCredential"));
         }
+}
+
+TEST(key_stays_with_its_address) {
+        static const struct {
+                const char *key, *url, *resolved_system, *resolved_user;
+        } t[] = {
+                { "", "", "sk-admin", "sk-admin" }, { "", "https://api.example", "sk-admin", "sk-admin" },
+                { "", "http://127.0.0.1:1", "", "sk-admin" }, { "sk-own", "http://127.0.0.1:1", "sk-own", "sk-own" },
+        };
+
+        for (Scope scope = 0; scope < _SCOPE_MAX; scope++)
+                for (size_t i = 0; i < ELEMENTSOF(t); i++) {
+                        _cleanup_(daemon_config_freep) DaemonConfig *daemon = NULL;
+                        _cleanup_(agent_config_freep) AgentConfig *config = NULL;
+                        _cleanup_(resolved_model_done) ResolvedModel model = {};
+                        ProviderConfig *provider;
+
+                        ASSERT_OK(daemon_config_new(&daemon));
+                        ASSERT_OK(agent_config_new(&config, "rob"));
+                        provider = daemon_config_provider(daemon, "anthropic");
+                        ASSERT_OK(free_and_strdup(&provider->api_key, "sk-admin"));
+                        ASSERT_OK(free_and_strdup(&provider->base_url, "https://api.example"));
+                        ASSERT_OK(free_and_strdup(&config->provider, "anthropic"));
+                        ASSERT_OK(free_and_strdup(&config->api_key, t[i].key));
+                        ASSERT_OK(free_and_strdup(&config->llm_base_url, t[i].url));
+                        Manager manager = { .scope = scope, .config = daemon };
+
+                        ASSERT_OK(agent_resolve_model(&manager, config, &model));
+                        ASSERT_STREQ(model.api_key, scope == SCOPE_SYSTEM ? t[i].resolved_system : t[i].resolved_user);
+                }
+}
+
+TEST(invalid_config_stays_a_problem) {
+        char dir[] = "/tmp/test-manager-XXXXXX";
+        _cleanup_free_ char *agent_dir = path_join(mkdtemp(dir), "rob"),
+                            *file = path_join(agent_dir, "agent.yml"), *error = NULL, *again = NULL;
+        static const char good[] = "id: rob\ndisplay_name: Rob\n", bad[] = "id: rob\nstate: [\n";
+        _cleanup_(daemon_config_freep) DaemonConfig *daemon = NULL;
+        _cleanup_(home_paths_freep) HomePaths *paths = NULL;
+        AgentHome *home = NULL;
+        Agent *a = NULL;
+
+        ASSERT_OK(setenv("HOME", dir, 1));
+        ASSERT_OK(home_paths_new(&paths, SCOPE_USER));
+        ASSERT_OK(daemon_config_new(&daemon));
+        ASSERT_OK(directory_make(agent_dir, 0700));
+        ASSERT_OK(file_write_atomic(file, good, strlen(good), 0600));
+        ASSERT_OK(agent_home_open(agent_dir, &home));
+        Manager manager = { .scope = SCOPE_USER, .config = daemon, .paths = paths };
+
+        ASSERT_OK(agent_new(&a, &manager, home));
+        ASSERT_EQ(agent_load(a, &error), 1);
+        ASSERT_EQ(agent_load(a, &error), 0);
+        ASSERT_OK(file_write_atomic(file, bad, strlen(bad), 0600));
+        ASSERT_ERROR(agent_load(a, &error), EBADMSG);
+        ASSERT_ERROR(agent_load(a, &again), EBADMSG);
+        ASSERT_STREQ(error, again);
+        ASSERT_STREQ(a->config->display_name, "Rob");
+        again = mfree(again);
+        ASSERT_ERROR(agent_set_desired(a, !a->config->running), EBADMSG);
+        ASSERT_OK(file_write_atomic(file, good, strlen(good), 0600));
+        ASSERT_EQ(agent_load(a, &again), 1);
+        agent_free(a);
+        ASSERT_OK(directory_remove(dir));
 }
 
 typedef struct WorkerResult {
