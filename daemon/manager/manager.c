@@ -443,5 +443,6 @@ int manager_start(Manager *m, int private_fd, int credentials_fd) {
         r = ensure_manager_agent(m);
         if (r < 0)
                 (void) log_warning_errno(r, "Failed to make the agent '" ROLE_MANAGER "', going on without: %m");
-        return units_watch(m);
+        r = gateway_address_watch(m);
+        return r < 0 ? r : units_watch(m);
 }

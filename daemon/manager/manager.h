@@ -66,6 +66,8 @@ Agent* manager_find_agent_lenient(Manager *m, const char *text);
 int manager_export(Manager *m);
 void manager_emit_changed(Manager *m);
 int pairing_export(Manager *m);
+/* Keeps m->addresses true (gateway-address.c). */
+int gateway_address_watch(Manager *m);
 int manager_reload_pairing(Manager *m);
 /* The vtable of an interface as introspection XML on stdout, for --bus-introspect. */
 int manager_print_introspection(const char *interface);
