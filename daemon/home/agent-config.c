@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 
+#include <sodium.h>
+
 #include "agent-config.h"
 #include "config-field.h"
 #include "string-util.h"
@@ -309,17 +311,19 @@ static int agent_config_finish(AgentConfig *c, const char *path, const char *id,
         return config_error(reterr, path, yaml_node_line(n), "runtime", NULL, text);
 }
 
-int agent_config_load(AgentConfig **ret, const char *path, const char *id, char **reterr) {
+/* Takes the document over. */
+static int agent_config_from_document(AgentConfig **ret, YamlDocument *document, const char *path, const char *id,
+                                      char **reterr) {
         _cleanup_(agent_config_freep) AgentConfig *c = NULL;
         YamlNode *root, *runtime;
         int r;
 
         r = agent_config_new(&c, "");
-        if (r < 0)
+        if (r < 0) {
+                yaml_document_free(document);
                 return r;
-        r = config_read(path, &c->document, reterr);
-        if (r < 0)
-                return r;
+        }
+        c->document = document;
 
         root = yaml_document_root(c->document);
         runtime = yaml_mapping_get(root, "runtime");
@@ -338,6 +342,34 @@ int agent_config_load(AgentConfig **ret, const char *path, const char *id, char 
 
         *ret = TAKE_PTR(c);
         return 0;
+}
+
+int agent_config_load(AgentConfig **ret, const char *path, const char *id, char **reterr) {
+        YamlDocument *document;
+        int r;
+
+        r = config_read(path, &document, reterr);
+        if (r < 0)
+                return r;
+        return agent_config_from_document(ret, document, path, id, reterr);
+}
+
+int agent_config_copy(AgentConfig **ret, const AgentConfig *c) {
+        _cleanup_free_ char *text = NULL, *error = NULL;
+        YamlDocument *document;
+        size_t size;
+        int r;
+
+        if (!c->document)
+                return -EINVAL;
+        r = yaml_document_dump(c->document, &text, &size);
+        if (r < 0)
+                return r;
+        r = yaml_document_parse(&document, text, size, &error);
+        sodium_memzero(text, size);
+        if (r < 0)
+                return r;
+        return agent_config_from_document(ret, document, "agent.yml", c->id, &error);
 }
 
 int agent_config_save(AgentConfig *c, const char *path) {

@@ -70,6 +70,9 @@ DEFINE_TRIVIAL_CLEANUP_FUNC(AgentConfig*, agent_config_free);
  * <what is wrong, what is expected>" (malloc'ed). id: the directory's name. A null value counts as absent. */
 int agent_config_load(AgentConfig **ret, const char *path, const char *id, char **reterr);
 
+/* A second one of what was read from a file (-EINVAL for others). Warnings name other lines. */
+int agent_config_copy(AgentConfig **ret, const AgentConfig *c);
+
 /* Writes atomically, 0600: upstream's keys first and in its order, then ours where they differ from the default,
  * then unknown ones as they were read; comments are lost. runtime.kind and runtime.sandbox_profile only when they
  * are given. */

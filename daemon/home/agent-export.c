@@ -203,7 +203,7 @@ static int add_role_files(Export *x, const AgentHome *h, const AgentConfig *c) {
         return agents ? add_file(x, h, agents, "workspace/AGENTS.md") : -ENOMEM;
 }
 
-static int add_all(Export *x, const AgentHome *h, const AgentConfig *c, ExportFlags flags, const char *messages) {
+static int add_all(Export *x, const AgentHome *h, const AgentConfig *c, ExportFlags flags, int messages) {
         const ExportLayout l = export_layout(!!h->role);
         int r;
 
@@ -220,15 +220,17 @@ static int add_all(Export *x, const AgentHome *h, const AgentConfig *c, ExportFl
         }
         if (r >= 0 && flags & EXPORT_SECRETS)
                 r = add_tree(x, h, "keys", "keys");
-        if (r >= 0 && messages) {
-                int fd = open(messages, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+        if (r >= 0 && messages >= 0) {
+                int fd = fcntl(messages, F_DUPFD_CLOEXEC, 3);
 
-                r = fd < 0 ? -errno : add_fd(x, "messages.db", fd);
+                if (fd < 0 || lseek(fd, 0, SEEK_SET) < 0)
+                        r = -errno;
+                r = r < 0 ? (safe_close(fd), r) : add_fd(x, "messages.db", fd);
         }
         return r;
 }
 
-int agent_home_export(const AgentHome *h, const AgentConfig *c, ExportFlags flags, const char *messages, int fd) {
+int agent_home_export(const AgentHome *h, const AgentConfig *c, ExportFlags flags, int messages, int fd) {
         _cleanup_(zip_locale_restore) ZipLocale locale = zip_locale_set();
         _cleanup_(archive_write_freep) struct archive *zip = NULL;
         Export x = { .id = h->id };

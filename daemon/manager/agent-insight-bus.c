@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <sys/stat.h>
 
+#include "agent-file.h"
 #include "agent-turn-bus.h"
 #include "bus-util.h"
 #include "file-util.h"
@@ -263,14 +264,15 @@ typedef struct ExportArgs {
 
 static int export_run(void *userdata, char **ret_text) {
         const ExportArgs *args = userdata;
-        _cleanup_free_ char *messages = NULL;
+        _cleanup_close_ int stopped = -EBADF;
         const Agent *a = args->agent;
+        int messages = args->call->backup;
 
-        if (args->call->messages) {
-                messages = args->call->backup >= 0 ? asprintf_new("/proc/self/fd/%d", args->call->backup)
-                                                   : path_join(a->home->directory, "messages.db");
-                if (!messages)
-                        return -ENOMEM;
+        if (args->call->messages && messages < 0) {
+                /* An agent that has never run has none. */
+                messages = stopped = agent_file_open(a->home->directory, "messages.db", O_RDONLY);
+                if (stopped < 0 && stopped != -ENOENT)
+                        return stopped;
         }
         return agent_home_export(a->home, a->config, args->call->flags, messages, args->call->destination);
 }

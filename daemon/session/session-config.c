@@ -30,6 +30,7 @@ SessionConfig* session_config_free(SessionConfig *c) {
         free(c->model);
         free(c->base_url);
         free(c->fault);
+        free(c->ignored);
         return mfree(c);
 }
 
@@ -180,9 +181,28 @@ static int check(SessionConfig *c) {
         return c->fault ? 0 : -ENOMEM;
 }
 
-int session_config_load(SessionConfig **ret, const char *id, const char *directory) {
-        _cleanup_(session_config_freep) SessionConfig *c = new0(SessionConfig, 1);
+/* An edit that does not hold leaves the last good configuration in force (agent-home §3.1). */
+static int agent_take(SessionConfig *c, const char *id, const AgentConfig *last) {
         _cleanup_free_ char *error = NULL;
+        int r;
+
+        r = agent_config_load(&c->agent, c->home->config_path, id, &error);
+        if (r >= 0 || r == -ENOMEM)
+                return r;
+        if (!error)
+                error = asprintf_new("%s: %s", c->home->config_path, strerror(-r));
+        if (!error)
+                return -ENOMEM;
+
+        if (last && agent_config_copy(&c->agent, last) >= 0)
+                c->ignored = TAKE_PTR(error);
+        else
+                c->fault = TAKE_PTR(error);
+        return 0;
+}
+
+int session_config_load(SessionConfig **ret, const char *id, const char *directory, const AgentConfig *last) {
+        _cleanup_(session_config_freep) SessionConfig *c = new0(SessionConfig, 1);
         int r;
 
         if (!c)
@@ -192,13 +212,10 @@ int session_config_load(SessionConfig **ret, const char *id, const char *directo
         if (r < 0)
                 return r;
 
-        r = agent_config_load(&c->agent, c->home->config_path, id, &error);
-        if (r == -ENOMEM)
+        r = agent_take(c, id, last);
+        if (r < 0)
                 return r;
-        if (r < 0) {
-                c->fault = error ? TAKE_PTR(error) : asprintf_new("%s: %s", c->home->config_path, strerror(-r));
-                if (!c->fault)
-                        return -ENOMEM;
+        if (!c->agent) {
                 *ret = TAKE_PTR(c);
                 return 0;
         }

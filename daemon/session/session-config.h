@@ -13,9 +13,11 @@ typedef struct SessionConfig {
         uint64_t retention_usec;                /* of conversations; 0: for ever */
 
         char *fault;            /* why no turn can be taken and what to do, or NULL */
+        char *ignored;          /* what is wrong with the agent.yml in whose place last was taken, or NULL */
 } SessionConfig;
 
-/* A file that cannot be read or makes no sense is a fault, not an error. -ENOMEM. */
-int session_config_load(SessionConfig **ret, const char *id, const char *directory);
+/* A file that cannot be read or makes no sense is a fault, not an error; but when last is given, that stays in force.
+ * -ENOMEM. */
+int session_config_load(SessionConfig **ret, const char *id, const char *directory, const AgentConfig *last);
 SessionConfig* session_config_free(SessionConfig *c);   /* wipes the key */
 DEFINE_TRIVIAL_CLEANUP_FUNC(SessionConfig*, session_config_free);

@@ -39,6 +39,7 @@ struct Session {
         ChatSpec chat_spec;
 
         SessionState state;
+        AgentConfig *agent;                     /* the last that was valid, or NULL */
         char *fault;                            /* why no turn can be taken, or NULL */
         char *waiting;                          /* what the running turn waits for, or NULL */
         char *status_text, *working_directory;
@@ -250,9 +251,15 @@ static int session_configure(Session *s, SessionConfig **ret) {
         _cleanup_(session_config_freep) SessionConfig *c = NULL;
         int r;
 
-        r = session_config_load(&c, s->id, s->directory);
+        r = session_config_load(&c, s->id, s->directory, s->agent);
         if (r < 0)
                 return r;
+        if (c->ignored)
+                log_debug("%s; what was valid before stays in force.", c->ignored);
+        else if (c->agent) {
+                s->agent = agent_config_free(s->agent);
+                (void) agent_config_copy(&s->agent, c->agent);
+        }
         for (char **w = c->agent ? c->agent->warnings : NULL; w && *w && !ret; w++)
                 log_warning("%s", *w);
         s->turn_grace_usec = c->turn_grace_usec;
@@ -553,6 +560,7 @@ Session* session_free(Session *s) {
                 runtime_write(s, "stopped");
         s->queue = turn_queue_free(s->queue);
         s->chat = chat_free(s->chat);
+        s->agent = agent_config_free(s->agent);
         if (s->db) {
                 r = database_checkpoint(s->db);
                 if (r < 0)

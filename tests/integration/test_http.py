@@ -177,7 +177,7 @@ def test_official_client(user_mode, engineer, alice):
     (place / "conformance.mjs").write_bytes((SOURCE / "tests/integration/openai/conformance.mjs").read_bytes())
     out = alice.run(["node", place / "conformance.mjs"], check=False, env={
         "BASE_URL": BASE + "/v1", "OPENAI_API_KEY": "none", "MODEL": "engineer_alice",
-        "FAIL_INPUT": "[[status: 400]]", "HANG_INPUT": "[[hang: 2]]"})
+        "FAIL_INPUT": "[[status: 400]]", "HANG_INPUT": "[[hang: 1]]"})
     assert out.returncode == 0 and "not ok" not in out.stdout, out.stdout + out.stderr
     assert out.stdout.count("\nok ") > 5
 

@@ -142,14 +142,17 @@ TEST(export_parts) {
         _cleanup_(agent_home_freep) AgentHome *h = make_agent(&f);
         _cleanup_(agent_config_freep) AgentConfig *c = load(h);
         _cleanup_free_ char *messages = path_join(f.root, "backup.db");
+        _cleanup_close_ int db = -EBADF;
 
         ASSERT_NOT_NULL(setlocale(LC_CTYPE, "C.UTF-8"));        /* so that list_zip() can read the names */
         put_file(f.root, "backup.db", "rows");
+        db = open(messages, O_RDONLY | O_CLOEXEC);
+        ASSERT_OK(db);
         for (size_t i = 0; i < ELEMENTSOF(t); i++) {
                 _cleanup_close_ int fd = new_file(&f, "out.zip");
                 _cleanup_free_ char *names = NULL;
 
-                ASSERT_OK(agent_home_export(h, c, t[i].flags, t[i].messages ? messages : NULL, fd));
+                ASSERT_OK(agent_home_export(h, c, t[i].flags, t[i].messages ? db : -EBADF, fd));
                 names = list_zip(fd);
                 ASSERT_STREQ(names, t[i].names);
         }
@@ -170,7 +173,7 @@ TEST(round_trip) {
                 _cleanup_(agent_config_freep) AgentConfig *copied = NULL;
                 _cleanup_free_ char *error = NULL, *work = NULL, *hello = NULL, *profile = NULL;
 
-                ASSERT_OK(agent_home_export(h, c, t[i].flags, NULL, fd));
+                ASSERT_OK(agent_home_export(h, c, t[i].flags, -EBADF, fd));
                 ASSERT_ERROR(agent_home_import(f.paths, fd, NULL, &twin, &error), EEXIST);
                 ASSERT_OK(agent_home_import(f.paths, fd, "copy", &copy, &error));
                 copied = load(copy);
@@ -201,11 +204,11 @@ TEST(role_round_trip) {
         ASSERT_OK(role_agent_ensure(f.paths, "engineer", "bo", "", &h));
         put_file(h->workspace, "SOUL.md", "soul\n");
         c = load(h);
-        ASSERT_OK(agent_home_export(h, c, 0, NULL, fd));
+        ASSERT_OK(agent_home_export(h, c, 0, -EBADF, fd));
         names = list_zip(fd);
         ASSERT_STREQ(names, "engineer_bo/agent.yml\nengineer_bo/workspace/AGENTS.md\nengineer_bo/workspace/SOUL.md\n"
                             "engineer_bo/workspace/memory/memory.md\n");
-        ASSERT_OK(agent_home_export(h, c, EXPORT_WORKSPACE, NULL, whole));
+        ASSERT_OK(agent_home_export(h, c, EXPORT_WORKSPACE, -EBADF, whole));
         all = list_zip(whole);
         ASSERT_NOT_NULL(strstr(all, "/workspace/notes/daily-"));
 
@@ -378,7 +381,7 @@ TEST(only_regular_files) {
         int fds[2];
 
         ASSERT_EQ(pipe(fds), 0);
-        ASSERT_ERROR(agent_home_export(h, c, 0, NULL, fds[1]), ESPIPE);
+        ASSERT_ERROR(agent_home_export(h, c, 0, -EBADF, fds[1]), ESPIPE);
         ASSERT_ERROR(agent_home_import(f.paths, fds[0], NULL, &made, &error), ESPIPE);
         ASSERT_ERROR(agent_home_import(f.paths, fds[0], "../x", &made, &error), EINVAL);
         safe_close(fds[0]);

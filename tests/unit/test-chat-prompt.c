@@ -32,7 +32,7 @@ static Fixture fixture_new(const char *yaml) {
         path = strjoin(template, "/messages.db");
         ASSERT_OK(file_write_atomic(config, yaml, strlen(yaml), 0600));
         ASSERT_EQ(database_open(&f.db, path, NULL), 0);
-        ASSERT_OK(session_config_load(&f.config, "alice", template));
+        ASSERT_OK(session_config_load(&f.config, "alice", template, NULL));
         return f;
 }
 
