@@ -270,7 +270,7 @@ static int export_run(void *userdata, char **ret_text) {
 
         if (args->call->messages && messages < 0) {
                 /* An agent that has never run has none. */
-                messages = stopped = agent_file_open(a->home->directory, "messages.db", O_RDONLY);
+                messages = stopped = agent_file_open(a->home->directory, "messages.db", O_RDONLY | O_NONBLOCK);
                 if (stopped < 0 && stopped != -ENOENT)
                         return stopped;
         }

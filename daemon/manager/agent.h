@@ -101,6 +101,10 @@ int agent_save(Agent *a);
 void agent_evaluate(Agent *a);
 /* What of the configuration goes to the session when it starts: see credentials.c. */
 int agent_credential(Agent *a, char **ret, size_t *ret_size);
+/* Compares it with what the session has, which is started again when it is idle if that is out of date. */
+void agent_check_credential(Agent *a);
+/* The session says by its hash which credential it has: a puffod before this one gave it. */
+void agent_adopt_credential(Agent *a, const char *hex);
 /* A role agent's role and name, "" otherwise. */
 bool agent_is_manager(const Agent *a);
 /* State from the unit's ActiveState and SubState, the session's report and the desired state; pure, for tests. */

@@ -93,10 +93,25 @@ static int answer(Manager *m, int fd, const char **ret_what) {
                 return r;
         /* A fresh socket has room for far more than this. */
         written = send(fd, text, size, MSG_NOSIGNAL | MSG_DONTWAIT);
-        if (written == (ssize_t) size)
+        if (written == (ssize_t) size) {
                 (void) crypto_generichash(a->credential_hash, sizeof(a->credential_hash), (uint8_t*) text, size, NULL, 0);
+                /* What it was to be started again for it has now. */
+                a->restart_when_idle = false;
+        }
         sodium_memzero(text, size);
         return written < 0 ? -errno : written == (ssize_t) size ? 0 : -EIO;
+}
+
+void agent_adopt_credential(Agent *a, const char *hex) {
+        uint8_t hash[sizeof(a->credential_hash)];
+        size_t n;
+
+        /* What we have given ourselves we know better. */
+        if (!sodium_is_zero(a->credential_hash, sizeof(a->credential_hash)) ||
+            sodium_hex2bin(hash, sizeof(hash), hex, strlen(hex), NULL, &n, NULL) < 0 || n != sizeof(hash))
+                return;
+        memcpy(a->credential_hash, hash, sizeof(hash));
+        agent_check_credential(a);
 }
 
 static int on_connection(sd_event_source *s, int listen_fd, uint32_t revents, void *userdata) {

@@ -66,7 +66,7 @@ Manager* manager_free(Manager *m) {
         home_paths_free(m->paths);
         strv_free(m->problems);
         strv_free(m->addresses);
-        free(m->config_problem);
+        free(m->shown_providers);
         free(m->pairing_slug);
         free(m->pairing_device);
         sd_event_unref(m->event);
@@ -170,7 +170,7 @@ static int reload_settings(Manager *m) {
 }
 
 /* The session must be started anew when what it was handed at its start has become another. */
-static void check_credential(Agent *a) {
+void agent_check_credential(Agent *a) {
         uint8_t hash[sizeof(a->credential_hash)], none[sizeof(a->credential_hash)] = {};
         _cleanup_free_ char *text = NULL;
         size_t size;
@@ -189,7 +189,7 @@ void agent_configuration_changed(Agent *a) {
                 (void) agent_apply_limits(a);
         if (a->link && session_link_new_call(a->link, "Reload", &m) >= 0)
                 (void) session_link_call(a->link, m, NULL, NULL, 0);
-        check_credential(a);
+        agent_check_credential(a);
         manager_queue_settle(a->manager);
 }
 
@@ -220,7 +220,7 @@ static int reload_agent(Manager *m, Agent *a) {
                 if (was_running != a->config->running)
                         a->dirty |= AGENT_DIRTY_STATE;
         }
-        check_credential(a);
+        agent_check_credential(a);
         return 0;
 }
 
@@ -346,6 +346,35 @@ static void settle_agent(Agent *a) {
         }
 }
 
+/* What of the providers is shown, as one text to see changes by. */
+static char* describe_providers(const Manager *m) {
+        static const char *const names[_PROVIDER_MAX] = { "anthropic", "openai", "google" };
+        _cleanup_(strbuf_done) StrBuf b = {};
+
+        if (strbuf_puts(&b, m->config->default_provider) < 0)
+                return NULL;
+        for (size_t i = 0; i < _PROVIDER_MAX; i++) {
+                const ProviderConfig *p = daemon_config_provider(m->config, names[i]);
+
+                if (strbuf_puts(&b, "\n") < 0 || strbuf_puts(&b, p->model) < 0 || strbuf_puts(&b, "\t") < 0 ||
+                    strbuf_puts(&b, p->base_url) < 0 || strbuf_puts(&b, isempty(p->api_key) ? "" : "\tkey") < 0)
+                        return NULL;
+        }
+        return strbuf_take(&b);
+}
+
+static void emit_providers_changed(Manager *m) {
+        char *now = describe_providers(m);
+
+        if (now && m->shown_providers && !streq(now, m->shown_providers))
+                (void) sd_bus_emit_properties_changed(m->bus, PUFFO_BUS_PATH, PUFFO_BUS_MANAGER_INTERFACE, "DefaultProvider",
+                                                      "Providers", NULL);
+        if (now) {
+                free(m->shown_providers);
+                m->shown_providers = now;
+        }
+}
+
 static int on_settle(sd_event_source *s, void *userdata) {
         Manager *m = userdata;
 
@@ -355,6 +384,7 @@ static int on_settle(sd_event_source *s, void *userdata) {
                 agent_emit_changed(m->agents[i]);
         }
         manager_emit_changed(m);
+        emit_providers_changed(m);
         return 0;
 }
 

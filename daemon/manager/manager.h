@@ -23,7 +23,7 @@ struct Manager {
         sd_bus *bus;                    /* public; the service manager is on it too */
         HomePaths *paths;
         DaemonConfig *config;           /* the last valid one */
-        char *config_problem;           /* of a daemon.yml that is not in force */
+        char *shown_providers;          /* as last emitted */
         char **problems;                /* pairs: directory, reason */
         uint64_t restart_usec;          /* RestartUSec= of sessions */
 

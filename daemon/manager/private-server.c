@@ -115,6 +115,12 @@ static int take_report_member(Agent *a, sd_bus_message *m, const char *name) {
                                 return -E2BIG;
                         return r < 0 ? r : free_and_strdup((char**) ((char*) a + strings[i].offset), text);
                 }
+        if (streq(name, "Credential")) {
+                r = sd_bus_message_read(m, "v", "s", &text);
+                if (r >= 0)
+                        agent_adopt_credential(a, text);
+                return r;
+        }
         if (streq(name, "QueueLength"))
                 return sd_bus_message_read(m, "v", "u", &a->queue_length);
         if (streq(name, "MessagesProcessed"))

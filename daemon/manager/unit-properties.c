@@ -159,10 +159,10 @@ static int append_user_mode(sd_bus_message *m, const Agent *a) {
 
 static int append_system_mode(sd_bus_message *m, const Agent *a, const char *runtime_directory) {
         _cleanup_free_ char *user = unit_user_name(a->home->id), *state = strjoin("puffo/", a->home->id),
-                            *private_socket = strjoin(runtime_directory, "/private"), *field = strjoin("PUFFO_AGENT=", a->home->id);
+                            *sessions = strjoin(runtime_directory, "/sessions");
         int r;
 
-        if (!user || !state || !private_socket || !field)
+        if (!user || !state || !sessions)
                 return -ENOMEM;
         r = append_string(m, "User", user);
         if (r >= 0)
@@ -179,11 +179,10 @@ static int append_system_mode(sd_bus_message *m, const Agent *a, const char *run
                 r = sd_bus_message_append(m, "(sv)", "ProtectKernelLogs", "b", 1);
         if (r >= 0)
                 r = append_string(m, "DevicePolicy", "closed");
-        /* The one socket of ours that it may see: the directory is root's alone. */
+        /* The one socket of ours that it may see, by its directory: a socket that was bound alone would be the old one
+         * for ever when puffod.socket is started again. */
         if (r >= 0)
-                r = sd_bus_message_append(m, "(sv)", "TemporaryFileSystem", "a(ss)", 1, runtime_directory, "ro,mode=0755");
-        if (r >= 0)
-                r = sd_bus_message_append(m, "(sv)", "BindPaths", "a(ssbt)", 1, private_socket, private_socket, 0, (uint64_t) 0);
+                r = sd_bus_message_append(m, "(sv)", "BindReadOnlyPaths", "a(ssbt)", 1, sessions, runtime_directory, 0, (uint64_t) 0);
         return r;
 }
 

@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 
+#include <sodium.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 
 #include "bus-util.h"
 #include "event-util.h"
+#include "file-util.h"
 #include "jitter.h"
 #include "log.h"
 #include "manager-link.h"
@@ -20,6 +22,7 @@ struct ManagerLink {
         Session *session;               /* borrowed */
         sd_event *event;                /* borrowed */
         char *socket;
+        char *credential;               /* hash of what we were started with, or NULL */
         sd_bus *bus;                    /* NULL while there is no connection */
         SessionBus *face;
         sd_bus_slot *disconnected, *registering;
@@ -50,6 +53,7 @@ ManagerLink* manager_link_free(ManagerLink *l) {
         (void) sd_event_source_disable_unref(l->retry);
         (void) sd_event_source_disable_unref(l->report);
         free(l->socket);
+        free(l->credential);
         return mfree(l);
 }
 
@@ -94,7 +98,36 @@ static int on_disconnected(sd_bus_message *m, void *userdata, sd_bus_error *rete
         return 0;
 }
 
-static int report_append(sd_bus_message *m, Session *s) {
+/* Its own file: the configuration is read anew at each turn, this is of the moment of our start. */
+static int credential_describe(char **ret) {
+        const char *directory = getenv("CREDENTIALS_DIRECTORY");
+        _cleanup_free_ char *path = NULL;
+        uint8_t hash[32];
+        size_t size;
+        char *text;
+        int r;
+
+        *ret = NULL;
+        if (isempty(directory))
+                return 0;
+        path = path_join(directory, "session");
+        if (!path)
+                return -ENOMEM;
+        r = file_read(path, KIB(64), &text, &size);
+        if (r < 0)
+                return r == -ENOENT ? 0 : r;
+        (void) crypto_generichash(hash, sizeof(hash), (const uint8_t*) text, size, NULL, 0);
+        sodium_memzero(text, size);
+        free(text);
+
+        *ret = malloc(2 * sizeof(hash) + 1);
+        if (!*ret)
+                return -ENOMEM;
+        (void) sodium_bin2hex(*ret, 2 * sizeof(hash) + 1, hash, sizeof(hash));
+        return 0;
+}
+
+static int report_append(sd_bus_message *m, Session *s, const char *credential) {
         TurnQueue *q = session_queue(s);
         int r;
 
@@ -115,6 +148,8 @@ static int report_append(sd_bus_message *m, Session *s) {
                                           q ? turn_queue_last_event_usec(q) : (uint64_t) 0);
         if (r >= 0)
                 r = sd_bus_message_append(m, "{sv}", "WorkingDirectory", "s", session_working_directory(s));
+        if (r >= 0 && credential)
+                r = sd_bus_message_append(m, "{sv}", "Credential", "s", credential);
         if (r >= 0)
                 r = sd_bus_message_close_container(m);
         return r;
@@ -135,7 +170,7 @@ static int send_report(ManagerLink *l) {
         r = sd_bus_message_new_method_call(l->bus, &m, NULL, PUFFO_PRIVATE_MANAGER_PATH,
                                            PUFFO_PRIVATE_MANAGER_INTERFACE, "Report");
         if (r >= 0)
-                r = report_append(m, l->session);
+                r = report_append(m, l->session, l->credential);
         if (r >= 0)
                 r = sd_bus_call_async(l->bus, NULL, m, on_report_reply, NULL, 0);
         return r;
@@ -249,6 +284,11 @@ int manager_link_new(ManagerLink **ret, Session *session, const char *socket) {
         l->socket = strdup(socket);
         if (!l->socket)
                 return -ENOMEM;
+        r = credential_describe(&l->credential);
+        if (r == -ENOMEM)
+                return r;
+        if (r < 0)
+                (void) log_warning_errno(r, "Failed to read the credential 'session', ignoring: %m");
         r = sd_event_add_defer(l->event, &l->report, on_report, l);
         if (r >= 0)
                 r = sd_event_source_set_enabled(l->report, SD_EVENT_OFF);

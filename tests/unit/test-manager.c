@@ -213,7 +213,7 @@ TEST(session_properties) {
                 "Slice", "Type", "Restart", "RestartUSec", "StartLimitIntervalUSec", "WatchdogUSec", "FileDescriptorStoreMax",
                 "LoadCredential", "PrivateUsers", "ProtectControlGroups", "ProtectSystem", "NoNewPrivileges", "ExecStart",
                 "TimeoutStopUSec", "KillMode",
-        }, *const only_system[] = { "User", "DynamicUser", "StateDirectory", "BindPaths", "TemporaryFileSystem" };
+        }, *const only_system[] = { "User", "DynamicUser", "StateDirectory", "BindReadOnlyPaths" };
         _cleanup_(sd_bus_close_unrefp) sd_bus *bus = idle_bus();
 
         ASSERT_OK(setenv("XDG_RUNTIME_DIR", "/run/user/1000", 1));
