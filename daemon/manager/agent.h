@@ -57,6 +57,7 @@ struct Agent {
 
         char *job;                      /* our start or stop job that is under way, or "" while it is being asked for */
         bool job_is_start;
+        unsigned n_conflicts;           /* starts in succession that found another unit of that name */
         bool refreshing, refresh_again;
         sd_bus_slot *refresh_slots[4];
         sd_bus_slot *job_slot;

@@ -321,6 +321,11 @@ static int method_import(sd_bus_message *message, void *userdata, sd_bus_error *
 
 /* --- looking --- */
 
+/* Properties and their signals are for everybody on the bus; these can be closed by a rule. */
+static int verify_inspect(Manager *m, sd_bus_message *message, sd_bus_error *reterr_error) {
+        return polkit_verify_async(m, message, "ai.puffo.agents.inspect", NULL, (uid_t) -1, reterr_error);
+}
+
 static int method_get_agent(sd_bus_message *message, void *userdata, sd_bus_error *reterr_error) {
         const char *id;
         Agent *a;
@@ -329,6 +334,9 @@ static int method_get_agent(sd_bus_message *message, void *userdata, sd_bus_erro
         r = sd_bus_message_read(message, "s", &id);
         if (r < 0)
                 return r;
+        r = verify_inspect(userdata, message, reterr_error);
+        if (r <= 0)
+                return r < 0 ? r : 1;
         a = manager_find_agent_lenient(userdata, id);
         return a && a->config ? sd_bus_reply_method_return(message, "o", a->path) : no_such_agent(reterr_error, id);
 }
@@ -338,6 +346,9 @@ static int method_list_agents(sd_bus_message *message, void *userdata, sd_bus_er
         Manager *m = userdata;
         int r;
 
+        r = verify_inspect(m, message, reterr_error);
+        if (r <= 0)
+                return r < 0 ? r : 1;
         r = sd_bus_message_new_method_return(message, &reply);
         if (r >= 0)
                 r = sd_bus_message_open_container(reply, 'a', "(sosus)");
@@ -358,6 +369,9 @@ static int method_list_problems(sd_bus_message *message, void *userdata, sd_bus_
         Manager *m = userdata;
         int r;
 
+        r = verify_inspect(m, message, reterr_error);
+        if (r <= 0)
+                return r < 0 ? r : 1;
         r = sd_bus_message_new_method_return(message, &reply);
         if (r >= 0)
                 r = sd_bus_message_open_container(reply, 'a', "(ss)");

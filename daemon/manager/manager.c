@@ -19,7 +19,9 @@
 #define RESTART_SEC_DEFAULT 10
 
 int manager_error(sd_bus_error *reterr_error, int r, const char *what, const char *detail) {
-        return sd_bus_error_set_errnof(reterr_error, r, "Failed to %s '%s': %s", what, detail, strerror(abs(r)));
+        if (r == -ENOMEM)
+                return r;
+        return sd_bus_error_setf(reterr_error, PUFFO_ERROR_FAILED, "Failed to %s '%s': %s", what, detail, strerror(abs(r)));
 }
 
 int manager_new(Manager **ret, Scope scope, sd_event *event) {

@@ -15,6 +15,7 @@
 #include "string-util.h"
 
 #define VERDICTS_MAX 256U
+#define VERDICTS_PER_SENDER_MAX 16U     /* nobody's calls that wait for a password are to keep others out */
 #define POLKIT_TIMEOUT_USEC (5 * 60 * USEC_PER_SEC)     /* a person may be typing a password */
 #define VERDICT_LIFETIME_USEC (30 * USEC_PER_SEC)       /* it is taken at once, or the caller has gone */
 
@@ -102,6 +103,14 @@ static int verdict_on_reply(sd_bus_message *m, void *userdata, sd_bus_error *ret
         return 0;
 }
 
+static bool is_full(const Polkit *p, const char *sender) {
+        unsigned n = 0;
+
+        for (const Verdict *v = LIST_FIRST(&p->verdicts); v; v = LIST_NEXT(v, verdicts))
+                n += streq_ptr(sd_bus_message_get_sender(v->call), sender);
+        return p->n_verdicts >= VERDICTS_MAX || n >= VERDICTS_PER_SENDER_MAX;
+}
+
 static int ask(Polkit *p, sd_bus_message *call, const char *action, const char *agent, uid_t owner) {
         _cleanup_bus_message_ sd_bus_message *q = NULL;
         _cleanup_free_ char *owner_text = asprintf_new("%u", (unsigned) owner);
@@ -110,7 +119,7 @@ static int ask(Polkit *p, sd_bus_message *call, const char *action, const char *
 
         if (!owner_text)
                 return -ENOMEM;
-        if (p->n_verdicts >= VERDICTS_MAX)
+        if (is_full(p, sd_bus_message_get_sender(call)))
                 return -ENOBUFS;
 
         r = sd_bus_message_new_method_call(p->manager->bus, &q, "org.freedesktop.PolicyKit1",
@@ -196,5 +205,8 @@ int polkit_verify_async(Manager *m, sd_bus_message *call, const char *action, co
         }
 
         r = ask(m->polkit, call, action, agent, owner);
+        if (r == -ENOBUFS)
+                return sd_bus_error_set(reterr_error, SD_BUS_ERROR_LIMITS_EXCEEDED,
+                                        "Too many calls wait for an authorisation; answer those first.");
         return r < 0 ? deny(call, action, agent, /* challenge= */ false, reterr_error) : 0;
 }

@@ -14,6 +14,8 @@
 
 /* After a start that the service manager refused; crashes are its own business (RestartUSec=). */
 #define RETRY_USEC (10 * USEC_PER_SEC)
+/* A unit of our name that does not go away is somebody's file: that is no reason to try without a pause. */
+#define CONFLICTS_MAX 3U
 
 static int manager_call(Manager *m, const char *member, sd_bus_message **ret) {
         return sd_bus_message_new_method_call(m->bus, ret, SYSTEMD, SYSTEMD_PATH, SYSTEMD_MANAGER, member);
@@ -281,7 +283,9 @@ static int on_started(sd_bus_message *m, void *userdata, sd_bus_error *reterr_er
         Agent *a = userdata;
 
         a->job_slot = sd_bus_slot_unref(a->job_slot);
-        if (e && sd_bus_error_has_name(e, "org.freedesktop.systemd1.UnitExists")) {
+        if (!e)
+                a->n_conflicts = 0;
+        if (e && sd_bus_error_has_name(e, "org.freedesktop.systemd1.UnitExists") && a->n_conflicts++ < CONFLICTS_MAX) {
                 /* It is there still (failed, or being collected), or there again. */
                 a->job = mfree(a->job);
                 (void) sd_bus_call_method_async(a->manager->bus, NULL, SYSTEMD, SYSTEMD_PATH, SYSTEMD_MANAGER, "ResetFailedUnit",

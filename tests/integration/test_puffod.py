@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: MIT
+"""puffod in system mode: what a session or an owner must not get from it, and what must outlive it."""
+
+import os
+import pathlib
+
+import pytest
+
+from machine import BusError, User
+
+AGENTS = pathlib.Path("/var/lib/private/puffo")
+
+
+@pytest.fixture
+def agent(system_mode, alice):
+    """An agent of alice with a name that needs escaping everywhere, gone afterwards."""
+    system_mode.manager("CreateAgent", "sa{sv}", "a-b", {"RuntimeKind": ("s", "chat-local")}, user=alice)
+    agent = system_mode.agent("a-b")
+    agent.wait_state("ready")
+    yield agent
+    agent.call("Delete", user=alice)
+    assert "a-b" not in system_mode.agents()
+    assert not (AGENTS / "a-b").exists()
+
+
+def restart_count(suite):
+    return int(suite.show("puffod.service", "NRestarts"))
+
+
+def test_links_of_a_session_lead_nowhere(system_mode, agent):
+    directory = AGENTS / "a-b"
+    for link, target in [("workspace/etc", "/etc"), ("workspace/up", ".."), ("memory/shadow.md", "/etc/shadow")]:
+        (directory / link).symlink_to(target)
+    (directory / "profile.md").unlink()
+    (directory / "profile.md").symlink_to("/etc/shadow")
+    for method, signature, args in [("OpenFile", "s", ["etc/shadow"]), ("ListFiles", "s", ["etc"]),
+                                    ("ListFiles", "s", ["up"]), ("ReadMemory", "s", ["shadow"]),
+                                    ("ReadProfile", "", [])]:
+        with pytest.raises(BusError) as caught:
+            agent.call(method, signature, *args)
+        assert caught.value.name == "ai.puffo.Agents1.Error.NoSuchFile", (method, caught.value)
+
+
+def test_agent_yml_that_is_no_file(system_mode, agent):
+    """One agent's trouble is not the others': puffod goes on, and comes back."""
+    file = AGENTS / "a-b/agent.yml"
+    good, owner = file.read_text(), file.stat()
+    for spoil in [lambda: os.mkfifo(file), file.mkdir, lambda: file.symlink_to("/etc/shadow")]:
+        file.unlink()
+        spoil()
+        system_mode.manager("Reload", user=User("root"))
+        assert any(p[0] == str(AGENTS / "a-b") for p in system_mode.manager("ListProblems")[0])
+        system_mode.systemctl("restart", "puffod.service")
+        assert "manager" in system_mode.agents()
+        file.rmdir() if file.is_dir() and not file.is_symlink() else file.unlink()
+        file.write_text(good)
+        os.chown(file, owner.st_uid, owner.st_gid)
+    system_mode.manager("Reload", user=User("root"))
+    agent.wait_state("ready")
+
+
+def test_mistake_stays_and_is_not_written_over(system_mode, agent):
+    file = AGENTS / "a-b/agent.yml"
+    good = file.read_text()
+    file.write_text("state: [\n")
+    for _ in range(2):
+        system_mode.manager("Reload", user=User("root"))
+        assert any("agent.yml:" in p[1] for p in system_mode.manager("ListProblems")[0])
+        for method, signature, args in [("SetDisplayName", "s", ["x"]), ("Stop", "", [])]:
+            with pytest.raises(BusError) as caught:
+                agent.call(method, signature, *args)
+            assert caught.value.name == "ai.puffo.Agents1.Error.InvalidConfig"
+    assert file.read_text() == "state: [\n"
+    file.write_text(good)
+    system_mode.manager("Reload", user=User("root"))
+    assert system_mode.manager("ListProblems")[0] == []
+
+
+def test_new_key_reaches_a_session_that_an_earlier_puffod_started(system_mode, agent):
+    pid = agent.MainPID
+    system_mode.systemctl("restart", "puffod.service")
+    assert agent.wait_state("ready") and agent.MainPID == pid
+    system_mode.manager("SetProvider", "sa{sv}", "anthropic", {"ApiKey": ("s", "sk-test-alice-2")}, user=User("root"))
+    system_mode.wait(lambda: agent.State == "ready" and agent.MainPID not in (0, pid), 30, "the session has the key")
+
+
+def test_sockets_start_anew(system_mode, agent):
+    """What sessions see of them must be the new ones."""
+    pid = agent.MainPID
+    system_mode.systemctl("restart", "puffod.socket", "puffod-credentials.socket")
+    system_mode.systemctl("start", "puffod.service")
+    agent.wait_state("ready")
+    assert agent.MainPID == pid
+    agent.call("ListMessages", "ssu", "", "", 1)
+
+
+def test_directory_is_not_taken_over(system_mode, agent, bob):
+    """The id of a directory that is no agent yet does not make it the caller's."""
+    directory = AGENTS / "leftover"
+    directory.mkdir(mode=0o700)
+    (directory / "notes").write_text("alice's")
+    try:
+        with pytest.raises(BusError) as caught:
+            system_mode.manager("CreateAgent", "sa{sv}", "leftover", {}, user=bob)
+        assert caught.value.name == "ai.puffo.Agents1.Error.AgentExists"
+        assert not pathlib.Path("/var/lib/puffod/owners/leftover").exists()
+    finally:
+        (directory / "notes").unlink()
+        directory.rmdir()
+
+
+def test_nothing_fell(system_mode, agent, alice):
+    """After all of the above, and agents that came and went."""
+    before = restart_count(system_mode)
+    for i in range(3):
+        system_mode.manager("CreateAgent", "sa{sv}", f"brief-{i}", {"Start": ("b", False)}, user=alice)
+        system_mode.agent(f"brief-{i}").call("Delete", user=alice)
+    assert restart_count(system_mode) == before
