@@ -55,7 +55,7 @@ Manager* manager_free(Manager *m) {
         if (!m)
                 return NULL;
 
-        private_server_free(m->private_server);
+        m->private_server = private_server_free(m->private_server);
         credential_server_free(m->credential_server);
         home_watch_free(m->watch);
         for (size_t i = 0; i < m->n_agents; i++)
