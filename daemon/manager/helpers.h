@@ -26,7 +26,7 @@ int credential_name_parse(const char *path, size_t size, char **ret_unit, char *
 
 int home_watch_new(HomeWatch **ret, Manager *m);
 HomeWatch* home_watch_free(HomeWatch *w);
-/* Watches exactly the agents' directories that are listed now. */
+/* Watches exactly the directories that are there now. */
 int home_watch_update(HomeWatch *w);
 
 /* worker.c ------------------------------------------------------------------------------------------------------ */

@@ -3,6 +3,7 @@
 /* inotify on the homes: agents that come and go, their agent.yml, daemon.yml, pairing.json. Events only say "look
  * again", a little later, so that an editor's or an installer's burst of them is one look. */
 
+#include <dirent.h>
 #include <sys/inotify.h>
 
 #include "agent.h"
@@ -73,9 +74,19 @@ static bool name_counts(const char *name) {
         return streq(name, "agent.yml") || streq(name, "daemon.yml") || streq(name, "pairing.json") || streq(name, "config.yaml");
 }
 
+static void look_later(HomeWatch *w) {
+        int r;
+
+        /* From the first event on: whoever never stops writing must not put it off for ever. */
+        if (w->later && sd_event_source_get_enabled(w->later, NULL) > 0)
+                return;
+        r = event_arm_timer(w->manager->event, &w->later, DEBOUNCE_USEC, USEC_PER_MSEC, on_later, w);
+        if (r < 0)
+                (void) log_error_errno(r, "Failed to arm the timer for a look at the agents' homes: %m");
+}
+
 static int on_event(sd_event_source *s, const struct inotify_event *event, void *userdata) {
         Watch *w = userdata;
-        HomeWatch *owner = w->owner;
 
         w->gone |= event->mask & IN_IGNORED;
         if (!(event->mask & (IN_Q_OVERFLOW | IN_IGNORED)) && !w->whole && (event->len == 0 || !name_counts(event->name)))
@@ -83,10 +94,7 @@ static int on_event(sd_event_source *s, const struct inotify_event *event, void 
         /* Ours, while they are built or go away; the name that counts has an event of its own. */
         if (event->len > 0 && (event->name[0] == '.' || strstr(event->name, ".tmp")))
                 return 0;
-        /* From the first event on: whoever never stops writing must not put it off for ever. */
-        if (owner->later && sd_event_source_get_enabled(owner->later, NULL) > 0)
-                return 0;
-        (void) event_arm_timer(owner->manager->event, &owner->later, DEBOUNCE_USEC, USEC_PER_MSEC, on_later, owner);
+        look_later(w->owner);
         return 0;
 }
 
@@ -116,7 +124,34 @@ static int want(HomeWatch *w, const char *path, bool whole) {
                 return r == -ENOENT || r == -ENOTDIR ? 0 : r;   /* gone already: the parent's watch will tell */
         }
         w->watches[w->n_watches++] = new;
-        return 0;
+        return 1;
+}
+
+/* Each directory where an agent may be or come to be: agent.yml is often written some time after its directory.
+ * What happened in there before it was watched was not seen, so there is another look. */
+static int watch_children(HomeWatch *w, const char *parent) {
+        DIR *dir = opendir(parent);
+        struct dirent *entry;
+        bool news = false;
+        int r = 0;
+
+        if (!dir)
+                return errno == ENOENT ? 0 : -errno;
+        while (r >= 0 && (entry = readdir(dir))) {
+                _cleanup_free_ char *path = NULL;
+
+                if (entry->d_name[0] == '.' || (entry->d_type != DT_DIR && entry->d_type != DT_LNK && entry->d_type != DT_UNKNOWN))
+                        continue;
+                path = path_join(parent, entry->d_name);
+                r = path ? want(w, path, /* whole= */ false) : -ENOMEM;
+                if (r == -EACCES)
+                        r = 0;
+                news |= r > 0;
+        }
+        (void) closedir(dir);
+        if (news)
+                look_later(w);
+        return r;
 }
 
 static int want_parent(HomeWatch *w, const char *file) {
@@ -147,8 +182,10 @@ int home_watch_update(HomeWatch *w) {
                 r = want_parent(w, p->pairing_json);
         if (r >= 0 && p->proxy_state)
                 r = want(w, p->proxy_state, /* whole= */ false);
-        for (size_t i = 0; i < w->manager->n_agents && r >= 0; i++)
-                r = want(w, w->manager->agents[i]->home->directory, /* whole= */ false);
+        if (r >= 0)
+                r = watch_children(w, p->agents);
+        if (r >= 0 && !streq(p->role_agents, p->agents))
+                r = watch_children(w, p->role_agents);
 
         for (size_t i = 0; i < w->n_watches; )
                 if (!w->watches[i]->wanted) {
@@ -156,5 +193,5 @@ int home_watch_update(HomeWatch *w) {
                         w->watches[i] = w->watches[--w->n_watches];
                 } else
                         i++;
-        return r;
+        return MIN(r, 0);
 }
