@@ -195,6 +195,26 @@ static int on_job_removed(sd_bus_message *m, void *userdata, sd_bus_error *reter
         return 0;
 }
 
+/* Sessions of agents that went while nobody was here to stop them: they have no files to work with, and keys in memory. */
+static int on_sessions_listed(sd_bus_message *m, void *userdata, sd_bus_error *reterr_error) {
+        Manager *manager = userdata;
+        const char *unit;
+        int r;
+
+        if (sd_bus_message_is_method_error(m, NULL) || sd_bus_message_enter_container(m, 'a', "(ssssssouso)") < 0)
+                return 0;
+        while (sd_bus_message_read(m, "(ssssssouso)", &unit, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL) > 0) {
+                if (find_by_unit(manager, unit))
+                        continue;
+                log_notice("Unit '%s' belongs to no agent any more: stopping it.", unit);
+                r = sd_bus_call_method_async(manager->bus, NULL, SYSTEMD, SYSTEMD_PATH, SYSTEMD_MANAGER, "StopUnit", NULL, NULL,
+                                             "ss", unit, "replace");
+                if (r < 0)
+                        (void) log_error_errno(r, "Failed to stop unit '%s': %m", unit);
+        }
+        return 0;
+}
+
 static int on_subscribed(sd_bus_message *m, void *userdata, sd_bus_error *reterr_error) {
         const sd_bus_error *e = sd_bus_message_get_error(m);
         Manager *manager = userdata;
@@ -207,7 +227,9 @@ static int on_subscribed(sd_bus_message *m, void *userdata, sd_bus_error *reterr
                 agent_refresh_unit(manager->agents[i]);
         manager_queue_settle(manager);
         manager_check_known(manager);
-        return 0;
+        return sd_bus_call_method_async(manager->bus, NULL, SYSTEMD, SYSTEMD_PATH, SYSTEMD_MANAGER, "ListUnitsByPatterns",
+                                        on_sessions_listed, manager, "asas", 3, "active", "activating", "reloading", 1,
+                                        "puffo-session@*.service");
 }
 
 static int on_systemd_owner_changed(sd_bus_message *m, void *userdata, sd_bus_error *reterr_error) {
