@@ -78,8 +78,6 @@ static int copy_file(int from_fd, int to_fd, const char *name, const struct stat
                 return r;
         if (fchmod(to, st->st_mode & 0777) < 0)
                 return -errno;
-        if (fchown(to, st->st_uid, st->st_gid) < 0 && errno != EPERM)
-                return -errno;
         (void) futimens(to, (const struct timespec[]) { st->st_atim, st->st_mtim });
         return 0;
 }
@@ -115,8 +113,6 @@ static int copy_directory(int from_fd, int to_fd, const char *name, const struct
         if (r < 0)
                 return r;
         if (fchmod(to, st->st_mode & 0777) < 0)
-                return -errno;
-        if (fchown(to, st->st_uid, st->st_gid) < 0 && errno != EPERM)
                 return -errno;
         return 0;
 }

@@ -11,7 +11,8 @@ int tree_new_aside(const char *parent, char **ret);
 /* Renames a directory to a name that must be free (an empty directory counts as free) and syncs the parent.
  * -EEXIST. */
 int tree_install(const char *from, const char *to);
-/* The same, also to another file system: then it is copied (links as links, no special files) and removed. */
+/* The same, also to another file system: then it is copied (links as links, no special files) and removed. The copy is
+ * ours: an archived agent's dynamic user may be somebody else's tomorrow. */
 int tree_move(const char *from, const char *to);
 /* Takes a tree out of sight at once, then removes it. A missing one is success. */
 int tree_remove(const char *path);
