@@ -216,7 +216,8 @@ static bool has_any(const Arguments *a, const Option *options) {
 }
 
 int verb_agent_runtime(Ctl *c, const Arguments *a) {
-        const char *id = a->words[0], *turns = arguments_value(a, "max-turns"), *tokens = arguments_value(a, "max-tokens");
+        const char *id = a->words[0], *turns = arguments_value(a, "max-turns"),
+                   *tokens = arguments_value(a, "max-tokens");
         _cleanup_bus_error_ sd_bus_error error = SD_BUS_ERROR_NULL;
         _cleanup_bus_message_ sd_bus_message *m = NULL;
         _cleanup_(secret_freep) char *key = NULL;

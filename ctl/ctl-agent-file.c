@@ -81,7 +81,9 @@ static int run_editor(Ctl *c, const char *path) {
                 return ctl_fail(c, "cannot wait for '%s': %m", argv[0]);
         if (WIFEXITED(status) && WEXITSTATUS(status) == 127)
                 return ctl_fail(c, "cannot run the editor '%s' (set EDITOR)", argv[0]);
-        return WIFEXITED(status) && WEXITSTATUS(status) == 0 ? 0 : ctl_fail(c, "'%s' failed, nothing was changed", argv[0]);
+        return WIFEXITED(status) && WEXITSTATUS(status) == 0
+                               ? 0
+                               : ctl_fail(c, "'%s' failed, nothing was changed", argv[0]);
 }
 
 static int edit_profile(Ctl *c, const char *id, const char *before) {
@@ -121,7 +123,8 @@ int verb_agent_profile(Ctl *c, const Arguments *a) {
         int r;
 
         if (a->n_words > 1 && !streq(a->words[1], "edit"))
-                return ctl_refuse(c, "what is '%s'? 'puffoctl agent profile %s edit' edits the profile", a->words[1], id);
+                return ctl_refuse(c, "what is '%s'? 'puffoctl agent profile %s edit' edits the profile", a->words[1],
+                                  id);
         if (a->n_words > 1 && !isatty(STDIN_FILENO)) {
                 r = file_read("/proc/self/fd/0", TEXT_SIZE_MAX, &piped, NULL);
                 return r < 0 ? ctl_fail(c, "cannot read the profile: %s", strerror(-r)) : write_profile(c, id, piped);
@@ -408,7 +411,8 @@ int verb_agent_import(Ctl *c, const Arguments *a) {
         fd = open_archive(a->words[0]);
         if (fd < 0)
                 return ctl_fail(c, "cannot read %s: %s", a->words[0], strerror(-fd));
-        r = ctl_call_manager(c, &error, &reply, CTL_STOP_TIMEOUT_USEC, "Import", "hs", fd, a->n_words > 1 ? a->words[1] : "");
+        r = ctl_call_manager(c, &error, &reply, CTL_STOP_TIMEOUT_USEC, "Import", "hs", fd,
+                             a->n_words > 1 ? a->words[1] : "");
         if (r >= 0)
                 r = sd_bus_message_read(reply, "o", &path);
         if (r >= 0)

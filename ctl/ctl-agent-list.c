@@ -14,9 +14,19 @@ const Option list_options[] = {
 };
 
 static const Column columns[] = {
-        { "agent", "AGENT" }, { "state", "STATE" }, { "pid", "PID", true }, { "runtime", "RUNTIME" }, { "model", "MODEL" },
-        { "queue", "QUEUE", true }, { "turns", "TURNS", true }, { "last_event", "LAST", true }, { "desired" }, { "provider" },
-        { "workspace" }, { "status_text", "STATUS" }, {},
+        { "agent", "AGENT" },
+        { "state", "STATE" },
+        { "pid", "PID", true },
+        { "runtime", "RUNTIME" },
+        { "model", "MODEL" },
+        { "queue", "QUEUE", true },
+        { "turns", "TURNS", true },
+        { "last_event", "LAST", true },
+        { "desired" },
+        { "provider" },
+        { "workspace" },
+        { "status_text", "STATUS" },
+        {},
 };
 
 static int add_agent(Table *t, json_object *agent) {
@@ -79,7 +89,8 @@ static json_object* find_agent(json_object *agents, const char *id) {
 }
 
 static bool looks_the_same(json_object *a, json_object *b) {
-        static const char *const keys[] = { "state", "main_pid", "status_text", "queue_length", "model", "runtime_kind" };
+        static const char *const keys[] = {"state",        "main_pid", "status_text",
+                                           "queue_length", "model",    "runtime_kind"};
 
         for (size_t i = 0; i < ELEMENTSOF(keys); i++)
                 if (!json_object_equal(json_get(a, keys[i]), json_get(b, keys[i])))
@@ -102,8 +113,8 @@ static int print_change(Ctl *c, json_object *agent, bool removed) {
                         return -ENOMEM;
                 puts(s);
         } else {
-                line = time ? asprintf_new("%s\t%s\t%s\t%" PRIi64 "\t%s", time, strempty(json_get_string(agent, "id")), state,
-                                           json_get_int(agent, "main_pid", 0), text)
+                line = time ? asprintf_new("%s\t%s\t%s\t%" PRIi64 "\t%s", time, strempty(json_get_string(agent, "id")),
+                                           state, json_get_int(agent, "main_pid", 0), text)
                             : NULL;
                 if (!line || text_write_safe(stdout, line) < 0)
                         return -ENOMEM;
@@ -230,11 +241,26 @@ int verb_agent_list(Ctl *c, const Arguments *a) {
 static const struct {
         const char *key, *label;
 } lines[] = {
-        { "display_name", "Name" }, { "role", "Role" }, { "desired", "Desired" }, { "status_text", "Status" },
-        { "health", "Health" }, { "main_pid", "Main PID" }, { "unit", "Unit" }, { "slice", "Slice" }, { "restarts", "Restarts" },
-        { "runtime_kind", "Runtime" }, { "provider", "Provider" }, { "model", "Model" }, { "harness", "Harness" },
-        { "sandbox_profile", "Sandbox" }, { "slug", "Slug" }, { "operator_slug", "Operator" }, { "directory", "Directory" },
-        { "workspace", "Workspace" }, { "working_directory", "Works on" }, { "queue_length", "Queue" },
+        { "display_name", "Name" },
+        { "role", "Role" },
+        { "desired", "Desired" },
+        { "status_text", "Status" },
+        { "health", "Health" },
+        { "main_pid", "Main PID" },
+        { "unit", "Unit" },
+        { "slice", "Slice" },
+        { "restarts", "Restarts" },
+        { "runtime_kind", "Runtime" },
+        { "provider", "Provider" },
+        { "model", "Model" },
+        { "harness", "Harness" },
+        { "sandbox_profile", "Sandbox" },
+        { "slug", "Slug" },
+        { "operator_slug", "Operator" },
+        { "directory", "Directory" },
+        { "workspace", "Workspace" },
+        { "working_directory", "Works on" },
+        { "queue_length", "Queue" },
         { "messages_processed", "Turns" },
 };
 
@@ -261,9 +287,11 @@ int verb_agent_show(Ctl *c, const Arguments *a) {
         if (!created || !last)
                 return ctl_oom(c);
 
-        printf("%s%s%s\n", colour_on(stdout, COLOUR_BOLD), strempty(json_get_string(agent, "id")), colour_off(stdout, COLOUR_BOLD));
+        printf("%s%s%s\n", colour_on(stdout, COLOUR_BOLD), strempty(json_get_string(agent, "id")),
+               colour_off(stdout, COLOUR_BOLD));
         print_label("State");
-        printf("%s%s%s\n", colour_on(stdout, colour_of_state(state)), state, colour_off(stdout, colour_of_state(state)));
+        printf("%s%s%s\n", colour_on(stdout, colour_of_state(state)), state,
+               colour_off(stdout, colour_of_state(state)));
         for (size_t i = 0; i < ELEMENTSOF(lines); i++) {
                 json_object *value = json_get(agent, lines[i].key);
                 const char *text = value ? json_object_get_string(value) : NULL;

@@ -37,7 +37,8 @@ static int change_agents(Ctl *c, const Arguments *a, const Change *change) {
                 }
                 if (sd_bus_message_has_signature(reply, "u") > 0)
                         (void) sd_bus_message_read(reply, "u", &pid);
-                text = pid > 0 ? asprintf_new("%s %s (pid %u)", change->done, id, pid) : asprintf_new("%s %s", change->done, id);
+                text = pid > 0 ? asprintf_new("%s %s (pid %u)", change->done, id, pid)
+                               : asprintf_new("%s %s", change->done, id);
                 if (!text)
                         return ctl_oom(c);
                 if (!c->json)

@@ -36,7 +36,8 @@ static int open_user_remote(sd_bus **ret, const char *host) {
 
 static int open_bus(Ctl *c, sd_bus **ret) {
         if (c->host)
-                return c->scope == SCOPE_USER ? open_user_remote(ret, c->host) : sd_bus_open_system_remote(ret, c->host);
+                return c->scope == SCOPE_USER ? open_user_remote(ret, c->host)
+                                              : sd_bus_open_system_remote(ret, c->host);
         if (c->machine)
                 return c->scope == SCOPE_USER ? sd_bus_open_user_machine(ret, c->machine)
                                               : sd_bus_open_system_machine(ret, c->machine);
@@ -54,8 +55,9 @@ int ctl_connect(Ctl *c, sd_bus_error *reterr) {
                 const char *where = c->host ?: c->machine;
 
                 if (where)
-                        return sd_bus_error_setf(reterr, SD_BUS_ERROR_NO_SERVER, "no connection to the %s bus of '%s': %s",
-                                                 scope_to_string(c->scope), where, strerror(-r));
+                        return sd_bus_error_setf(reterr, SD_BUS_ERROR_NO_SERVER,
+                                                 "no connection to the %s bus of '%s': %s", scope_to_string(c->scope),
+                                                 where, strerror(-r));
                 return sd_bus_error_setf(reterr, SD_BUS_ERROR_NO_SERVER, "no connection to the %s bus: %s%s",
                                          scope_to_string(c->scope), strerror(-r),
                                          c->scope == SCOPE_USER && geteuid() == 0 ? " (as root, mean --system?)" : "");
@@ -99,7 +101,8 @@ int ctl_new_agent_call(Ctl *c, const char *id, sd_bus_message **ret, sd_bus_erro
 static int explain_agent_error(sd_bus_error *reterr, int r) {
         if (r < 0 && sd_bus_error_has_name(reterr, SD_BUS_ERROR_UNKNOWN_OBJECT)) {
                 sd_bus_error_free(reterr);
-                return sd_bus_error_set(reterr, PUFFO_ERROR_NO_SUCH_AGENT, "there is none of that name; 'puffoctl agent list' shows all");
+                return sd_bus_error_set(reterr, PUFFO_ERROR_NO_SUCH_AGENT,
+                                        "there is none of that name; 'puffoctl agent list' shows all");
         }
         return r;
 }
@@ -123,8 +126,8 @@ int ctl_call_agent(Ctl *c, const char *id, sd_bus_error *reterr, sd_bus_message 
         return explain_agent_error(reterr, ctl_send_call(c, m, timeout_usec, reterr, ret_reply));
 }
 
-int ctl_call_manager(Ctl *c, sd_bus_error *reterr, sd_bus_message **ret_reply, uint64_t timeout_usec, const char *member,
-                     const char *types, ...) {
+int ctl_call_manager(Ctl *c, sd_bus_error *reterr, sd_bus_message **ret_reply, uint64_t timeout_usec,
+                     const char *member, const char *types, ...) {
         _cleanup_bus_message_ sd_bus_message *m = NULL;
         va_list ap;
         int r;
@@ -142,7 +145,8 @@ int ctl_call_manager(Ctl *c, sd_bus_error *reterr, sd_bus_message **ret_reply, u
         return ctl_send_call(c, m, timeout_usec, reterr, ret_reply);
 }
 
-int ctl_get_properties(Ctl *c, const char *path, const char *interface, bool start, sd_bus_error *reterr, json_object **ret) {
+int ctl_get_properties(Ctl *c, const char *path, const char *interface, bool start, sd_bus_error *reterr,
+                       json_object **ret) {
         _cleanup_bus_message_ sd_bus_message *m = NULL, *reply = NULL;
         int r;
 
@@ -183,7 +187,8 @@ static int read_object(sd_bus_message *m, json_object *agents) {
                 if (r >= 0)
                         r = bus_message_to_json(m, &properties);
                 if (r >= 0 && streq(interface, PUFFO_BUS_AGENT_INTERFACE)) {
-                        if (json_put_string(properties, "path", path) < 0 || json_object_array_add(agents, properties) < 0)
+                        if (json_put_string(properties, "path", path) < 0 ||
+                            json_object_array_add(agents, properties) < 0)
                                 return -ENOMEM;
                         TAKE_PTR(properties);
                 }
@@ -229,8 +234,8 @@ int ctl_get_agents(Ctl *c, bool start, sd_bus_error *reterr, json_object **ret) 
 }
 
 bool ctl_daemon_is_down(int r, const sd_bus_error *e) {
-        if (sd_bus_error_has_names(e, SD_BUS_ERROR_SERVICE_UNKNOWN, SD_BUS_ERROR_NAME_HAS_NO_OWNER, SD_BUS_ERROR_NO_SERVER,
-                                   SYSTEMD_NO_SUCH_UNIT, SYSTEMD_UNIT_MASKED))
+        if (sd_bus_error_has_names(e, SD_BUS_ERROR_SERVICE_UNKNOWN, SD_BUS_ERROR_NAME_HAS_NO_OWNER,
+                                   SD_BUS_ERROR_NO_SERVER, SYSTEMD_NO_SUCH_UNIT, SYSTEMD_UNIT_MASKED))
                 return true;
         return e && e->name && startswith(e->name, "org.freedesktop.DBus.Error.Spawn.");
 }
@@ -250,7 +255,7 @@ int ctl_need_descriptors(Ctl *c, const char *what) {
         if (sd_bus_can_send(c->bus, SD_BUS_TYPE_UNIX_FD) > 0)
                 return 0;
         if (c->host)
-                return ctl_fail(c, "cannot %s over -H: files are not passed through ssh (run it there: ssh %s %s …)", what, c->host,
-                                c->program->name);
+                return ctl_fail(c, "cannot %s over -H: files are not passed through ssh (run it there: ssh %s %s …)",
+                                what, c->host, c->program->name);
         return ctl_fail(c, "cannot %s: this connection to the bus does not pass files", what);
 }

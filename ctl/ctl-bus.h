@@ -4,8 +4,8 @@
 #include "bus-util.h"
 #include "ctl.h"
 
-/* Calls to puffod. Each connects if need be. Negative errno, with reterr filled; what to print is the caller's business
- * (ctl_fail_bus()). */
+/* Calls to puffod. Each connects if need be. Negative errno, with reterr filled; what to print is the caller's
+ * business (ctl_fail_bus()). */
 
 /* A call that waits for an agent to start or stop takes as long as that does. */
 #define CTL_CALL_TIMEOUT_USEC (25 * USEC_PER_SEC)
@@ -20,14 +20,16 @@ int ctl_new_call(Ctl *c, sd_bus_message **ret, sd_bus_error *reterr, const char 
                  const char *member);
 int ctl_send_call(Ctl *c, sd_bus_message *m, uint64_t timeout_usec, sd_bus_error *reterr, sd_bus_message **ret_reply);
 /* Both in one, arguments as for sd_bus_message_append(). ret_reply may be NULL. */
-int ctl_call_manager(Ctl *c, sd_bus_error *reterr, sd_bus_message **ret_reply, uint64_t timeout_usec, const char *member,
-                     const char *types, ...);
+int ctl_call_manager(Ctl *c, sd_bus_error *reterr, sd_bus_message **ret_reply, uint64_t timeout_usec,
+                     const char *member, const char *types, ...);
 int ctl_call_agent(Ctl *c, const char *id, sd_bus_error *reterr, sd_bus_message **ret_reply, uint64_t timeout_usec,
                    const char *member, const char *types, ...);
 int ctl_new_agent_call(Ctl *c, const char *id, sd_bus_message **ret, sd_bus_error *reterr, const char *member);
 
-/* An object's properties of one interface, as JSON with names like main_pid. start: the daemon may be started for it. */
-int ctl_get_properties(Ctl *c, const char *path, const char *interface, bool start, sd_bus_error *reterr, json_object **ret);
+/* An object's properties of one interface, as JSON with names like main_pid. start: the daemon may be started for it.
+ */
+int ctl_get_properties(Ctl *c, const char *path, const char *interface, bool start, sd_bus_error *reterr,
+                       json_object **ret);
 int ctl_get_agent(Ctl *c, const char *id, sd_bus_error *reterr, json_object **ret);
 /* All agents (as above), manager first, then by id. */
 int ctl_get_agents(Ctl *c, bool start, sd_bus_error *reterr, json_object **ret);
@@ -40,7 +42,8 @@ bool ctl_reply_was_lost(int r, const sd_bus_error *e);
 /* Calls that pass descriptors do not go through ssh. 0, or the exit status of having said so. */
 int ctl_need_descriptors(Ctl *c, const char *what);
 
-/* Reads the next complete type of m as JSON: dictionaries with string keys as objects, structs and arrays as arrays. */
+/* Reads the next complete type of m as JSON: dictionaries with string keys as objects, structs and arrays as arrays.
+ */
 int bus_message_to_json(sd_bus_message *m, json_object **ret);
 /* "MainPID" → "main_pid". NULL when out of memory. */
 char* name_to_snake_case(const char *name);

@@ -49,7 +49,10 @@ static int one_turn(Chat *chat, const char *text) {
 }
 
 int verb_agent_chat(Ctl *c, const Arguments *a) {
-        Chat chat = { .c = c, .agent = a->words[0], .conversation = arguments_value(a, "conversation"), .source = "puffoctl" };
+        Chat chat = {.c = c,
+                     .agent = a->words[0],
+                     .conversation = arguments_value(a, "conversation"),
+                     .source = "puffoctl"};
         _cleanup_bus_error_ sd_bus_error error = SD_BUS_ERROR_NULL;
         _cleanup_json_ json_object *agent = NULL;
         _cleanup_free_ char *text = NULL;

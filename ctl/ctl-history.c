@@ -39,7 +39,8 @@ static int read_messages(Ctl *c, const char *id, const char *conversation, uint3
                 uint32_t limit = MIN(wanted, PAGE_MAX);
                 int r;
 
-                r = ctl_call_agent(c, id, reterr, &reply, CTL_CALL_TIMEOUT_USEC, "ListMessages", "ssu", conversation, before, limit);
+                r = ctl_call_agent(c, id, reterr, &reply, CTL_CALL_TIMEOUT_USEC, "ListMessages", "ssu", conversation,
+                                   before, limit);
                 if (r >= 0)
                         r = bus_message_to_json(reply, &page);
                 if (r >= 0)
@@ -49,7 +50,8 @@ static int read_messages(Ctl *c, const char *id, const char *conversation, uint3
                 if (json_object_array_length(page) == 0)
                         break;
                 wanted -= MIN(wanted, (uint32_t) json_object_array_length(page));
-                r = free_and_strdup(&before, json_object_get_string(json_object_array_get_idx(json_object_array_get_idx(page, 0), 0)));
+                r = free_and_strdup(&before, json_object_get_string(json_object_array_get_idx(
+                                                             json_object_array_get_idx(page, 0), 0)));
                 if (r >= 0)
                         r = prepend_page(&messages, page);
                 if (r < 0)
@@ -67,7 +69,8 @@ static int print_message(json_object *m) {
 
         if (!time)
                 return -ENOMEM;
-        printf("%s%s  %s%s\n", colour_on(stdout, colour), time, user ? "user" : "assistant", colour_off(stdout, colour));
+        printf("%s%s  %s%s\n", colour_on(stdout, colour), time, user ? "user" : "assistant",
+               colour_off(stdout, colour));
         (void) text_write_safe(stdout, strempty(json_object_get_string(json_object_array_get_idx(m, 2))));
         fputs("\n\n", stdout);
         return 0;

@@ -158,7 +158,8 @@ typedef struct LogRequest {
 } LogRequest;
 
 static int read_request(Ctl *c, const Arguments *a, LogRequest *ret) {
-        const char *lines = arguments_value(a, "lines"), *since = arguments_value(a, "since"), *output = arguments_value(a, "output");
+        const char *lines = arguments_value(a, "lines"), *since = arguments_value(a, "since"),
+                   *output = arguments_value(a, "output");
         LogRequest q = { .follow = arguments_has(a, "follow"), .lines = arguments_has(a, "follow") ? 10 : 100 };
         uint64_t age;
 

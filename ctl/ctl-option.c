@@ -61,7 +61,8 @@ static const Option* find_name(const Option *const tables[], const char *name, s
         return NULL;
 }
 
-static int parse_long(Arguments *a, int argc, char *const argv[], int *index, const Option *const tables[], char **reterr) {
+static int parse_long(Arguments *a, int argc, char *const argv[], int *index, const Option *const tables[],
+                      char **reterr) {
         const char *name = argv[*index] + 2, *value = strchr(name, '=');
         size_t n = value ? (size_t) (value - name) : strlen(name);
         const Option *o = find_name(tables, name, n);
@@ -80,7 +81,8 @@ static int parse_long(Arguments *a, int argc, char *const argv[], int *index, co
         return add_option(a, o, value);
 }
 
-static int parse_letters(Arguments *a, int argc, char *const argv[], int *index, const Option *const tables[], char **reterr) {
+static int parse_letters(Arguments *a, int argc, char *const argv[], int *index, const Option *const tables[],
+                         char **reterr) {
         for (const char *p = argv[*index] + 1; *p; p++) {
                 const Option *o = find_letter(tables, *p);
                 const char *value = NULL;
@@ -103,8 +105,8 @@ static int parse_letters(Arguments *a, int argc, char *const argv[], int *index,
         return 0;
 }
 
-int arguments_parse(Arguments *a, int argc, char *const argv[], int *index, const Option *const tables[], size_t max_words,
-                    size_t text_after, char **reterr) {
+int arguments_parse(Arguments *a, int argc, char *const argv[], int *index, const Option *const tables[],
+                    size_t max_words, size_t text_after, char **reterr) {
         bool only_words = false;
         int r = 0;
 

@@ -31,11 +31,11 @@ typedef struct Arguments {
 void arguments_done(Arguments *a);
 
 /* Reads argv[*index] onwards, options of any of the NULL-terminated tables, each ending with {}. It stops behind
- * the max_words'th operand (SIZE_MAX: at the end); after text_after operands everything that follows is operand, whatever
- * it looks like (SIZE_MAX: never). *index is where it stopped. -EINVAL with
- * *reterr, one line for a person, -ENOMEM. Results are appended to *a. */
-int arguments_parse(Arguments *a, int argc, char *const argv[], int *index, const Option *const tables[], size_t max_words,
-                    size_t text_after, char **reterr);
+ * the max_words'th operand (SIZE_MAX: at the end); after text_after operands everything that follows is operand,
+ * whatever it looks like (SIZE_MAX: never). *index is where it stopped. -EINVAL with *reterr, one line for a person,
+ * -ENOMEM. Results are appended to *a. */
+int arguments_parse(Arguments *a, int argc, char *const argv[], int *index, const Option *const tables[],
+                    size_t max_words, size_t text_after, char **reterr);
 
 /* The last of that name, or NULL. */
 const GivenOption* arguments_find(const Arguments *a, const char *name);

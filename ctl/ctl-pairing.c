@@ -10,7 +10,8 @@ int verb_pairing_show(Ctl *c, const Arguments *a) {
         _cleanup_free_ char *time = NULL;
         int r;
 
-        r = ctl_get_properties(c, PUFFO_BUS_PAIRING_PATH, PUFFO_BUS_PAIRING_INTERFACE, /* start= */ true, &error, &pairing);
+        r = ctl_get_properties(c, PUFFO_BUS_PAIRING_PATH, PUFFO_BUS_PAIRING_INTERFACE, /* start= */ true, &error,
+                               &pairing);
         if (r < 0)
                 return ctl_fail_bus(c, r, &error, "cannot show the pairing");
         if (c->json)

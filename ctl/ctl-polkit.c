@@ -26,7 +26,8 @@ void polkit_agent_start(Ctl *c) {
         if (c->polkit_agent == 0 && fd_text && pid_text) {
                 (void) prctl(PR_SET_PDEATHSIG, SIGTERM);
                 (void) fcntl(fds[1], F_SETFD, 0);
-                execl(PKTTYAGENT, PKTTYAGENT, "--notify-fd", fd_text, "--fallback", "--process", pid_text, (char*) NULL);
+                execl(PKTTYAGENT, PKTTYAGENT, "--notify-fd", fd_text, "--fallback", "--process", pid_text,
+                      (char *) NULL);
                 _exit(EXIT_FAILURE);
         }
         (void) close(fds[1]);

@@ -13,7 +13,8 @@ const Option provider_options[] = {
 };
 
 static const Column columns[] = {
-        { "provider", "PROVIDER" }, { "default", "DEFAULT" }, { "key", "KEY" }, { "model", "MODEL" }, { "base_url", "ADDRESS" }, {},
+        { "provider", "PROVIDER"}, {"default", "DEFAULT"},  {"key", "KEY" },
+        { "model", "MODEL"},       {"base_url", "ADDRESS"}, { },
 };
 
 static int add_provider(Table *t, json_object *row, const char *standard) {
@@ -26,7 +27,10 @@ static int add_provider(Table *t, json_object *row, const char *standard) {
         if (r >= 0)
                 r = table_add(t, json_object_new_boolean(is_default), is_default ? "yes" : "-", COLOUR_NONE);
         if (r >= 0)
-                r = table_add(t, json_object_new_boolean(key), key ? "configured" : needs_key ? "missing" : "not needed",
+                r = table_add(t, json_object_new_boolean(key),
+                              key         ? "configured"
+                              : needs_key ? "missing"
+                                          : "not needed",
                               key ? COLOUR_GREEN : COLOUR_NONE);
         if (r >= 0)
                 r = table_add_string(t, json_object_get_string(json_object_array_get_idx(row, 1)));
@@ -48,7 +52,8 @@ int verb_provider_list(Ctl *c, const Arguments *a) {
         providers = json_get(manager, "providers");
         r = table_new(&t, columns);
         for (size_t i = 0; r >= 0 && providers && i < json_object_array_length(providers); i++)
-                r = add_provider(t, json_object_array_get_idx(providers, i), json_get_string(manager, "default_provider"));
+                r = add_provider(t, json_object_array_get_idx(providers, i),
+                                 json_get_string(manager, "default_provider"));
         return r < 0 ? ctl_oom(c) : ctl_print_table(c, t);
 }
 
@@ -60,7 +65,8 @@ int verb_provider_set(Ctl *c, const Arguments *a) {
         const char *name = a->words[0];
         int r, status;
 
-        if (a->n_given == 0 || !(arguments_has(a, "api-key") || arguments_has(a, "model") || arguments_has(a, "base-url")))
+        if (a->n_given == 0 ||
+            !(arguments_has(a, "api-key") || arguments_has(a, "model") || arguments_has(a, "base-url")))
                 return ctl_refuse(c, "what is to be set? --api-key, --model or --base-url");
         question = asprintf_new("API key of %s", name);
         if (!question)

@@ -78,10 +78,14 @@ int secret_from_option(Ctl *c, const Arguments *a, const char *name, const char 
         if (!arguments_has(a, name))
                 return 0;
         if (value && !streq(value, "-"))
-                return ctl_refuse(c, "a key on the command line can be read by everybody on this machine: say --%s alone and type "
-                                     "it, or pipe it in", name);
+                return ctl_refuse(c,
+                                  "a key on the command line can be read by everybody on this machine: say --%s alone "
+                                  "and type "
+                                  "it, or pipe it in",
+                                  name);
 
-        r = isatty(STDIN_FILENO) && !value ? ask(question, buffer, sizeof(buffer)) : read_line(STDIN_FILENO, buffer, sizeof(buffer));
+        r = isatty(STDIN_FILENO) && !value ? ask(question, buffer, sizeof(buffer))
+                                           : read_line(STDIN_FILENO, buffer, sizeof(buffer));
         if (r >= 0) {
                 *ret = strdup(buffer);
                 r = *ret ? 0 : -ENOMEM;

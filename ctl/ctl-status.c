@@ -126,7 +126,8 @@ static int print_as_json(Ctl *c, json_object *manager, json_object *agents, json
 
         if (!o || name_columns(problems, problem_keys, ELEMENTSOF(problem_keys), &list) < 0 ||
             name_columns(json_get(manager, "providers"), provider_keys, ELEMENTSOF(provider_keys), &providers) < 0 ||
-            json_put(manager, "providers", TAKE_PTR(providers)) < 0 || json_put(o, "daemon", json_object_get(manager)) < 0 ||
+            json_put(manager, "providers", TAKE_PTR(providers)) < 0 ||
+            json_put(o, "daemon", json_object_get(manager)) < 0 ||
             json_put(o, "agents", json_object_get(agents)) < 0 || json_put(o, "problems", TAKE_PTR(list)) < 0)
                 return ctl_oom(c);
         return ctl_print_json(c, o);

@@ -4,9 +4,9 @@
 #include "json-util.h"
 #include "string-util.h"
 
-/* A turn's event stream (Agent.Submit) on its way to somebody who reads along: lines of JSON in, text out. When the stream
- * breaks and is opened again it starts from the beginning, and after a crash of the session it may tell another story:
- * what has been shown already is not shown twice as long as it stays the same. */
+/* A turn's event stream (Agent.Submit) on its way to somebody who reads along: lines of JSON in, text out. When the
+ * stream breaks and is opened again it starts from the beginning, and after a crash of the session it may tell another
+ * story: what has been shown already is not shown twice as long as it stays the same. */
 
 typedef enum TurnOutcome {
         TURN_GOING,

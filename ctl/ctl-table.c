@@ -147,7 +147,8 @@ static int print_line(const Table *t, FILE *f, const Cell *cells, const size_t *
 
                 if (!t->columns[k].title)
                         continue;
-                cut = k == last && limit > used + 3 ? text_ellipsize(cells[k].text, limit - used) : strdup(cells[k].text);
+                cut = k == last && limit > used + 3 ? text_ellipsize(cells[k].text, limit - used)
+                                                    : strdup(cells[k].text);
                 if (!cut)
                         return -ENOMEM;
                 width = text_width(cut);
@@ -203,7 +204,8 @@ int table_to_json(const Table *t, json_object **ret) {
                         return -ENOMEM;
                 }
                 for (size_t k = 0; k < t->n_columns; k++)
-                        if (json_put(row, t->columns[k].key, json_object_get(t->cells[i * t->n_columns + k].value)) < 0)
+                        if (json_put(row, t->columns[k].key, json_object_get(t->cells[i * t->n_columns + k].value)) <
+                            0)
                                 return -ENOMEM;
         }
 

@@ -22,8 +22,8 @@ int table_new(Table **ret, const Column *columns);
 Table* table_free(Table *t);
 DEFINE_TRIVIAL_CLEANUP_FUNC(Table*, table_free);
 
-/* Appends a cell; rows follow from the number of columns. text is what people see (NULL: the value itself), made safe for a
- * terminal. The value is taken over in any case. -ENOMEM. */
+/* Appends a cell; rows follow from the number of columns. text is what people see (NULL: the value itself), made safe
+ * for a terminal. The value is taken over in any case. -ENOMEM. */
 int table_add(Table *t, json_object *value, const char *text, Colour colour);
 int table_add_string(Table *t, const char *s);                  /* NULL and "": "-" for people */
 int table_add_coloured(Table *t, const char *s, Colour colour);

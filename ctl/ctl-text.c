@@ -77,7 +77,8 @@ char* text_ellipsize(const char *s, size_t columns) {
 
 /* Behind these, and "=" or a blank, stands a key. */
 static const char *const key_names[] = {
-        "api-key", "api_key", "apikey", "access-token", "auth-token", "auth_token", "access_token", "token", "password", "secret",
+                "api-key",    "api_key",      "apikey", "access-token", "auth-token",
+                "auth_token", "access_token", "token",  "password",     "secret",
 };
 
 /* Bytes of s that name a key up to and with what separates it from the value; 0: it does not. */
@@ -194,9 +195,10 @@ Colour colour_of_state(const char *state) {
                 const char *state;
                 Colour colour;
         } map[] = {
-                { "ready", COLOUR_GREEN }, { "active", COLOUR_GREEN }, { "busy", COLOUR_YELLOW }, { "starting", COLOUR_YELLOW },
-                { "restarting", COLOUR_YELLOW }, { "stopping", COLOUR_YELLOW }, { "activating", COLOUR_YELLOW },
-                { "failed", COLOUR_RED }, { "stopped", COLOUR_FAINT }, { "inactive", COLOUR_FAINT },
+                { "ready", COLOUR_GREEN},       {"active", COLOUR_GREEN},      {"busy", COLOUR_YELLOW },
+                { "starting", COLOUR_YELLOW},   {"restarting", COLOUR_YELLOW}, {"stopping", COLOUR_YELLOW },
+                { "activating", COLOUR_YELLOW}, {"failed", COLOUR_RED},        {"stopped", COLOUR_FAINT },
+                { "inactive", COLOUR_FAINT },
         };
 
         for (size_t i = 0; i < ELEMENTSOF(map); i++)

@@ -7,8 +7,9 @@
 
 /* Text from agents and from the network on its way to a terminal. */
 
-/* Writes s with everything a terminal would obey (escape sequences, other control characters, bidi overrides, bytes that
- * are no UTF-8) shown as '?', but newlines and tabs as they are. Fit for pieces of a stream that end between characters. */
+/* Writes s with everything a terminal would obey (escape sequences, other control characters, bidi overrides, bytes
+ * that are no UTF-8) shown as '?', but newlines and tabs as they are. Fit for pieces of a stream that end between
+ * characters. */
 int text_write_safe(FILE *f, const char *s);
 /* The same as a new string. NULL when out of memory. */
 char* text_safe(const char *s);
@@ -18,7 +19,8 @@ size_t text_width(const char *s);
 /* At most columns wide, ending with "…" when it was cut. NULL when out of memory. */
 char* text_ellipsize(const char *s, size_t columns);
 
-/* Replaces what looks like a key in a command line by "***": "sk-…" words, and the value behind names like --api-key. */
+/* Replaces what looks like a key in a command line by "***": "sk-…" words, and the value behind names like --api-key.
+ */
 char* text_mask_keys(const char *s);
 
 /* "3s", "5m", "2h", "4d": how long ago; "never" for 0. */

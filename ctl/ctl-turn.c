@@ -89,7 +89,8 @@ static int on_stream(sd_event_source *s, int fd, uint32_t revents, void *userdat
         t->n_retries = 0;
         r = turn_view_feed(&t->view, buffer, (size_t) n);
         if (r < 0)
-                return turn_fail(t, r == -EBADMSG ? "the agent's session sent something that is no event" : strerror(-r));
+                return turn_fail(t,
+                                 r == -EBADMSG ? "the agent's session sent something that is no event" : strerror(-r));
         if (r > 0)
                 return turn_end(t, t->view.outcome == TURN_FAILED                            ? 0 :
                                    t->view.outcome == TURN_INCOMPLETE && t->n_interrupts > 0 ? 2 :
@@ -192,7 +193,8 @@ static int turn_interrupt(Turn *t) {
                 r = sd_bus_message_append(m, "s", t->id);
         if (r >= 0) {
                 t->interrupt_call = sd_bus_slot_unref(t->interrupt_call);
-                r = sd_bus_call_async(t->chat->c->bus, &t->interrupt_call, m, on_interrupted, t, CTL_CALL_TIMEOUT_USEC);
+                r = sd_bus_call_async(t->chat->c->bus, &t->interrupt_call, m, on_interrupted, t,
+                                      CTL_CALL_TIMEOUT_USEC);
         }
         return r < 0 ? turn_fail(t, strerror(-r)) : 0;
 }
@@ -229,7 +231,10 @@ static void show_start_over(void *userdata) {
 
 static int print_turn_json(Turn *t) {
         static const char *const outcomes[] = {
-                [TURN_GOING] = "unknown", [TURN_COMPLETED] = "completed", [TURN_INCOMPLETE] = "incomplete", [TURN_FAILED] = "failed",
+                        [TURN_GOING] = "unknown",
+                        [TURN_COMPLETED] = "completed",
+                        [TURN_INCOMPLETE] = "incomplete",
+                        [TURN_FAILED] = "failed",
         };
         _cleanup_json_ json_object *o = json_object_new_object();
         const char *s;

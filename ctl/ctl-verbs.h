@@ -32,5 +32,5 @@ int verb_pairing_show(Ctl *c, const Arguments *a);
 int verb_pairing_unpair(Ctl *c, const Arguments *a);
 
 extern const Program puffoctl_program;
-extern const Option chat_options[], create_options[], delete_options[], export_options[], files_options[], history_options[],
-        list_options[], logs_options[], provider_options[], runtime_options[];
+extern const Option chat_options[], create_options[], delete_options[], export_options[], files_options[],
+                history_options[], list_options[], logs_options[], provider_options[], runtime_options[];

@@ -96,8 +96,11 @@ static void print_option(FILE *f, const Option *o) {
         _cleanup_free_ char *left = NULL;
 
         /* An optional value brings its brackets along: they go around the "=" too. */
-        left = asprintf_new("  %c%c%c --%s%s%s", o->letter ? '-' : ' ', o->letter ?: ' ', o->letter ? ',' : ' ', o->name,
-                            !o->value ? "" : option_value_is_optional(o) ? "[=" : "=",
+        left = asprintf_new("  %c%c%c --%s%s%s", o->letter ? '-' : ' ', o->letter ?: ' ', o->letter ? ',' : ' ',
+                            o->name,
+                            !o->value                     ? ""
+                            : option_value_is_optional(o) ? "[="
+                                                          : "=",
                             !o->value ? "" : o->value + option_value_is_optional(o));
         if (left)
                 print_help_line(f, left, o->help);
@@ -116,7 +119,8 @@ static void print_program_help(const Program *p, FILE *f, const char *group) {
                 if (group && !(startswith(v->name, group) && v->name[strlen(group)] == ' '))
                         continue;
                 if (v->section)
-                        fprintf(f, "\n%s%s:%s\n", colour_on(f, COLOUR_HEADING), v->section, colour_off(f, COLOUR_HEADING));
+                        fprintf(f, "\n%s%s:%s\n", colour_on(f, COLOUR_HEADING), v->section,
+                                colour_off(f, COLOUR_HEADING));
                 left = asprintf_new("  %s%s%s", v->name, isempty(v->operands) ? "" : " ", strempty(v->operands));
                 print_help_line(f, strempty(left), v->help);
         }
@@ -195,10 +199,11 @@ static int check_operands(Ctl *c, const Arguments *a) {
         const Verb *v = c->verb;
 
         if (a->n_words < v->min_operands)
-                return ctl_refuse(c, "'%s' needs %s; see '%s %s --help'", v->name, v->operands, c->program->name, v->name);
+                return ctl_refuse(c, "'%s' needs %s; see '%s %s --help'", v->name, v->operands, c->program->name,
+                                  v->name);
         if (a->n_words > v->max_operands)
-                return ctl_refuse(c, "'%s' has no use for '%s'; see '%s %s --help'", v->name, a->words[v->max_operands],
-                                  c->program->name, v->name);
+                return ctl_refuse(c, "'%s' has no use for '%s'; see '%s %s --help'", v->name,
+                                  a->words[v->max_operands], c->program->name, v->name);
         return 0;
 }
 

@@ -63,8 +63,8 @@ void ctl_say(const Ctl *c, const char *format, ...) _printf_(2, 3);
 int ctl_print_json(const Ctl *c, json_object *o);
 /* A table in the style that fits stdout and the options. Same result. */
 int ctl_print_table(const Ctl *c, const Table *t);
-/* The result of a verb that acts: with --json an object {"agent": id, and further string members, NULL-terminated}, else
- * the text (NULL: nothing). */
+/* The result of a verb that acts: with --json an object {"agent": id, and further string members, NULL-terminated},
+ * else the text (NULL: nothing). */
 int ctl_print_done(const Ctl *c, const char *agent, const char *text);
 
 /* From here on stdout goes through a pager, when it is a terminal and nobody said no. */

@@ -29,7 +29,9 @@ TEST(options_and_words) {
         _cleanup_(arguments_done) Arguments a = {};
         _cleanup_free_ char *error = NULL;
 
-        ASSERT_EQ(parse(&a, "p -fq --lines=3 rob -n 5 --host root@box word --api-key -- --json", SIZE_MAX, SIZE_MAX, &error), 0);
+        ASSERT_EQ(parse(&a, "p -fq --lines=3 rob -n 5 --host root@box word --api-key -- --json", SIZE_MAX, SIZE_MAX,
+                        &error),
+                  0);
         ASSERT_TRUE(arguments_has(&a, "follow") && arguments_has(&a, "quiet"));
         ASSERT_FALSE(arguments_has(&a, "json"));
         ASSERT_STREQ(arguments_value(&a, "lines"), "5");

@@ -70,7 +70,9 @@ TEST(same_answer_again_is_not_shown_twice) {
         screen_init(&s);
         ASSERT_EQ(feed(&s, HEAD MESSAGE("m") DELTA("one two") "{\"type\":\"del"), 0);
         turn_view_begin(&s.view);
-        ASSERT_EQ(feed(&s, HEAD RESTARTED MESSAGE("m") DELTA("one") DELTA(" two three") DONE("one two three") COMPLETED), 1);
+        ASSERT_EQ(feed(&s,
+                       HEAD RESTARTED MESSAGE("m") DELTA("one") DELTA(" two three") DONE("one two three") COMPLETED),
+                  1);
         ASSERT_STREQ(s.text.text, "one two three");
 }
 
@@ -78,7 +80,9 @@ TEST(another_answer_starts_over) {
         _cleanup_(screen_done) Screen s;
 
         screen_init(&s);
-        ASSERT_EQ(feed(&s, HEAD MESSAGE("m") DELTA("one two") RESTARTED MESSAGE("m") DELTA("one t") DELTA("en") COMPLETED), 1);
+        ASSERT_EQ(feed(&s,
+                       HEAD MESSAGE("m") DELTA("one two") RESTARTED MESSAGE("m") DELTA("one t") DELTA("en") COMPLETED),
+                  1);
         ASSERT_STREQ(s.text.text, "one two<anew>one ten");
         ASSERT_STREQ(s.view.shown.text, "one ten");
 }
@@ -104,7 +108,8 @@ TEST(characters_are_not_torn_between_deltas) {
         _cleanup_(screen_done) Screen s;
 
         screen_init(&s);
-        ASSERT_EQ(feed(&s, MESSAGE("m") DELTA("x") DELTA("é") RESTARTED MESSAGE("m") DELTA("x") DELTA("è") COMPLETED), 1);
+        ASSERT_EQ(feed(&s, MESSAGE("m") DELTA("x") DELTA("é") RESTARTED MESSAGE("m") DELTA("x") DELTA("è") COMPLETED),
+                  1);
         ASSERT_STREQ(s.text.text, "xé<anew>xè");
 }
 
@@ -112,7 +117,9 @@ TEST(failures) {
         _cleanup_(screen_done) Screen s, t;
 
         screen_init(&s);
-        ASSERT_EQ(feed(&s, HEAD "{\"type\":\"failed\",\"error\":{\"code\":\"server_error\",\"message\":\"no luck\"},\"usage\":{}}\n"), 1);
+        ASSERT_EQ(feed(&s, HEAD "{\"type\":\"failed\",\"error\":{\"code\":\"server_error\",\"message\":\"no "
+                                "luck\"},\"usage\":{}}\n"),
+                  1);
         ASSERT_EQ(s.view.outcome, TURN_FAILED);
         ASSERT_STREQ(turn_view_reason(&s.view), "no luck");
 
@@ -123,7 +130,8 @@ TEST(failures) {
 }
 
 TEST(nonsense) {
-        static const char *const streams[] = { "hello\n", "[]\n", "{\"seq\":1}\n", "{\"type\":7}\n", "{\"type\":\"delta\"\n" };
+        static const char *const streams[] = {"hello\n", "[]\n", "{\"seq\":1}\n", "{\"type\":7}\n",
+                                              "{\"type\":\"delta\"\n"};
 
         for (size_t i = 0; i < ELEMENTSOF(streams); i++) {
                 _cleanup_(screen_done) Screen s;
@@ -137,7 +145,9 @@ TEST(unknown_events_and_hostile_text) {
         _cleanup_(screen_done) Screen s;
 
         screen_init(&s);
-        ASSERT_EQ(feed(&s, "{\"type\":\"later\"}\n\n" MESSAGE("m") DELTA("a\\u0000b") "{\"type\":\"delta\",\"text\":5}\n" COMPLETED), 1);
+        ASSERT_EQ(feed(&s, "{\"type\":\"later\"}\n\n" MESSAGE("m")
+                                           DELTA("a\\u0000b") "{\"type\":\"delta\",\"text\":5}\n" COMPLETED),
+                  1);
         ASSERT_STREQ(s.text.text, "a?b");
 }
 
