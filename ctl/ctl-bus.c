@@ -107,23 +107,36 @@ static int explain_agent_error(sd_bus_error *reterr, int r) {
         return r;
 }
 
+/* What a repetition would answer otherwise than the first time. */
+static bool may_repeat(const char *member) {
+        return !streq(member, "Delete") && !streq(member, "Archive");
+}
+
 int ctl_call_agent(Ctl *c, const char *id, sd_bus_error *reterr, sd_bus_message **ret_reply, uint64_t timeout_usec,
                    const char *member, const char *types, ...) {
-        _cleanup_bus_message_ sd_bus_message *m = NULL;
-        va_list ap;
         int r;
 
-        r = ctl_new_agent_call(c, id, &m, reterr, member);
-        if (r < 0)
-                return r;
-        if (types) {
-                va_start(ap, types);
-                r = sd_bus_message_appendv(m, types, ap);
-                va_end(ap);
+        for (unsigned attempt = 0;; attempt++) {
+                _cleanup_bus_message_ sd_bus_message *m = NULL;
+                va_list ap;
+
+                r = ctl_new_agent_call(c, id, &m, reterr, member);
                 if (r < 0)
                         return r;
+                if (types) {
+                        va_start(ap, types);
+                        r = sd_bus_message_appendv(m, types, ap);
+                        va_end(ap);
+                        if (r < 0)
+                                return r;
+                }
+                r = ctl_send_call(c, m, timeout_usec, reterr, ret_reply);
+                /* puffod went away over it and is started again by the next call. */
+                if (r >= 0 || attempt >= 2 || !may_repeat(member) ||
+                    !sd_bus_error_has_name(reterr, SD_BUS_ERROR_NO_REPLY))
+                        return explain_agent_error(reterr, r);
+                sd_bus_error_free(reterr);
         }
-        return explain_agent_error(reterr, ctl_send_call(c, m, timeout_usec, reterr, ret_reply));
 }
 
 int ctl_call_manager(Ctl *c, sd_bus_error *reterr, sd_bus_message **ret_reply, uint64_t timeout_usec,
@@ -198,7 +211,7 @@ static int read_object(sd_bus_message *m, json_object *agents) {
         return r < 0 ? r : sd_bus_message_exit_container(m);
 }
 
-static int compare_agents(const void *a, const void *b) {
+int ctl_compare_agents(const void *a, const void *b) {
         const char *x = strempty(json_get_string(*(json_object *const *) a, "id"));
         const char *y = strempty(json_get_string(*(json_object *const *) b, "id"));
 
@@ -228,7 +241,7 @@ int ctl_get_agents(Ctl *c, bool start, sd_bus_error *reterr, json_object **ret) 
         }
         if (r < 0)
                 return r;
-        json_object_array_sort(agents, compare_agents);
+        json_object_array_sort(agents, ctl_compare_agents);
         *ret = TAKE_PTR(agents);
         return 0;
 }

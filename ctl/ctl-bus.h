@@ -34,6 +34,9 @@ int ctl_get_agent(Ctl *c, const char *id, sd_bus_error *reterr, json_object **re
 /* All agents (as above), manager first, then by id. */
 int ctl_get_agents(Ctl *c, bool start, sd_bus_error *reterr, json_object **ret);
 
+/* Their order, for json_object_array_sort(). */
+int ctl_compare_agents(const void *a, const void *b);
+
 /* The error says that there is no daemon and none could be started. */
 bool ctl_daemon_is_down(int r, const sd_bus_error *e);
 /* The connection or the daemon went away while a call was under way: it may have been done or not. */

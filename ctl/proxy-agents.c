@@ -10,7 +10,8 @@
 #include "string-util.h"
 
 int proxy_fail_down(const Ctl *c) {
-        return ctl_fail(c, "daemon is not running (try 'agent-proxy enable%s')", c->scope == SCOPE_SYSTEM ? " --system" : "");
+        return ctl_fail(c, "daemon is not running (try 'agent-proxy enable%s')",
+                        c->scope == SCOPE_SYSTEM ? " --system" : "");
 }
 
 int proxy_fail(const Ctl *c, int r, const sd_bus_error *e, const char *agent, const char *doing) {
@@ -45,20 +46,20 @@ static int print_ready(Ctl *c, const char *id, uint32_t pid, bool created) {
                 return EXIT_SUCCESS;
         }
         o = json_object_new_object();
-        if (!o || json_put_string(o, "agent", id) < 0 || json_put_int(o, "pid", pid) < 0 || json_put_bool(o, "created", created) < 0)
+        if (!o || json_put_string(o, "agent", id) < 0 || json_put_int(o, "pid", pid) < 0 ||
+            json_put_bool(o, "created", created) < 0)
                 return ctl_oom(c);
         return ctl_print_json(c, o);
 }
 
-/* Why it is not ready, where it is known: what is missing is the one thing a new user has to hear. */
-static void print_why(Ctl *c, const char *id) {
-        _cleanup_bus_error_ sd_bus_error error = SD_BUS_ERROR_NULL;
-        _cleanup_json_ json_object *agent = NULL;
+/* Why an agent cannot work, where it is known: what is missing is the one thing a new user has to hear. */
+static void print_why(Ctl *c, json_object *agent) {
+        const char *id = json_get_string(agent, "id"), *why = json_get_string(agent, "status_text");
         _cleanup_free_ char *text = NULL;
 
-        if (ctl_get_agent(c, id, &error, &agent) < 0 || isempty(json_get_string(agent, "status_text")))
+        if (isempty(id) || isempty(why) || !streq_ptr(json_get_string(agent, "state"), "failed"))
                 return;
-        text = str_printable(json_get_string(agent, "status_text"), 500);
+        text = str_printable(why, 500);
         if (text)
                 fprintf(stderr, "%s: %s: %s\n", c->program->name, id, text);
 }
@@ -66,6 +67,7 @@ static void print_why(Ctl *c, const char *id) {
 static int start_role(Ctl *c, const char *role, const char *name) {
         _cleanup_bus_error_ sd_bus_error error = SD_BUS_ERROR_NULL;
         _cleanup_bus_message_ sd_bus_message *reply = NULL;
+        _cleanup_json_ json_object *agent = NULL;
         _cleanup_free_ char *id = NULL;
         int r, created = 0;
         uint32_t pid;
@@ -75,12 +77,13 @@ static int start_role(Ctl *c, const char *role, const char *name) {
         r = name ? ctl_call_manager(c, &error, &reply, CTL_START_TIMEOUT_USEC, "Hire", "ss", role, name)
                  : ctl_call_manager(c, &error, &reply, CTL_START_TIMEOUT_USEC, "Init", "s", role);
         if (r >= 0)
-                r = name ? sd_bus_message_read(reply, "oub", NULL, &pid, &created) : sd_bus_message_read(reply, "ou", NULL, &pid);
+                r = name ? sd_bus_message_read(reply, "oub", NULL, &pid, &created)
+                         : sd_bus_message_read(reply, "ou", NULL, &pid);
         if (r < 0)
                 return ctl_daemon_is_down(r, &error) ? make_workspace_only(c, role, name)
                                                      : proxy_fail(c, r, &error, NULL, "make the agent ready");
-        if (pid == 0)
-                print_why(c, id);
+        if (ctl_get_agent(c, id, &error, &agent) >= 0)
+                print_why(c, agent);
         return print_ready(c, id, pid, created);
 }
 
@@ -111,7 +114,8 @@ int proxy_hire(Ctl *c, const Arguments *a) {
 /* --- list --- */
 
 int proxy_list(Ctl *c, const Arguments *a) {
-        static const Column columns[] = { { "agent", "AGENT", false }, { "state", "STATE", false }, { "pid", "PID", true }, {} };
+        static const Column columns[] = {
+                { "agent", "AGENT", false}, {"state", "STATE", false}, {"pid", "PID", true}, {}};
         _cleanup_bus_error_ sd_bus_error error = SD_BUS_ERROR_NULL;
         _cleanup_json_ json_object *agents = NULL;
         _cleanup_(table_freep) Table *table = NULL;
@@ -131,7 +135,11 @@ int proxy_list(Ctl *c, const Arguments *a) {
                 if (r >= 0)
                         r = table_add_pid(table, (uint64_t) json_get_int(agent, "main_pid", 0));
         }
-        return r < 0 ? ctl_oom(c) : ctl_print_table(c, table);
+        if (r < 0)
+                return ctl_oom(c);
+        for (size_t i = 0; i < json_object_array_length(agents); i++)
+                print_why(c, json_object_array_get_idx(agents, i));
+        return ctl_print_table(c, table);
 }
 
 /* --- one agent --- */
@@ -162,14 +170,16 @@ int proxy_stop(Ctl *c, const Arguments *a) {
         status = resolve_agent(c, a->words[0], &id);
         if (status != 0)
                 return status;
-        r = ctl_call_agent(c, id, &error, NULL, wait ? CTL_STOP_TIMEOUT_USEC : CTL_CALL_TIMEOUT_USEC, wait ? "Stop" : "Pause", NULL);
+        r = ctl_call_agent(c, id, &error, NULL, wait ? CTL_STOP_TIMEOUT_USEC : CTL_CALL_TIMEOUT_USEC,
+                           wait ? "Stop" : "Pause", NULL);
         if (r < 0)
                 return proxy_fail(c, r, &error, id, "stop the agent");
         printf(wait ? "stopped: %s\n" : "stop queued: %s\n", id);
         return EXIT_SUCCESS;
 }
 
-/* Ready, with the directory noted; prints what the person asked for is missing. 0, or the exit status. */
+/* Ready, with the directory noted. Why it is not is for init, list and status to tell: what is printed here is what
+ * scripts look for. 0, or the exit status. */
 static int make_ready(Ctl *c, const char *id, const char *directory) {
         _cleanup_bus_error_ sd_bus_error error = SD_BUS_ERROR_NULL;
         _cleanup_bus_message_ sd_bus_message *reply = NULL;
@@ -179,12 +189,14 @@ static int make_ready(Ctl *c, const char *id, const char *directory) {
         r = ctl_call_agent(c, id, &error, &reply, CTL_START_TIMEOUT_USEC, "Connect", "s", directory);
         if (r >= 0)
                 r = sd_bus_message_read(reply, "u", &pid);
-        if (r < 0 && sd_bus_error_has_name(&error, PUFFO_ERROR_NOT_READY)) {
+        if (r < 0 && (ctl_daemon_is_down(r, &error) ||
+                      sd_bus_error_has_names(&error, PUFFO_ERROR_NO_SUCH_AGENT, SD_BUS_ERROR_ACCESS_DENIED,
+                                             SD_BUS_ERROR_INTERACTIVE_AUTHORIZATION_REQUIRED)))
+                return proxy_fail(c, r, &error, id, "connect to the agent");
+        if (r < 0) {
                 fputs("not ready\n", stderr);
                 return EXIT_FAILURE;
         }
-        if (r < 0)
-                return proxy_fail(c, r, &error, id, "connect to the agent");
         fprintf(stderr, "%s %u\n", id, pid);
         return 0;
 }

@@ -29,12 +29,13 @@ static const Option stop_options[] = {
 };
 
 static const Verb verbs[] = {
-        { "Service", "enable", NULL, "install and start the service, now and at each boot", 0, 0, .options = address_options,
-          .run = proxy_enable },
+        { "Service", "enable", NULL, "install and start the service, now and at each boot", 0, 0,
+          .options = address_options, .run = proxy_enable },
         { NULL, "disable", NULL, "undo that; agents and their files stay", 0, 0, .run = proxy_disable },
-        { NULL, "restart", NULL, "restart the service; agents go on", 0, 0, .options = restart_options, .run = proxy_restart },
-        { NULL, "daemon", NULL, "run the service from here, without installing it", 0, 0, .options = address_options,
-          .run = proxy_daemon },
+        { NULL, "restart", NULL, "restart the service; agents go on", 0, 0, .options = restart_options,
+          .run = proxy_restart },
+        { NULL, "daemon", NULL, "run the service from here, without installing it", 0, 0,
+          .options = address_options, .run = proxy_daemon },
 
         { "Agents", "init", "ROLE", "make the agent of a role and start it", 1, 1, .run = proxy_init },
         { NULL, "hire", "ROLE NAME", "make one more agent of a role and start it", 2, 2, .run = proxy_hire },

@@ -1,15 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 
-/* Turning the service on and off. In user mode everything is the user's own to do, but for lingering; in system mode the
- * whole command runs again through sudo. */
+/* Turning the service on and off. In user mode everything is the user's own to do, but for lingering; in system mode
+ * the whole command runs again through sudo. */
 
 #include <pwd.h>
-#include <signal.h>
-#include <sys/prctl.h>
 #include <sys/wait.h>
 
 #include "config.h"
-#include "event-util.h"
 #include "file-util.h"
 #include "paths.h"
 #include "proxy.h"
@@ -28,8 +25,8 @@ static const char *const sockets[] = { "puffod.socket", "puffod-credentials.sock
 /* --- sudo --- */
 
 static void print_by_hand(const Ctl *c, const char *const *argv) {
-        fprintf(stderr, "%s: this needs root; run by hand:\n ", c->program->name);
-        for (; *argv; argv++)
+        fprintf(stderr, "%s: this needs root; run by hand:\n  sudo", c->program->name);
+        for (argv++; *argv; argv++)
                 fprintf(stderr, " %s", *argv);
         fputc('\n', stderr);
 }
@@ -40,7 +37,7 @@ static int run_as_root(Ctl *c, const char *const *argv) {
         int status;
 
         if (access(SUDO, X_OK) < 0) {
-                print_by_hand(c, argv + 1);
+                print_by_hand(c, argv);
                 return EXIT_FAILURE;
         }
         fflush(stdout);
@@ -54,7 +51,7 @@ static int run_as_root(Ctl *c, const char *const *argv) {
         if (waitpid(pid, &status, 0) < 0 || !WIFEXITED(status))
                 return EXIT_FAILURE;
         if (WEXITSTATUS(status) != 0)
-                print_by_hand(c, argv + 1);
+                print_by_hand(c, argv);
         return WEXITSTATUS(status) == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
 }
 
@@ -79,14 +76,12 @@ static int system_mode_through_sudo(Ctl *c, const char *verb, const Arguments *a
                 argv[n++] = "--port";
                 argv[n++] = arguments_value(a, "port");
         }
+        if (arguments_has(a, "agents"))
+                argv[n++] = "--agents";
         return run_as_root(c, argv);
 }
 
 /* --- lingering --- */
-
-static char* linger_mark(const HomePaths *p) {
-        return path_join(p->proxy_state, "linger-was-off");
-}
 
 static bool user_lingers(const char *name) {
         _cleanup_free_ char *path = path_join("/var/lib/systemd/linger", name);
@@ -101,49 +96,49 @@ static int set_linger(Ctl *c, const char *name, bool on) {
 
         r = sd_bus_open_system(&bus);
         if (r >= 0)
-                r = sd_bus_call_method(bus, "org.freedesktop.login1", "/org/freedesktop/login1", "org.freedesktop.login1.Manager",
-                                       "SetUserLinger", &error, NULL, "ubb", (uint32_t) getuid(), on, 0);
+                r = sd_bus_call_method(bus, "org.freedesktop.login1", "/org/freedesktop/login1",
+                                       "org.freedesktop.login1.Manager", "SetUserLinger", &error, NULL, "ubb",
+                                       (uint32_t) getuid(), on, 0);
         if (r >= 0)
                 return EXIT_SUCCESS;
-        return run_as_root(c, (const char *const []) { SUDO, "/usr/bin/loginctl", on ? "enable-linger" : "disable-linger", name, NULL });
+        return run_as_root(c, (const char *const[]){SUDO, "/usr/bin/loginctl", on ? "enable-linger" : "disable-linger",
+                                                    name, NULL});
 }
 
 /* So that agents run without a login. That it was off is remembered, for disable. */
 static int enable_linger(Ctl *c, const HomePaths *p) {
-        _cleanup_free_ char *mark = linger_mark(p);
         struct passwd *user = getpwuid(getuid());
-        int status;
+        int r, status;
 
         if (c->scope == SCOPE_SYSTEM)
                 return EXIT_SUCCESS;
-        if (!user || !mark)
+        if (!user)
                 return ctl_fail(c, "cannot find out your user name");
         if (user_lingers(user->pw_name))
                 return EXIT_SUCCESS;
-        if (file_write_atomic(mark, "", 0, 0600) < 0)
-                return ctl_fail(c, "cannot write '%s': %m", mark);
         status = set_linger(c, user->pw_name, true);
         if (status != EXIT_SUCCESS)
-                (void) unlink(mark);
-        return status;
+                return status;
+        /* Not before: a mark without our doing would have disable turn off what somebody else wants. */
+        r = proxy_linger_remember(p->proxy_state);
+        return r < 0 ? ctl_fail(c, "cannot write to '%s': %s", p->proxy_state, strerror(-r)) : EXIT_SUCCESS;
 }
 
 static int disable_linger(Ctl *c, const HomePaths *p) {
-        _cleanup_free_ char *mark = p->proxy_state ? linger_mark(p) : NULL;
         struct passwd *user = getpwuid(getuid());
 
-        if (c->scope == SCOPE_SYSTEM || !mark || access(mark, F_OK) < 0 || !user)
+        if (c->scope == SCOPE_SYSTEM || !user || proxy_linger_take(p->proxy_state) <= 0)
                 return EXIT_SUCCESS;
-        fprintf(stderr, "%s: lingering is turned off again, as it was before; services of yours stop when you are not logged in\n",
+        fprintf(stderr,
+                "%s: lingering is turned off again, as it was before: all services of yours stop when you log out\n",
                 c->program->name);
-        (void) unlink(mark);
         return set_linger(c, user->pw_name, false);
 }
 
 /* --- the key --- */
 
-/* From the environment into a file of its own; one that is there already stays in force. *ret: its path, NULL for none.
- * *ret_changed: it is another key than before. */
+/* From the environment into a file of its own; one that is there already stays in force. *ret: its path, NULL for
+ * none. *ret_changed: it is another key than before. */
 static int keep_key(Ctl *c, const HomePaths *p, char **ret, bool *ret_changed) {
         _cleanup_free_ char *path = path_join(p->proxy_state, "api-key"), *old = NULL;
         const char *key = getenv("AGENT_PROXY_API_KEY");
@@ -217,12 +212,12 @@ static int change_unit_files(Ctl *c, const char *member, bool enable, sd_bus_err
 
 /* The bus learns of the activation file; without it only the service itself would make the name known. */
 static void reload_bus_configuration(Ctl *c) {
-        (void) sd_bus_call_method(c->bus, "org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus", "ReloadConfig", NULL,
-                                  NULL, NULL);
+        (void) sd_bus_call_method(c->bus, "org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus",
+                                  "ReloadConfig", NULL, NULL, NULL);
 }
 
 /* A socket takes a new address only when it and its service are down. */
-static int start_service(Ctl *c, bool changed, sd_bus_error *reterr) {
+int proxy_start_service(Ctl *c, bool changed, sd_bus_error *reterr) {
         static const char *const gateway[] = { "puffo-gateway.socket", "puffo-gateway.service", NULL };
         int r = 0;
 
@@ -233,18 +228,6 @@ static int start_service(Ctl *c, bool changed, sd_bus_error *reterr) {
         return r < 0 ? r : systemd_run_jobs(c, reterr, "StartUnit", services);
 }
 
-static int read_address(Ctl *c, const Arguments *a, ProxyAddress *ret) {
-        _cleanup_free_ char *error = NULL;
-        int r = proxy_address_parse(arguments_value(a, "ip"), arguments_value(a, "port"), ret, &error);
-
-        return r == -EINVAL ? ctl_refuse(c, "%s", error) : r < 0 ? ctl_oom(c) : EXIT_SUCCESS;
-}
-
-static int refuse_open_address(Ctl *c, const ProxyAddress *address) {
-        return ctl_fail(c, "agents run commands: %s is reachable from outside and needs a key (set AGENT_PROXY_API_KEY)",
-                        address->ip);
-}
-
 /* The first agent is there before anybody asks. */
 static void make_manager(Ctl *c, const HomePaths *p, const char *url) {
         AgentHome *home = NULL;
@@ -253,7 +236,7 @@ static void make_manager(Ctl *c, const HomePaths *p, const char *url) {
                 agent_home_free(home);
 }
 
-static int enable_with(Ctl *c, const HomePaths *p, const ProxyAddress *address) {
+static int enable_with(Ctl *c, const HomePaths *p, const ProxyAddress *address, bool key_in_settings) {
         _cleanup_bus_error_ sd_bus_error error = SD_BUS_ERROR_NULL;
         _cleanup_free_ char *key_file = NULL, *directory = NULL, *url = proxy_address_url(address);
         bool changed = false;
@@ -267,11 +250,8 @@ static int enable_with(Ctl *c, const HomePaths *p, const ProxyAddress *address) 
         status = keep_key(c, p, &key_file, &changed);
         if (status != EXIT_SUCCESS)
                 return status;
-        if (!address->loopback && !key_file)
-                return refuse_open_address(c, address);
-        status = enable_linger(c, p);
-        if (status != EXIT_SUCCESS)
-                return status;
+        if (!address->loopback && !key_file && !key_in_settings)
+                return proxy_refuse_open_address(c, address);
 
         make_manager(c, p, url);
         r = proxy_drop_in_directory(c->scope, &directory);
@@ -284,28 +264,32 @@ static int enable_with(Ctl *c, const HomePaths *p, const ProxyAddress *address) 
         r = change_unit_files(c, "EnableUnitFiles", true, &error);
         if (r >= 0) {
                 reload_bus_configuration(c);
-                r = start_service(c, changed, &error);
+                r = proxy_start_service(c, changed, &error);
         }
         if (r < 0)
                 return ctl_fail_bus(c, r, &error, "cannot start the service");
-        printf("enabled: %s\n", url);
-        return EXIT_SUCCESS;
+        /* Last: refused, it leaves a service that works for as long as somebody is logged in. */
+        status = enable_linger(c, p);
+        if (status == EXIT_SUCCESS)
+                printf("enabled: %s\n", url);
+        return status;
 }
 
 int proxy_enable(Ctl *c, const Arguments *a) {
         _cleanup_(proxy_address_done) ProxyAddress address = {};
         _cleanup_(home_paths_freep) HomePaths *paths = NULL;
+        bool key_in_settings;
         int status;
 
-        status = read_address(c, a, &address);
+        if (home_paths_new(&paths, c->scope) < 0)
+                return ctl_fail(c, "cannot find your home directory");
+        status = proxy_read_address(c, a, paths, &address, &key_in_settings);
         if (status != EXIT_SUCCESS)
                 return status;
         status = system_mode_through_sudo(c, "enable", a);
         if (status >= 0)
                 return status;
-        if (home_paths_new(&paths, c->scope) < 0)
-                return ctl_fail(c, "cannot find your home directory");
-        return enable_with(c, paths, &address);
+        return enable_with(c, paths, &address, key_in_settings);
 }
 
 /* --- disable --- */
@@ -377,115 +361,13 @@ int proxy_restart(Ctl *c, const Arguments *a) {
         for (const char *const *s = services; *s; s++) {
                 r = systemd_run_jobs(c, &error, "RestartUnit", (const char *const []) { *s, NULL });
                 if (r < 0)
-                        return ctl_fail_bus(c, r, &error, "cannot restart the service");
+                        return proxy_fail(c, r, &error, NULL, "restart the service");
         }
         if (arguments_has(a, "agents")) {
                 status = restart_agents(c);
-                if (status >= 0 && status != EXIT_SUCCESS)
+                if (status != EXIT_SUCCESS)
                         return status;
         }
         printf("restarted\n");
         return EXIT_SUCCESS;
-}
-
-/* --- daemon --- */
-
-static int runtime_drop_in_directory(Scope scope, char **ret) {
-        const char *runtime = scope == SCOPE_SYSTEM ? "/run" : getenv("XDG_RUNTIME_DIR");
-
-        if (isempty(runtime))
-                return -ENXIO;
-        *ret = path_join(runtime, scope == SCOPE_SYSTEM ? "systemd/system" : "systemd/user");
-        return *ret ? 0 : -ENOMEM;
-}
-
-static pid_t follow_journal(Scope scope) {
-        pid_t pid = fork();
-
-        if (pid == 0) {
-                (void) prctl(PR_SET_PDEATHSIG, SIGTERM);
-                (void) dup2(STDERR_FILENO, STDOUT_FILENO);
-                if (scope == SCOPE_USER)
-                        execl("/usr/bin/journalctl", "journalctl", "--user", "--follow", "--lines=0", "--output=short",
-                              "--user-unit=puffod.service", "--user-unit=puffo-gateway.service", (char*) NULL);
-                else
-                        execl("/usr/bin/journalctl", "journalctl", "--follow", "--lines=0", "--output=short",
-                              "--unit=puffod.service", "--unit=puffo-gateway.service", (char*) NULL);
-                _exit(127);
-        }
-        return pid;
-}
-
-static int on_gateway_changed(sd_bus_message *m, void *userdata, sd_bus_error *reterr_error) {
-        _cleanup_free_ char *state = NULL;
-        sd_event *event = sd_bus_get_event(sd_bus_message_get_bus(m));
-        _cleanup_free_ char *path = NULL;
-        Ctl *c = userdata;
-
-        if (sd_bus_path_encode("/org/freedesktop/systemd1/unit", "puffo-gateway.service", &path) < 0 ||
-            sd_bus_get_property_string(c->bus, "org.freedesktop.systemd1", path, "org.freedesktop.systemd1.Unit", "ActiveState", NULL,
-                                       &state) < 0)
-                return 0;
-        return streq(state, "inactive") || streq(state, "failed") ? sd_event_exit(event, 0) : 0;
-}
-
-/* Until the gateway ends by itself or we are told to end. */
-static int wait_for_end(Ctl *c) {
-        _cleanup_(sd_event_unrefp) sd_event *event = NULL;
-        _cleanup_free_ char *path = NULL;
-        int r;
-
-        r = event_new(&event);
-        if (r >= 0)
-                r = sd_bus_path_encode("/org/freedesktop/systemd1/unit", "puffo-gateway.service", &path);
-        if (r >= 0)
-                r = sd_bus_match_signal(c->bus, NULL, "org.freedesktop.systemd1", path, "org.freedesktop.DBus.Properties",
-                                        "PropertiesChanged", on_gateway_changed, c);
-        if (r >= 0)
-                r = sd_bus_attach_event(c->bus, event, SD_EVENT_PRIORITY_NORMAL);
-        if (r >= 0)
-                r = sd_event_loop(event);
-        (void) sd_bus_detach_event(c->bus);
-        return r;
-}
-
-int proxy_daemon(Ctl *c, const Arguments *a) {
-        static const char *const gateway[] = { "puffo-gateway.socket", "puffo-gateway.service", NULL };
-        _cleanup_bus_error_ sd_bus_error error = SD_BUS_ERROR_NULL, ignored = SD_BUS_ERROR_NULL;
-        _cleanup_(proxy_address_done) ProxyAddress address = {};
-        _cleanup_free_ char *directory = NULL, *state = NULL, *text = NULL;
-        pid_t journal = -1;
-        uint32_t pid;
-        int r, status;
-
-        status = read_address(c, a, &address);
-        if (status != EXIT_SUCCESS)
-                return status;
-        if (!address.loopback)
-                return refuse_open_address(c, &address);
-        if (systemd_unit_state(c, "puffo-gateway.service", &state, &pid) >= 0 && streq(state, "active"))
-                return ctl_fail(c, "the service is running already (pid %u)", pid);
-
-        r = runtime_drop_in_directory(c->scope, &directory);
-        if (r >= 0 && !proxy_address_is_default(&address)) {
-                text = proxy_listen_drop_in(&address);
-                r = text ? proxy_put_drop_in(directory, "puffo-gateway.socket", LISTEN_DROP_IN, text) : -ENOMEM;
-                if (r >= 0)
-                        r = systemd_call(c, &error, NULL, "Reload", NULL);
-        }
-        if (r >= 0) {
-                journal = follow_journal(c->scope);
-                r = start_service(c, /* changed= */ true, &error);
-        }
-        if (r >= 0)
-                r = wait_for_end(c);
-
-        (void) systemd_run_jobs(c, &ignored, "StopUnit", gateway);
-        if (text && proxy_put_drop_in(directory, "puffo-gateway.socket", LISTEN_DROP_IN, NULL) > 0)
-                (void) systemd_call(c, NULL, NULL, "Reload", NULL);
-        if (journal > 0) {
-                (void) kill(journal, SIGTERM);
-                (void) waitpid(journal, NULL, 0);
-        }
-        return r < 0 ? ctl_fail_bus(c, r, &error, "cannot run the service") : EXIT_SUCCESS;
 }

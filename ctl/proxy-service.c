@@ -19,7 +19,8 @@
 #define JOBS_MAX 8
 
 const char *const proxy_units[] = {
-        "puffo-gateway.socket", "puffod.socket", "puffod-credentials.socket", "puffo-gateway.service", "puffod.service", NULL,
+                "puffo-gateway.socket",  "puffod.socket",  "puffod-credentials.socket",
+                "puffo-gateway.service", "puffod.service", NULL,
 };
 
 /* --- addresses and drop-ins --- */
@@ -66,8 +67,10 @@ char* proxy_address_url(const ProxyAddress *a) {
 
 /* The empty assignment drops the addresses of the unit itself. FreeBind: the address may come up after us. */
 char* proxy_listen_drop_in(const ProxyAddress *a) {
-        return asprintf_new(a->ipv6 ? "# Written by agent-proxy enable.\n[Socket]\nListenStream=\nListenStream=[%s]:%u\nFreeBind=yes\n"
-                                    : "# Written by agent-proxy enable.\n[Socket]\nListenStream=\nListenStream=%s:%u\nFreeBind=yes\n",
+        return asprintf_new(a->ipv6 ? "# Written by agent-proxy "
+                                      "enable.\n[Socket]\nListenStream=\nListenStream=[%s]:%u\nFreeBind=yes\n"
+                                    : "# Written by agent-proxy "
+                                      "enable.\n[Socket]\nListenStream=\nListenStream=%s:%u\nFreeBind=yes\n",
                             a->ip, a->port);
 }
 
@@ -121,7 +124,8 @@ int proxy_put_drop_in(const char *directory, const char *unit, const char *name,
 
 /* --- the service manager --- */
 
-int systemd_call(Ctl *c, sd_bus_error *reterr, sd_bus_message **ret_reply, const char *member, const char *types, ...) {
+int systemd_call(Ctl *c, sd_bus_error *reterr, sd_bus_message **ret_reply, const char *member, const char *types,
+                 ...) {
         _cleanup_bus_message_ sd_bus_message *m = NULL;
         va_list ap;
         int r;
@@ -172,7 +176,8 @@ static int start_jobs(Ctl *c, sd_bus_error *reterr, const char *member, const ch
                 int r;
 
                 r = systemd_call(c, reterr, &reply, member, "ss", *units, "replace");
-                if (r < 0 && streq(member, "StopUnit") && sd_bus_error_has_name(reterr, "org.freedesktop.systemd1.NoSuchUnit")) {
+                if (r < 0 && streq(member, "StopUnit") &&
+                    sd_bus_error_has_name(reterr, "org.freedesktop.systemd1.NoSuchUnit")) {
                         sd_bus_error_free(reterr);
                         continue;
                 }
@@ -203,7 +208,8 @@ int systemd_run_jobs(Ctl *c, sd_bus_error *reterr, const char *member, const cha
                 r = 0;
         }
         if (r >= 0)
-                r = sd_bus_match_signal(c->bus, &slot, SYSTEMD, SYSTEMD_PATH, SYSTEMD_MANAGER, "JobRemoved", on_job_removed, &jobs);
+                r = sd_bus_match_signal(c->bus, &slot, SYSTEMD, SYSTEMD_PATH, SYSTEMD_MANAGER, "JobRemoved",
+                                        on_job_removed, &jobs);
         if (r >= 0)
                 r = start_jobs(c, reterr, member, units, &jobs);
         while (r >= 0 && jobs.n_left > 0) {
@@ -218,8 +224,9 @@ int systemd_run_jobs(Ctl *c, sd_bus_error *reterr, const char *member, const cha
         if (r < 0)
                 return r;
         if (jobs.failed)
-                return sd_bus_error_setf(reterr, PUFFO_ERROR_FAILED, "a unit did not %s; see 'systemctl%s status puffo*'",
-                                         streq(member, "StopUnit") ? "stop" : "start", c->scope == SCOPE_USER ? " --user" : "");
+                return sd_bus_error_setf(
+                                reterr, PUFFO_ERROR_FAILED, "a unit did not %s; see 'systemctl%s status puffo*'",
+                                streq(member, "StopUnit") ? "stop" : "start", c->scope == SCOPE_USER ? " --user" : "");
         return 0;
 }
 
@@ -233,13 +240,33 @@ int systemd_unit_state(Ctl *c, const char *unit, char **ret_state, uint32_t *ret
         if (r >= 0)
                 r = sd_bus_path_encode("/org/freedesktop/systemd1/unit", unit, &path);
         if (r >= 0)
-                r = sd_bus_get_property_string(c->bus, SYSTEMD, path, "org.freedesktop.systemd1.Unit", "ActiveState", &error, &state);
+                r = sd_bus_get_property_string(c->bus, SYSTEMD, path, "org.freedesktop.systemd1.Unit", "ActiveState",
+                                               &error, &state);
         if (r < 0)
                 return r;
         if (endswith(unit, ".service"))
-                (void) sd_bus_get_property_trivial(c->bus, SYSTEMD, path, "org.freedesktop.systemd1.Service", "MainPID", NULL, 'u',
-                                                   &pid);
+                (void) sd_bus_get_property_trivial(c->bus, SYSTEMD, path, "org.freedesktop.systemd1.Service",
+                                                   "MainPID", NULL, 'u', &pid);
         *ret_state = TAKE_PTR(state);
         *ret_pid = pid;
         return 0;
+}
+
+const char* proxy_state_of_unit(const char *active, const char *sub, const char *text) {
+        static const char *const words[] = { "starting", "ready", "busy" };
+
+        if (streq(active, "activating"))
+                return streq(sub, "auto-restart") ? "restarting" : "starting";
+        if (streq(active, "deactivating"))
+                return "stopping";
+        if (streq(active, "failed"))
+                return "failed";
+        if (!streq(active, "active"))
+                return "stopped";
+        if (isempty(text))
+                return "active";
+        for (size_t i = 0; i < ELEMENTSOF(words); i++)
+                if (startswith(text, words[i]))
+                        return words[i];
+        return "failed"; /* then the text is the cause */
 }

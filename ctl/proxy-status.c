@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 
-/* The service, its agents, and below each what runs in its units. Says what can be known when the daemon is down, too. */
+/* The service, its agents, and below each what runs in its units. Says what can be known when the daemon is down, too.
+ */
 
+#include "file-util.h"
 #include "proxy.h"
 #include "string-util.h"
 
@@ -24,6 +26,20 @@ static void processes_done(Processes *p) {
         free(p->items);
 }
 
+static int add_process(Processes *p, uint32_t pid, uint32_t parent, const char *command) {
+        _cleanup_free_ char *masked = text_mask_keys(command), *safe = masked ? str_printable(masked, SIZE_MAX) : NULL;
+        Process *grown = reallocarray(p->items, p->n + 1, sizeof(Process));
+
+        if (!grown)
+                return -ENOMEM;
+        p->items = grown;
+        p->items[p->n] = (Process) { pid, parent, safe ? text_ellipsize(safe, COMMAND_COLUMNS) : NULL, false };
+        if (!p->items[p->n].command)
+                return -ENOMEM;
+        p->n++;
+        return 0;
+}
+
 static int get_processes(Ctl *c, const char *id, Processes *ret) {
         _cleanup_bus_error_ sd_bus_error error = SD_BUS_ERROR_NULL;
         _cleanup_bus_message_ sd_bus_message *reply = NULL;
@@ -34,18 +50,43 @@ static int get_processes(Ctl *c, const char *id, Processes *ret) {
         r = ctl_call_agent(c, id, &error, &reply, CTL_CALL_TIMEOUT_USEC, "GetProcesses", NULL);
         if (r >= 0)
                 r = sd_bus_message_enter_container(reply, 'a', "(suus)");
-        while (r >= 0 && (r = sd_bus_message_read(reply, "(suus)", NULL, &pid, &parent, &command)) > 0) {
-                Process *grown = reallocarray(ret->items, ret->n + 1, sizeof(Process));
-                _cleanup_free_ char *masked = NULL;
+        while (r >= 0 && (r = sd_bus_message_read(reply, "(suus)", NULL, &pid, &parent, &command)) > 0)
+                r = add_process(ret, pid, parent, command);
+        return r;
+}
 
-                if (!grown)
+/* "pid (name, which may contain anything) state ppid …" */
+static uint32_t parent_of(uint32_t pid) {
+        _cleanup_free_ char *path = asprintf_new("/proc/%u/stat", pid), *stat = NULL;
+        unsigned parent = 0;
+        char *end;
+
+        if (!path || file_read(path, KIB(4), &stat, NULL) < 0 || !(end = strrchr(stat, ')')) ||
+            sscanf(end + 1, " %*c %u", &parent) != 1)
+                return 0;
+        return parent;
+}
+
+/* Without the daemon: what systemd knows. A unit that is not there has no processes. */
+static int get_unit_processes(Ctl *c, const char *id, Processes *ret) {
+        static const char *const kinds[] = { "puffo-session@", "puffo-harness@" };
+        _cleanup_free_ char *instance = unit_name_escape(id);
+        int r = instance ? 0 : -ENOMEM;
+
+        for (size_t i = 0; r >= 0 && i < ELEMENTSOF(kinds); i++) {
+                _cleanup_free_ char *unit = strjoin(kinds[i], instance, ".service");
+                _cleanup_bus_error_ sd_bus_error error = SD_BUS_ERROR_NULL;
+                _cleanup_bus_message_ sd_bus_message *reply = NULL;
+                const char *command;
+                uint32_t pid;
+
+                if (!unit)
                         return -ENOMEM;
-                ret->items = grown;
-                masked = text_mask_keys(command);
-                ret->items[ret->n] = (Process) { pid, parent, masked ? text_ellipsize(masked, COMMAND_COLUMNS) : NULL, false };
-                if (!ret->items[ret->n].command)
-                        return -ENOMEM;
-                ret->n++;
+                if (systemd_call(c, &error, &reply, "GetUnitProcesses", "s", unit) < 0)
+                        continue;
+                r = sd_bus_message_enter_container(reply, 'a', "(sus)");
+                while (r >= 0 && (r = sd_bus_message_read(reply, "(sus)", NULL, &pid, &command)) > 0)
+                        r = add_process(ret, pid, parent_of(pid), command);
         }
         return r;
 }
@@ -96,10 +137,16 @@ static void print_agent(Ctl *c, json_object *agent, bool last, bool daemon_is_up
 
         printf("%s─ %s  ", last ? "└" : "├", id);
         if (pid > 0)
-                printf("%u  %s\n", pid, state);
+                printf("%u  %s", pid, state);
         else
-                printf("-  %s\n", state);
-        if (pid > 0 && daemon_is_up && get_processes(c, id, &processes) >= 0)
+                printf("-  %s", state);
+        if (streq(state, "failed") && !isempty(json_get_string(agent, "status_text"))) {
+                _cleanup_free_ char *why = str_printable(json_get_string(agent, "status_text"), 500);
+
+                printf("  %s", strempty(why));
+        }
+        putchar('\n');
+        if (pid > 0 && (daemon_is_up ? get_processes(c, id, &processes) : get_unit_processes(c, id, &processes)) >= 0)
                 print_below(&processes, pid, last ? "   " : "│  ", /* top= */ true);
 }
 
@@ -115,12 +162,49 @@ static char* agent_of_unit(const char *unit) {
         return instance && unit_name_unescape(instance, &id) >= 0 ? id : NULL;
 }
 
+/* The state that puffod would show (agent-proxy §6). *ret_text: what the session says of itself. */
+static int state_of_unit(Ctl *c, const char *unit, const char *active, const char *sub, char **ret_state,
+                         char **ret_text) {
+        _cleanup_bus_error_ sd_bus_error error = SD_BUS_ERROR_NULL;
+        _cleanup_free_ char *path = NULL, *text = NULL;
+        const char *state = proxy_state_of_unit(active, sub, NULL);
+        int r;
+
+        if (streq(active, "active")) {
+                r = sd_bus_path_encode("/org/freedesktop/systemd1/unit", unit, &path);
+                if (r < 0)
+                        return r;
+                (void) sd_bus_get_property_string(c->bus, "org.freedesktop.systemd1", path,
+                                                  "org.freedesktop.systemd1.Service", "StatusText", &error, &text);
+                state = proxy_state_of_unit(active, sub, text);
+        }
+        *ret_state = strdup(state);
+        *ret_text = text ? TAKE_PTR(text) : strdup("");
+        return *ret_state && *ret_text ? 0 : -ENOMEM;
+}
+
+static int append_unit_agent(Ctl *c, json_object *agents, const char *unit, const char *active, const char *sub) {
+        _cleanup_free_ char *id = agent_of_unit(unit), *state = NULL, *text = NULL, *unused = NULL;
+        json_object *agent = json_object_new_object();
+        uint32_t pid = 0;
+
+        (void) systemd_unit_state(c, unit, &unused, &pid);
+        if (!id || !agent || state_of_unit(c, unit, active, sub, &state, &text) < 0 ||
+            json_put_string(agent, "id", id) < 0 || json_put_string(agent, "state", state) < 0 ||
+            json_put_string(agent, "status_text", text) < 0 || json_put_int(agent, "main_pid", pid) < 0 ||
+            json_object_array_add(agents, agent) < 0) {
+                json_object_put(agent);
+                return -ENOMEM;
+        }
+        return 0;
+}
+
 /* Without the daemon: the agents that systemd knows of. */
 static int agents_from_units(Ctl *c, json_object **ret) {
         _cleanup_bus_error_ sd_bus_error error = SD_BUS_ERROR_NULL;
         _cleanup_bus_message_ sd_bus_message *reply = NULL;
         _cleanup_json_ json_object *agents = json_object_new_array();
-        const char *unit, *active;
+        const char *unit, *active, *sub;
         int r;
 
         if (!agents)
@@ -128,22 +212,14 @@ static int agents_from_units(Ctl *c, json_object **ret) {
         r = systemd_call(c, &error, &reply, "ListUnitsByPatterns", "asas", 0, 1, "puffo-session@*.service");
         if (r >= 0)
                 r = sd_bus_message_enter_container(reply, 'a', "(ssssssouso)");
-        while (r >= 0 && (r = sd_bus_message_read(reply, "(ssssssouso)", &unit, NULL, NULL, &active, NULL, NULL, NULL, NULL, NULL,
-                                                  NULL)) > 0) {
-                _cleanup_free_ char *id = agent_of_unit(unit), *state = NULL;
-                json_object *agent = json_object_new_object();
-                uint32_t pid = 0;
-
-                (void) systemd_unit_state(c, unit, &state, &pid);
-                if (!id || !agent || json_put_string(agent, "id", id) < 0 || json_put_string(agent, "state", active) < 0 ||
-                    json_put_int(agent, "main_pid", pid) < 0 || json_object_array_add(agents, agent) < 0) {
-                        json_object_put(agent);
-                        return -ENOMEM;
-                }
-        }
-        if (r >= 0)
-                *ret = TAKE_PTR(agents);
-        return r;
+        while (r >= 0 && (r = sd_bus_message_read(reply, "(ssssssouso)", &unit, NULL, NULL, &active, &sub, NULL, NULL,
+                                                  NULL, NULL, NULL)) > 0)
+                r = append_unit_agent(c, agents, unit, active, sub);
+        if (r < 0)
+                return r;
+        json_object_array_sort(agents, ctl_compare_agents);
+        *ret = TAKE_PTR(agents);
+        return 0;
 }
 
 static char* first_address(Ctl *c) {
@@ -151,7 +227,8 @@ static char* first_address(Ctl *c) {
         _cleanup_json_ json_object *properties = NULL;
         json_object *addresses;
 
-        if (ctl_get_properties(c, PUFFO_BUS_PATH, PUFFO_BUS_MANAGER_INTERFACE, /* start= */ false, &error, &properties) < 0)
+        if (ctl_get_properties(c, PUFFO_BUS_PATH, PUFFO_BUS_MANAGER_INTERFACE, /* start= */ false, &error,
+                               &properties) < 0)
                 return NULL;
         addresses = json_get(properties, "addresses");
         if (!json_object_is_type(addresses, json_type_array) || json_object_array_length(addresses) == 0)
@@ -173,17 +250,20 @@ static int put_unit(Ctl *c, json_object *o, const char *key, const char *unit, c
         return json_put(o, key, u);
 }
 
-static int put_processes(Ctl *c, json_object *agent) {
+static int put_processes(Ctl *c, json_object *agent, bool daemon_is_up) {
         _cleanup_(processes_done) Processes processes = {};
         json_object *list = json_object_new_array();
         int r = list ? 0 : -ENOMEM;
 
-        (void) get_processes(c, json_get_string(agent, "id"), &processes);
+        (void) (daemon_is_up ? get_processes(c, json_get_string(agent, "id"), &processes)
+                             : get_unit_processes(c, json_get_string(agent, "id"), &processes));
         for (size_t i = 0; i < processes.n && r >= 0; i++) {
                 json_object *p = json_object_new_object();
 
-                if (!p || json_put_int(p, "pid", processes.items[i].pid) < 0 || json_put_int(p, "parent", processes.items[i].parent) < 0 ||
-                    json_put_string(p, "command", processes.items[i].command) < 0 || json_object_array_add(list, p) < 0) {
+                if (!p || json_put_int(p, "pid", processes.items[i].pid) < 0 ||
+                    json_put_int(p, "parent", processes.items[i].parent) < 0 ||
+                    json_put_string(p, "command", processes.items[i].command) < 0 ||
+                    json_object_array_add(list, p) < 0) {
                         json_object_put(p);
                         r = -ENOMEM;
                 }
@@ -199,8 +279,8 @@ static int print_status_json(Ctl *c, json_object *agents, const char *url, bool 
         _cleanup_json_ json_object *o = json_object_new_object();
         int r = o ? 0 : -ENOMEM;
 
-        for (size_t i = 0; i < json_object_array_length(agents) && daemon_is_up && r >= 0; i++)
-                r = put_processes(c, json_object_array_get_idx(agents, i));
+        for (size_t i = 0; i < json_object_array_length(agents) && r >= 0; i++)
+                r = put_processes(c, json_object_array_get_idx(agents, i), daemon_is_up);
         if (r >= 0)
                 r = put_unit(c, o, "gateway", "puffo-gateway.service", url);
         if (r >= 0)

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "ctl-bus.h"
+#include "paths.h"
 
 extern const Program agent_proxy_program;
 
@@ -36,6 +37,25 @@ typedef struct ProxyAddress {
 void proxy_address_done(ProxyAddress *a);
 /* ip and port as given, or NULL for the defaults. -EINVAL with *reterr. */
 int proxy_address_parse(const char *ip, const char *port, ProxyAddress *ret, char **reterr);
+/* What config.yaml says of it, as texts; NULL: nothing. */
+typedef struct ProxySettings {
+        char *ip, *port;
+        bool has_key;
+} ProxySettings;
+
+void proxy_settings_done(ProxySettings *s);
+/* name: for messages. -EBADMSG with *reterr = "<name>:<line>: …". */
+int proxy_settings_parse(const char *name, const char *text, size_t size, ProxySettings *ret, char **reterr);
+/* From <directory>/config.yaml; no file, no settings. */
+int proxy_settings_load(const char *directory, ProxySettings *ret, char **reterr);
+/* --ip and --port, else the settings', else the defaults; whether the settings hold a key. Exit status. */
+int proxy_read_address(Ctl *c, const Arguments *a, const HomePaths *p, ProxyAddress *ret, bool *ret_has_key);
+/* That lingering was off before enable turned it on; > 0 when that is remembered, once. */
+int proxy_linger_remember(const char *directory);
+int proxy_linger_take(const char *directory);
+/* Says why that address is not served. EXIT_FAILURE. */
+int proxy_refuse_open_address(const Ctl *c, const ProxyAddress *address);
+
 char* proxy_address_url(const ProxyAddress *a);
 bool proxy_address_is_default(const ProxyAddress *a);
 /* Text of the drop-ins. */
@@ -50,8 +70,14 @@ int proxy_drop_in_directory(Scope scope, char **ret);
 /* --- the service manager: synchronous, on the program's bus connection --- */
 
 int systemd_call(Ctl *c, sd_bus_error *reterr, sd_bus_message **ret_reply, const char *member, const char *types, ...);
-/* Runs a job (StartUnit, StopUnit, RestartUnit) on each of a NULL-terminated list and waits for all of them. A unit that is
- * not there is stopped. -EIO with *reterr when one did not end as "done". */
+/* Runs a job (StartUnit, StopUnit, RestartUnit) on each of a NULL-terminated list and waits for all of them. A unit
+ * that is not there is stopped. -EIO with *reterr when one did not end as "done". */
 int systemd_run_jobs(Ctl *c, sd_bus_error *reterr, const char *member, const char *const *units);
+/* Starts sockets and services; changed: the gateway's socket is taken down before, or it would keep its old address.
+ */
+int proxy_start_service(Ctl *c, bool changed, sd_bus_error *reterr);
 /* ActiveState and MainPID of a service or socket; "inactive" and 0 when there is none. */
 int systemd_unit_state(Ctl *c, const char *unit, char **ret_state, uint32_t *ret_pid);
+/* The agent's state that follows from its unit's ActiveState, SubState and, when active, StatusText (NULL: not known).
+ */
+const char* proxy_state_of_unit(const char *active, const char *sub, const char *text);

@@ -179,7 +179,8 @@ def test_daemon(enabled, alice):
     process = alice.popen(["agent-proxy", "daemon"])
     try:
         enabled.wait(lambda: enabled.show("puffo-gateway.service", "ActiveState") == "active", 30, "the gateway runs")
-        assert enabled.http("GET", "/healthz").status == 200
+        # 503 until the gateway has seen puffod's agents.
+        enabled.wait(lambda: enabled.http("GET", "/healthz").status == 200, 30, "the gateway answers")
         process.send_signal(signal.SIGTERM)
         process.wait(timeout=30)
         assert enabled.show("puffo-gateway.service", "ActiveState") != "active"

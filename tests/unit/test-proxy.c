@@ -79,5 +79,74 @@ TEST(put_drop_in) {
         ASSERT_EQ(rmdir(directory), 0); /* its folder is gone as well */
 }
 
+TEST(settings) {
+        static const struct {
+                const char *text, *ip, *port;
+                bool has_key;
+                const char *error;
+        } t[] = {
+                { "", NULL, NULL, false, NULL },
+                { "ip: 0.0.0.0\nport: 7012\napi_key: abc\nother: [1]\n", "0.0.0.0", "7012", true, NULL },
+                { "ip: \nport: null\napi_key: ''\n", NULL, NULL, false, NULL },
+                { "port: '80'\n", NULL, "80", false, NULL },
+                { "port: 80\nip: [1]\n", NULL, NULL, false, "config.yaml:2: ip: expected a text" },
+        };
+
+        for (size_t i = 0; i < ELEMENTSOF(t); i++) {
+                _cleanup_(proxy_settings_done) ProxySettings s = {};
+                _cleanup_free_ char *error = NULL;
+                int r = proxy_settings_parse("config.yaml", t[i].text, strlen(t[i].text), &s, &error);
+
+                if (t[i].error) {
+                        ASSERT_EQ(r, -EBADMSG);
+                        ASSERT_STREQ(error, t[i].error);
+                        continue;
+                }
+                ASSERT_OK(r);
+                ASSERT_TRUE(streq_ptr(s.ip, t[i].ip));
+                ASSERT_TRUE(streq_ptr(s.port, t[i].port));
+                ASSERT_EQ(s.has_key, t[i].has_key);
+        }
+}
+
+TEST(settings_that_are_no_yaml) {
+        _cleanup_(proxy_settings_done) ProxySettings s = {};
+        _cleanup_free_ char *error = NULL;
+
+        ASSERT_ERROR(proxy_settings_parse("config.yaml", "ip: [", 5, &s, &error), EBADMSG);
+        ASSERT_NOT_NULL(startswith(error, "config.yaml:"));
+}
+
+TEST(linger_is_remembered_once) {
+        _cleanup_free_ char *directory = strdup("/tmp/puffo-test-XXXXXX");
+
+        ASSERT_NOT_NULL(mkdtemp(directory));
+        ASSERT_EQ(proxy_linger_take(directory), 0);
+        ASSERT_OK(proxy_linger_remember(directory));
+        ASSERT_OK(proxy_linger_remember(directory));
+        ASSERT_EQ(proxy_linger_take(directory), 1);
+        ASSERT_EQ(proxy_linger_take(directory), 0);
+        ASSERT_EQ(rmdir(directory), 0);
+}
+
+TEST(states_of_units) {
+        static const struct {
+                const char *active, *sub, *text, *state;
+        } t[] = {
+                { "active", "running", "ready", "ready" },
+                { "active", "running", "busy", "busy" },
+                { "active", "running", NULL, "active" },
+                { "active", "running", "no key for provider 'anthropic'", "failed" },
+                { "activating", "start", NULL, "starting" },
+                { "activating", "auto-restart", NULL, "restarting" },
+                { "deactivating", "stop-sigterm", NULL, "stopping" },
+                { "failed", "failed", NULL, "failed" },
+                { "inactive", "dead", NULL, "stopped" },
+        };
+
+        for (size_t i = 0; i < ELEMENTSOF(t); i++)
+                ASSERT_STREQ(proxy_state_of_unit(t[i].active, t[i].sub, t[i].text), t[i].state);
+}
+
 #define TEST_SUITE "proxy"
 TEST_MAIN();
