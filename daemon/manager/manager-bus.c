@@ -14,7 +14,7 @@
 #include "pending.h"
 #include "string-util.h"
 
-#define AGENTS_MAX 64U
+#define AGENTS_MAX 1024U
 #define READY_TIMEOUT_USEC (30 * USEC_PER_SEC)
 
 static int no_such_agent(sd_bus_error *reterr_error, const char *id) {
@@ -41,9 +41,22 @@ static int record_owner(Manager *m, const char *id, uid_t uid) {
 }
 
 static int check_agent_limit(Manager *m, sd_bus_error *reterr_error) {
-        return m->n_agents < AGENTS_MAX * 16 ? 0
-                                             : sd_bus_error_setf(reterr_error, PUFFO_ERROR_AGENT_LIMIT, "There are %zu agents already.",
-                                                                 m->n_agents);
+        if (m->n_agents < AGENTS_MAX)
+                return 0;
+        return sd_bus_error_setf(reterr_error, PUFFO_ERROR_AGENT_LIMIT, "There are %zu agents already.", m->n_agents);
+}
+
+/* Hiring is open to agents themselves: it has a limit that the operator sets. */
+static int check_hire_limit(Manager *m, sd_bus_error *reterr_error) {
+        size_t n = 0;
+
+        for (size_t i = 0; i < m->n_agents; i++)
+                n += m->agents[i]->home->role != NULL;
+        if (n < m->agent_limit)
+                return 0;
+        return sd_bus_error_setf(reterr_error, PUFFO_ERROR_AGENT_LIMIT,
+                                 "There are %zu role agents already; agent_limit in config.yaml allows %" PRIu64 ".", n,
+                                 m->agent_limit);
 }
 
 /* --- making agents --- */
@@ -137,7 +150,7 @@ static int ensure_role(Manager *m, const char *role, const char *name, uid_t uid
                 return sd_bus_error_setf(reterr_error, PUFFO_ERROR_INVALID_NAME, "invalid agent name: '%s' (too long with its role)",
                                          strempty(name));
         if (!manager_find_agent(m, id)) {
-                r = check_agent_limit(m, reterr_error);
+                r = check_hire_limit(m, reterr_error);
                 if (r < 0)
                         return r;
         }

@@ -17,6 +17,7 @@
 #include "yaml-util.h"
 
 #define RESTART_SEC_DEFAULT 10
+#define AGENT_LIMIT_DEFAULT 64
 
 int manager_error(sd_bus_error *reterr_error, int r, const char *what, const char *detail) {
         if (r == -ENOMEM)
@@ -34,6 +35,7 @@ int manager_new(Manager **ret, Scope scope, sd_event *event) {
         m->scope = scope;
         m->event = sd_event_ref(event);
         m->restart_usec = RESTART_SEC_DEFAULT * USEC_PER_SEC;
+        m->agent_limit = AGENT_LIMIT_DEFAULT;
 
         r = home_paths_new(&m->paths, scope);
         if (r >= 0)
@@ -134,11 +136,12 @@ static int reload_config(Manager *m) {
         return 0;
 }
 
-/* agent-proxy's settings: of those, restart_sec is ours to apply (agent-proxy §13). */
+/* agent-proxy's settings: of those, restart_sec and agent_limit are ours to apply (agent-proxy §13). */
 static int reload_settings(Manager *m) {
         _cleanup_(yaml_document_freep) YamlDocument *d = NULL;
         _cleanup_free_ char *path = NULL, *text = NULL, *error = NULL, *message = NULL;
         double seconds = RESTART_SEC_DEFAULT;
+        int64_t limit = AGENT_LIMIT_DEFAULT;
         YamlNode *node;
         size_t size;
         int r;
@@ -151,6 +154,7 @@ static int reload_settings(Manager *m) {
         r = file_read(path, KIB(64), &text, &size);
         if (r == -ENOENT) {
                 m->restart_usec = RESTART_SEC_DEFAULT * USEC_PER_SEC;
+                m->agent_limit = AGENT_LIMIT_DEFAULT;
                 return 0;
         }
         if (r < 0)
@@ -167,7 +171,13 @@ static int reload_settings(Manager *m) {
                                        yaml_node_line(node));
                 return message ? add_problem(m, path, message) : -ENOMEM;
         }
+        node = yaml_mapping_get(yaml_document_root(d), "agent_limit");
+        if (node && (yaml_node_to_int(node, &limit) < 0 || limit < 1 || limit > 1024)) {
+                message = asprintf_new("%s:%u: agent_limit: a number from 1 to 1024 is expected", path, yaml_node_line(node));
+                return message ? add_problem(m, path, message) : -ENOMEM;
+        }
         m->restart_usec = (uint64_t) (seconds * (double) USEC_PER_SEC);
+        m->agent_limit = (uint64_t) limit;
         return 0;
 }
 

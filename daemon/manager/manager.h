@@ -26,6 +26,7 @@ struct Manager {
         char *shown_providers;          /* as last emitted */
         char **problems;                /* pairs: directory, reason */
         uint64_t restart_usec;          /* RestartUSec= of sessions */
+        uint64_t agent_limit;           /* of role agents */
 
         Agent **agents;                 /* sorted by id, manager first */
         size_t n_agents;

@@ -133,6 +133,31 @@ static int on_bus_lost(sd_bus_message *m, void *userdata, sd_bus_error *reterr_e
         return sd_event_exit(manager->event, 1);
 }
 
+static int on_idle(sd_event_source *s, void *userdata) {
+        return sd_event_exit(sd_event_source_get_event(s), 0);
+}
+
+/* The name goes first, so that new calls reach the next puffod; those that have come already are still answered: the end
+ * has the lowest priority of all. */
+static int on_stop(sd_event_source *s, const struct signalfd_siginfo *si, void *userdata) {
+        sd_event *event = sd_event_source_get_event(s);
+        Manager **m = userdata;
+        sd_event_source *idle = NULL;
+        int r;
+
+        (void) sd_notify(/* unset_environment= */ 0, "STOPPING=1");
+        if (!*m)
+                return sd_event_exit(event, 0);
+        (void) sd_bus_release_name_async((*m)->bus, NULL, PUFFO_BUS_NAME, NULL, NULL);
+        r = sd_event_add_defer(event, &idle, on_idle, NULL);
+        if (r >= 0)
+                r = sd_event_source_set_priority(idle, SD_EVENT_PRIORITY_IDLE);
+        if (r >= 0)
+                r = sd_event_source_set_floating(idle, true);
+        sd_event_source_unref(idle);
+        return r < 0 ? sd_event_exit(event, 0) : 0;
+}
+
 static int run(const Options *options) {
         _cleanup_(sd_event_unrefp) sd_event *event = NULL;
         _cleanup_(manager_freep) Manager *m = NULL;
@@ -148,7 +173,7 @@ static int run(const Options *options) {
                                           "puffod is started by systemd (systemctl --%s start puffod.service).",
                                        scope_to_string(options->scope));
 
-        r = event_new(&event);
+        r = event_new_with_stop(&event, on_stop, &m);
         if (r < 0)
                 return log_error_errno(r, "Failed to set up the event loop: %m");
         (void) sigemptyset(&mask);
@@ -172,9 +197,7 @@ static int run(const Options *options) {
         /* Callers that have waited for the name find running agents running. */
         m->on_known = on_known;
 
-        r = sd_event_loop(event);
-        (void) sd_notify(/* unset_environment= */ 0, "STOPPING=1");
-        return r;
+        return sd_event_loop(event);
 }
 
 int main(int argc, char *argv[]) {

@@ -149,9 +149,12 @@ static int append_user_mode(sd_bus_message *m, const Agent *a) {
 
         if (!optional_memory || !optional_workspace)
                 return -ENOMEM;
-        /* The user's other files stay readable to it (profile and working directory may be anywhere), none writable. */
-        r = sd_bus_message_append(m, "(sv)", "ReadWritePaths", "as", 3, a->home->directory, optional_workspace,
-                                  optional_memory);
+        /* The user's other files stay readable to it (profile and working directory may be anywhere), none writable;
+         * ProtectSystem=strict leaves homes alone. */
+        r = append_string(m, "ProtectHome", "read-only");
+        if (r >= 0)
+                r = sd_bus_message_append(m, "(sv)", "ReadWritePaths", "as", 3, a->home->directory, optional_workspace,
+                                          optional_memory);
         if (r >= 0)
                 r = append_string(m, "WorkingDirectory", a->home->directory);
         return r;
