@@ -15,7 +15,8 @@
 
 #define PAUSE_MIN_USEC (250 * USEC_PER_MSEC)
 #define PAUSE_MAX_USEC (30 * USEC_PER_SEC)
-/* A connection that did not even last so long does not count: a puffod that turns us away must not be run down. */
+/* Who has registered us is back soon, at once if he had lasted at least so long: pauses grow only before that, so that a
+ * puffod that turns us away is not run down. */
 #define LASTING_USEC (1 * USEC_PER_SEC)
 
 struct ManagerLink {
@@ -89,8 +90,7 @@ static int on_disconnected(sd_bus_message *m, void *userdata, sd_bus_error *rete
 
         if (l->registered) {
                 log_info("Lost the connection to puffod, connecting again.");
-                if (now_boottime_usec() - l->registered_usec >= LASTING_USEC)
-                        l->pause_usec = 0;
+                l->pause_usec = now_boottime_usec() - l->registered_usec >= LASTING_USEC ? 0 : PAUSE_MIN_USEC;
         }
         /* The connection is freed from the timer, not from inside its own callback. */
         l->registered = false;

@@ -96,7 +96,9 @@ def test_agents_outlive_the_daemons(system_mode, helper):
 
 def test_archive_and_delete(system_mode, helper):
     where = pathlib.Path(helper.call("Archive")[0])
-    assert (where / "agent.yml").is_file() and where.stat().st_uid == 0
+    assert (where / "agent.yml").is_file()
+    # Its dynamic user's number may be given to another agent some day, which must not find a way in.
+    assert where.parents[1].stat().st_uid == 0 and oct(where.parents[1].stat().st_mode & 0o777) == "0o700"
     assert not pathlib.Path("/var/lib/private/puffo/helper-one").exists()
     assert "helper-one" not in system_mode.agents()
 
