@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 
 #include "ctl-bus.h"
+#include "ctl-line.h"
 #include "ctl-secret.h"
 #include "ctl-verbs.h"
 #include "file-util.h"
@@ -61,15 +62,18 @@ static int read_profile(Ctl *c, const char *path, char **ret) {
         int r;
 
         if (!path)
-                return 0;
-        r = streq(path, "-") ? file_read("/proc/self/fd/0", PROFILE_SIZE_MAX, &text, &size)
-                             : file_read(path, PROFILE_SIZE_MAX, &text, &size);
+                return EXIT_SUCCESS;
+        if (streq(path, "-")) {
+                r = stdin_read(PROFILE_SIZE_MAX, &text);
+                size = text ? strlen(text) : 0;
+        } else
+                r = file_read(path, PROFILE_SIZE_MAX, &text, &size);
         if (r < 0)
                 return ctl_fail(c, "cannot read the profile %s: %s", path, strerror(-r));
         if (!utf8_is_valid(text, size) || strlen(text) != size)
                 return ctl_fail(c, "the profile %s is no UTF-8 text", path);
         *ret = TAKE_PTR(text);
-        return 0;
+        return EXIT_SUCCESS;
 }
 
 static int append_create_options(sd_bus_message *m, const Arguments *a, const char *profile, const char *key) {

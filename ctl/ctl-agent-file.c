@@ -8,6 +8,7 @@
 #include <sys/wait.h>
 
 #include "ctl-bus.h"
+#include "ctl-line.h"
 #include "ctl-verbs.h"
 #include "file-util.h"
 #include "string-util.h"
@@ -126,7 +127,7 @@ int verb_agent_profile(Ctl *c, const Arguments *a) {
                 return ctl_refuse(c, "what is '%s'? 'puffoctl agent profile %s edit' edits the profile", a->words[1],
                                   id);
         if (a->n_words > 1 && !isatty(STDIN_FILENO)) {
-                r = file_read("/proc/self/fd/0", TEXT_SIZE_MAX, &piped, NULL);
+                r = stdin_read(TEXT_SIZE_MAX, &piped);
                 return r < 0 ? ctl_fail(c, "cannot read the profile: %s", strerror(-r)) : write_profile(c, id, piped);
         }
 

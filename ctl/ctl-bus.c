@@ -63,6 +63,8 @@ int ctl_connect(Ctl *c, sd_bus_error *reterr) {
                                          c->scope == SCOPE_USER && geteuid() == 0 ? " (as root, mean --system?)" : "");
         }
         (void) sd_bus_set_allow_interactive_authorization(bus, true);
+        /* The end of an event loop is not the end of what there is to say. */
+        (void) sd_bus_set_close_on_exit(bus, false);
         c->bus = TAKE_PTR(bus);
         return 0;
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 
 #include "ctl-bus.h"
+#include "ctl-line.h"
 #include "ctl-turn.h"
 #include "ctl-verbs.h"
 
@@ -10,30 +11,6 @@ const Option chat_options[] = {
         { "conversation", 'c', "NAME", "another conversation than the main one" },
         {},
 };
-
-static int read_stdin(char **ret) {
-        _cleanup_(strbuf_done) StrBuf text = {};
-        char buffer[KIB(64)];
-        ssize_t n;
-
-        while ((n = read(STDIN_FILENO, buffer, sizeof(buffer))) != 0) {
-                int r;
-
-                if (n < 0 && errno == EINTR)
-                        continue;
-                if (n < 0)
-                        return -errno;
-                if (memchr(buffer, 0, (size_t) n))
-                        return -EBADMSG;
-                r = strbuf_append(&text, buffer, (size_t) n);
-                if (r < 0)
-                        return r;
-                if (text.size > TEXT_SIZE_MAX)
-                        return -EFBIG;
-        }
-        *ret = strbuf_take(&text);
-        return *ret ? 0 : -ENOMEM;
-}
 
 static int one_turn(Chat *chat, const char *text) {
         int r;
@@ -63,7 +40,7 @@ int verb_agent_chat(Ctl *c, const Arguments *a) {
                 if (!text)
                         return ctl_oom(c);
         } else if (!isatty(STDIN_FILENO)) {
-                r = read_stdin(&text);
+                r = stdin_read(TEXT_SIZE_MAX, &text);
                 if (r < 0)
                         return ctl_fail(c, "cannot read the text to say: %s", strerror(-r));
         }

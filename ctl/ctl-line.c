@@ -216,3 +216,27 @@ int line_reader_read(LineReader *l, char **ret) {
         *ret = strbuf_take(&text);
         return *ret ? 1 : -ENOMEM;
 }
+
+int stdin_read(size_t max, char **ret) {
+        _cleanup_(strbuf_done) StrBuf text = {};
+        char buffer[KIB(64)];
+        ssize_t n;
+
+        while ((n = read(STDIN_FILENO, buffer, sizeof(buffer))) != 0) {
+                int r;
+
+                if (n < 0 && errno == EINTR)
+                        continue;
+                if (n < 0)
+                        return -errno;
+                if (memchr(buffer, 0, (size_t) n))
+                        return -EBADMSG;
+                r = strbuf_append(&text, buffer, (size_t) n);
+                if (r < 0)
+                        return r;
+                if (text.size > max)
+                        return -EFBIG;
+        }
+        *ret = strbuf_take(&text);
+        return *ret ? 0 : -ENOMEM;
+}

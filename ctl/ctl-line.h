@@ -16,3 +16,6 @@ bool line_reader_is_interactive(const LineReader *l);
 /* > 0 with the next line, without its end; lines that end in '\' go on in the next one. 0: there is no more. -EINTR:
  * Ctrl-C. */
 int line_reader_read(LineReader *l, char **ret);
+
+/* All of the standard input. -EFBIG: more than max; -EBADMSG: it is no text. */
+int stdin_read(size_t max, char **ret);

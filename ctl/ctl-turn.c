@@ -285,7 +285,6 @@ int chat_turn(Chat *chat, const char *text) {
                 r = sd_event_add_io(chat->event, &sigint, chat->signal_fd, EPOLLIN, on_sigint, &t);
         if (r >= 0)
                 r = turn_submit(&t);
-        /* Not sd_event_loop(): at its end it would close the bus. */
         while (r >= 0 && !t.ended)
                 r = sd_event_run(chat->event, UINT64_MAX);
         if (r >= 0) {

@@ -130,7 +130,7 @@ static int disable_linger(Ctl *c, const HomePaths *p) {
         if (c->scope == SCOPE_SYSTEM || !user || proxy_linger_take(p->proxy_state) <= 0)
                 return EXIT_SUCCESS;
         fprintf(stderr,
-                "%s: lingering is turned off again, as it was before: all services of yours stop when you log out\n",
+                "%s: lingering is off again, as it was before: your services stop as soon as you are not logged in\n",
                 c->program->name);
         return set_linger(c, user->pw_name, false);
 }
