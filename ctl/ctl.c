@@ -55,7 +55,10 @@ int ctl_oom(const Ctl *c) {
 /* What a person can do, where the message alone does not say. */
 static const char* hint_for(const Ctl *c, const sd_bus_error *e) {
         if (sd_bus_error_has_names(e, SD_BUS_ERROR_INTERACTIVE_AUTHORIZATION_REQUIRED, SD_BUS_ERROR_ACCESS_DENIED))
-                return c->scope == SCOPE_SYSTEM ? " (an administrator may: try it with sudo)" : "";
+                /* puffod says itself what to do. */
+                return c->scope == SCOPE_SYSTEM && !strstr(strempty(e->message), "root")
+                                       ? " (an administrator may: try it with sudo)"
+                                       : "";
         if (sd_bus_error_has_name(e, SD_BUS_ERROR_UNKNOWN_METHOD))
                 return " (another version is running: try 'agent-proxy restart')";
         return "";
@@ -76,6 +79,9 @@ int ctl_fail_bus(const Ctl *c, int r, const sd_bus_error *e, const char *format,
                 return ctl_fail(c, "%s: the daemon is not running (try 'agent-proxy enable%s')", context,
                                 c->scope == SCOPE_SYSTEM ? " --system" : "");
         detail = e && e->message ? e->message : strerror(abs(r));
+        if (c->host && (r == -ENOTCONN || r == -ECONNRESET))
+                return ctl_fail(c, "%s: the connection to '%s' ended (log in there with ssh to see why)", context,
+                                c->host);
         message = strdup(detail);
         if (!message)
                 return ctl_oom(c);
