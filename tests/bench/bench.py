@@ -1,136 +1,216 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: MIT
-"""Figures of the running suite, for reading, not for judging: "./check bench" prints them and keeps them.
+"""Measures what docs/performance.md reports. Runs as an ordinary user with a user manager ("./check bench" gives it one
+in a throw-away machine); prints a Markdown table. Numbers only: nothing here passes or fails.
 
-Runs inside the machine that tests/integration/container boots, as the tests do.
+Needs the package installed, and no puffo units running: it uses homes of its own below a temporary directory.
 """
 
+import argparse
 import http.client
 import json
 import os
-import pathlib
 import statistics
+import subprocess
 import sys
+import tempfile
 import threading
 import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
-from conftest import forget, use_provider
-from machine import Provider, Suite, User
-
-AGENTS = 20
-TURNS = 50
-IDLE_SECONDS = 10
+PORT = 7011
 
 
-def show(name, value):
-    print(f"{name:<58} {value}", flush=True)
+class TokenSource(BaseHTTPRequestHandler):
+    """An OpenAI-compatible endpoint whose tokens say when they were sent, so that any reader can tell their age."""
+
+    protocol_version = "HTTP/1.1"
+    tokens = 400
+    pause = 0.005
+
+    def log_message(self, *_):
+        pass
+
+    def chunk(self, text):
+        data = text.encode()
+        self.wfile.write(b"%x\r\n%s\r\n" % (len(data), data))
+        self.wfile.flush()
+
+    def event(self, delta, finish=None):
+        choice = {"index": 0, "delta": delta, "finish_reason": finish}
+        body = {"id": "c", "object": "chat.completion.chunk", "created": 0, "model": "m", "choices": [choice]}
+        self.chunk("data: %s\n\n" % json.dumps(body))
+
+    def do_POST(self):
+        self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        self.send_response(200)
+        self.send_header("Content-Type", "text/event-stream")
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        self.event({"role": "assistant", "content": ""})
+        for _ in range(self.tokens):
+            self.event({"content": "%d " % time.monotonic_ns()})
+            time.sleep(self.pause)
+        self.event({}, "stop")
+        self.chunk("data: [DONE]\n\n")
+        self.wfile.write(b"0\r\n\r\n")
 
 
-def quantiles(seconds):
-    ordered = sorted(seconds)
-    return (f"p50 {statistics.median(ordered) * 1000:.1f} ms, p95 {ordered[int(len(ordered) * 0.95)] * 1000:.1f} ms "
-            f"({len(ordered)} times)")
+def token_ages(connection, path, body, pick):
+    """Milliseconds between a token's birth and its arrival, for each token of one streamed answer."""
+    connection.request("POST", path, json.dumps(body), {"Content-Type": "application/json"})
+    reply = connection.getresponse()
+    if reply.status != 200:
+        sys.exit("%s: %d %s" % (path, reply.status, reply.read()))
+    ages, pending = [], ""
+    for line in reply:
+        now = time.monotonic_ns()
+        if not line.startswith(b"data: {"):
+            continue
+        pending += pick(json.loads(line[6:])) or ""
+        while " " in pending:
+            token, pending = pending.split(" ", 1)
+            if token.isdigit():
+                ages.append((now - int(token)) / 1e6)
+    return ages
 
 
-def timed(action, *args):
-    begin = time.monotonic()
-    action(*args)
-    return time.monotonic() - begin
+def run(*argv):
+    return subprocess.run(argv, check=True, text=True, capture_output=True).stdout
 
 
-def proportional_kib(pid):
-    for line in pathlib.Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+def unit_property(unit, name):
+    return run("systemctl", "--user", "show", "-P", name, unit).strip()
+
+
+def pss_kib(pid):
+    for line in Path("/proc/%s/smaps_rollup" % pid).read_text().splitlines():
         if line.startswith("Pss:"):
             return int(line.split()[1])
-    raise KeyError("Pss")
+    return 0
 
 
-def wakeups(pid):
-    for line in pathlib.Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("voluntary_ctxt_switches:"):
-            return int(line.split()[1])
-    raise KeyError("voluntary_ctxt_switches")
+def percentile(values, p):
+    return sorted(values)[min(len(values) - 1, int(len(values) * p / 100))]
 
 
-def turn_times(agent, text):
-    """Seconds until the first words, and until the end, of a streamed turn on a connection of its own."""
-    connection = http.client.HTTPConnection("127.0.0.1", 7011, timeout=60)
-    begin = time.monotonic()
-    connection.request("POST", "/v1/responses", json.dumps({"model": agent, "input": text, "stream": True}),
-                       {"Content-Type": "application/json"})
-    answer = connection.getresponse()
-    first = None
-    while line := answer.readline():
-        if first is None and line.startswith(b"event: response.output_text.delta"):
-            first = time.monotonic() - begin
-    connection.close()
-    if first is None:
-        raise RuntimeError(f"no answer from {agent}: {answer.status}")
-    return first, time.monotonic() - begin
+def spread(values, digits=1):
+    return "%.*f / %.*f / %.*f" % (digits, min(values), digits, statistics.median(values), digits, max(values))
 
 
-def as_user(user, action):
-    """The gateway looks at whose connection it is: so a child becomes that user and sends its figures back."""
-    reader, writer = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        os.close(reader)
-        os.setgroups([])
-        os.setgid(user.gid)
-        os.setuid(user.uid)
-        with os.fdopen(writer, "w") as f:
-            json.dump(action(), f)
-        os._exit(0)
-    os.close(writer)
-    with os.fdopen(reader) as f:
-        figures = f.read()
-    if os.waitpid(pid, 0)[1] != 0:
-        raise RuntimeError("the measuring child failed")
-    return json.loads(figures)
+def main_pids(agents):
+    return [unit_property("puffo-session@%s.service" % a, "MainPID") for a in agents]
 
 
-def at_once(ids):
-    threads = [threading.Thread(target=turn_times, args=(id, "[[words: 20]]")) for id in ids]
-    begin = time.monotonic()
-    for t in threads:
-        t.start()
-    for t in threads:
-        t.join()
-    return time.monotonic() - begin
+def bench_memory(rows, agents):
+    """Before and after each agent has answered once: what a turn leaves behind counts too."""
+    for when in ("never asked", "after one answer each"):
+        if when != "never asked":
+            for a in agents:
+                run("puffoctl", "agent", "chat", a, "hello")
+            time.sleep(2)
+        sessions = [pss_kib(p) for p in main_pids(agents)]
+        puffod = pss_kib(unit_property("puffod.service", "MainPID"))
+        gateway = pss_kib(unit_property("puffo-gateway.service", "MainPID"))
+        rows.append(("puffod, Pss, %s" % when, "%.1f MB" % (puffod / 1024), "≤ 6 MB"))
+        rows.append(("gateway, Pss, %s" % when, "%.1f MB" % (gateway / 1024), "≤ 6 MB"))
+        rows.append(("session, Pss, min / median / max of %d, %s" % (len(sessions), when),
+                     spread([s / 1024 for s in sessions], 2) + " MB", "≤ 2 MB"))
+        total = puffod + gateway + sum(sessions)
+        rows.append(("puffod + gateway + %d sessions, %s" % (len(sessions), when), "%.1f MB" % (total / 1024), "≤ 46 MB"))
+
+
+def bench_start(rows, agent, n):
+    times = []
+    for _ in range(n):
+        run("puffoctl", "agent", "stop", agent)
+        run("puffoctl", "agent", "start", agent)
+        unit = "puffo-session@%s.service" % agent
+        begin, ready = (int(unit_property(unit, p)) for p in
+                        ("InactiveExitTimestampMonotonic", "ActiveEnterTimestampMonotonic"))
+        times.append((ready - begin) / 1000)
+    rows.append(("session unit, start to READY=1, min / median / max of %d" % n, spread(times) + " ms", "≤ 80 ms"))
+
+
+def bench_list(rows, n_agents, n):
+    have = len(run("puffoctl", "agent", "list", "--no-legend").splitlines())
+    for i in range(n_agents - have):
+        run("puffoctl", "agent", "create", "idle%d" % i, "--provider", "echo", "--no-start")
+    times = []
+    for _ in range(n):
+        begin = time.perf_counter()
+        run("puffoctl", "agent", "list")
+        times.append((time.perf_counter() - begin) * 1000)
+    rows.append(("`puffoctl agent list`, %d agents, min / median / max of %d" % (n_agents, n), spread(times) + " ms",
+                 "≤ 10 ms"))
+
+
+def bench_latency(rows, agent, source_port, rounds):
+    """Both ways at the same time in each round, so that what else the machine does meets both."""
+    direct, through = [], []
+    for _ in range(rounds):
+        def by_source():
+            direct.extend(token_ages(http.client.HTTPConnection("127.0.0.1", source_port), "/v1/chat/completions",
+                                     {"stream": True}, lambda e: e["choices"][0]["delta"].get("content")))
+
+        def by_gateway():
+            through.extend(token_ages(http.client.HTTPConnection("127.0.0.1", PORT), "/v1/responses",
+                                      {"model": agent, "input": "go", "stream": True, "store": False},
+                                      lambda e: e.get("delta") if e["type"] == "response.output_text.delta" else None))
+
+        both = [threading.Thread(target=t) for t in (by_source, by_gateway)]
+        for t in both:
+            t.start()
+        for t in both:
+            t.join()
+    for p in (50, 99):
+        a, b = percentile(direct, p), percentile(through, p)
+        rows.append(("token latency p%d: direct, through session and gateway, added (%d tokens each)" % (p, len(through)),
+                     "%.2f, %.2f, **%.2f** ms" % (a, b, b - a), "≤ 2 ms" if p == 99 else ""))
 
 
 def main():
-    alice = User("alice")
-    suite, provider = Suite("user", alice), Provider()
-    forget(alice)
-    show("first start, until the sockets and both daemons are ready", f"{timed(suite.start) * 1000:.0f} ms")
-    use_provider(suite, provider)
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--sessions", type=int, default=20)
+    parser.add_argument("--agents", type=int, default=100)
+    parser.add_argument("--repeat", type=int, default=20)
+    options = parser.parse_args()
 
-    show("hire, until the agent is ready", quantiles([timed(suite.hire, "worker", f"w{n}") for n in range(AGENTS)]))
-    agents = [suite.agent(f"worker_w{n}") for n in range(AGENTS)]
+    source = ThreadingHTTPServer(("127.0.0.1", 0), TokenSource)
+    threading.Thread(target=source.serve_forever, daemon=True).start()
+    source_port = source.server_address[1]
 
-    pids = {"puffod": suite.main_pid("puffod.service"), "puffo-gateway": suite.main_pid("puffo-gateway.service"),
-            "puffo-session": agents[0].MainPID}
-    for name, pid in pids.items():
-        show(f"memory of {name} (PSS), {AGENTS + 1} agents, idle", f"{proportional_kib(pid) / 1024:.1f} MiB")
-    before = {name: wakeups(pid) for name, pid in pids.items()}
-    time.sleep(IDLE_SECONDS)
-    for name, pid in pids.items():
-        show(f"wake-ups of {name} in {IDLE_SECONDS} idle seconds", wakeups(pid) - before[name])
+    rows = []
+    with tempfile.TemporaryDirectory(prefix="puffo-bench-", dir=str(Path.home())) as home:
+        environment = ["PUFFO_AGENT_HOME=%s/puffo" % home, "AGENT_PROXY_HOME=%s/proxy" % home]
+        os.makedirs("%s/puffo" % home, mode=0o700)
+        Path("%s/puffo/daemon.yml" % home).write_text(
+            "default_provider: openai\nopenai:\n  base_url: http://127.0.0.1:%d/v1\n  model: m\n" % source_port)
+        os.environ.update(e.split("=", 1) for e in environment)
+        run("systemctl", "--user", "set-environment", *environment)
+        try:
+            run("agent-proxy", "enable")
+            agents = ["worker_a%d" % i for i in range(options.sessions)]
+            for i in range(options.sessions):
+                run("agent-proxy", "hire", "worker", "a%d" % i)
+            time.sleep(2)
+            http.client.HTTPConnection("127.0.0.1", PORT).request("GET", "/healthz")
+            TokenSource.tokens, TokenSource.pause = 20, 0
+            bench_memory(rows, agents)
+            bench_start(rows, agents[0], options.repeat)
+            TokenSource.tokens, TokenSource.pause = 400, 0.005
+            bench_latency(rows, agents[1], source_port, 5)
+            bench_list(rows, options.agents, options.repeat)
+        finally:
+            subprocess.run(["agent-proxy", "disable"], check=False)
+            subprocess.run(["systemctl", "--user", "unset-environment", "PUFFO_AGENT_HOME", "AGENT_PROXY_HOME"],
+                           check=False)
 
-    times = as_user(alice, lambda: [turn_times("worker_w0", "[[words: 20]]") for _ in range(TURNS)])
-    show("streamed turn, until the first words", quantiles([t[0] for t in times]))
-    show("streamed turn of 20 words, until the end", quantiles([t[1] for t in times]))
-    seconds = as_user(alice, lambda: at_once([a.id for a in agents]))
-    show(f"{AGENTS} agents with a turn each at once", f"{seconds * 1000:.0f} ms")
-    show("memory of puffo-session (PSS), after its turns", f"{proportional_kib(pids['puffo-session']) / 1024:.1f} MiB")
-
-    show("restart of puffod below running agents, until it is ready",
-         quantiles([timed(suite.systemctl, "restart", "puffod.service") for _ in range(10)]))
-    show("restart of puffo-gateway",
-         quantiles([timed(suite.systemctl, "restart", "puffo-gateway.service") for _ in range(10)]))
-    show(f"stop of everything, {AGENTS + 1} agents", f"{timed(suite.stop) * 1000:.0f} ms")
-    provider.close()
+    print("| what | measured | aim |\n|---|---|---|")
+    for row in rows:
+        print("| %s | %s | %s |" % row)
 
 
-sys.exit(main())
+if __name__ == "__main__":
+    main()
