@@ -41,7 +41,7 @@ static int fsync_parent(const char *path) {
         return fsync(fd) < 0 ? -errno : 0;
 }
 
-static int file_put(const char *path, const void *data, size_t size, mode_t mode, bool replace) {
+static int file_put(const char *path, const void *data, size_t size, mode_t mode, bool replace, bool sync) {
         _cleanup_free_ char *temporary = strjoin(path, ".tmp-XXXXXX");
         _cleanup_close_ int fd = -EBADF;
         struct stat st;
@@ -66,7 +66,7 @@ static int file_put(const char *path, const void *data, size_t size, mode_t mode
                 r = -errno;
                 goto fail;
         }
-        if (fsync(fd) < 0) {
+        if (sync && fsync(fd) < 0) {
                 r = -errno;
                 goto fail;
         }
@@ -81,7 +81,7 @@ static int file_put(const char *path, const void *data, size_t size, mode_t mode
         if (r < 0)
                 goto fail;
 
-        return fsync_parent(path);
+        return sync ? fsync_parent(path) : 0;
 
 fail:
         (void) unlink(temporary);
@@ -89,11 +89,15 @@ fail:
 }
 
 int file_write_atomic(const char *path, const void *data, size_t size, mode_t mode) {
-        return file_put(path, data, size, mode, /* replace= */ true);
+        return file_put(path, data, size, mode, /* replace= */ true, /* sync= */ true);
+}
+
+int file_write_snapshot(const char *path, const void *data, size_t size, mode_t mode) {
+        return file_put(path, data, size, mode, /* replace= */ true, /* sync= */ false);
 }
 
 int file_create_atomic(const char *path, const void *data, size_t size, mode_t mode) {
-        return file_put(path, data, size, mode, /* replace= */ false);
+        return file_put(path, data, size, mode, /* replace= */ false, /* sync= */ true);
 }
 
 int file_read_at(int dir_fd, const char *path, size_t max, char **ret, size_t *ret_size) {

@@ -10,7 +10,11 @@
  * (as far as we may). mode: exact permission bits, umask does not apply. */
 int file_write_atomic(const char *path, const void *data, size_t size, mode_t mode);
 
-/* Same, but fails with -EEXIST when path exists already (of any type). */
+/* The same without waiting for the disk: for snapshots that are made anew anyway. After a crash of the machine the old
+ * one may be there, or an empty file. */
+int file_write_snapshot(const char *path, const void *data, size_t size, mode_t mode);
+
+/* As file_write_atomic(), but fails with -EEXIST when path exists already (of any type). */
 int file_create_atomic(const char *path, const void *data, size_t size, mode_t mode);
 
 /* Reads a whole regular file, at most max bytes; result is NUL-terminated (a NUL inside is the caller's to check).

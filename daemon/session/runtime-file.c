@@ -33,5 +33,6 @@ int runtime_file_write(const char *path, const RuntimeFile *f) {
                                                  JSON_C_TO_STRING_NOSLASHESCAPE, &size);
         if (!text)
                 return -ENOMEM;
-        return file_write_atomic(path, text, size, 0600);
+        /* Written at each change of state, in front of a turn's first words too: those must not wait for a disk. */
+        return file_write_snapshot(path, text, size, 0600);
 }

@@ -44,6 +44,20 @@ TEST(write_atomic) {
         ASSERT_OK(directory_remove(dir));
 }
 
+TEST(write_snapshot) {
+        _cleanup_free_ char *dir = temporary_directory(), *path = path_join(dir, "f"), *text = NULL;
+        struct stat st;
+
+        ASSERT_OK(file_write_snapshot(path, "one", 3, 0600));
+        ASSERT_OK(file_write_snapshot(path, "two!", 4, 0600));
+        ASSERT_OK(file_read(path, 100, &text, NULL));
+        ASSERT_STREQ(text, "two!");
+        ASSERT_EQ(stat(path, &st), 0);
+        ASSERT_EQ(st.st_mode & 07777, 0600);
+        ASSERT_EQ(count_entries(dir), 1);
+        ASSERT_OK(directory_remove(dir));
+}
+
 TEST(write_atomic_fails_whole) {
         _cleanup_free_ char *dir = temporary_directory(), *path = path_join(dir, "d");
 
