@@ -77,8 +77,7 @@ static int wait_for_end(Ctl *c) {
                 r = systemd_unit_state(c, "puffo-gateway.service", &state, &pid);
         if (r >= 0 && !streq(state, "inactive") && !streq(state, "failed"))
                 r = sd_event_loop(event);
-        /* A loop that exits closes the connections attached to it: what comes after needs a new one. */
-        c->bus = sd_bus_close_unref(c->bus);
+        (void) sd_bus_detach_event(c->bus);
         return r;
 }
 
