@@ -26,6 +26,7 @@ class TokenSource(BaseHTTPRequestHandler):
     """An OpenAI-compatible endpoint whose tokens say when they were sent, so that any reader can tell their age."""
 
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
     tokens = 400
     pause = 0.005
 
