@@ -35,7 +35,8 @@ static int reload_before_change(Agent *a, sd_bus_error *reterr_error) {
         int r = agent_load(a, &error);
 
         if (r == -EBADMSG)
-                return sd_bus_error_setf(reterr_error, PUFFO_ERROR_INVALID_CONFIG, "Repair the file first: %s", strempty(error));
+                return sd_bus_error_setf(reterr_error, PUFFO_ERROR_INVALID_CONFIG, "Repair the file first: %s",
+                                         strempty(error));
         return r < 0 ? manager_error(reterr_error, r, "read", a->home->config_path) : 0;
 }
 
@@ -88,7 +89,8 @@ static int method_connect(sd_bus_message *message, void *userdata, sd_bus_error 
         if (r < 0)
                 return r;
         if (*directory != '/' || strlen(directory) > 4096)
-                return sd_bus_error_setf(reterr_error, PUFFO_ERROR_INVALID_ARGUMENT, "'%.200s' is no absolute path.", directory);
+                return sd_bus_error_setf(reterr_error, PUFFO_ERROR_INVALID_ARGUMENT, "'%.200s' is no absolute path.",
+                                         directory);
         r = agent_verify(a, message, "ai.puffo.agents.chat", reterr_error);
         if (r <= 0)
                 return r < 0 ? r : 1;
@@ -111,7 +113,8 @@ void agent_tell_working_directory(Agent *a) {
         if (!a->link || !a->working_directory_pending)
                 return;
         if (session_link_new_call(a->link, "SetWorkingDirectory", &m) >= 0 &&
-            sd_bus_message_append(m, "s", a->working_directory) >= 0 && session_link_call(a->link, m, NULL, NULL, 0) >= 0)
+            sd_bus_message_append(m, "s", a->working_directory) >= 0 &&
+            session_link_call(a->link, m, NULL, NULL, 0) >= 0)
                 a->working_directory_pending = false;
 }
 
@@ -176,8 +179,9 @@ static int method_restart(sd_bus_message *message, void *userdata, sd_bus_error 
         if (r <= 0)
                 return r < 0 ? r : 1;
         if (a->state == AGENT_STOPPED || a->state == AGENT_STOPPING)
-                return sd_bus_error_setf(reterr_error, PUFFO_ERROR_NOT_READY, "Agent '%s' is %s; 'puffoctl agent start %s' starts it.",
-                                         a->home->id, agent_state_to_string(a->state), a->home->id);
+                return sd_bus_error_setf(reterr_error, PUFFO_ERROR_NOT_READY,
+                                         "Agent '%s' is %s; 'puffoctl agent start %s' starts it.", a->home->id,
+                                         agent_state_to_string(a->state), a->home->id);
         r = agent_restart_unit(a);
         return r < 0 ? r : sd_bus_reply_method_return(message, NULL);
 }
@@ -190,9 +194,11 @@ static int remove_agent(Agent *a, sd_bus_message *message, PendingKind kind, sd_
                 return r < 0 ? r : 1;
         if (agent_is_manager(a))
                 return sd_bus_error_set(reterr_error, PUFFO_ERROR_FAILED,
-                                        "The agent '" ROLE_MANAGER "' is always there; it can be stopped, not removed.");
+                                        "The agent '" ROLE_MANAGER
+                                        "' is always there; it can be stopped, not removed.");
         if (a->removing)
-                return sd_bus_error_setf(reterr_error, PUFFO_ERROR_FAILED, "Agent '%s' is being removed already.", a->home->id);
+                return sd_bus_error_setf(reterr_error, PUFFO_ERROR_FAILED, "Agent '%s' is being removed already.",
+                                         a->home->id);
 
         a->removing = true;
         r = pending_new(a, kind, message, gone_timeout(a), NULL);
@@ -264,7 +270,8 @@ static int method_set_display_name(sd_bus_message *message, void *userdata, sd_b
         if (r < 0)
                 return r;
         if (strlen(name) > 256)
-                return sd_bus_error_set(reterr_error, PUFFO_ERROR_INVALID_ARGUMENT, "A display name has at most 256 bytes.");
+                return sd_bus_error_set(reterr_error, PUFFO_ERROR_INVALID_ARGUMENT,
+                                        "A display name has at most 256 bytes.");
         r = agent_verify(a, message, MANAGE, reterr_error);
         if (r <= 0)
                 return r < 0 ? r : 1;
@@ -333,32 +340,44 @@ static const sd_bus_vtable agent_vtable[] = {
         SD_BUS_METHOD_WITH_ARGS("Restart", SD_BUS_NO_ARGS, SD_BUS_NO_RESULT, method_restart, ANYBODY),
         SD_BUS_METHOD_WITH_ARGS("Archive", SD_BUS_NO_ARGS, SD_BUS_RESULT("s", path), method_archive, ANYBODY),
         SD_BUS_METHOD_WITH_ARGS("Delete", SD_BUS_NO_ARGS, SD_BUS_NO_RESULT, method_delete, ANYBODY),
-        SD_BUS_METHOD_WITH_ARGS("Export", SD_BUS_ARGS("h", destination, "a{sv}", options), SD_BUS_NO_RESULT, agent_method_export,
-                                ANYBODY),
-        SD_BUS_METHOD_WITH_ARGS("SetRuntime", SD_BUS_ARGS("a{sv}", options), SD_BUS_NO_RESULT, method_set_runtime,
-                                ANYBODY | SD_BUS_VTABLE_SENSITIVE),
-        SD_BUS_METHOD_WITH_ARGS("SetDisplayName", SD_BUS_ARGS("s", name), SD_BUS_NO_RESULT, method_set_display_name, ANYBODY),
-        SD_BUS_METHOD_WITH_ARGS("ReadProfile", SD_BUS_NO_ARGS, SD_BUS_RESULT("s", text), agent_method_read_profile, ANYBODY),
-        SD_BUS_METHOD_WITH_ARGS("WriteProfile", SD_BUS_ARGS("s", text), SD_BUS_NO_RESULT, agent_method_write_profile, ANYBODY),
-        SD_BUS_METHOD_WITH_ARGS("ListMemory", SD_BUS_NO_ARGS, SD_BUS_RESULT("a(stt)", topics), agent_method_list_memory, ANYBODY),
-        SD_BUS_METHOD_WITH_ARGS("ReadMemory", SD_BUS_ARGS("s", topic), SD_BUS_RESULT("s", text), agent_method_read_memory, ANYBODY),
-        SD_BUS_METHOD_WITH_ARGS("ListFiles", SD_BUS_ARGS("s", directory), SD_BUS_RESULT("a(sstt)", entries), agent_method_list_files,
-                                ANYBODY),
-        SD_BUS_METHOD_WITH_ARGS("OpenFile", SD_BUS_ARGS("s", path), SD_BUS_RESULT("h", file), agent_method_open_file, ANYBODY),
+        SD_BUS_METHOD_WITH_ARGS("Export", SD_BUS_ARGS("h", destination, "a{sv}", options), SD_BUS_NO_RESULT,
+                                agent_method_export, ANYBODY),
+        SD_BUS_METHOD_WITH_ARGS("SetRuntime", SD_BUS_ARGS("a{sv}", options), SD_BUS_NO_RESULT,
+                                method_set_runtime, ANYBODY | SD_BUS_VTABLE_SENSITIVE),
+        SD_BUS_METHOD_WITH_ARGS("SetDisplayName", SD_BUS_ARGS("s", name), SD_BUS_NO_RESULT,
+                                method_set_display_name, ANYBODY),
+        SD_BUS_METHOD_WITH_ARGS("ReadProfile", SD_BUS_NO_ARGS, SD_BUS_RESULT("s", text),
+                                agent_method_read_profile, ANYBODY),
+        SD_BUS_METHOD_WITH_ARGS("WriteProfile", SD_BUS_ARGS("s", text), SD_BUS_NO_RESULT,
+                                agent_method_write_profile, ANYBODY),
+        SD_BUS_METHOD_WITH_ARGS("ListMemory", SD_BUS_NO_ARGS, SD_BUS_RESULT("a(stt)", topics),
+                                agent_method_list_memory, ANYBODY),
+        SD_BUS_METHOD_WITH_ARGS("ReadMemory", SD_BUS_ARGS("s", topic), SD_BUS_RESULT("s", text),
+                                agent_method_read_memory, ANYBODY),
+        SD_BUS_METHOD_WITH_ARGS("ListFiles", SD_BUS_ARGS("s", directory), SD_BUS_RESULT("a(sstt)", entries),
+                                agent_method_list_files, ANYBODY),
+        SD_BUS_METHOD_WITH_ARGS("OpenFile", SD_BUS_ARGS("s", path), SD_BUS_RESULT("h", file),
+                                agent_method_open_file, ANYBODY),
         SD_BUS_METHOD_WITH_ARGS("ListMessages", SD_BUS_ARGS("s", conversation, "s", before, "u", limit),
-                                SD_BUS_RESULT("a(sssts)", messages, "b", more), agent_method_list_messages, ANYBODY),
-        SD_BUS_METHOD_WITH_ARGS("OpenJournal", SD_BUS_ARGS("a{sv}", options), SD_BUS_RESULT("h", stream), agent_method_open_journal,
+                                SD_BUS_RESULT("a(sssts)", messages, "b", more), agent_method_list_messages,
                                 ANYBODY),
-        SD_BUS_METHOD_WITH_ARGS("Submit", SD_BUS_ARGS("s", id, "a{sv}", turn), SD_BUS_RESULT("h", stream), agent_method_submit,
+        SD_BUS_METHOD_WITH_ARGS("OpenJournal", SD_BUS_ARGS("a{sv}", options), SD_BUS_RESULT("h", stream),
+                                agent_method_open_journal, ANYBODY),
+        SD_BUS_METHOD_WITH_ARGS("Submit", SD_BUS_ARGS("s", id, "a{sv}", turn), SD_BUS_RESULT("h", stream),
+                                agent_method_submit, ANYBODY),
+        SD_BUS_METHOD_WITH_ARGS("OpenStream", SD_BUS_ARGS("s", id), SD_BUS_RESULT("h", stream),
+                                agent_method_open_stream, ANYBODY),
+        SD_BUS_METHOD_WITH_ARGS("Interrupt", SD_BUS_ARGS("s", id), SD_BUS_RESULT("b", ended),
+                                agent_method_interrupt, ANYBODY),
+        SD_BUS_METHOD_WITH_ARGS("GetTurn", SD_BUS_ARGS("s", id), SD_BUS_RESULT("a{sv}", turn),
+                                agent_method_get_turn, ANYBODY),
+        SD_BUS_METHOD_WITH_ARGS("DeleteTurn", SD_BUS_ARGS("s", id), SD_BUS_NO_RESULT, agent_method_delete_turn,
                                 ANYBODY),
-        SD_BUS_METHOD_WITH_ARGS("OpenStream", SD_BUS_ARGS("s", id), SD_BUS_RESULT("h", stream), agent_method_open_stream, ANYBODY),
-        SD_BUS_METHOD_WITH_ARGS("Interrupt", SD_BUS_ARGS("s", id), SD_BUS_RESULT("b", ended), agent_method_interrupt, ANYBODY),
-        SD_BUS_METHOD_WITH_ARGS("GetTurn", SD_BUS_ARGS("s", id), SD_BUS_RESULT("a{sv}", turn), agent_method_get_turn, ANYBODY),
-        SD_BUS_METHOD_WITH_ARGS("DeleteTurn", SD_BUS_ARGS("s", id), SD_BUS_NO_RESULT, agent_method_delete_turn, ANYBODY),
-        SD_BUS_METHOD_WITH_ARGS("Connect", SD_BUS_ARGS("s", working_directory), SD_BUS_RESULT("u", pid), method_connect, ANYBODY),
+        SD_BUS_METHOD_WITH_ARGS("Connect", SD_BUS_ARGS("s", working_directory), SD_BUS_RESULT("u", pid),
+                                method_connect, ANYBODY),
         SD_BUS_METHOD_WITH_ARGS("Refresh", SD_BUS_NO_ARGS, SD_BUS_NO_RESULT, method_refresh, ANYBODY),
-        SD_BUS_METHOD_WITH_ARGS("GetProcesses", SD_BUS_NO_ARGS, SD_BUS_RESULT("a(suus)", processes), agent_method_get_processes,
-                                ANYBODY),
+        SD_BUS_METHOD_WITH_ARGS("GetProcesses", SD_BUS_NO_ARGS, SD_BUS_RESULT("a(suus)", processes),
+                                agent_method_get_processes, ANYBODY),
         SD_BUS_PROPERTY("Id", "s", get_text, 0, CONST),
         SD_BUS_PROPERTY("Role", "s", get_text, 0, CONST),
         SD_BUS_PROPERTY("Name", "s", get_text, 0, CONST),
@@ -394,17 +413,31 @@ static void announce(Agent *a) {
         a->announced = true;
         a->dirty = 0;
         (void) sd_bus_emit_object_added(a->manager->bus, a->path);
-        (void) sd_bus_emit_signal(a->manager->bus, PUFFO_BUS_PATH, PUFFO_BUS_MANAGER_INTERFACE, "AgentAdded", "so", a->home->id,
-                                  a->path);
+        (void) sd_bus_emit_signal(a->manager->bus, PUFFO_BUS_PATH, PUFFO_BUS_MANAGER_INTERFACE, "AgentAdded", "so",
+                                  a->home->id, a->path);
 }
 
 void agent_emit_changed(Agent *a) {
-        static char *const state[] = { (char*) "State", (char*) "Status", (char*) "StatusText", (char*) "Desired", (char*) "MainPID",
-                                       (char*) "Restarts", NULL };
-        static char *const config[] = { (char*) "DisplayName", (char*) "Desired", (char*) "RuntimeKind", (char*) "Provider",
-                                        (char*) "Model", (char*) "Harness", (char*) "SandboxProfile", (char*) "Slug",
-                                        (char*) "OperatorSlug", (char*) "Workspace", (char*) "CreatedAt", (char*) "Owner",
-                                        NULL };
+        static char *const state[] = {(char *) "State",
+                                      (char *) "Status",
+                                      (char *) "StatusText",
+                                      (char *) "Desired",
+                                      (char *) "MainPID",
+                                      (char *) "Restarts",
+                                      NULL};
+        static char *const config[] = {(char *) "DisplayName",
+                                       (char *) "Desired",
+                                       (char *) "RuntimeKind",
+                                       (char *) "Provider",
+                                       (char *) "Model",
+                                       (char *) "Harness",
+                                       (char *) "SandboxProfile",
+                                       (char *) "Slug",
+                                       (char *) "OperatorSlug",
+                                       (char *) "Workspace",
+                                       (char *) "CreatedAt",
+                                       (char *) "Owner",
+                                       NULL};
         static char *const report[] = { (char*) "WorkingDirectory", (char*) "QueueLength", (char*) "MessagesProcessed",
                                         (char*) "LastEvent", (char*) "Health", NULL };
         char *names[32];
@@ -445,7 +478,8 @@ static int find_agent(sd_bus *bus, const char *path, const char *interface, void
         return 1;
 }
 
-static int enumerate_agents(sd_bus *bus, const char *prefix, void *userdata, char ***ret_nodes, sd_bus_error *reterr_error) {
+static int enumerate_agents(sd_bus *bus, const char *prefix, void *userdata, char ***ret_nodes,
+                            sd_bus_error *reterr_error) {
         Manager *m = userdata;
         char **nodes = NULL;
 
@@ -459,8 +493,8 @@ static int enumerate_agents(sd_bus *bus, const char *prefix, void *userdata, cha
 }
 
 int agent_export(Manager *m) {
-        int r = sd_bus_add_fallback_vtable(m->bus, NULL, PUFFO_BUS_AGENT_PREFIX, PUFFO_BUS_AGENT_INTERFACE, agent_vtable, find_agent,
-                                           m);
+        int r = sd_bus_add_fallback_vtable(m->bus, NULL, PUFFO_BUS_AGENT_PREFIX, PUFFO_BUS_AGENT_INTERFACE,
+                                           agent_vtable, find_agent, m);
 
         return r < 0 ? r : sd_bus_add_node_enumerator(m->bus, NULL, PUFFO_BUS_AGENT_PREFIX, enumerate_agents, m);
 }

@@ -21,7 +21,8 @@ static int no_such_file(sd_bus_error *reterr_error, int r, const char *name) {
                                  r == -EXDEV || r == -ELOOP ? "it is not in the directory" : strerror(-r));
 }
 
-static int reply_text(sd_bus_message *message, const char *text, size_t size, const char *name, sd_bus_error *reterr_error) {
+static int reply_text(sd_bus_message *message, const char *text, size_t size, const char *name,
+                      sd_bus_error *reterr_error) {
         if (!utf8_is_valid(text, size) || memchr(text, 0, size))
                 return sd_bus_error_setf(reterr_error, PUFFO_ERROR_NO_SUCH_FILE, "'%.200s' is no UTF-8 text.", name);
         return sd_bus_reply_method_return(message, "s", text);
@@ -185,7 +186,8 @@ int agent_method_list_files(sd_bus_message *message, void *userdata, sd_bus_erro
         while (r >= 0 && n < ENTRIES_MAX && (entry = readdir(dir))) {
                 struct stat st;
 
-                if (streq(entry->d_name, ".") || streq(entry->d_name, "..") || !utf8_is_valid(entry->d_name, strlen(entry->d_name)) ||
+                if (streq(entry->d_name, ".") || streq(entry->d_name, "..") ||
+                    !utf8_is_valid(entry->d_name, strlen(entry->d_name)) ||
                     fstatat(dirfd(dir), entry->d_name, &st, AT_SYMLINK_NOFOLLOW) < 0)
                         continue;
                 n++;

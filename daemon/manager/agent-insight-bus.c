@@ -45,8 +45,8 @@ static int on_journal_started(sd_bus_message *m, void *userdata, sd_bus_error *r
  * written by journald itself and cannot be made up by a session; PUFFO_AGENT= is taken from puffod only. */
 static int start_journal(Agent *a, const RuntimeOptions *o, int fd, JournalCall *j) {
         bool user = a->manager->scope == SCOPE_USER;
-        _cleanup_free_ char *name = NULL, *id = random_hex(8), *lines = NULL, *since = NULL, *by_unit = NULL, *by_manager = NULL,
-                            *by_agent = NULL, *by_us = NULL;
+        _cleanup_free_ char *name = NULL, *id = random_hex(8), *lines = NULL, *since = NULL, *by_unit = NULL,
+                            *by_manager = NULL, *by_agent = NULL, *by_us = NULL;
         const char *argv[16] = { "/usr/bin/journalctl", "--output=json", "--no-pager", "--all" };
         size_t n = 4;
         uint64_t usec = runtime_options_number(o, "Since", 0);
@@ -124,7 +124,8 @@ static uint32_t parent_of(uint32_t pid) {
 
 /* What looks like a key is nobody's business: the value behind "key", "token" or "secret", and "sk-…". */
 static void mask_secrets(char *s) {
-        static const char *const markers[] = { "sk-", "api-key=", "api_key=", "apikey=", "token=", "secret=", "password=" };
+        static const char *const markers[] = {
+                        "sk-", "api-key=", "api_key=", "apikey=", "token=", "secret=", "password="};
 
         for (size_t i = 0; i < ELEMENTSOF(markers); i++)
                 for (char *p = strcasestr(s, markers[i]); p; p = strcasestr(p, markers[i])) {
@@ -184,7 +185,8 @@ static int on_harness_processes(sd_bus_message *m, void *userdata, sd_bus_error 
 
 static int ask_processes(Manager *m, const char *unit, sd_bus_message_handler_t callback, void *userdata) {
         return sd_bus_call_method_async(m->bus, NULL, "org.freedesktop.systemd1", "/org/freedesktop/systemd1",
-                                        "org.freedesktop.systemd1.Manager", "GetUnitProcesses", callback, userdata, "s", unit);
+                                        "org.freedesktop.systemd1.Manager", "GetUnitProcesses", callback, userdata,
+                                        "s", unit);
 }
 
 static int on_session_processes(sd_bus_message *m, void *userdata, sd_bus_error *reterr_error) {

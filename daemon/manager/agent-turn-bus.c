@@ -48,11 +48,11 @@ static int on_reply(sd_bus_message *m, void *userdata, sd_bus_error *reterr_erro
 
         if (e) {
                 if (!connection_was_lost(e) || !relay->repeatable || park_again(relay) < 0)
-                        r = connection_was_lost(e)
-                                    ? sd_bus_reply_method_errorf(relay->call, PUFFO_ERROR_NOT_READY,
-                                                                 "The session of agent '%s' ended while it was asked; ask again.",
-                                                                 relay->agent_id)
-                                    : sd_bus_reply_method_error(relay->call, e);
+                        r = connection_was_lost(e) ? sd_bus_reply_method_errorf(relay->call, PUFFO_ERROR_NOT_READY,
+                                                                                "The session of agent '%s' ended "
+                                                                                "while it was asked; ask again.",
+                                                                                relay->agent_id)
+                                                   : sd_bus_reply_method_error(relay->call, e);
         } else if (relay->stream >= 0)
                 r = sd_bus_reply_method_return(relay->call, "h", relay->stream);
         else {
@@ -76,8 +76,9 @@ static int session_is_there(Agent *a, sd_bus_message *message, sd_bus_error *ret
         if (session_link_is_up(a->link))
                 return 1;
         if (a->state == AGENT_STOPPED || a->state == AGENT_STOPPING || a->state == AGENT_FAILED)
-                return sd_bus_error_setf(reterr_error, PUFFO_ERROR_NOT_READY, "Agent '%s' is %s%s%s; 'puffoctl agent start %s' starts it.",
-                                         a->home->id, agent_state_to_string(a->state), *a->status_text ? ": " : "", a->status_text,
+                return sd_bus_error_setf(reterr_error, PUFFO_ERROR_NOT_READY,
+                                         "Agent '%s' is %s%s%s; 'puffoctl agent start %s' starts it.", a->home->id,
+                                         agent_state_to_string(a->state), *a->status_text ? ": " : "", a->status_text,
                                          a->home->id);
         r = pending_new(a, PENDING_RELAY, message, PARK_TIMEOUT_USEC, NULL);
         return r < 0 ? r : 0;
@@ -122,8 +123,8 @@ static int relay(Agent *a, sd_bus_message *message, const char *member, bool wit
 }
 
 /* validate: the first argument is a turn id. */
-static int relay_checked(sd_bus_message *message, Agent *a, const char *member, bool first_is_turn_id, bool may_be_empty,
-                         bool with_stream, bool repeatable, sd_bus_error *reterr_error) {
+static int relay_checked(sd_bus_message *message, Agent *a, const char *member, bool first_is_turn_id,
+                         bool may_be_empty, bool with_stream, bool repeatable, sd_bus_error *reterr_error) {
         const char *id;
         int r;
 

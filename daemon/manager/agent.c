@@ -115,7 +115,8 @@ int agent_new(Agent **ret, Manager *m, AgentHome *home) {
         a->reported_text = strdup("");
         a->reported_health = strdup("unknown");
         a->working_directory = strdup("");
-        if (!a->status_text || !a->reported_status || !a->reported_text || !a->reported_health || !a->working_directory)
+        if (!a->status_text || !a->reported_status || !a->reported_text || !a->reported_health ||
+            !a->working_directory)
                 return -ENOMEM;
         agent_read_owner(a);
 
@@ -281,7 +282,8 @@ static void agent_set_state(Agent *a, AgentState state) {
 
         if (state == AGENT_READY && a->adopted)
                 a->adopted = false;
-        else if (state == AGENT_READY && (a->state == AGENT_STARTING || a->state == AGENT_STOPPED || a->state == AGENT_RESTARTING))
+        else if (state == AGENT_READY &&
+                 (a->state == AGENT_STARTING || a->state == AGENT_STOPPED || a->state == AGENT_RESTARTING))
                 message_id = PUFFO_MESSAGE_AGENT_STARTED;
         else if (state == AGENT_STOPPED)
                 message_id = PUFFO_MESSAGE_AGENT_STOPPED;
@@ -289,9 +291,13 @@ static void agent_set_state(Agent *a, AgentState state) {
                 message_id = PUFFO_MESSAGE_AGENT_FAILED;
 
         a->log_fields[2] = message_id;
-        (void) log_agent(a, state == AGENT_FAILED ? LOG_WARNING : message_id ? LOG_INFO : LOG_DEBUG, 0,
-                         "Agent '%s' is %s%s%s.", a->home->id, agent_state_to_string(state),
-                         state == AGENT_FAILED && *a->status_text ? ": " : "", state == AGENT_FAILED ? a->status_text : "");
+        (void) log_agent(a,
+                         state == AGENT_FAILED ? LOG_WARNING
+                         : message_id          ? LOG_INFO
+                                               : LOG_DEBUG,
+                         0, "Agent '%s' is %s%s%s.", a->home->id, agent_state_to_string(state),
+                         state == AGENT_FAILED && *a->status_text ? ": " : "",
+                         state == AGENT_FAILED ? a->status_text : "");
         a->log_fields[2] = NULL;
 
         a->state = state;
@@ -299,7 +305,8 @@ static void agent_set_state(Agent *a, AgentState state) {
 }
 
 static bool unit_is_down(const Agent *a) {
-        return !a->unit_state.active || streq(a->unit_state.active, "inactive") || streq(a->unit_state.active, "failed");
+        return !a->unit_state.active || streq(a->unit_state.active, "inactive") ||
+               streq(a->unit_state.active, "failed");
 }
 
 void agent_evaluate(Agent *a) {

@@ -55,7 +55,7 @@ struct Agent {
         AgentState state;               /* agent_set_state() only: it logs and has the change emitted */
         char *status_text;
 
-        char *job;                      /* our start or stop job that is under way, or "" while it is being asked for */
+        char *job; /* our start or stop job that is under way, or "" while it is being asked for */
         bool job_is_start;
         unsigned n_conflicts;           /* starts in succession that found another unit of that name */
         bool refreshing, refresh_again;
@@ -87,8 +87,8 @@ DEFINE_TRIVIAL_CLEANUP_FUNC(Agent*, agent_free);
 
 #define log_agent(a, level, error, ...) log_fields(level, error, (a)->log_fields, __VA_ARGS__)
 
-/* Reads agent.yml again when it has changed. > 0: there is another configuration. -EBADMSG with *reterr, as long as the
- * file is not put right: the configuration from before stays in force and is not to be written over the file. */
+/* Reads agent.yml again when it has changed. > 0: there is another configuration. -EBADMSG with *reterr, as long as
+ * the file is not put right: the configuration from before stays in force and is not to be written over the file. */
 int agent_load(Agent *a, char **reterr);
 /* resolve_model(), and who may have the key. */
 int agent_resolve_model(const Manager *m, const AgentConfig *c, ResolvedModel *ret);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 
 /* Serves LoadCredential=: the service manager connects before it starts a session, from an abstract address that names
- * the unit and the credential, and reads until end of file. It must be answered without waiting for anything, since the
- * service manager waits too. */
+ * the unit and the credential, and reads until end of file. It must be answered without waiting for anything, since
+ * the service manager waits too. */
 
 #include <stdio.h>
 #include <sodium.h>
@@ -94,7 +94,8 @@ static int answer(Manager *m, int fd, const char **ret_what) {
         /* A fresh socket has room for far more than this. */
         written = send(fd, text, size, MSG_NOSIGNAL | MSG_DONTWAIT);
         if (written == (ssize_t) size) {
-                (void) crypto_generichash(a->credential_hash, sizeof(a->credential_hash), (uint8_t*) text, size, NULL, 0);
+                (void) crypto_generichash(a->credential_hash, sizeof(a->credential_hash), (uint8_t *) text, size, NULL,
+                                          0);
                 /* What it was to be started again for it has now. */
                 a->restart_when_idle = false;
         }

@@ -17,7 +17,8 @@ static void set_addresses(Manager *m, char **addresses) {
         strv_free(m->addresses);
         m->addresses = addresses;
         if (!same)
-                (void) sd_bus_emit_properties_changed(m->bus, PUFFO_BUS_PATH, PUFFO_BUS_MANAGER_INTERFACE, "Addresses", NULL);
+                (void) sd_bus_emit_properties_changed(m->bus, PUFFO_BUS_PATH, PUFFO_BUS_MANAGER_INTERFACE, "Addresses",
+                                                      NULL);
 }
 
 /* a(ss): kind and address of each listener. */
@@ -26,7 +27,8 @@ static int on_listen(sd_bus_message *message, void *userdata, sd_bus_error *rete
         char **addresses = NULL;
         Manager *m = userdata;
 
-        if (sd_bus_message_is_method_error(message, NULL) || sd_bus_message_enter_container(message, 'v', "a(ss)") <= 0 ||
+        if (sd_bus_message_is_method_error(message, NULL) ||
+            sd_bus_message_enter_container(message, 'v', "a(ss)") <= 0 ||
             sd_bus_message_enter_container(message, 'a', "(ss)") <= 0)
                 return 0;
         while (sd_bus_message_read(message, "(ss)", &kind, &address) > 0) {
@@ -44,21 +46,24 @@ static int on_listed(sd_bus_message *message, void *userdata, sd_bus_error *rete
         const char *active = "inactive";
         Manager *m = userdata;
 
-        if (!sd_bus_message_is_method_error(message, NULL) && sd_bus_message_enter_container(message, 'a', "(ssssssouso)") > 0)
-                (void) sd_bus_message_read(message, "(ssssssouso)", NULL, NULL, NULL, &active, NULL, NULL, NULL, NULL, NULL, NULL);
+        if (!sd_bus_message_is_method_error(message, NULL) &&
+            sd_bus_message_enter_container(message, 'a', "(ssssssouso)") > 0)
+                (void) sd_bus_message_read(message, "(ssssssouso)", NULL, NULL, NULL, &active, NULL, NULL, NULL, NULL,
+                                           NULL, NULL);
         if (!streq(active, "active")) {
                 set_addresses(m, NULL);
                 return 0;
         }
         if (sd_bus_path_encode("/org/freedesktop/systemd1/unit", GATEWAY_SOCKET, &path) >= 0)
-                (void) sd_bus_call_method_async(m->bus, NULL, SYSTEMD, path, "org.freedesktop.DBus.Properties", "Get", on_listen, m,
-                                                "ss", "org.freedesktop.systemd1.Socket", "Listen");
+                (void) sd_bus_call_method_async(m->bus, NULL, SYSTEMD, path, "org.freedesktop.DBus.Properties", "Get",
+                                                on_listen, m, "ss", "org.freedesktop.systemd1.Socket", "Listen");
         return 0;
 }
 
 static int ask(Manager *m) {
-        return sd_bus_call_method_async(m->bus, NULL, SYSTEMD, "/org/freedesktop/systemd1", "org.freedesktop.systemd1.Manager",
-                                        "ListUnitsByPatterns", on_listed, m, "asas", 0, 1, GATEWAY_SOCKET);
+        return sd_bus_call_method_async(m->bus, NULL, SYSTEMD, "/org/freedesktop/systemd1",
+                                        "org.freedesktop.systemd1.Manager", "ListUnitsByPatterns", on_listed, m,
+                                        "asas", 0, 1, GATEWAY_SOCKET);
 }
 
 static int on_changed(sd_bus_message *message, void *userdata, sd_bus_error *reterr_error) {
@@ -72,7 +77,7 @@ int gateway_address_watch(Manager *m) {
 
         r = sd_bus_path_encode("/org/freedesktop/systemd1/unit", GATEWAY_SOCKET, &path);
         if (r >= 0)
-                r = sd_bus_match_signal_async(m->bus, NULL, SYSTEMD, path, "org.freedesktop.DBus.Properties", "PropertiesChanged",
-                                              on_changed, NULL, m);
+                r = sd_bus_match_signal_async(m->bus, NULL, SYSTEMD, path, "org.freedesktop.DBus.Properties",
+                                              "PropertiesChanged", on_changed, NULL, m);
         return r < 0 ? r : ask(m);
 }

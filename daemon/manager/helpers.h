@@ -8,8 +8,8 @@
 int polkit_new(Polkit **ret, Manager *m);
 Polkit* polkit_free(Polkit *p);
 
-/* May the sender of call do this? > 0: yes. 0: polkit has been asked; return 1 from the method, which will be run again
- * from its top. < 0: no, with *reterr_error. In user mode: the same user, without asking. owner: of the agent in
+/* May the sender of call do this? > 0: yes. 0: polkit has been asked; return 1 from the method, which will be run
+ * again from its top. < 0: no, with *reterr_error. In user mode: the same user, without asking. owner: of the agent in
  * question, or (uid_t) -1. agent: its id for the dialogue, or NULL. */
 int polkit_verify_async(Manager *m, sd_bus_message *call, const char *action, const char *agent, uid_t owner,
                         sd_bus_error *reterr_error);
@@ -32,7 +32,8 @@ int home_watch_update(HomeWatch *w);
 /* worker.c ------------------------------------------------------------------------------------------------------ */
 
 /* Runs fn in a child process, because it may take long, and calls back with its result: r, and the text that it gave.
- * fn must not touch the bus or the loop. args are used in the child only; what they point to must live until fork(). */
+ * fn must not touch the bus or the loop. args are used in the child only; what they point to must live until fork().
+ */
 typedef int (*worker_function_t)(void *args, char **ret_text);
 typedef void (*worker_done_t)(int r, const char *text, void *userdata);
 int worker_run(sd_event *event, worker_function_t fn, void *args, worker_done_t done, void *userdata);

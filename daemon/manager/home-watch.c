@@ -14,7 +14,8 @@
 #include "string-util.h"
 
 #define DEBOUNCE_USEC (100 * USEC_PER_MSEC)
-#define DIRECTORY_MASK (IN_CREATE | IN_CLOSE_WRITE | IN_MOVED_FROM | IN_MOVED_TO | IN_DELETE | IN_ONLYDIR | IN_EXCL_UNLINK)
+#define DIRECTORY_MASK                                                                                                \
+        (IN_CREATE | IN_CLOSE_WRITE | IN_MOVED_FROM | IN_MOVED_TO | IN_DELETE | IN_ONLYDIR | IN_EXCL_UNLINK)
 
 typedef struct Watch {
         char *path;
@@ -71,7 +72,8 @@ static int on_later(sd_event_source *s, uint64_t usec, void *userdata) {
 
 /* Sessions keep their database and other files beside agent.yml: those must not wake us. */
 static bool name_counts(const char *name) {
-        return streq(name, "agent.yml") || streq(name, "daemon.yml") || streq(name, "pairing.json") || streq(name, "config.yaml");
+        return streq(name, "agent.yml") || streq(name, "daemon.yml") || streq(name, "pairing.json") ||
+               streq(name, "config.yaml");
 }
 
 static void look_later(HomeWatch *w) {
@@ -89,7 +91,8 @@ static int on_event(sd_event_source *s, const struct inotify_event *event, void 
         Watch *w = userdata;
 
         w->gone |= event->mask & IN_IGNORED;
-        if (!(event->mask & (IN_Q_OVERFLOW | IN_IGNORED)) && !w->whole && (event->len == 0 || !name_counts(event->name)))
+        if (!(event->mask & (IN_Q_OVERFLOW | IN_IGNORED)) && !w->whole &&
+            (event->len == 0 || !name_counts(event->name)))
                 return 0;
         /* Ours, while they are built or go away; the name that counts has an event of its own. */
         if (event->len > 0 && (event->name[0] == '.' || strstr(event->name, ".tmp")))
@@ -118,7 +121,8 @@ static int want(HomeWatch *w, const char *path, bool whole) {
         if (!new)
                 return -ENOMEM;
         *new = (Watch) { .path = strdup(path), .whole = whole, .wanted = true, .owner = w };
-        r = new->path ? sd_event_add_inotify(w->manager->event, &new->source, path, DIRECTORY_MASK, on_event, new) : -ENOMEM;
+        r = new->path ? sd_event_add_inotify(w->manager->event, &new->source, path, DIRECTORY_MASK, on_event, new)
+                      : -ENOMEM;
         if (r < 0) {
                 watch_free(new);
                 return r == -ENOENT || r == -ENOTDIR ? 0 : r;   /* gone already: the parent's watch will tell */
@@ -140,7 +144,8 @@ static int watch_children(HomeWatch *w, const char *parent) {
         while (r >= 0 && (entry = readdir(dir))) {
                 _cleanup_free_ char *path = NULL;
 
-                if (entry->d_name[0] == '.' || (entry->d_type != DT_DIR && entry->d_type != DT_LNK && entry->d_type != DT_UNKNOWN))
+                if (entry->d_name[0] == '.' ||
+                    (entry->d_type != DT_DIR && entry->d_type != DT_LNK && entry->d_type != DT_UNKNOWN))
                         continue;
                 path = path_join(parent, entry->d_name);
                 r = path ? want(w, path, /* whole= */ false) : -ENOMEM;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 
-/* --bus-introspect: the vtables as they are exported, asked over a socket pair, so that the published XML can be compared
- * with what the program really offers. */
+/* --bus-introspect: the vtables as they are exported, asked over a socket pair, so that the published XML can be
+ * compared with what the program really offers. */
 
 #include <stdio.h>
 #include <sys/socket.h>
@@ -60,7 +60,8 @@ int manager_print_introspection(const char *interface) {
         AgentConfig config = {};
         AgentHome home = { .id = (char*) "x" };
         /* Introspection asks which nodes there are and what is at one of them: it takes one agent, of no substance. */
-        Agent agent = { .home = &home, .config = &config, .path = (char*) PUFFO_BUS_AGENT_PREFIX "/x" }, *agents[] = { &agent };
+        Agent agent = {.home = &home, .config = &config, .path = (char *) PUFFO_BUS_AGENT_PREFIX "/x"},
+              *agents[] = {&agent};
         Manager m = { .agents = agents, .n_agents = 1 };
         int fds[2], r;
 
@@ -80,8 +81,8 @@ int manager_print_introspection(const char *interface) {
         if (r >= 0)
                 r = pairing_export(&m);
         if (r >= 0)
-                r = sd_bus_call_method_async(client, NULL, NULL, path, "org.freedesktop.DBus.Introspectable", "Introspect", on_xml,
-                                             &xml, NULL);
+                r = sd_bus_call_method_async(client, NULL, NULL, path, "org.freedesktop.DBus.Introspectable",
+                                             "Introspect", on_xml, &xml, NULL);
         while (r >= 0 && !xml) {
                 r = sd_bus_process(client, NULL);
                 if (r >= 0)

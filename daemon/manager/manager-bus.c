@@ -18,8 +18,8 @@
 #define READY_TIMEOUT_USEC (30 * USEC_PER_SEC)
 
 static int no_such_agent(sd_bus_error *reterr_error, const char *id) {
-        return sd_bus_error_setf(reterr_error, PUFFO_ERROR_NO_SUCH_AGENT, "There is no agent '%s'; 'puffoctl agent list' shows all.",
-                                 id);
+        return sd_bus_error_setf(reterr_error, PUFFO_ERROR_NO_SUCH_AGENT,
+                                 "There is no agent '%s'; 'puffoctl agent list' shows all.", id);
 }
 
 static int sender_uid(sd_bus_message *message, uid_t *ret) {
@@ -55,8 +55,8 @@ static int check_hire_limit(Manager *m, sd_bus_error *reterr_error) {
         if (n < m->agent_limit)
                 return 0;
         return sd_bus_error_setf(reterr_error, PUFFO_ERROR_AGENT_LIMIT,
-                                 "There are %zu role agents already; agent_limit in config.yaml allows %" PRIu64 ".", n,
-                                 m->agent_limit);
+                                 "There are %zu role agents already; agent_limit in config.yaml allows %" PRIu64 ".",
+                                 n, m->agent_limit);
 }
 
 /* --- making agents --- */
@@ -94,7 +94,9 @@ static int method_create_agent(sd_bus_message *message, void *userdata, sd_bus_e
                 return r;
         if (!agent_id_is_valid(id))
                 return sd_bus_error_setf(reterr_error, PUFFO_ERROR_INVALID_NAME,
-                                         "invalid agent id: '%.80s' (letters, digits, '_' and '-', first a letter or digit, at most 64)", id);
+                                         "invalid agent id: '%.80s' (letters, digits, '_' and '-', first a letter or "
+                                         "digit, at most 64)",
+                                         id);
         r = agent_config_new(&config, id);
         if (r >= 0)
                 r = apply_create_options(config, &options);
@@ -115,7 +117,8 @@ static int method_create_agent(sd_bus_message *message, void *userdata, sd_bus_e
         if (r <= 0)
                 return r < 0 ? r : 1;
         if (manager_find_agent(m, id))
-                return sd_bus_error_setf(reterr_error, PUFFO_ERROR_AGENT_EXISTS, "There is an agent '%s' already.", id);
+                return sd_bus_error_setf(reterr_error, PUFFO_ERROR_AGENT_EXISTS, "There is an agent '%s' already.",
+                                         id);
         r = check_agent_limit(m, reterr_error);
         if (r < 0)
                 return r;
@@ -147,21 +150,22 @@ static int ensure_role(Manager *m, const char *role, const char *name, uid_t uid
 
         r = role_agent_id_join(role, name, &id);
         if (r < 0)
-                return sd_bus_error_setf(reterr_error, PUFFO_ERROR_INVALID_NAME, "invalid agent name: '%s' (too long with its role)",
-                                         strempty(name));
+                return sd_bus_error_setf(reterr_error, PUFFO_ERROR_INVALID_NAME,
+                                         "invalid agent name: '%s' (too long with its role)", strempty(name));
         if (!manager_find_agent(m, id)) {
                 r = check_hire_limit(m, reterr_error);
                 if (r < 0)
                         return r;
         }
 
-        r = role_agent_ensure(m->paths, role, name, m->addresses && m->addresses[0] ? m->addresses[0] : "http://127.0.0.1:7011",
-                              &home);
+        r = role_agent_ensure(m->paths, role, name,
+                              m->addresses && m->addresses[0] ? m->addresses[0] : "http://127.0.0.1:7011", &home);
         if (r == -EEXIST)
                 return sd_bus_error_setf(reterr_error, PUFFO_ERROR_AGENT_EXISTS,
                                          "'%s' is the id of a Puffo agent; choose another name.", id);
         if (r == -EPERM)
-                return sd_bus_error_setf(reterr_error, PUFFO_ERROR_FAILED, "The workspace of '%s' belongs to somebody else.", id);
+                return sd_bus_error_setf(reterr_error, PUFFO_ERROR_FAILED,
+                                         "The workspace of '%s' belongs to somebody else.", id);
         if (r < 0)
                 return manager_error(reterr_error, r, "make agent", id);
         *ret_created = r > 0;
@@ -193,7 +197,8 @@ static int make_role_ready(Manager *m, sd_bus_message *message, const char *role
         if (r >= 0)
                 r = role_agent_id_join(role, name, &id);
         if (r < 0)
-                return sd_bus_error_setf(reterr_error, PUFFO_ERROR_INVALID_NAME, "invalid agent name: '%s'", strempty(name));
+                return sd_bus_error_setf(reterr_error, PUFFO_ERROR_INVALID_NAME, "invalid agent name: '%s'",
+                                         strempty(name));
         a = manager_find_agent(m, id);
         owner = a ? a->owner : uid;
         r = polkit_verify_async(m, message, "ai.puffo.agents.manage", id, owner, reterr_error);
@@ -219,7 +224,9 @@ static int make_role_ready(Manager *m, sd_bus_message *message, const char *role
 static int read_role_name(const char *text, const char *what, char **ret, sd_bus_error *reterr_error) {
         int r = role_name_normalize(text, ret);
 
-        return r == -EINVAL ? sd_bus_error_setf(reterr_error, PUFFO_ERROR_INVALID_NAME, "invalid %s name: '%.80s'", what, text) : r;
+        return r == -EINVAL ? sd_bus_error_setf(reterr_error, PUFFO_ERROR_INVALID_NAME, "invalid %s name: '%.80s'",
+                                                what, text)
+                            : r;
 }
 
 static int method_init(sd_bus_message *message, void *userdata, sd_bus_error *reterr_error) {
@@ -293,7 +300,8 @@ static void import_done(int r, const char *text, void *userdata) {
         if (a)
                 (void) sd_bus_reply_method_return(i->call, "o", a->path);
         else {
-                (void) sd_bus_error_setf(&error, r == -EEXIST ? PUFFO_ERROR_AGENT_EXISTS : PUFFO_ERROR_INVALID_ARGUMENT,
+                (void) sd_bus_error_setf(&error,
+                                         r == -EEXIST ? PUFFO_ERROR_AGENT_EXISTS : PUFFO_ERROR_INVALID_ARGUMENT,
                                          "The archive was not taken in: %s.", *text ? text : strerror(-r));
                 (void) sd_bus_reply_method_error(i->call, &error);
         }
@@ -315,7 +323,8 @@ static int method_import(sd_bus_message *message, void *userdata, sd_bus_error *
                 return sd_bus_error_setf(reterr_error, PUFFO_ERROR_INVALID_NAME, "invalid agent id: '%.80s'", args.id);
         r = sender_uid(message, &uid);
         if (r >= 0)
-                r = polkit_verify_async(m, message, "ai.puffo.agents.manage", *args.id ? args.id : NULL, uid, reterr_error);
+                r = polkit_verify_async(m, message, "ai.puffo.agents.manage", *args.id ? args.id : NULL, uid,
+                                        reterr_error);
         if (r <= 0)
                 return r < 0 ? r : 1;
 
@@ -369,8 +378,9 @@ static int method_list_agents(sd_bus_message *message, void *userdata, sd_bus_er
                 const Agent *a = m->agents[i];
 
                 if (a->config)
-                        r = sd_bus_message_append(reply, "(sosus)", a->home->id, a->path, agent_state_to_string(a->state),
-                                                  a->unit_state.main_pid, a->home->workspace);
+                        r = sd_bus_message_append(reply, "(sosus)", a->home->id, a->path,
+                                                  agent_state_to_string(a->state), a->unit_state.main_pid,
+                                                  a->home->workspace);
         }
         if (r >= 0)
                 r = sd_bus_message_close_container(reply);
@@ -413,14 +423,16 @@ static int save_config(Manager *m, sd_bus_message *message, sd_bus_error *reterr
 
         if (r >= 0)
                 r = manager_rescan(m);
-        return r < 0 ? manager_error(reterr_error, r, "write", m->paths->daemon_yml) : sd_bus_reply_method_return(message, NULL);
+        return r < 0 ? manager_error(reterr_error, r, "write", m->paths->daemon_yml)
+                     : sd_bus_reply_method_return(message, NULL);
 }
 
 /* What is in force may be older than a file with a mistake in it; that one must not be written over. */
 static int check_config_is_valid(Manager *m, sd_bus_error *reterr_error) {
         for (char **p = m->problems; p && *p; p += 2)
                 if (streq(p[0], m->paths->daemon_yml))
-                        return sd_bus_error_setf(reterr_error, PUFFO_ERROR_INVALID_CONFIG, "Repair the file first: %s", p[1]);
+                        return sd_bus_error_setf(reterr_error, PUFFO_ERROR_INVALID_CONFIG, "Repair the file first: %s",
+                                                 p[1]);
         return 0;
 }
 
@@ -442,7 +454,8 @@ static int method_set_provider(sd_bus_message *message, void *userdata, sd_bus_e
                 return r;
         if (!daemon_config_provider(m->config, name))
                 return sd_bus_error_setf(reterr_error, PUFFO_ERROR_INVALID_ARGUMENT,
-                                         "'%.80s' is no provider that can be configured: anthropic, openai or google.", name);
+                                         "'%.80s' is no provider that can be configured: anthropic, openai or google.",
+                                         name);
         r = polkit_verify_async(m, message, "ai.puffo.agents.configure", NULL, (uid_t) -1, reterr_error);
         if (r <= 0)
                 return r < 0 ? r : 1;
@@ -492,8 +505,8 @@ static int get_mode(sd_bus *bus, const char *path, const char *interface, const 
         return sd_bus_message_append(reply, "s", scope_to_string(((Manager*) userdata)->scope));
 }
 
-static int get_version(sd_bus *bus, const char *path, const char *interface, const char *property, sd_bus_message *reply,
-                       void *userdata, sd_bus_error *reterr_error) {
+static int get_version(sd_bus *bus, const char *path, const char *interface, const char *property,
+                       sd_bus_message *reply, void *userdata, sd_bus_error *reterr_error) {
         return sd_bus_message_append(reply, "s", PROJECT_VERSION);
 }
 
@@ -526,8 +539,8 @@ static int get_default_provider(sd_bus *bus, const char *path, const char *inter
         return sd_bus_message_append(reply, "s", ((Manager*) userdata)->config->default_provider);
 }
 
-static int get_providers(sd_bus *bus, const char *path, const char *interface, const char *property, sd_bus_message *reply,
-                         void *userdata, sd_bus_error *reterr_error) {
+static int get_providers(sd_bus *bus, const char *path, const char *interface, const char *property,
+                         sd_bus_message *reply, void *userdata, sd_bus_error *reterr_error) {
         static const char *const names[_PROVIDER_MAX] = { "anthropic", "openai", "google" };
         Manager *m = userdata;
         int r;
@@ -541,8 +554,8 @@ static int get_providers(sd_bus *bus, const char *path, const char *interface, c
         return r < 0 ? r : sd_bus_message_close_container(reply);
 }
 
-static int get_addresses(sd_bus *bus, const char *path, const char *interface, const char *property, sd_bus_message *reply,
-                         void *userdata, sd_bus_error *reterr_error) {
+static int get_addresses(sd_bus *bus, const char *path, const char *interface, const char *property,
+                         sd_bus_message *reply, void *userdata, sd_bus_error *reterr_error) {
         return sd_bus_message_append_strv(reply, ((Manager*) userdata)->addresses);
 }
 
@@ -555,31 +568,34 @@ void manager_emit_changed(Manager *m) {
         m->n_ready = c.ready;
         m->n_busy = c.busy;
         m->n_problems = c.problems;
-        (void) sd_bus_emit_properties_changed(m->bus, PUFFO_BUS_PATH, PUFFO_BUS_MANAGER_INTERFACE, "Agents", "Ready", "Busy", "Problems",
-                                              NULL);
+        (void) sd_bus_emit_properties_changed(m->bus, PUFFO_BUS_PATH, PUFFO_BUS_MANAGER_INTERFACE, "Agents", "Ready",
+                                              "Busy", "Problems", NULL);
 }
 
 static const sd_bus_vtable manager_vtable[] = {
         SD_BUS_VTABLE_START(0),
-        SD_BUS_METHOD_WITH_ARGS("CreateAgent", SD_BUS_ARGS("s", id, "a{sv}", options), SD_BUS_RESULT("o", agent),
-                                method_create_agent, SD_BUS_VTABLE_UNPRIVILEGED | SD_BUS_VTABLE_SENSITIVE),
+        SD_BUS_METHOD_WITH_ARGS("CreateAgent", SD_BUS_ARGS("s", id, "a{sv}", options),
+                                SD_BUS_RESULT("o", agent), method_create_agent,
+                                SD_BUS_VTABLE_UNPRIVILEGED | SD_BUS_VTABLE_SENSITIVE),
         SD_BUS_METHOD_WITH_ARGS("GetAgent", SD_BUS_ARGS("s", id), SD_BUS_RESULT("o", agent), method_get_agent,
                                 SD_BUS_VTABLE_UNPRIVILEGED),
-        SD_BUS_METHOD_WITH_ARGS("ListAgents", SD_BUS_NO_ARGS, SD_BUS_RESULT("a(sosus)", agents), method_list_agents,
+        SD_BUS_METHOD_WITH_ARGS("ListAgents", SD_BUS_NO_ARGS, SD_BUS_RESULT("a(sosus)", agents),
+                                method_list_agents, SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_METHOD_WITH_ARGS("ListProblems", SD_BUS_NO_ARGS, SD_BUS_RESULT("a(ss)", problems),
+                                method_list_problems, SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_METHOD_WITH_ARGS("Init", SD_BUS_ARGS("s", role), SD_BUS_RESULT("o", agent, "u", pid),
+                                method_init, SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_METHOD_WITH_ARGS("Hire", SD_BUS_ARGS("s", role, "s", name),
+                                SD_BUS_RESULT("o", agent, "u", pid, "b", created), method_hire,
                                 SD_BUS_VTABLE_UNPRIVILEGED),
-        SD_BUS_METHOD_WITH_ARGS("ListProblems", SD_BUS_NO_ARGS, SD_BUS_RESULT("a(ss)", problems), method_list_problems,
+        SD_BUS_METHOD_WITH_ARGS("Import", SD_BUS_ARGS("h", archive, "s", id), SD_BUS_RESULT("o", agent),
+                                method_import, SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_METHOD_WITH_ARGS("Reload", SD_BUS_NO_ARGS, SD_BUS_NO_RESULT, method_reload,
                                 SD_BUS_VTABLE_UNPRIVILEGED),
-        SD_BUS_METHOD_WITH_ARGS("Init", SD_BUS_ARGS("s", role), SD_BUS_RESULT("o", agent, "u", pid), method_init,
-                                SD_BUS_VTABLE_UNPRIVILEGED),
-        SD_BUS_METHOD_WITH_ARGS("Hire", SD_BUS_ARGS("s", role, "s", name), SD_BUS_RESULT("o", agent, "u", pid, "b", created),
-                                method_hire, SD_BUS_VTABLE_UNPRIVILEGED),
-        SD_BUS_METHOD_WITH_ARGS("Import", SD_BUS_ARGS("h", archive, "s", id), SD_BUS_RESULT("o", agent), method_import,
-                                SD_BUS_VTABLE_UNPRIVILEGED),
-        SD_BUS_METHOD_WITH_ARGS("Reload", SD_BUS_NO_ARGS, SD_BUS_NO_RESULT, method_reload, SD_BUS_VTABLE_UNPRIVILEGED),
-        SD_BUS_METHOD_WITH_ARGS("SetProvider", SD_BUS_ARGS("s", provider, "a{sv}", options), SD_BUS_NO_RESULT, method_set_provider,
-                                SD_BUS_VTABLE_UNPRIVILEGED | SD_BUS_VTABLE_SENSITIVE),
-        SD_BUS_METHOD_WITH_ARGS("SetDefaultProvider", SD_BUS_ARGS("s", provider), SD_BUS_NO_RESULT, method_set_default_provider,
-                                SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_METHOD_WITH_ARGS("SetProvider", SD_BUS_ARGS("s", provider, "a{sv}", options), SD_BUS_NO_RESULT,
+                                method_set_provider, SD_BUS_VTABLE_UNPRIVILEGED | SD_BUS_VTABLE_SENSITIVE),
+        SD_BUS_METHOD_WITH_ARGS("SetDefaultProvider", SD_BUS_ARGS("s", provider), SD_BUS_NO_RESULT,
+                                method_set_default_provider, SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_SIGNAL_WITH_ARGS("AgentAdded", SD_BUS_ARGS("s", id, "o", agent), 0),
         SD_BUS_SIGNAL_WITH_ARGS("AgentRemoved", SD_BUS_ARGS("s", id, "o", agent), 0),
         SD_BUS_PROPERTY("Version", "s", get_version, 0, SD_BUS_VTABLE_PROPERTY_CONST),

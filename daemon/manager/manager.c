@@ -22,7 +22,8 @@
 int manager_error(sd_bus_error *reterr_error, int r, const char *what, const char *detail) {
         if (r == -ENOMEM)
                 return r;
-        return sd_bus_error_setf(reterr_error, PUFFO_ERROR_FAILED, "Failed to %s '%s': %s", what, detail, strerror(abs(r)));
+        return sd_bus_error_setf(reterr_error, PUFFO_ERROR_FAILED, "Failed to %s '%s': %s", what, detail,
+                                 strerror(abs(r)));
 }
 
 int manager_new(Manager **ret, Scope scope, sd_event *event) {
@@ -173,7 +174,8 @@ static int reload_settings(Manager *m) {
         }
         node = yaml_mapping_get(yaml_document_root(d), "agent_limit");
         if (node && (yaml_node_to_int(node, &limit) < 0 || limit < 1 || limit > 1024)) {
-                message = asprintf_new("%s:%u: agent_limit: a number from 1 to 1024 is expected", path, yaml_node_line(node));
+                message = asprintf_new("%s:%u: agent_limit: a number from 1 to 1024 is expected", path,
+                                       yaml_node_line(node));
                 return message ? add_problem(m, path, message) : -ENOMEM;
         }
         m->restart_usec = (uint64_t) (seconds * (double) USEC_PER_SEC);
@@ -280,7 +282,8 @@ static int take_homes(Manager *m, AgentHome **homes, size_t n) {
                         agents[n_agents++] = a;
         }
 
-        /* In the signal go the interfaces of objects that can still be found: so the old list stays until all is said. */
+        /* In the signal go the interfaces of objects that can still be found: so the old list stays until all is said.
+         */
         for (size_t j = 0; j < m->n_agents; j++)
                 if (!kept[j])
                         announce_removal(m, m->agents[j]);
@@ -330,7 +333,8 @@ int manager_rescan(Manager *m) {
 /* --- keeping units as they should be --- */
 
 static bool unit_is_up(const Agent *a) {
-        return a->unit_state.active && !streq(a->unit_state.active, "inactive") && !streq(a->unit_state.active, "failed");
+        return a->unit_state.active && !streq(a->unit_state.active, "inactive") &&
+               !streq(a->unit_state.active, "failed");
 }
 
 static void settle_agent(Agent *a) {
@@ -353,7 +357,8 @@ static void settle_agent(Agent *a) {
         }
         if (a->restart_when_idle && (a->state == AGENT_READY || a->state == AGENT_FAILED) && a->queue_length == 0) {
                 a->restart_when_idle = false;
-                (void) log_agent(a, LOG_INFO, 0, "Agent '%s' is restarted to take over its changed configuration.", a->home->id);
+                (void) log_agent(a, LOG_INFO, 0, "Agent '%s' is restarted to take over its changed configuration.",
+                                 a->home->id);
                 (void) agent_restart_unit(a);
         }
 }
@@ -379,8 +384,8 @@ static void emit_providers_changed(Manager *m) {
         char *now = describe_providers(m);
 
         if (now && m->shown_providers && !streq(now, m->shown_providers))
-                (void) sd_bus_emit_properties_changed(m->bus, PUFFO_BUS_PATH, PUFFO_BUS_MANAGER_INTERFACE, "DefaultProvider",
-                                                      "Providers", NULL);
+                (void) sd_bus_emit_properties_changed(m->bus, PUFFO_BUS_PATH, PUFFO_BUS_MANAGER_INTERFACE,
+                                                      "DefaultProvider", "Providers", NULL);
         if (now) {
                 free(m->shown_providers);
                 m->shown_providers = now;
@@ -450,7 +455,8 @@ int manager_start(Manager *m, int private_fd, int credentials_fd) {
         if (r < 0) {
                 safe_close(private_fd);
                 safe_close(credentials_fd);
-                return log_error_errno(r, "Failed to connect to the %s bus: %m", m->scope == SCOPE_USER ? "session" : "system");
+                return log_error_errno(r, "Failed to connect to the %s bus: %m",
+                                       m->scope == SCOPE_USER ? "session" : "system");
         }
         if (private_fd >= 0) {
                 r = private_server_new(&m->private_server, m, private_fd);

@@ -15,8 +15,8 @@ typedef struct Manager Manager;
 typedef struct Polkit Polkit;
 typedef struct PrivateServer PrivateServer;
 
-/* puffod: the registry of agents and what keeps it true. Everything in here can be found out anew from the files and from
- * the service manager; nothing is lost with the process. */
+/* puffod: the registry of agents and what keeps it true. Everything in here can be found out anew from the files and
+ * from the service manager; nothing is lost with the process. */
 struct Manager {
         Scope scope;
         sd_event *event;
@@ -48,12 +48,14 @@ struct Manager {
 };
 
 int manager_new(Manager **ret, Scope scope, sd_event *event);
-/* Connects, exports, loads, takes over the listening sockets (either may be -EBADF). The descriptors are taken over. */
+/* Connects, exports, loads, takes over the listening sockets (either may be -EBADF). The descriptors are taken over.
+ */
 int manager_start(Manager *m, int private_fd, int credentials_fd);
 Manager* manager_free(Manager *m);
 DEFINE_TRIVIAL_CLEANUP_FUNC(Manager*, manager_free);
 
-/* Reads daemon.yml, the homes and pairing.json again and applies what changed. Keeps the old where the new is not valid. */
+/* Reads daemon.yml, the homes and pairing.json again and applies what changed. Keeps the old where the new is not
+ * valid. */
 int manager_rescan(Manager *m);
 /* Something changed: have it emitted and acted upon when the loop comes round. */
 void manager_queue_settle(Manager *m);

@@ -5,9 +5,11 @@
 #include "string-util.h"
 
 static const RuntimeOption runtime_table[] = {
-        { "RuntimeKind", 's' }, { "Kind", 's' }, { "Provider", 's' }, { "Model", 's' }, { "ApiKey", 's' }, { "BaseUrl", 's' },
-        { "Harness", 's' }, { "DockerImage", 's' }, { "PermissionMode", 's' }, { "SandboxProfile", 's' },
-        { "AllowedTools", 'a' }, { "ExtraDirs", 'a' }, { "MaxTurns", 'u' }, { "MaxTokens", 'u' }, {},
+        {"RuntimeKind", 's'},    {"Kind", 's'},         {"Provider", 's'},
+        {"Model", 's'},          {"ApiKey", 's'},       {"BaseUrl", 's'},
+        {"Harness", 's'},        {"DockerImage", 's'},  {"PermissionMode", 's'},
+        {"SandboxProfile", 's'}, {"AllowedTools", 'a'}, {"ExtraDirs", 'a'},
+        {"MaxTurns", 'u'},       {"MaxTokens", 'u'},    {},
 };
 
 void runtime_options_done(RuntimeOptions *o) {
@@ -81,16 +83,18 @@ int options_read(sd_bus_message *message, const RuntimeOption *table, const Runt
                         return r;
                 option = find_option(table, name) ?: find_option(more, name);
                 if (!option)
-                        return sd_bus_error_setf(reterr_error, PUFFO_ERROR_INVALID_ARGUMENT, "Unknown option '%.80s'.", name);
+                        return sd_bus_error_setf(reterr_error, PUFFO_ERROR_INVALID_ARGUMENT, "Unknown option '%.80s'.",
+                                                 name);
                 if (find_value(ret, name) || ret->n >= OPTIONS_MAX)
-                        return sd_bus_error_setf(reterr_error, PUFFO_ERROR_INVALID_ARGUMENT, "Option '%s' is given twice.", name);
+                        return sd_bus_error_setf(reterr_error, PUFFO_ERROR_INVALID_ARGUMENT,
+                                                 "Option '%s' is given twice.", name);
 
                 ret->values[ret->n] = (RuntimeOptionValue) { .name = option->name };
                 r = read_value(message, option, &ret->values[ret->n]);
                 ret->n++;
                 if (r < 0)
-                        return sd_bus_error_setf(reterr_error, PUFFO_ERROR_INVALID_ARGUMENT, "Option '%s' takes %s.", name,
-                                                 type_name(option->type));
+                        return sd_bus_error_setf(reterr_error, PUFFO_ERROR_INVALID_ARGUMENT, "Option '%s' takes %s.",
+                                                 name, type_name(option->type));
                 r = sd_bus_message_exit_container(message);
                 if (r < 0)
                         return r;
@@ -98,7 +102,8 @@ int options_read(sd_bus_message *message, const RuntimeOption *table, const Runt
         return r < 0 ? r : sd_bus_message_exit_container(message);
 }
 
-int runtime_options_read(sd_bus_message *message, const RuntimeOption *more, RuntimeOptions *ret, sd_bus_error *reterr_error) {
+int runtime_options_read(sd_bus_message *message, const RuntimeOption *more, RuntimeOptions *ret,
+                         sd_bus_error *reterr_error) {
         return options_read(message, runtime_table, more, ret, reterr_error);
 }
 
@@ -142,8 +147,10 @@ static int take_enums(const RuntimeOptions *o, AgentConfig *c, sd_bus_error *ret
                 RuntimeKind k = runtime_kind_from_string(kind);
 
                 if (k < 0)
-                        return sd_bus_error_setf(reterr_error, PUFFO_ERROR_INVALID_ARGUMENT,
-                                                 "'%.80s' is no runtime kind: chat-local, cli-docker, cli-local or sdk-local.", kind);
+                        return sd_bus_error_setf(
+                                        reterr_error, PUFFO_ERROR_INVALID_ARGUMENT,
+                                        "'%.80s' is no runtime kind: chat-local, cli-docker, cli-local or sdk-local.",
+                                        kind);
                 c->kind = k;
                 c->kind_given = true;
         }
@@ -164,8 +171,13 @@ int runtime_options_apply(const RuntimeOptions *o, AgentConfig *c, sd_bus_error 
                 const char *name;
                 char **target;
         } strings[] = {
-                { "Provider", &c->provider }, { "Model", &c->model }, { "ApiKey", &c->api_key }, { "BaseUrl", &c->llm_base_url },
-                { "Harness", &c->harness }, { "DockerImage", &c->docker_image }, { "PermissionMode", &c->permission_mode },
+                {"Provider", &c->provider},
+                {"Model", &c->model},
+                {"ApiKey", &c->api_key},
+                {"BaseUrl", &c->llm_base_url},
+                {"Harness", &c->harness},
+                {"DockerImage", &c->docker_image},
+                {"PermissionMode", &c->permission_mode},
         };
         int r;
 
@@ -183,6 +195,7 @@ int runtime_options_apply(const RuntimeOptions *o, AgentConfig *c, sd_bus_error 
         c->max_turns = runtime_options_number(o, "MaxTurns", c->max_turns);
         c->max_tokens = runtime_options_number(o, "MaxTokens", c->max_tokens);
         if (c->max_turns < 1 || c->max_tokens < 1)
-                return sd_bus_error_set(reterr_error, PUFFO_ERROR_INVALID_ARGUMENT, "MaxTurns and MaxTokens are at least 1.");
+                return sd_bus_error_set(reterr_error, PUFFO_ERROR_INVALID_ARGUMENT,
+                                        "MaxTurns and MaxTokens are at least 1.");
         return 0;
 }

@@ -32,7 +32,8 @@ void runtime_options_done(RuntimeOptions *o);
 int options_read(sd_bus_message *message, const RuntimeOption *table, const RuntimeOption *more, RuntimeOptions *ret,
                  sd_bus_error *reterr_error);
 /* The options of SetRuntime, and more. */
-int runtime_options_read(sd_bus_message *message, const RuntimeOption *more, RuntimeOptions *ret, sd_bus_error *reterr_error);
+int runtime_options_read(sd_bus_message *message, const RuntimeOption *more, RuntimeOptions *ret,
+                         sd_bus_error *reterr_error);
 /* Puts those of SetRuntime into a configuration; the caller checks the whole with agent_config_check_runtime(). */
 int runtime_options_apply(const RuntimeOptions *o, AgentConfig *c, sd_bus_error *reterr_error);
 

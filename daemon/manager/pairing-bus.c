@@ -17,7 +17,8 @@ int manager_reload_pairing(Manager *m) {
         if (problem)
                 log_warning("Not paired: %s", problem);
 
-        if (m->paired != (r > 0) || !streq_ptr(m->pairing_slug, p.slug) || !streq_ptr(m->pairing_device, p.device_id)) {
+        if (m->paired != (r > 0) || !streq_ptr(m->pairing_slug, p.slug) ||
+            !streq_ptr(m->pairing_device, p.device_id)) {
                 m->paired = r > 0;
                 m->paired_at = r > 0 ? p.paired_at_usec : 0;
                 free(m->pairing_slug);
@@ -25,10 +26,11 @@ int manager_reload_pairing(Manager *m) {
                 m->pairing_slug = TAKE_PTR(p.slug);
                 m->pairing_device = TAKE_PTR(p.device_id);
                 if (m->bus && sd_bus_is_ready(m->bus) > 0) {
-                        (void) sd_bus_emit_properties_changed(m->bus, PUFFO_BUS_PAIRING_PATH, PUFFO_BUS_PAIRING_INTERFACE, "Paired",
-                                                              "Slug", "DeviceId", "PairedAt", NULL);
-                        (void) sd_bus_emit_signal(m->bus, PUFFO_BUS_PAIRING_PATH, PUFFO_BUS_PAIRING_INTERFACE, "Changed", "b",
-                                                  m->paired);
+                        (void) sd_bus_emit_properties_changed(m->bus, PUFFO_BUS_PAIRING_PATH,
+                                                              PUFFO_BUS_PAIRING_INTERFACE, "Paired", "Slug",
+                                                              "DeviceId", "PairedAt", NULL);
+                        (void) sd_bus_emit_signal(m->bus, PUFFO_BUS_PAIRING_PATH, PUFFO_BUS_PAIRING_INTERFACE,
+                                                  "Changed", "b", m->paired);
                 }
         }
         pairing_done(&p);
@@ -54,8 +56,8 @@ static int method_unpair(sd_bus_message *message, void *userdata, sd_bus_error *
         return sd_bus_reply_method_return(message, NULL);
 }
 
-static int get_paired(sd_bus *bus, const char *path, const char *interface, const char *property, sd_bus_message *reply,
-                      void *userdata, sd_bus_error *reterr_error) {
+static int get_paired(sd_bus *bus, const char *path, const char *interface, const char *property,
+                      sd_bus_message *reply, void *userdata, sd_bus_error *reterr_error) {
         return sd_bus_message_append(reply, "b", ((Manager*) userdata)->paired);
 }
 
@@ -71,5 +73,6 @@ static const sd_bus_vtable pairing_vtable[] = {
 };
 
 int pairing_export(Manager *m) {
-        return sd_bus_add_object_vtable(m->bus, NULL, PUFFO_BUS_PAIRING_PATH, PUFFO_BUS_PAIRING_INTERFACE, pairing_vtable, m);
+        return sd_bus_add_object_vtable(m->bus, NULL, PUFFO_BUS_PAIRING_PATH, PUFFO_BUS_PAIRING_INTERFACE,
+                                        pairing_vtable, m);
 }

@@ -61,15 +61,17 @@ static int on_timeout(sd_event_source *s, uint64_t usec, void *userdata) {
                 break;
 
         case PENDING_RELAY:
-                (void) sd_bus_reply_method_errorf(p->call, PUFFO_ERROR_NOT_READY,
-                                                  "The session of agent '%s' has not come back in time; try again later.",
-                                                  p->agent->home->id);
+                (void) sd_bus_reply_method_errorf(
+                                p->call, PUFFO_ERROR_NOT_READY,
+                                "The session of agent '%s' has not come back in time; try again later.",
+                                p->agent->home->id);
                 break;
 
         default:
-                (void) sd_bus_reply_method_errorf(p->call, PUFFO_ERROR_FAILED,
-                                                  "Agent '%s' has not stopped in time; see 'journalctl PUFFO_AGENT=%s'.",
-                                                  p->agent->home->id, p->agent->home->id);
+                (void) sd_bus_reply_method_errorf(
+                                p->call, PUFFO_ERROR_FAILED,
+                                "Agent '%s' has not stopped in time; see 'journalctl PUFFO_AGENT=%s'.",
+                                p->agent->home->id, p->agent->home->id);
                 p->agent->removing = false;
         }
 
@@ -163,7 +165,8 @@ static int removal_start(Pending *p) {
                 .slice = strdup(a->slice),
                 .archive = args.archive,
         };
-        r = removal->id && removal->slice ? worker_run(a->manager->event, removal_run, &args, removal_done, removal) : -ENOMEM;
+        r = removal->id && removal->slice ? worker_run(a->manager->event, removal_run, &args, removal_done, removal)
+                                          : -ENOMEM;
         if (r < 0) {
                 sd_bus_message_unref(removal->call);
                 free(removal->id);
@@ -229,7 +232,8 @@ void pending_fail_all(Agent *a) {
         while (!LIST_EMPTY(&a->pending)) {
                 Pending *p = LIST_FIRST(&a->pending);
 
-                (void) sd_bus_reply_method_errorf(p->call, PUFFO_ERROR_NO_SUCH_AGENT, "Agent '%s' is gone.", a->home->id);
+                (void) sd_bus_reply_method_errorf(p->call, PUFFO_ERROR_NO_SUCH_AGENT, "Agent '%s' is gone.",
+                                                  a->home->id);
                 pending_free(p);
         }
 }

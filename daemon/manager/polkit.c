@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 
 /* Authorisation. Asking polkit takes its time, so a method that needs it is run twice: the first run sends
- * CheckAuthorization and parks the verdict under the call; when the answer is there the call is put back into the queue
- * and the method, run again from its top, finds the verdict. Between the runs nothing is held but the message, so
- * whatever the method looked up is looked up anew. */
+ * CheckAuthorization and parks the verdict under the call; when the answer is there the call is put back into the
+ * queue and the method, run again from its top, finds the verdict. Between the runs nothing is held but the message,
+ * so whatever the method looked up is looked up anew. */
 
 #include <sys/queue.h>
 #include <sys/types.h>
@@ -95,7 +95,8 @@ static int verdict_on_reply(sd_bus_message *m, void *userdata, sd_bus_error *ret
 
         r = sd_bus_message_rewind(v->call, true);
         if (r >= 0)
-                r = event_arm_timer(v->polkit->manager->event, &v->expiry, VERDICT_LIFETIME_USEC, 0, verdict_on_expiry, v);
+                r = event_arm_timer(v->polkit->manager->event, &v->expiry, VERDICT_LIFETIME_USEC, 0, verdict_on_expiry,
+                                    v);
         if (r >= 0)
                 r = sd_bus_enqueue_for_read(sd_bus_message_get_bus(v->call), v->call);
         if (r < 0)
@@ -123,11 +124,11 @@ static int ask(Polkit *p, sd_bus_message *call, const char *action, const char *
                 return -ENOBUFS;
 
         r = sd_bus_message_new_method_call(p->manager->bus, &q, "org.freedesktop.PolicyKit1",
-                                           "/org/freedesktop/PolicyKit1/Authority", "org.freedesktop.PolicyKit1.Authority",
-                                           "CheckAuthorization");
+                                           "/org/freedesktop/PolicyKit1/Authority",
+                                           "org.freedesktop.PolicyKit1.Authority", "CheckAuthorization");
         if (r >= 0)
-                r = sd_bus_message_append(q, "(sa{sv})s", "system-bus-name", 1, "name", "s", sd_bus_message_get_sender(call),
-                                          action);
+                r = sd_bus_message_append(q, "(sa{sv})s", "system-bus-name", 1, "name", "s",
+                                          sd_bus_message_get_sender(call), action);
         if (r >= 0)
                 r = agent ? sd_bus_message_append(q, "a{ss}", 2, "agent", agent, "owner", owner_text)
                           : sd_bus_message_append(q, "a{ss}", 0);
@@ -146,22 +147,28 @@ static int ask(Polkit *p, sd_bus_message *call, const char *action, const char *
         p->n_verdicts++;
         v->action = strdup(action);
 
-        r = v->action ? sd_bus_call_async(p->manager->bus, &v->slot, q, verdict_on_reply, v, POLKIT_TIMEOUT_USEC) : -ENOMEM;
+        r = v->action ? sd_bus_call_async(p->manager->bus, &v->slot, q, verdict_on_reply, v, POLKIT_TIMEOUT_USEC)
+                      : -ENOMEM;
         if (r < 0)
                 verdict_free(v);
         return r;
 }
 
-static int deny(sd_bus_message *call, const char *action, const char *agent, bool challenge, sd_bus_error *reterr_error) {
+static int deny(sd_bus_message *call, const char *action, const char *agent, bool challenge,
+                sd_bus_error *reterr_error) {
         const char *fields[] = { PUFFO_MESSAGE_ACCESS_DENIED, NULL };
 
-        (void) log_fields(LOG_NOTICE, 0, fields, "'%s' of %s%s%s was refused to %s.", strempty(sd_bus_message_get_member(call)),
-                          action, agent ? " for agent " : "", strempty(agent), strempty(sd_bus_message_get_sender(call)));
+        (void) log_fields(LOG_NOTICE, 0, fields, "'%s' of %s%s%s was refused to %s.",
+                          strempty(sd_bus_message_get_member(call)), action, agent ? " for agent " : "",
+                          strempty(agent), strempty(sd_bus_message_get_sender(call)));
         if (challenge)
-                return sd_bus_error_setf(reterr_error, SD_BUS_ERROR_INTERACTIVE_AUTHORIZATION_REQUIRED,
-                                         "'%s' needs authorisation (%s); try again from a terminal with an authentication "
-                                         "agent, or as root.", strempty(sd_bus_message_get_member(call)), action);
-        return sd_bus_error_setf(reterr_error, SD_BUS_ERROR_ACCESS_DENIED, "'%s' is not allowed to you (polkit action %s).",
+                return sd_bus_error_setf(
+                                reterr_error, SD_BUS_ERROR_INTERACTIVE_AUTHORIZATION_REQUIRED,
+                                "'%s' needs authorisation (%s); try again from a terminal with an authentication "
+                                "agent, or as root.",
+                                strempty(sd_bus_message_get_member(call)), action);
+        return sd_bus_error_setf(reterr_error, SD_BUS_ERROR_ACCESS_DENIED,
+                                 "'%s' is not allowed to you (polkit action %s).",
                                  strempty(sd_bus_message_get_member(call)), action);
 }
 

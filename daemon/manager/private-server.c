@@ -66,11 +66,12 @@ void private_server_forget_agent(PrivateServer *s, Agent *a) {
 }
 
 int session_link_new_call(SessionLink *l, const char *member, sd_bus_message **ret) {
-        return sd_bus_message_new_method_call(l->bus, ret, NULL, PUFFO_PRIVATE_SESSION_PATH, PUFFO_PRIVATE_SESSION_INTERFACE,
-                                              member);
+        return sd_bus_message_new_method_call(l->bus, ret, NULL, PUFFO_PRIVATE_SESSION_PATH,
+                                              PUFFO_PRIVATE_SESSION_INTERFACE, member);
 }
 
-int session_link_call(SessionLink *l, sd_bus_message *m, sd_bus_message_handler_t callback, void *userdata, uint64_t timeout_usec) {
+int session_link_call(SessionLink *l, sd_bus_message *m, sd_bus_message_handler_t callback, void *userdata,
+                      uint64_t timeout_usec) {
         return sd_bus_call_async(l->bus, NULL, m, callback, userdata, timeout_usec);
 }
 
@@ -163,7 +164,8 @@ static int method_report(sd_bus_message *message, void *userdata, sd_bus_error *
 
 static const sd_bus_vtable private_vtable[] = {
         SD_BUS_VTABLE_START(0),
-        SD_BUS_METHOD_WITH_ARGS("Register", SD_BUS_NO_ARGS, SD_BUS_RESULT("s", id), method_register, SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_METHOD_WITH_ARGS("Register", SD_BUS_NO_ARGS, SD_BUS_RESULT("s", id), method_register,
+                                SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_METHOD_WITH_ARGS("Report", SD_BUS_ARGS("a{sv}", status), SD_BUS_NO_RESULT, method_report,
                                 SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_VTABLE_END,
@@ -197,13 +199,13 @@ static int link_start(SessionLink *l) {
                 r = sd_bus_add_object_vtable(l->bus, NULL, PUFFO_PRIVATE_MANAGER_PATH, PUFFO_PRIVATE_MANAGER_INTERFACE,
                                              private_vtable, l);
         if (r >= 0)
-                r = sd_bus_match_signal_async(l->bus, NULL, NULL, "/org/freedesktop/DBus/Local", "org.freedesktop.DBus.Local",
-                                              "Disconnected", on_disconnected, NULL, l);
+                r = sd_bus_match_signal_async(l->bus, NULL, NULL, "/org/freedesktop/DBus/Local",
+                                              "org.freedesktop.DBus.Local", "Disconnected", on_disconnected, NULL, l);
         return r < 0 ? r : sd_bus_attach_event(l->bus, l->server->manager->event, SD_EVENT_PRIORITY_NORMAL);
 }
 
-/* The pid was resolved to a unit while the process lived; that it still does, and is still the main process, closes the
- * race with a pid that was used again. */
+/* The pid was resolved to a unit while the process lived; that it still does, and is still the main process, closes
+ * the race with a pid that was used again. */
 static bool process_is_alive(int pidfd) {
         struct pollfd p = { .fd = pidfd, .events = POLLIN };
 

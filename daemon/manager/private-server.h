@@ -3,7 +3,8 @@
 
 #include "agent.h"
 
-/* The sessions' end of puffod: a bus connection each, peer to peer. Who a peer is, its unit and that unit's MainPID say. */
+/* The sessions' end of puffod: a bus connection each, peer to peer. Who a peer is, its unit and that unit's MainPID
+ * say. */
 
 /* listen_fd is taken over, on failure too. */
 int private_server_new(PrivateServer **ret, Manager *m, int listen_fd);
@@ -12,7 +13,8 @@ DEFINE_TRIVIAL_CLEANUP_FUNC(PrivateServer*, private_server_free);
 
 /* A method call to the session, to be filled in and sent with session_link_call(). */
 int session_link_new_call(SessionLink *l, const char *member, sd_bus_message **ret);
-int session_link_call(SessionLink *l, sd_bus_message *m, sd_bus_message_handler_t callback, void *userdata, uint64_t timeout_usec);
+int session_link_call(SessionLink *l, sd_bus_message *m, sd_bus_message_handler_t callback, void *userdata,
+                      uint64_t timeout_usec);
 /* Whether a call can be sent: a connection whose end has been seen is not, while those who wait on it are answered. */
 bool session_link_is_up(const SessionLink *l);
 /* The agent is being freed: its connections, registered or not, stay nameless until the session closes them. */

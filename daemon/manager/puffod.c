@@ -137,8 +137,8 @@ static int on_idle(sd_event_source *s, void *userdata) {
         return sd_event_exit(sd_event_source_get_event(s), 0);
 }
 
-/* The name goes first, so that new calls reach the next puffod; those that have come already are still answered: the end
- * has the lowest priority of all. */
+/* The name goes first, so that new calls reach the next puffod; those that have come already are still answered: the
+ * end has the lowest priority of all. */
 static int on_stop(sd_event_source *s, const struct signalfd_siginfo *si, void *userdata) {
         sd_event *event = sd_event_source_get_event(s);
         Manager **m = userdata;

@@ -67,7 +67,8 @@ char* unit_user_name(const char *id) {
         bool fits = strlen(id) <= 28 && !(strlen(id) == 16 && strspn(id, "0123456789abcdef") == 16);
 
         for (const char *c = id; *c && fits; c++)
-                fits = (*c >= 'a' && *c <= 'z') || (*c >= 'A' && *c <= 'Z') || (*c >= '0' && *c <= '9') || *c == '_' || *c == '-';
+                fits = (*c >= 'a' && *c <= 'z') || (*c >= 'A' && *c <= 'Z') || (*c >= '0' && *c <= '9') || *c == '_' ||
+                       *c == '-';
         if (fits)
                 return strjoin("pf-", id);
 
@@ -81,9 +82,11 @@ static int append_common(sd_bus_message *m, const Agent *a, const char *runtime_
         _cleanup_free_ char *description = strjoin("Session of AI agent ", a->home->id),
                             *credentials = strjoin(runtime_directory, "/credentials");
         const char *const yes[] = {
-                "PrivateUsers", "PrivateTmp", "PrivateDevices", "NoNewPrivileges", "ProtectControlGroups", "ProtectKernelTunables",
-                "ProtectKernelModules", "ProtectClock", "ProtectHostname", "LockPersonality", "RestrictRealtime",
-                "RestrictSUIDSGID", "MemoryDenyWriteExecute",
+                "PrivateUsers",           "PrivateTmp",           "PrivateDevices",
+                "NoNewPrivileges",        "ProtectControlGroups", "ProtectKernelTunables",
+                "ProtectKernelModules",   "ProtectClock",         "ProtectHostname",
+                "LockPersonality",        "RestrictRealtime",     "RestrictSUIDSGID",
+                "MemoryDenyWriteExecute",
         };
         int r;
 
@@ -126,8 +129,8 @@ static int append_common(sd_bus_message *m, const Agent *a, const char *runtime_
         for (size_t i = 0; i < ELEMENTSOF(yes) && r >= 0; i++)
                 r = sd_bus_message_append(m, "(sv)", yes[i], "b", 1);
         if (r >= 0) /* netlink: the C library's address selection */
-                r = sd_bus_message_append(m, "(sv)", "RestrictAddressFamilies", "(bas)", 1, 4, "AF_UNIX", "AF_INET", "AF_INET6",
-                                          "AF_NETLINK");
+                r = sd_bus_message_append(m, "(sv)", "RestrictAddressFamilies", "(bas)", 1, 4, "AF_UNIX", "AF_INET",
+                                          "AF_INET6", "AF_NETLINK");
         if (r >= 0)
                 r = append_time(m, "RestrictNamespaces", 0);
         if (r >= 0)
@@ -185,12 +188,14 @@ static int append_system_mode(sd_bus_message *m, const Agent *a, const char *run
         /* The one socket of ours that it may see, by its directory: a socket that was bound alone would be the old one
          * for ever when puffod.socket is started again. */
         if (r >= 0)
-                r = sd_bus_message_append(m, "(sv)", "BindReadOnlyPaths", "a(ssbt)", 1, sessions, runtime_directory, 0, (uint64_t) 0);
+                r = sd_bus_message_append(m, "(sv)", "BindReadOnlyPaths", "a(ssbt)", 1, sessions, runtime_directory, 0,
+                                          (uint64_t) 0);
         return r;
 }
 
 static int session_directory(const Agent *a, char **ret) {
-        *ret = a->manager->scope == SCOPE_SYSTEM ? strjoin("/var/lib/puffo/", a->home->id) : strdup(a->home->directory);
+        *ret = a->manager->scope == SCOPE_SYSTEM ? strjoin("/var/lib/puffo/", a->home->id)
+                                                 : strdup(a->home->directory);
         return *ret ? 0 : -ENOMEM;
 }
 
@@ -210,11 +215,12 @@ int unit_append_session(sd_bus_message *m, const Agent *a) {
         if (r >= 0)
                 r = append_common(m, a, runtime_directory);
         if (r >= 0)
-                r = a->manager->scope == SCOPE_SYSTEM ? append_system_mode(m, a, runtime_directory) : append_user_mode(m, a);
+                r = a->manager->scope == SCOPE_SYSTEM ? append_system_mode(m, a, runtime_directory)
+                                                      : append_user_mode(m, a);
         if (r >= 0)
-                r = append_command(m, (const char *const []) { SESSION_PROGRAM,
-                                                               a->manager->scope == SCOPE_SYSTEM ? "--system" : "--user",
-                                                               a->home->id, directory, NULL });
+                r = append_command(m, (const char *const[]){SESSION_PROGRAM,
+                                                            a->manager->scope == SCOPE_SYSTEM ? "--system" : "--user",
+                                                            a->home->id, directory, NULL});
         if (r >= 0)
                 r = sd_bus_message_close_container(m);
         return r < 0 ? r : sd_bus_message_append(m, "a(sa(sv))", 0);

@@ -105,7 +105,8 @@ static int on_listed(sd_bus_message *m, void *userdata, sd_bus_error *reterr_err
         int r;
 
         if (!sd_bus_message_is_method_error(m, NULL) && sd_bus_message_enter_container(m, 'a', "(ssssssouso)") > 0)
-                (void) sd_bus_message_read(m, "(ssssssouso)", NULL, NULL, NULL, &active, &sub, NULL, NULL, NULL, NULL, NULL);
+                (void) sd_bus_message_read(m, "(ssssssouso)", NULL, NULL, NULL, &active, &sub, NULL, NULL, NULL, NULL,
+                                           NULL);
         (void) free_and_strdup(&a->unit_state.active, active);
         (void) free_and_strdup(&a->unit_state.sub, sub);
 
@@ -125,9 +126,9 @@ static int on_listed(sd_bus_message *m, void *userdata, sd_bus_error *reterr_err
         return 0;
 }
 
-/* Patterns, because only those leave units that are not loaded alone: asking for such a unit's properties loads it, drops
- * it again and sends UnitRemoved, at which we would ask again, for ever. An escaped name is a pattern that matches itself
- * alone: it has no '*', '?' or '[', and backslashes mean nothing there (FNM_NOESCAPE). */
+/* Patterns, because only those leave units that are not loaded alone: asking for such a unit's properties loads it,
+ * drops it again and sends UnitRemoved, at which we would ask again, for ever. An escaped name is a pattern that
+ * matches itself alone: it has no '*', '?' or '[', and backslashes mean nothing there (FNM_NOESCAPE). */
 void agent_refresh_unit(Agent *a) {
         int r;
 
@@ -195,7 +196,8 @@ static int on_job_removed(sd_bus_message *m, void *userdata, sd_bus_error *reter
         return 0;
 }
 
-/* Sessions of agents that went while nobody was here to stop them: they have no files to work with, and keys in memory. */
+/* Sessions of agents that went while nobody was here to stop them: they have no files to work with, and keys in
+ * memory. */
 static int on_sessions_listed(sd_bus_message *m, void *userdata, sd_bus_error *reterr_error) {
         Manager *manager = userdata;
         const char *unit;
@@ -203,12 +205,13 @@ static int on_sessions_listed(sd_bus_message *m, void *userdata, sd_bus_error *r
 
         if (sd_bus_message_is_method_error(m, NULL) || sd_bus_message_enter_container(m, 'a', "(ssssssouso)") < 0)
                 return 0;
-        while (sd_bus_message_read(m, "(ssssssouso)", &unit, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL) > 0) {
+        while (sd_bus_message_read(m, "(ssssssouso)", &unit, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL) >
+               0) {
                 if (find_by_unit(manager, unit))
                         continue;
                 log_notice("Unit '%s' belongs to no agent any more: stopping it.", unit);
-                r = sd_bus_call_method_async(manager->bus, NULL, SYSTEMD, SYSTEMD_PATH, SYSTEMD_MANAGER, "StopUnit", NULL, NULL,
-                                             "ss", unit, "replace");
+                r = sd_bus_call_method_async(manager->bus, NULL, SYSTEMD, SYSTEMD_PATH, SYSTEMD_MANAGER, "StopUnit",
+                                             NULL, NULL, "ss", unit, "replace");
                 if (r < 0)
                         (void) log_error_errno(r, "Failed to stop unit '%s': %m", unit);
         }
@@ -227,9 +230,9 @@ static int on_subscribed(sd_bus_message *m, void *userdata, sd_bus_error *reterr
                 agent_refresh_unit(manager->agents[i]);
         manager_queue_settle(manager);
         manager_check_known(manager);
-        return sd_bus_call_method_async(manager->bus, NULL, SYSTEMD, SYSTEMD_PATH, SYSTEMD_MANAGER, "ListUnitsByPatterns",
-                                        on_sessions_listed, manager, "asas", 3, "active", "activating", "reloading", 1,
-                                        "puffo-session@*.service");
+        return sd_bus_call_method_async(manager->bus, NULL, SYSTEMD, SYSTEMD_PATH, SYSTEMD_MANAGER,
+                                        "ListUnitsByPatterns", on_sessions_listed, manager, "asas", 3, "active",
+                                        "activating", "reloading", 1, "puffo-session@*.service");
 }
 
 static int on_systemd_owner_changed(sd_bus_message *m, void *userdata, sd_bus_error *reterr_error) {
@@ -239,32 +242,36 @@ static int on_systemd_owner_changed(sd_bus_message *m, void *userdata, sd_bus_er
         /* A service manager that executed itself anew knows of no subscription. */
         if (sd_bus_message_read(m, "sss", &name, &old_owner, &new_owner) < 0 || isempty(new_owner))
                 return 0;
-        return sd_bus_call_method_async(manager->bus, NULL, SYSTEMD, SYSTEMD_PATH, SYSTEMD_MANAGER, "Subscribe", on_subscribed,
-                                        manager, NULL);
+        return sd_bus_call_method_async(manager->bus, NULL, SYSTEMD, SYSTEMD_PATH, SYSTEMD_MANAGER, "Subscribe",
+                                        on_subscribed, manager, NULL);
 }
 
 int units_watch(Manager *m) {
         int r;
 
-        r = sd_bus_match_signal_async(m->bus, NULL, SYSTEMD, SYSTEMD_PATH, SYSTEMD_MANAGER, "JobRemoved", on_job_removed, NULL, m);
+        r = sd_bus_match_signal_async(m->bus, NULL, SYSTEMD, SYSTEMD_PATH, SYSTEMD_MANAGER, "JobRemoved",
+                                      on_job_removed, NULL, m);
         if (r >= 0)
                 r = sd_bus_match_signal_async(m->bus, NULL, SYSTEMD, SYSTEMD_PATH, SYSTEMD_MANAGER, "UnitRemoved",
                                               on_unit_removed, NULL, m);
         if (r >= 0)
                 r = sd_bus_add_match_async(m->bus, NULL,
-                                           "type='signal',sender='" SYSTEMD "',path_namespace='/org/freedesktop/systemd1/unit',"
+                                           "type='signal',sender='" SYSTEMD
+                                           "',path_namespace='/org/freedesktop/systemd1/unit',"
                                            "interface='org.freedesktop.DBus.Properties',member='PropertiesChanged'",
                                            on_unit_changed, NULL, m);
         if (r >= 0)
-                r = sd_bus_add_match_async(m->bus, NULL,
-                                           "type='signal',sender='org.freedesktop.DBus',interface='org.freedesktop.DBus',"
-                                           "member='NameOwnerChanged',arg0='" SYSTEMD "'",
-                                           on_systemd_owner_changed, NULL, m);
+                r = sd_bus_add_match_async(
+                                m->bus, NULL,
+                                "type='signal',sender='org.freedesktop.DBus',interface='org.freedesktop.DBus',"
+                                "member='NameOwnerChanged',arg0='" SYSTEMD "'",
+                                on_systemd_owner_changed, NULL, m);
         if (r < 0)
                 return r;
 
         /* Without it a user manager sends next to no signals. What runs already is looked at once it is in force. */
-        return sd_bus_call_method_async(m->bus, NULL, SYSTEMD, SYSTEMD_PATH, SYSTEMD_MANAGER, "Subscribe", on_subscribed, m, NULL);
+        return sd_bus_call_method_async(m->bus, NULL, SYSTEMD, SYSTEMD_PATH, SYSTEMD_MANAGER, "Subscribe",
+                                        on_subscribed, m, NULL);
 }
 
 unsigned units_n_starting(Manager *m) {
@@ -310,8 +317,8 @@ static int on_started(sd_bus_message *m, void *userdata, sd_bus_error *reterr_er
         if (e && sd_bus_error_has_name(e, "org.freedesktop.systemd1.UnitExists") && a->n_conflicts++ < CONFLICTS_MAX) {
                 /* It is there still (failed, or being collected), or there again. */
                 a->job = mfree(a->job);
-                (void) sd_bus_call_method_async(a->manager->bus, NULL, SYSTEMD, SYSTEMD_PATH, SYSTEMD_MANAGER, "ResetFailedUnit",
-                                                NULL, NULL, "s", a->unit);
+                (void) sd_bus_call_method_async(a->manager->bus, NULL, SYSTEMD, SYSTEMD_PATH, SYSTEMD_MANAGER,
+                                                "ResetFailedUnit", NULL, NULL, "s", a->unit);
                 agent_refresh_unit(a);
         } else if (e)
                 start_failed(a, e->message ?: e->name);
@@ -421,8 +428,8 @@ static int ask_for_job(Agent *a, const char *member) {
         if (r < 0)
                 return r;
         a->job_is_start = false;
-        r = sd_bus_call_method_async(a->manager->bus, &a->job_slot, SYSTEMD, SYSTEMD_PATH, SYSTEMD_MANAGER, member, on_stopped, a,
-                                     "ss", a->unit, "replace");
+        r = sd_bus_call_method_async(a->manager->bus, &a->job_slot, SYSTEMD, SYSTEMD_PATH, SYSTEMD_MANAGER, member,
+                                     on_stopped, a, "ss", a->unit, "replace");
         if (r < 0)
                 a->job = mfree(a->job);
         return r;
@@ -437,6 +444,6 @@ int agent_restart_unit(Agent *a) {
 }
 
 void unit_forget_slice(Manager *m, const char *slice) {
-        (void) sd_bus_call_method_async(m->bus, NULL, SYSTEMD, SYSTEMD_PATH, SYSTEMD_MANAGER, "RevertUnitFiles", NULL, NULL, "as",
-                                        1, slice);
+        (void) sd_bus_call_method_async(m->bus, NULL, SYSTEMD, SYSTEMD_PATH, SYSTEMD_MANAGER, "RevertUnitFiles", NULL,
+                                        NULL, "as", 1, slice);
 }

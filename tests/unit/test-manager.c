@@ -46,16 +46,18 @@ TEST(credential_name) {
                 const char *unit, *credential;
         } t[] = {
 #define NAME(s) s, sizeof(s) - 1
-                { NAME("\0c8e50c8e266eb457/unit/puffo-session@zz.service/session"), "puffo-session@zz.service", "session" },
-                { NAME("\0ab/unit/puffo-session@a\\x2db.service/session"), "puffo-session@a\\x2db.service", "session" },
-                { NAME("/run/x/unit/y.service/session"), NULL, NULL },         /* a path, not an abstract name */
-                { NAME("\0ab/unit//session"), NULL, NULL },
-                { NAME("\0ab/unit/y.service/"), NULL, NULL },
-                { NAME("\0ab/unit/y.service"), NULL, NULL },
-                { NAME("\0ab/slice/y.service/session"), NULL, NULL },
-                { NAME("\0ab/unit/y\0.service/session"), NULL, NULL },
-                { NAME("\0"), NULL, NULL },
-                { NAME(""), NULL, NULL },
+                        {NAME("\0c8e50c8e266eb457/unit/puffo-session@zz.service/session"), "puffo-session@zz.service",
+                         "session"},
+                        {NAME("\0ab/unit/puffo-session@a\\x2db.service/session"), "puffo-session@a\\x2db.service",
+                         "session"},
+                        {NAME("/run/x/unit/y.service/session"), NULL, NULL}, /* a path, not an abstract name */
+                        {NAME("\0ab/unit//session"), NULL, NULL},
+                        {NAME("\0ab/unit/y.service/"), NULL, NULL},
+                        {NAME("\0ab/unit/y.service"), NULL, NULL},
+                        {NAME("\0ab/slice/y.service/session"), NULL, NULL},
+                        {NAME("\0ab/unit/y\0.service/session"), NULL, NULL},
+                        {NAME("\0"), NULL, NULL},
+                        {NAME(""), NULL, NULL},
 #undef NAME
         };
 
@@ -129,8 +131,8 @@ TEST(options) {
         _cleanup_bus_message_ sd_bus_message *m = new_message(bus);
         _cleanup_bus_error_ sd_bus_error error = SD_BUS_ERROR_NULL;
 
-        ASSERT_OK(sd_bus_message_append(m, "a{sv}", 4, "Kind", "s", "cli-local", "MaxTurns", "u", 7, "AllowedTools", "as", 2,
-                                        "Read", "Bash(ls:*)", "Model", "s", "m"));
+        ASSERT_OK(sd_bus_message_append(m, "a{sv}", 4, "Kind", "s", "cli-local", "MaxTurns", "u", 7, "AllowedTools",
+                                        "as", 2, "Read", "Bash(ls:*)", "Model", "s", "m"));
         ASSERT_OK(read_options(m, &o, &error));
         ASSERT_OK(agent_config_new(&c, "rob"));
         ASSERT_OK(runtime_options_apply(&o, c, &error));
@@ -209,11 +211,25 @@ static char** property_names(sd_bus_message *m) {
 
 TEST(session_properties) {
         /* systemd 252 ignores its mounts in user mode without PrivateUsers; a session may not name a user there. */
-        static const char *const always[] = {
-                "Slice", "Type", "Restart", "RestartUSec", "StartLimitIntervalUSec", "WatchdogUSec", "FileDescriptorStoreMax",
-                "LoadCredential", "PrivateUsers", "ProtectControlGroups", "ProtectSystem", "NoNewPrivileges", "ExecStart",
-                "TimeoutStopUSec", "KillMode",
-        }, *const only_system[] = { "User", "DynamicUser", "StateDirectory", "BindReadOnlyPaths" };
+        static const char *const always[] =
+                        {
+                                        "Slice",
+                                        "Type",
+                                        "Restart",
+                                        "RestartUSec",
+                                        "StartLimitIntervalUSec",
+                                        "WatchdogUSec",
+                                        "FileDescriptorStoreMax",
+                                        "LoadCredential",
+                                        "PrivateUsers",
+                                        "ProtectControlGroups",
+                                        "ProtectSystem",
+                                        "NoNewPrivileges",
+                                        "ExecStart",
+                                        "TimeoutStopUSec",
+                                        "KillMode",
+                        },
+                                 *const only_system[] = {"User", "DynamicUser", "StateDirectory", "BindReadOnlyPaths"};
         _cleanup_(sd_bus_close_unrefp) sd_bus *bus = idle_bus();
 
         ASSERT_OK(setenv("XDG_RUNTIME_DIR", "/run/user/1000", 1));
@@ -226,9 +242,14 @@ TEST(session_properties) {
                 ASSERT_OK(daemon_config_new(&daemon));
                 ASSERT_OK(agent_config_new(&config, "a-b"));
                 Manager manager = { .scope = scope, .config = daemon, .restart_usec = 10 * USEC_PER_SEC };
-                AgentHome home = { .id = (char*) "a-b", .directory = (char*) "/h/a-b", .workspace = (char*) "/h/a-b/workspace" };
-                Agent agent = { .manager = &manager, .home = &home, .config = config,
-                                .unit = (char*) "puffo-session@a\\x2db.service", .slice = (char*) "puffo-a\\x2db.slice" };
+                AgentHome home = {.id = (char *) "a-b",
+                                  .directory = (char *) "/h/a-b",
+                                  .workspace = (char *) "/h/a-b/workspace"};
+                Agent agent = {.manager = &manager,
+                               .home = &home,
+                               .config = config,
+                               .unit = (char *) "puffo-session@a\\x2db.service",
+                               .slice = (char *) "puffo-a\\x2db.slice"};
 
                 ASSERT_OK(unit_append_session(m, &agent));
                 names = property_names(m);
