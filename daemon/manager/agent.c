@@ -207,10 +207,14 @@ int agent_load(Agent *a, char **reterr) {
 
         a->config_problem = mfree(a->config_problem);
         r = agent_config_load(&config, a->home->config_path, a->home->id, reterr);
-        if (r == -EBADMSG) {
-                a->config_problem = strdup(strempty(*reterr));
+        if (r < 0 && r != -ENOMEM) {
+                /* Whatever it is, also a directory or a pipe in its place: it holds until the file is another one. */
+                if (!*reterr)
+                        *reterr = asprintf_new("%s: %s", a->home->config_path, strerror(-r));
+                a->config_problem = *reterr ? strdup(*reterr) : NULL;
                 if (!a->config_problem)
                         return -ENOMEM;
+                r = -EBADMSG;
         }
         a->config_mtime_nsec = mtime;
         if (r < 0)
