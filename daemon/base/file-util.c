@@ -100,16 +100,11 @@ int file_create_atomic(const char *path, const void *data, size_t size, mode_t m
         return file_put(path, data, size, mode, /* replace= */ false, /* sync= */ true);
 }
 
-int file_read_at(int dir_fd, const char *path, size_t max, char **ret, size_t *ret_size) {
-        _cleanup_close_ int fd = -EBADF;
+int file_read_fd(int fd, size_t max, char **ret, size_t *ret_size) {
         _cleanup_free_ char *data = NULL;
         size_t size = 0, allocated;
         struct stat st;
 
-        /* O_NONBLOCK: a FIFO put here by somebody must not stop us. */
-        fd = openat(dir_fd, path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
-        if (fd < 0)
-                return -errno;
         if (fstat(fd, &st) < 0)
                 return -errno;
         if (S_ISDIR(st.st_mode))
@@ -152,6 +147,14 @@ int file_read_at(int dir_fd, const char *path, size_t max, char **ret, size_t *r
         if (ret_size)
                 *ret_size = size;
         return 0;
+}
+
+int file_read_at(int dir_fd, const char *path, size_t max, char **ret, size_t *ret_size) {
+        _cleanup_close_ int fd = -EBADF;
+
+        /* O_NONBLOCK: a FIFO put here by somebody must not stop us. */
+        fd = openat(dir_fd, path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+        return fd < 0 ? -errno : file_read_fd(fd, max, ret, ret_size);
 }
 
 int file_read(const char *path, size_t max, char **ret, size_t *ret_size) {

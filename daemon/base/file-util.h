@@ -21,6 +21,7 @@ int file_create_atomic(const char *path, const void *data, size_t size, mode_t m
  * -ENOENT, -EFBIG, -EISDIR, -ELOOP for other things than files. ret_size may be NULL. */
 int file_read(const char *path, size_t max, char **ret, size_t *ret_size);
 int file_read_at(int dir_fd, const char *path, size_t max, char **ret, size_t *ret_size);
+int file_read_fd(int fd, size_t max, char **ret, size_t *ret_size);
 
 /* mkdir -p: missing parents and the directory itself get mode. An existing directory is left as it is. -ENOTDIR. */
 int directory_make(const char *path, mode_t mode);

@@ -58,7 +58,7 @@ bool vector_true(const SignedValue *c, const char *key) {
 
 static const VectorFile* find_runner(const char *path) {
         static const VectorFile *const lists[] = {vector_files_primitives, vector_files_messages,
-                                                  vector_files_identity};
+                                                  vector_files_identity, vector_files_keys};
         const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path;
 
         for (size_t i = 0; i < ELEMENTSOF(lists); i++)

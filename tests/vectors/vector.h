@@ -13,7 +13,8 @@ typedef struct VectorFile {
 } VectorFile;
 
 /* Each ended by a NULL name. */
-extern const VectorFile vector_files_primitives[], vector_files_messages[], vector_files_identity[];
+extern const VectorFile vector_files_primitives[], vector_files_messages[], vector_files_identity[],
+                        vector_files_keys[];
 
 typedef struct Bytes {
         uint8_t *data;
