@@ -40,15 +40,38 @@ int signed_object_sign(SignedDocument *d, SignedValue *o, const char *member, co
         return text ? signed_put(d, o, member, signed_string(d, text)) : -ENOMEM;
 }
 
-/* The value as an error text quotes it: 'text', or None. */
+/* A text as an error quotes it: in the original's language, where nothing in it can end a line of a log. */
+static int put_quoted(StrBuf *b, const char *text, size_t n) {
+        static const char escaped[] = "\\\n\r\t", letters[] = "\\nrt";
+        const char *quote = memchr(text, '\'', n) && !memchr(text, '"', n) ? "\"" : "'";
+        int r = strbuf_puts(b, quote);
+
+        for (size_t i = 0; i < n && r >= 0; i++) {
+                const char *found = text[i] ? strchr(escaped, text[i]) : NULL;
+
+                if (found)
+                        r = strbuf_append(b, (char[]) { '\\', letters[found - escaped] }, 2);
+                else if (text[i] == *quote)
+                        r = strbuf_append(b, (char[]) { '\\', *quote }, 2);
+                else if ((unsigned char) text[i] < 0x20 || text[i] == 0x7f)
+                        r = strbuf_printf(b, "\\x%02x", (unsigned) text[i]);
+                else
+                        r = strbuf_append(b, text + i, 1);
+        }
+        return r < 0 ? r : strbuf_puts(b, quote);
+}
+
+/* The value as an error text quotes it: 'text', None, True, or JSON. */
 static char* quoted(const SignedValue *v) {
         _cleanup_(strbuf_done) StrBuf b = {};
+        int r;
 
         if (signed_is_null(v))
                 return strdup("None");
-        if (v->type == SIGNED_STRING)
-                return strjoin("'", v->text, "'");
-        return signed_value_format(v, &b) < 0 ? NULL : strbuf_take(&b);
+        if (v->type == SIGNED_TRUE || v->type == SIGNED_FALSE)
+                return strdup(v->type == SIGNED_TRUE ? "True" : "False");
+        r = v->type == SIGNED_STRING ? put_quoted(&b, v->text, v->size) : signed_value_format(v, &b);
+        return r < 0 ? NULL : strbuf_take(&b);
 }
 
 static int refuse_value(char **reterr, const char *prefix, const SignedValue *v) {
@@ -194,9 +217,18 @@ int device_cert_check(const SignedValue *cert, const uint8_t root[KEY_SIZE], uin
         return 0;
 }
 
+/* A member of an attestation: of whatever size, a wrong one is found out when it is compared. */
+static int decode_any(const SignedValue *o, const char *key, uint8_t **ret, size_t *ret_size, char **reterr) {
+        const SignedValue *v = signed_get(o, key);
+        int r = base64url_decode(v->text, v->size, ret, ret_size);
+
+        return r == -EBADMSG ? refuse(reterr, strdup("attestation field decode: not base64url")) : r;
+}
+
 int operator_attestation_check(const SignedValue *cert, const uint8_t agent_root[KEY_SIZE],
                                const uint8_t operator_root[KEY_SIZE], char **reterr) {
-        uint8_t operator[KEY_SIZE], agent[KEY_SIZE], signature[SIGNATURE_SIZE];
+        _cleanup_free_ uint8_t *operator = NULL, *agent = NULL, *signature = NULL;
+        size_t n_operator, n_agent, n_signature;
         int r;
 
         if (!cert || cert->type != SIGNED_OBJECT)
@@ -207,17 +239,19 @@ int operator_attestation_check(const SignedValue *cert, const uint8_t agent_root
         if (!is_string(cert, "operator_root_public_key") || !is_string(cert, "agent_root_public_key") ||
             !is_string(cert, "signature"))
                 return refuse(reterr, strdup("operator_attestation missing required fields"));
-        r = decode_member(cert, "operator_root_public_key", "attestation field", operator, KEY_SIZE, reterr);
+        r = decode_any(cert, "operator_root_public_key", &operator, &n_operator, reterr);
         if (r >= 0)
-                r = decode_member(cert, "agent_root_public_key", "attestation field", agent, KEY_SIZE, reterr);
+                r = decode_any(cert, "agent_root_public_key", &agent, &n_agent, reterr);
         if (r >= 0)
-                r = decode_member(cert, "signature", "attestation field", signature, SIGNATURE_SIZE, reterr);
+                r = decode_any(cert, "signature", &signature, &n_signature, reterr);
         if (r < 0)
                 return r;
-        if (memcmp(operator, operator_root, KEY_SIZE) != 0)
+        if (n_operator != KEY_SIZE || memcmp(operator, operator_root, KEY_SIZE) != 0)
                 return refuse(reterr, strdup("attestation.operator_root_public_key != paired user"));
-        if (memcmp(agent, agent_root, KEY_SIZE) != 0)
+        if (n_agent != KEY_SIZE || memcmp(agent, agent_root, KEY_SIZE) != 0)
                 return refuse(reterr, strdup("attestation.agent_root_public_key != agent identity_cert"));
+        if (n_signature != SIGNATURE_SIZE)
+                return refuse(reterr, strdup("attestation signature verification failed"));
         return check_signature(cert, operator, signature, "attestation signature", reterr);
 }
 

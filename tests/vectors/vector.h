@@ -7,14 +7,24 @@
 
 typedef const char* (*vector_case_t)(const SignedValue *c);
 
+/* Cases of a file that is an object of lists: those in this member. */
+typedef struct VectorList {
+        const char *name;
+        vector_case_t run;
+} VectorList;
+
 typedef struct VectorFile {
         const char *name;       /* of the file, without directory */
         vector_case_t run;
+        const VectorList *lists;        /* instead of run; ended by a NULL name */
 } VectorFile;
 
 /* Each ended by a NULL name. */
 extern const VectorFile vector_files_primitives[], vector_files_messages[], vector_files_identity[],
-                        vector_files_keys[];
+                vector_files_keys[], vector_files_bridge[];
+
+/* The whole of the file whose case is being run. */
+extern const SignedValue *vector_file_root;
 
 typedef struct Bytes {
         uint8_t *data;
@@ -35,3 +45,5 @@ bool vector_field(const SignedValue *c, const char *key, uint8_t *field, size_t 
 /* The member's text, "" when it is none. */
 const char* vector_text(const SignedValue *c, const char *key);
 bool vector_true(const SignedValue *c, const char *key);
+/* Ours quotes no decoder: texts that contain "decode" need to match only as far as that. */
+bool vector_error_matches(const char *expected, const char *got);
