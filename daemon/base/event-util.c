@@ -65,6 +65,10 @@ uint64_t now_realtime_usec(void) {
         return clock_usec(CLOCK_REALTIME);
 }
 
+int64_t now_realtime_ms(void) {
+        return (int64_t) (now_realtime_usec() / USEC_PER_MSEC);
+}
+
 uint64_t now_boottime_usec(void) {
         return clock_usec(CLOCK_BOOTTIME);
 }

@@ -20,4 +20,5 @@ int event_arm_timer(sd_event *event, sd_event_source **s, uint64_t delay_usec, u
                     sd_event_time_handler_t callback, void *userdata);
 
 uint64_t now_realtime_usec(void);
+int64_t now_realtime_ms(void);        /* as times stand in Puffo's protocol */
 uint64_t now_boottime_usec(void);

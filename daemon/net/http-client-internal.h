@@ -37,6 +37,8 @@ struct HttpRequest {
         sd_event_source *idle_timer;    /* runs from the moment the connection stands */
         HttpFailure refused;            /* why our own callbacks made curl stop */
         bool connected;
+        bool bare;                      /* only the connection is wanted: on_connected, and then it is the caller's */
+        void (*on_connected)(HttpRequest *q, void *userdata);
         http_data_t on_data;
         http_done_t on_done;
         void *userdata;
@@ -50,3 +52,7 @@ int request_new(HttpRequest **ret, HttpClient *c, const HttpRequestSpec *spec);
 void request_unlink(HttpRequest *q);
 /* The same, then tells the caller, who may free it. error matters only when it failed. */
 void request_finish(HttpRequest *q, HttpFailure failure, const char *error);
+/* A connection to the host of an http(s):// URL, through the proxy if there is one, with TLS done: on_connected is
+ * called, then curl_easy_send() and curl_easy_recv() work on q->easy. spec->on_done is called instead when it fails. */
+int http_client_connect(HttpClient *c, const HttpRequestSpec *spec,
+                        void (*on_connected)(HttpRequest *q, void *userdata), HttpRequest **ret);

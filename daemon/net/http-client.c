@@ -110,7 +110,10 @@ static HttpFailure failure_from_curl(HttpRequest *q, CURLcode code) {
 }
 
 static void request_finish_from_curl(HttpRequest *q, CURLcode code) {
-        if (code == CURLE_OK || q->refused == HTTP_OK)
+        if (code == CURLE_OK && q->bare) {
+                q->idle_timer = sd_event_source_disable_unref(q->idle_timer);
+                q->on_connected(q, q->userdata);
+        } else if (code == CURLE_OK || q->refused == HTTP_OK)
                 request_finish(q, failure_from_curl(q, code), q->error[0] ? q->error : curl_easy_strerror(code));
         else
                 request_finish(q, q->refused,
@@ -282,34 +285,66 @@ finish:
         return r;
 }
 
+static int client_add(HttpClient *c, HttpRequest *q) {
+        int r = client_make_multi(c);
+
+        if (r < 0)
+                return r;
+        if (curl_multi_add_handle(c->multi, q->easy) != CURLM_OK)
+                return -ENOMEM;
+
+        q->client = c;
+        LIST_INSERT_HEAD(&c->running, q, requests);
+        return 0;
+}
+
+static int client_prepare(HttpClient *c, const HttpRequestSpec *spec, HttpRequest **ret) {
+        int r = url_check(spec->url);
+
+        if (r < 0)
+                return r;
+        if (!c->initialized) {
+                if (curl_global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK)
+                        return -ENOMEM;
+                c->initialized = true;
+        }
+        return request_new(ret, c, spec);
+}
+
 int http_client_start(HttpClient *c, const HttpRequestSpec *spec, HttpRequest **ret) {
         _cleanup_(http_request_freep) HttpRequest *q = NULL;
         int r;
 
         assert(c && spec && spec->url && spec->on_done && ret);
 
-        r = url_check(spec->url);
+        r = client_prepare(c, spec, &q);
+        if (r >= 0)
+                r = client_add(c, q);
         if (r < 0)
                 return r;
 
-        if (!c->initialized) {
-                if (curl_global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK)
-                        return -ENOMEM;
-                c->initialized = true;
-        }
+        *ret = TAKE_PTR(q);
+        return 0;
+}
 
-        r = request_new(&q, c, spec);
+int http_client_connect(HttpClient *c, const HttpRequestSpec *spec,
+                        void (*on_connected)(HttpRequest *q, void *userdata), HttpRequest **ret) {
+        _cleanup_(http_request_freep) HttpRequest *q = NULL;
+        int r;
+
+        assert(c && spec && spec->url && spec->on_done && on_connected && ret);
+
+        r = client_prepare(c, spec, &q);
         if (r < 0)
                 return r;
-        r = client_make_multi(c);
+        q->bare = true;
+        q->on_connected = on_connected;
+        (void) curl_easy_setopt(q->easy, CURLOPT_CONNECT_ONLY, 1L);
+        (void) curl_easy_setopt(q->easy, CURLOPT_HTTPPROXYTUNNEL, 1L);
+        r = client_add(c, q);
         if (r < 0)
                 return r;
 
-        if (curl_multi_add_handle(c->multi, q->easy) != CURLM_OK)
-                return -ENOMEM;
-
-        q->client = c;
-        LIST_INSERT_HEAD(&c->running, q, requests);
         *ret = TAKE_PTR(q);
         return 0;
 }

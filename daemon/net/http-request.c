@@ -255,6 +255,9 @@ static int request_set_options(HttpRequest *q, const HttpRequestSpec *spec) {
         (void) curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
         (void) curl_easy_setopt(easy, CURLOPT_SUPPRESS_CONNECT_HEADERS, 1L);
 
+        /* The path is what the caller wrote: it may have been signed. */
+        (void) curl_easy_setopt(easy, CURLOPT_PATH_AS_IS, 1L);
+
         /* One connection per exchange: cancelling one never touches another, and a session has few at a time. */
         (void) curl_easy_setopt(easy, CURLOPT_HTTP_VERSION, (long) CURL_HTTP_VERSION_1_1);
 

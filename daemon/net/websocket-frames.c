@@ -1,0 +1,124 @@
+/* SPDX-License-Identifier: MIT */
+
+#include <sys/random.h>
+
+#include "string-util.h"
+#include "websocket-internal.h"
+
+static ssize_t frames_on_recv(wslay_event_context_ptr ctx, uint8_t *data, size_t size, int flags, void *userdata) {
+        WebSocketFrames *f = userdata;
+        ssize_t n;
+
+        /* One message at a time: it stops here until that one was read. */
+        if (!STAILQ_EMPTY(&f->received)) {
+                wslay_event_set_error(ctx, WSLAY_ERR_WOULDBLOCK);
+                return -1;
+        }
+        n = f->read(f->transport, data, size);
+        if (n > 0) {
+                f->heard = true;
+                return n;
+        }
+        if (n == -EAGAIN)
+                wslay_event_set_error(ctx, WSLAY_ERR_WOULDBLOCK);
+        else {
+                f->ended = n == 0;
+                wslay_event_set_error(ctx, WSLAY_ERR_CALLBACK_FAILURE);
+        }
+        return -1;
+}
+
+static ssize_t frames_on_send(wslay_event_context_ptr ctx, const uint8_t *data, size_t size, int flags,
+                              void *userdata) {
+        WebSocketFrames *f = userdata;
+        ssize_t n = f->write(f->transport, data, size);
+
+        if (n > 0)
+                return n;
+        wslay_event_set_error(ctx, n == -EAGAIN ? WSLAY_ERR_WOULDBLOCK : WSLAY_ERR_CALLBACK_FAILURE);
+        return -1;
+}
+
+static int frames_on_mask(wslay_event_context_ptr ctx, uint8_t *data, size_t size, void *userdata) {
+        return getrandom(data, size, 0) == (ssize_t) size ? 0 : -1;
+}
+
+static void frames_on_message(wslay_event_context_ptr ctx, const struct wslay_event_on_msg_recv_arg *arg,
+                              void *userdata) {
+        WebSocketFrames *f = userdata;
+        WebSocketMessage *m;
+
+        if (arg->opcode == WSLAY_PONG)
+                f->pong = true;
+        if (arg->opcode != WSLAY_TEXT_FRAME)
+                return;
+
+        m = malloc(sizeof(WebSocketMessage) + arg->msg_length + 1);
+        if (!m) {
+                f->no_memory = true;
+                return;
+        }
+        m->size = arg->msg_length;
+        memcpy(m->text, arg->msg, m->size);
+        m->text[m->size] = 0;
+        STAILQ_INSERT_TAIL(&f->received, m, messages);
+}
+
+int websocket_frames_init(WebSocketFrames *f, size_t max_message) {
+        static const struct wslay_event_callbacks callbacks = {
+                .recv_callback = frames_on_recv,
+                .send_callback = frames_on_send,
+                .genmask_callback = frames_on_mask,
+                .on_msg_recv_callback = frames_on_message,
+        };
+
+        STAILQ_INIT(&f->received);
+        if (wslay_event_context_client_init(&f->wslay, &callbacks, f) != 0)
+                return -ENOMEM;
+        wslay_event_config_set_max_recv_msg_length(f->wslay, max_message);
+        return 0;
+}
+
+static WebSocketMessage* frames_take(WebSocketFrames *f) {
+        WebSocketMessage *m = STAILQ_FIRST(&f->received);
+
+        if (m)
+                STAILQ_REMOVE_HEAD(&f->received, messages);
+        return m;
+}
+
+void websocket_frames_done(WebSocketFrames *f) {
+        WebSocketMessage *m;
+
+        if (f->wslay) {
+                wslay_event_context_free(f->wslay);
+                while ((m = frames_take(f)))
+                        free(m);
+        }
+        *f = (WebSocketFrames) {};
+}
+
+int websocket_frames_read(WebSocketFrames *f, WebSocketMessage **ret) {
+        int k = 0;
+
+        if (STAILQ_EMPTY(&f->received))
+                k = wslay_event_recv(f->wslay);
+
+        *ret = frames_take(f);
+        if (*ret)
+                return 1;
+        if (f->no_memory || k == WSLAY_ERR_NOMEM)
+                return -ENOMEM;
+        if (k != 0)
+                return f->ended ? -EPIPE : -EIO;
+        /* wslay has queued the fitting close frame and reads no more: too large, no UTF-8, reserved bits … */
+        if (!wslay_event_get_read_enabled(f->wslay) && !wslay_event_get_close_received(f->wslay))
+                return -EPROTO;
+        return 0;
+}
+
+int websocket_frames_write(WebSocketFrames *f) {
+        if (wslay_event_send(f->wslay) != 0)
+                return -EPIPE;
+        return wslay_event_want_write(f->wslay);
+}
