@@ -36,7 +36,7 @@ struct HttpRequest {
         curl_off_t uploaded;
         sd_event_source *idle_timer;    /* runs from the moment the connection stands */
         HttpFailure refused;            /* why our own callbacks made curl stop */
-        bool connected;
+        bool connected, paused;
         bool bare;                      /* only the connection is wanted: on_connected, and then it is the caller's */
         void (*on_connected)(HttpRequest *q, void *userdata);
         http_data_t on_data;

@@ -29,8 +29,8 @@ typedef struct HttpReply {
         size_t body_size;
 } HttpReply;
 
-/* A part of the body, as it comes. Called only for 2xx; other bodies are collected for on_done. May free nothing and
- * must not start or cancel requests of this client. Return < 0 to abort the request (ends as HTTP_FAILED_CUT). */
+/* A part of the body, as it comes. Called only for 2xx; other bodies are collected for on_done. May pause q, but free
+ * nothing, and must not start or cancel requests of this client. Return < 0 to abort the request (ends as HTTP_FAILED_CUT). */
 typedef int (*http_data_t)(HttpRequest *q, const char *data, size_t size, void *userdata);
 
 /* Called exactly once, from the event loop, never from inside http_client_start(); not called after
@@ -66,6 +66,9 @@ DEFINE_TRIVIAL_CLEANUP_FUNC(HttpClient*, http_client_free);
 int http_client_start(HttpClient *c, const HttpRequestSpec *spec, HttpRequest **ret);
 HttpRequest* http_request_free(HttpRequest *q);
 DEFINE_TRIVIAL_CLEANUP_FUNC(HttpRequest*, http_request_free);
+
+/* Stops reading the answer, or goes on; nothing times out meanwhile but the whole. Going on may call on_data at once. */
+void http_request_pause(HttpRequest *q, bool pause);
 
 /* A header of the (last) response, case-insensitive, or NULL. Borrowed. Valid in on_data and on_done. */
 const char* http_request_header(HttpRequest *q, const char *name);

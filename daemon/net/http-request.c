@@ -25,7 +25,7 @@
 
 static int request_on_idle(sd_event_source *s, uint64_t usec, void *userdata) {
         HttpRequest *q = userdata;
-        uint64_t quiet = now_boottime_usec() - q->last_byte_usec;
+        uint64_t quiet = q->paused ? 0 : now_boottime_usec() - q->last_byte_usec;
         char text[64];
 
         /* Bytes only note the time; the timer is moved once per period. */
@@ -343,6 +343,16 @@ HttpRequest* http_request_free(HttpRequest *q) {
 
         strbuf_done(&q->reply);
         return mfree(q);
+}
+
+void http_request_pause(HttpRequest *q, bool pause) {
+        assert(q);
+
+        if (q->paused == pause || !q->client)
+                return;
+        q->paused = pause;
+        q->last_byte_usec = now_boottime_usec();
+        (void) curl_easy_pause(q->easy, pause ? CURLPAUSE_RECV : CURLPAUSE_CONT);
 }
 
 const char* http_request_header(HttpRequest *q, const char *name) {

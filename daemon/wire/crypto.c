@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 
 #include <sodium.h>
+#include <systemd/sd-id128.h>
 
 #include "base64url.h"
 #include "crypto.h"
@@ -49,6 +50,14 @@ char* key_id(const char *prefix, const uint8_t key[KEY_SIZE]) {
         (void) crypto_hash_sha256(hash, key, KEY_SIZE);
         text = base64url_encode(hash, sizeof(hash));
         return text ? strjoin(prefix, "_", text) : NULL;
+}
+
+char* id_random(const char *prefix) {
+        sd_id128_t id;
+
+        if (sd_id128_randomize(&id) < 0)
+                return NULL;
+        return asprintf_new("%s" SD_ID128_UUID_FORMAT_STR, prefix, SD_ID128_FORMAT_VAL(id));
 }
 
 int root_key_fingerprint(const uint8_t *key, size_t key_size, uint8_t ret[32]) {

@@ -26,6 +26,8 @@ void kem_public_key(const uint8_t secret[KEY_SIZE], uint8_t ret_public[KEY_SIZE]
 
 /* "dev_" or "sk_" with the key's hash (§5). NULL when out of memory. */
 char* key_id(const char *prefix, const uint8_t key[KEY_SIZE]);
+/* "msg_", "ev_" … with a random UUID (RFC 9562 version 4). NULL when out of memory. */
+char* id_random(const char *prefix);
 
 /* SHA-256 over domain ‖ 0 ‖ "ed25519" ‖ 0 ‖ key. -EINVAL when the key is not 32 bytes. */
 int root_key_fingerprint(const uint8_t *key, size_t key_size, uint8_t ret[32]);

@@ -6,11 +6,11 @@
 #include "envelope.h"
 #include "hpke.h"
 
-#define ENVELOPE_SIZE_MAX MIB(16)
 #define RECIPIENTS_MAX 4096U
 
 struct Envelope {
         SignedDocument *outer;
+        const SignedValue *root;        /* in outer */
         SignedDocument *plaintext;      /* of an encrypted one, once it is open */
         const SignedValue *payload;     /* in plaintext, or in outer's signed_payload */
         uint8_t signature[SIGNATURE_SIZE];
@@ -52,31 +52,36 @@ static int refuse_unless_oom(EnvelopeError *reterr, EnvelopeError e, int r) {
         return r == -ENOMEM ? r : refuse(reterr, e);
 }
 
-int envelope_parse(Envelope **ret, const char *text, size_t size) {
-        _cleanup_(envelope_freep) Envelope *e = NULL;
-        const SignedValue *root, *recipients;
-        int r;
+int envelope_new(Envelope **ret, SignedDocument **document, const SignedValue *value) {
+        const SignedValue *recipients;
+        Envelope *e;
 
-        if (size > ENVELOPE_SIZE_MAX)
+        assert(ret && document && *document);
+
+        if (!value || value->type != SIGNED_OBJECT)
+                return -EBADMSG;
+        recipients = signed_get(value, "recipients");
+        if (recipients && recipients->type == SIGNED_ARRAY && recipients->size > RECIPIENTS_MAX)
                 return -E2BIG;
 
         e = new0(Envelope, 1);
         if (!e)
                 return -ENOMEM;
-        r = signed_document_parse(&e->outer, text, size);
-        if (r < 0)
-                return r;
-
-        root = signed_document_root(e->outer);
-        if (root->type != SIGNED_OBJECT)
-                return -EBADMSG;
-        recipients = signed_get(root, "recipients");
-        if (recipients && recipients->size > RECIPIENTS_MAX && recipients->type == SIGNED_ARRAY)
-                return -E2BIG;
-
-        e->plain = streq_ptr(signed_get_string(root, "type"), "plaintext_message_envelope");
-        *ret = TAKE_PTR(e);
+        e->outer = TAKE_PTR(*document);
+        e->root = value;
+        e->plain = streq_ptr(signed_get_string(value, "type"), "plaintext_message_envelope");
+        *ret = e;
         return 0;
+}
+
+int envelope_parse(Envelope **ret, const char *text, size_t size) {
+        _cleanup_(signed_document_freep) SignedDocument *d = NULL;
+        int r;
+
+        if (size > ENVELOPE_SIZE_MAX)
+                return -E2BIG;
+        r = signed_document_parse(&d, text, size);
+        return r < 0 ? r : envelope_new(ret, &d, signed_document_root(d));
 }
 
 Envelope* envelope_free(Envelope *e) {
@@ -94,7 +99,7 @@ Envelope* envelope_free(Envelope *e) {
 }
 
 static const SignedValue* outer_of(const Envelope *e) {
-        return signed_document_root(e->outer);
+        return e->root;
 }
 
 const char* envelope_id(const Envelope *e) {

@@ -7,14 +7,7 @@
 #include "hpke.h"
 
 int seal_secrets_random(SealSecrets *ret, char **ret_envelope_id) {
-        uint8_t u[16];
-
-        randombytes_buf(u, sizeof(u));
-        u[6] = (uint8_t) ((u[6] & 0x0f) | 0x40); /* RFC 9562 §5.4: version 4, variant 10 */
-        u[8] = (uint8_t) ((u[8] & 0x3f) | 0x80);
-        *ret_envelope_id = asprintf_new("msg_%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x",
-                                        u[0], u[1], u[2], u[3], u[4], u[5], u[6], u[7], u[8], u[9], u[10], u[11],
-                                        u[12], u[13], u[14], u[15]);
+        *ret_envelope_id = id_random("msg_");
         if (!*ret_envelope_id)
                 return -ENOMEM;
 

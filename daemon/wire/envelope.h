@@ -7,6 +7,7 @@
 /* Message envelopes: sealing, opening, and the checks between (wire-protocol §§9, 10). */
 
 #define HPKE_INFO_MESSAGE "puffo/msg-hpke/v1"
+#define ENVELOPE_SIZE_MAX MIB(16)
 #define CONTENT_TYPE_TEXT "text/plain"
 #define CONTENT_TYPE_ATTACHMENTS "puffo/message+attachments/v1"
 
@@ -84,6 +85,8 @@ typedef struct Message {
 /* Parses an envelope as it came. -EBADMSG when it is no JSON object, -E2BIG over 16 MiB or 4096 recipients, -ENOMEM.
  */
 int envelope_parse(Envelope **ret, const char *text, size_t size);
+/* The same of an object within a document, which on success belongs to the envelope (*document is NULL then). */
+int envelope_new(Envelope **ret, SignedDocument **document, const SignedValue *value);
 Envelope* envelope_free(Envelope *e);
 DEFINE_TRIVIAL_CLEANUP_FUNC(Envelope*, envelope_free);
 

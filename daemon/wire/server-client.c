@@ -15,6 +15,9 @@
 #define PATIENCE_TRIES 3U
 #define PATIENCE_MIN_USEC USEC_PER_SEC
 #define PATIENCE_MAX_USEC (60 * USEC_PER_SEC)
+/* server-api §10.2 */
+#define NOT_THERE_TRIES 3U
+#define NOT_THERE_PAUSE_USEC (5 * USEC_PER_SEC)
 /* A clock that is off by more than this is named as the likely reason of a refusal (wire-protocol §17.22). */
 #define CLOCK_SKEW_NAMED_MS ((int64_t) 120000)
 
@@ -26,7 +29,7 @@ struct ServerCall {
         HttpRequest *request;
         SubkeyWait *wait;
         sd_event_source *timer;
-        unsigned patience;
+        unsigned patience, not_there;
         bool refused;                   /* a 401 was answered with a new subkey already */
         LIST_ENTRY(ServerCall) calls;
 };
@@ -98,6 +101,7 @@ int server_client_send(ServerClient *c, const CallSpec *spec, const Signer *sign
                 .total_timeout_usec = spec->timeout_usec ?: CALL_TIMEOUT_USEC,
                 .max_body = spec->max_body,
                 .ca_file = c->ca_file,
+                .on_data = spec->on_data,
                 .on_done = on_done,
                 .userdata = userdata,
         };
@@ -279,6 +283,17 @@ static int call_retry_later(ServerCall *call, HttpRequest *q) {
         return r < 0 ? r : 1;
 }
 
+/* > 0 when the call goes on: what was just announced may not be visible everywhere yet. */
+static int call_retry_not_there(ServerCall *call) {
+        int r;
+
+        if (!call->spec.waits_for_it || call->not_there >= NOT_THERE_TRIES)
+                return 0;
+        call->not_there++;
+        r = event_arm_timer(call->client->spec.event, &call->timer, NOT_THERE_PAUSE_USEC, 0, call_on_timer, call);
+        return r < 0 ? r : 1;
+}
+
 static void call_on_reply(HttpRequest *q, const HttpReply *http, void *userdata) {
         _cleanup_(signed_document_freep) SignedDocument *document = NULL;
         _cleanup_(http_request_freep) HttpRequest *request = NULL;
@@ -292,6 +307,8 @@ static void call_on_reply(HttpRequest *q, const HttpReply *http, void *userdata)
                 r = call_retry_refused(call);
         else if (http->failure == HTTP_OK && http->status == 429)
                 r = call_retry_later(call, q);
+        else if (http->failure == HTTP_OK && http->status == 404)
+                r = call_retry_not_there(call);
         if (r > 0)
                 return;
 
@@ -303,9 +320,16 @@ static void call_on_reply(HttpRequest *q, const HttpReply *http, void *userdata)
                 call_finish(call, &reply);
 }
 
+static int call_on_data(HttpRequest *q, const char *data, size_t size, void *userdata) {
+        ServerCall *call = userdata;
+
+        return call->spec.on_data(q, data, size, call->spec.userdata);
+}
+
 static int call_send(ServerCall *call) {
+        const SessionKey *key = server_client_subkey(call->client);
         ServerClient *c = call->client;
-        const SessionKey *key = server_client_subkey(c);
+        CallSpec spec = call->spec;
         int r;
 
         if (!key)
@@ -314,7 +338,9 @@ static int call_send(ServerCall *call) {
         r = free_and_strdup(&call->signer_id, key->subkey_id);
         if (r < 0)
                 return r;
-        return server_client_send(c, &call->spec, &(Signer) { key->subkey_id, key->seed }, call_on_reply, call,
+        if (spec.on_data)
+                spec.on_data = call_on_data;
+        return server_client_send(c, &spec, &(Signer) { key->subkey_id, key->seed }, call_on_reply, call,
                                   &call->request);
 }
 
@@ -366,6 +392,11 @@ ServerCall* server_call_free(ServerCall *call) {
         free(call->signer_id);
         free(call->body);
         return mfree(call);
+}
+
+void server_call_pause(ServerCall *call, bool pause) {
+        if (call->request)
+                http_request_pause(call->request, pause);
 }
 
 /* --- the client --- */

@@ -46,6 +46,8 @@ typedef struct CallSpec {
         size_t body_size;
         const char *content_type;       /* NULL: application/json */
         bool raw;                       /* the answer is bytes, not JSON */
+        bool waits_for_it;              /* a 404 may mean "not yet": asked again three times, 5 s apart (§10.2) */
+        http_data_t on_data;            /* the body of a 2xx as it comes, not collected; see server_call_pause() */
         size_t max_body;                /* 0: 16 MiB */
         uint64_t timeout_usec;          /* of the whole exchange; 0: 60 s */
         call_done_t on_done;
@@ -75,6 +77,8 @@ HttpClient* server_client_http(const ServerClient *c);
  */
 int server_call_start(ServerClient *c, const CallSpec *spec, ServerCall **ret);
 ServerCall* server_call_free(ServerCall *call);
+/* Stops taking the answer from the network, or goes on; on_data may be called from inside when going on. */
+void server_call_pause(ServerCall *call, bool pause);
 DEFINE_TRIVIAL_CLEANUP_FUNC(ServerCall*, server_call_free);
 
 /* The subkey that signs now, or NULL while there is none that is fresh enough: then ask for one with a SubkeyWait. */
