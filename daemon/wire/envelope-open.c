@@ -165,7 +165,8 @@ static int unwrap_content_key(const SignedValue *outer, const SignedValue *entry
         Field id = field_get(outer, "envelope_id");
         int r;
 
-        if (!id.text)
+        /* An id with NUL would be good for the AAD, and then be no text to anybody behind us. */
+        if (!id.text || strlen(id.text) != id.size)
                 return refuse(reterr, ENVELOPE_MALFORMED);
         r = decode_member(entry, "hpke_enc", &enc, &enc_size);
         if (r >= 0)
