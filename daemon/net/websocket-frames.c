@@ -23,6 +23,7 @@ static ssize_t frames_on_recv(wslay_event_context_ptr ctx, uint8_t *data, size_t
                 wslay_event_set_error(ctx, WSLAY_ERR_WOULDBLOCK);
         else {
                 f->ended = n == 0;
+                f->failed = n < 0;
                 wslay_event_set_error(ctx, WSLAY_ERR_CALLBACK_FAILURE);
         }
         return -1;
@@ -109,10 +110,10 @@ int websocket_frames_read(WebSocketFrames *f, WebSocketMessage **ret) {
                 return 1;
         if (f->no_memory || k == WSLAY_ERR_NOMEM)
                 return -ENOMEM;
-        if (k != 0)
+        if (f->ended || f->failed)
                 return f->ended ? -EPIPE : -EIO;
-        /* wslay has queued the fitting close frame and reads no more: too large, no UTF-8, reserved bits … */
-        if (!wslay_event_get_read_enabled(f->wslay) && !wslay_event_get_close_received(f->wslay))
+        /* Too large, no UTF-8, reserved bits …: wslay has queued the fitting close frame and reads no more. */
+        if (k != 0 || (!wslay_event_get_read_enabled(f->wslay) && !wslay_event_get_close_received(f->wslay)))
                 return -EPROTO;
         return 0;
 }

@@ -26,7 +26,7 @@ typedef struct WebSocketFrames {
         struct WebSocketMessageQueue received;  /* not handed out yet; wslay reads ahead by at most 4 KiB */
         bool pong;                      /* one came since this was cleared */
         bool heard;                     /* and so for any byte */
-        bool ended;                     /* the transport has */
+        bool ended, failed;             /* the transport has, properly or not */
         bool no_memory;                 /* a message could not be kept */
 } WebSocketFrames;
 

@@ -189,16 +189,18 @@ static int websocket_flush(WebSocket *w) {
 
 /* What is left to do when nothing more can be read for now. */
 static void websocket_settle(WebSocket *w) {
-        if (websocket_flush(w) < 0) {
-                websocket_end_cut(w, "The connection broke while sending");
-                return;
-        }
-        if (!wslay_event_get_close_received(w->frames.wslay))
-                return;
-        if (wslay_event_get_close_sent(w->frames.wslay)) {
+        bool closed = wslay_event_get_close_received(w->frames.wslay);
+        int r = websocket_flush(w);
+
+        /* A peer that has said its farewell need not hear ours. */
+        if (closed && (r < 0 || wslay_event_get_close_sent(w->frames.wslay))) {
                 websocket_end_closed(w);
                 return;
         }
+        if (r < 0)
+                websocket_end_cut(w, "The connection broke while sending");
+        if (r < 0 || !closed)
+                return;
         if (w->state == WEBSOCKET_OPEN && websocket_arm(w, w->spec.close_timeout_usec) >= 0)
                 w->state = WEBSOCKET_CLOSING;
 }

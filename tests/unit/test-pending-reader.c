@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: MIT */
+
+#include "pending-reader.h"
+#include "tests.h"
+
+static int collect(const char *text, size_t size, void *userdata) {
+        StrBuf *b = userdata;
+
+        ASSERT_OK(strbuf_append(b, text, size));
+        return strbuf_puts(b, "|");
+}
+
+static int read_in_pieces(const char *text, size_t piece, StrBuf *items) {
+        _cleanup_(pending_reader_freep) PendingReader *p = NULL;
+        size_t size = strlen(text);
+        int r = 0;
+
+        ASSERT_OK(pending_reader_new(&p, 64, collect, items));
+        for (size_t i = 0; i < size && r >= 0; i += piece)
+                r = pending_reader_feed(p, text + i, MIN(piece, size - i));
+        return r < 0 ? r : pending_reader_finish(p);
+}
+
+TEST(answers) {
+        static const struct {
+                const char *text;
+                int result;
+                const char *items;
+        } t[] = {
+                { "{\"messages\":[]}", 0, "" },
+                { " { \"messages\" : [ ] } \n", 0, "" },
+                { "{\"messages\":[{\"a\":1},{\"b\":[2,{}]}]}", 0, "{\"a\":1}|{\"b\":[2,{}]}|" },
+                { "{\"messages\":[1,\"x\",null , true]}", 0, "1|\"x\"|null|true|" },
+                { "{\"n\":5,\"messages\":[{}],\"has_more\":false}", 0, "{}|" },
+                { "{\"o\":{\"messages\":[7]},\"l\":[{\"}\":\"]\"}],\"messages\":[{}]}", 0, "{}|" },
+                /* Brackets, quotes and escapes inside of strings. */
+                { "{\"messages\":[{\"t\":\"]}\\\"[{\\\\\"},{\"\\\"\":0}]}", 0,
+                  "{\"t\":\"]}\\\"[{\\\\\"}|{\"\\\"\":0}|" },
+                { "{\"a\\\"messages\":[1],\"messages\":[2]}", 0, "2|" },
+
+                { "", -EBADMSG, "" },
+                { "<!doctype html><html></html>", -EBADMSG, "" },
+                { "[]", -EBADMSG, "" },
+                { "{}", -EBADMSG, "" },
+                { "{\"messages\":null}", -EBADMSG, "" },
+                { "{\"messages\":{}}", -EBADMSG, "" },
+                { "{\"messages\":[{}", -EBADMSG, "{}|" },
+                { "{\"messages\":[{}]", -EBADMSG, "{}|" },
+                { "{\"messages\":[{}],", -EBADMSG, "{}|" },
+                { "{\"messages\":[{}],}", -EBADMSG, "{}|" },
+                { "{\"messages\":[{},]}", -EBADMSG, "{}|" },
+                { "{\"messages\":[{} {}]}", -EBADMSG, "{}|" },
+                { "{\"messages\":[,{}]}", -EBADMSG, "" },
+                { "{\"messages\":[}]}", -EBADMSG, "" },
+                { "{\"messages\"[]}", -EBADMSG, "" },
+                { "{messages:[]}", -EBADMSG, "" },
+                { "{\"a\":,\"messages\":[]}", -EBADMSG, "" },
+                { "{\"messages\":[]}x", -EBADMSG, "" },
+                { "{\"messages\":[{\"t\":\"cut", -EBADMSG, "" },
+                { "{\"messages\":[\"0123456789012345678901234567890123456789012345678901234567890123\"]}", -E2BIG, "" },
+        };
+
+        for (size_t i = 0; i < ELEMENTSOF(t); i++)
+                for (size_t piece = 1; piece < 40; piece += 3) {
+                        _cleanup_(strbuf_done) StrBuf items = {};
+                        int r = read_in_pieces(t[i].text, piece, &items);
+
+                        if (r != t[i].result || !streq(strempty(items.text), t[i].items))
+                                fail_msg("'%s' by %zu gives %i with '%s'", t[i].text, piece, r, strempty(items.text));
+                }
+}
+
+static int refuse(const char *text, size_t size, void *userdata) {
+        return -ECANCELED;
+}
+
+TEST(reader_of_items_may_stop) {
+        _cleanup_(pending_reader_freep) PendingReader *p = NULL;
+        static const char text[] = "{\"messages\":[{}]}";
+
+        ASSERT_OK(pending_reader_new(&p, 64, refuse, NULL));
+        ASSERT_ERROR(pending_reader_feed(p, text, strlen(text)), ECANCELED);
+}
+
+#define TEST_SUITE "pending-reader"
+TEST_MAIN();

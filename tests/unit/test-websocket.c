@@ -1,0 +1,344 @@
+/* SPDX-License-Identifier: MIT */
+
+#include <arpa/inet.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <openssl/evp.h>
+#include <stdio.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+
+#include "event-util.h"
+#include "string-util.h"
+#include "tests.h"
+#include "websocket-handshake.h"
+#include "websocket.h"
+
+/* RFC 6455 §1.3 */
+#define KEY "dGhlIHNhbXBsZSBub25jZQ=="
+#define HEAD "HTTP/1.1 101 Switching Protocols\r\n"
+#define FIELDS "Upgrade: websocket\r\nConnection: Upgrade\r\n"
+#define ACCEPT "Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n"
+
+TEST(opening_answers) {
+        static const struct {
+                const char *text;
+                int result;
+                long status;
+        } t[] = {
+                { HEAD FIELDS ACCEPT "\r\n", 1, 101 },
+                { HEAD FIELDS ACCEPT "Server: x\r\nSec-WebSocket-Extensions:\r\n\r\nmore", 1, 101 },
+                { HEAD "UPGRADE: WebSocket\r\nconnection: keep-alive, upgrade\r\n" ACCEPT "\r\n", 1, 101 },
+                { HEAD FIELDS ACCEPT "\r", 0, 0 },
+                { "HT", 0, 0 },
+                { "", 0, 0 },
+                { "SSH-2.0-x\r\n", -EPROTO, 0 },
+                { "HTTP/2 101\r\n" FIELDS ACCEPT "\r\n", -EPROTO, 0 },
+                { "HTTP/1.1 101x\r\n" FIELDS ACCEPT "\r\n", -EPROTO, 0 },
+                { "HTTP/1.1 1.1\r\n\r\n", -EPROTO, 0 },
+                { "HTTP/1.1 200 OK\r\n" FIELDS ACCEPT "\r\n", -EPROTO, 200 },
+                { "HTTP/1.1 403 No\r\n\r\n", -EPROTO, 403 },
+                { HEAD "Connection: Upgrade\r\n" ACCEPT "\r\n", -EPROTO, 101 },
+                { HEAD "Upgrade: websocket\r\nConnection: close\r\n" ACCEPT "\r\n", -EPROTO, 101 },
+                { HEAD FIELDS "\r\n", -EPROTO, 101 },
+                { HEAD FIELDS ACCEPT ACCEPT "\r\n", -EPROTO, 101 },
+                { HEAD FIELDS "Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOp=\r\n\r\n", -EPROTO, 101 },
+                { HEAD FIELDS ACCEPT "Sec-WebSocket-Extensions: permessage-deflate\r\n\r\n", -EPROTO, 101 },
+                { HEAD FIELDS ACCEPT "Sec-WebSocket-Protocol: chat\r\n\r\n", -EPROTO, 101 },
+                { HEAD FIELDS ACCEPT "no colon\r\n\r\n", -EPROTO, 101 },
+                { HEAD FIELDS ACCEPT "bad name: x\r\n\r\n", -EPROTO, 101 },
+        };
+
+        for (size_t i = 0; i < ELEMENTSOF(t); i++) {
+                const char *error = NULL;
+                size_t size = 0;
+                long status = 0;
+                int r = websocket_response_check(t[i].text, strlen(t[i].text), KEY, &size, &status, &error);
+
+                if (r != t[i].result || status != t[i].status)
+                        fail_msg("'%s' gives %i, %ld", t[i].text, r, status);
+                ASSERT_EQ(!!error, r < 0 || (r == 0 && error));
+                if (r > 0)
+                        ASSERT_EQ(memcmp(t[i].text + size - 4, "\r\n\r\n", 4), 0);
+        }
+}
+
+TEST(opening_answer_without_end) {
+        _cleanup_(strbuf_done) StrBuf b = {};
+        const char *error;
+        size_t size;
+        long status;
+
+        ASSERT_OK(strbuf_puts(&b, HEAD));
+        while (b.size < WEBSOCKET_HEAD_MAX)
+                ASSERT_OK(strbuf_puts(&b, "X: y\r\n"));
+        ASSERT_ERROR(websocket_response_check(b.text, b.size, KEY, &size, &status, &error), EMSGSIZE);
+}
+
+TEST(request) {
+        _cleanup_(strbuf_done) StrBuf b = {}, other = {};
+
+        ASSERT_OK(websocket_request_format("host:1", "/subscribe?a=b", KEY, &b));
+        ASSERT_NOT_NULL(startswith(b.text, "GET /subscribe?a=b HTTP/1.1\r\nHost: host:1\r\n"));
+        ASSERT_NOT_NULL(strstr(b.text, "\r\nSec-WebSocket-Key: " KEY "\r\nSec-WebSocket-Version: 13\r\n\r\n"));
+        ASSERT_ERROR(websocket_request_format("host\r\nX: y", "/", KEY, &other), EINVAL);
+        ASSERT_ERROR(websocket_request_format("host", "/ HTTP/1.1", KEY, &other), EINVAL);
+}
+
+/* --- against a server in a process of its own --- */
+
+/* What the server sends behind its handshake, and what it then does. */
+typedef struct Script {
+        const char *bytes;
+        size_t size, piece;
+        bool hang;              /* goes on reading without ever answering */
+        const char *head;       /* instead of a proper answer */
+} Script;
+
+static void serve(int fd, const Script *script) {
+        char request[4096], accept[64], head[512], *key, *end;
+        unsigned char digest[EVP_MAX_MD_SIZE];
+        size_t n = 0;
+        ssize_t k;
+        unsigned m;
+
+        while (n < sizeof(request) - 1) {
+                k = read(fd, request + n, sizeof(request) - 1 - n);
+                if (k <= 0)
+                        _exit(1);
+                n += (size_t) k;
+                request[n] = 0;
+                if (strstr(request, "\r\n\r\n"))
+                        break;
+        }
+        key = strstr(request, "Sec-WebSocket-Key: ") + strlen("Sec-WebSocket-Key: ");
+        end = strstr(key, "\r\n");
+        (void) snprintf(accept, sizeof(accept), "%.*s", (int) (end - key), key);
+        {
+                char text[128];
+
+                (void) snprintf(text, sizeof(text), "%s258EAFA5-E914-47DA-95CA-C5AB0DC85B11", accept);
+                (void) EVP_Digest(text, strlen(text), digest, &m, EVP_sha1(), NULL);
+        }
+        (void) EVP_EncodeBlock((unsigned char*) accept, digest, (int) m);
+        (void) snprintf(head, sizeof(head), HEAD FIELDS "Sec-WebSocket-Accept: %s\r\n\r\n", accept);
+        if (script->head)
+                (void) snprintf(head, sizeof(head), "%s", script->head);
+        (void) !write(fd, head, strlen(head));
+
+        for (size_t i = 0; i < script->size; i += script->piece ?: script->size) {
+                (void) !write(fd, script->bytes + i, MIN(script->piece ?: script->size, script->size - i));
+                if (script->piece)
+                        usleep(1000);
+        }
+        if (script->hang)
+                while (read(fd, request, sizeof(request)) > 0)
+                        ;
+        else {
+                /* Up to the client's close frame or end. */
+                struct timeval limit = { .tv_sec = 2 };
+
+                (void) setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
+                (void) shutdown(fd, script->size > 0 && (script->bytes[0] & 0x0f) != 8 ? SHUT_WR : SHUT_RD);
+                (void) !read(fd, request, sizeof(request));
+        }
+        _exit(0);
+}
+
+static pid_t server_start(const Script *script, uint16_t *ret_port) {
+        struct sockaddr_in a = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+        int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        pid_t pid;
+
+        ASSERT_TRUE(fd >= 0);
+        ASSERT_EQ(bind(fd, (struct sockaddr*) &a, sizeof(a)), 0);
+        ASSERT_EQ(getsockname(fd, (struct sockaddr*) &a, &(socklen_t) { sizeof(a) }), 0);
+        ASSERT_EQ(listen(fd, 1), 0);
+        pid = fork();
+        ASSERT_TRUE(pid >= 0);
+        if (pid == 0)
+                serve(accept(fd, NULL, NULL), script);
+        (void) close(fd);
+        *ret_port = ntohs(a.sin_port);
+        return pid;
+}
+
+typedef struct Seen {
+        sd_event *event;
+        WebSocket *socket;
+        StrBuf texts;
+        bool opened, closed, free_on_text, close_on_text;
+        WebSocketEnd end;
+        char *error;
+} Seen;
+
+static void on_open(WebSocket *w, void *userdata) {
+        Seen *seen = userdata;
+
+        ASSERT_FALSE(seen->opened);
+        seen->opened = true;
+}
+
+static void on_text(WebSocket *w, const char *text, size_t size, void *userdata) {
+        Seen *seen = userdata;
+
+        ASSERT_EQ(strlen(text), size);
+        ASSERT_OK(strbuf_append(&seen->texts, text, MIN(size, (size_t) 8)));
+        ASSERT_OK(strbuf_puts(&seen->texts, "|"));
+        if (seen->close_on_text)
+                websocket_close(w, WEBSOCKET_CLOSE_NORMAL);
+        if (seen->free_on_text) {
+                seen->socket = websocket_free(seen->socket);
+                ASSERT_OK(sd_event_exit(seen->event, 0));
+        }
+}
+
+static void on_close(WebSocket *w, const WebSocketEnd *end, void *userdata) {
+        Seen *seen = userdata;
+
+        ASSERT_FALSE(seen->closed);
+        seen->closed = true;
+        seen->end = *end;
+        seen->error = strdup(end->error);
+        seen->socket = websocket_free(seen->socket);
+        ASSERT_OK(sd_event_exit(seen->event, 0));
+}
+
+static void run(const Script *script, Seen *seen) {
+        _cleanup_(http_client_freep) HttpClient *client = NULL;
+        char url[64];
+        uint16_t port;
+        WebSocketSpec spec = {
+                .url = url,
+                .max_message = 100000,
+                .ping_interval_usec = 50 * USEC_PER_MSEC,
+                .pong_timeout_usec = 100 * USEC_PER_MSEC,
+                .close_timeout_usec = 200 * USEC_PER_MSEC,
+                .open_timeout_usec = 2 * USEC_PER_SEC,
+                .on_open = on_open,
+                .on_text = on_text,
+                .on_close = on_close,
+                .userdata = seen,
+        };
+        pid_t pid = server_start(script, &port);
+
+        (void) snprintf(url, sizeof(url), "ws://127.0.0.1:%u/x", (unsigned) port);
+        ASSERT_OK(sd_event_new(&seen->event));
+        ASSERT_OK(http_client_new(&client, seen->event));
+        ASSERT_OK(websocket_new(&seen->socket, client, seen->event, &spec));
+        ASSERT_OK(sd_event_loop(seen->event));
+        seen->socket = websocket_free(seen->socket);
+        client = http_client_free(client);
+        seen->event = sd_event_unref(seen->event);
+        ASSERT_EQ(waitpid(pid, NULL, 0), pid);
+}
+
+static void seen_done(Seen *seen) {
+        strbuf_done(&seen->texts);
+        free(seen->error);
+}
+#define SEEN(name) _cleanup_(seen_done) Seen name = {}
+
+#define BYTES(s) .bytes = s, .size = sizeof(s) - 1
+#define CLOSE_1000 "\x88\x02\x03\xe8"
+
+TEST(messages_whole_fragmented_and_in_pieces) {
+        static const size_t pieces[] = { 0, 1, 3 };
+
+        for (size_t i = 0; i < ELEMENTSOF(pieces); i++) {
+                SEEN(seen);
+
+                run(&(Script) { BYTES("\x81\x02hi" "\x01\x02" "ab" "\x89\x00" "\x80\x01" "c" "\x82\x01x" "\x81\x00"
+                                      CLOSE_1000), .piece = pieces[i] }, &seen);
+                ASSERT_STREQ(strempty(seen.texts.text), "hi|abc||");
+                ASSERT_TRUE(seen.opened && seen.closed && seen.end.opened);
+                ASSERT_EQ(seen.end.failure, HTTP_OK);
+                ASSERT_EQ(seen.end.code, 1000);
+        }
+}
+
+TEST(cut_in_the_middle_of_a_frame) {
+        SEEN(seen);
+
+        run(&(Script) { BYTES("\x81\x02hi" "\x81\x05" "abc") }, &seen);
+        ASSERT_STREQ(seen.texts.text, "hi|");
+        ASSERT_EQ(seen.end.failure, HTTP_FAILED_CUT);
+        ASSERT_EQ(seen.end.code, 0);
+}
+
+TEST(broken_protocol) {
+        static const Script t[] = {
+                { BYTES("\x81\x02\xff\xfe") },                          /* no UTF-8 */
+                { BYTES("\xf1\x02hi") },                                /* reserved bits */
+                { BYTES("\x83\x00") },                                  /* reserved opcode */
+                { BYTES("\x81\x7f\x00\x00\x00\x00\x00\x01\x86\xa1" "x") },      /* over max_message */
+                { BYTES("\x80\x01" "c") },                              /* continues nothing */
+                { BYTES("\x89\x7e\x00\x7e") },                          /* a ping that is too long */
+        };
+
+        for (size_t i = 0; i < ELEMENTSOF(t); i++) {
+                SEEN(seen);
+
+                run(&t[i], &seen);
+                ASSERT_EQ(seen.texts.size, 0);
+                if (seen.end.failure != HTTP_FAILED_PROTOCOL)
+                        fail_msg("%zu: %u %s", i, seen.end.failure, seen.error);
+        }
+}
+
+TEST(silent_peer_is_noticed) {
+        SEEN(seen);
+
+        run(&(Script) { BYTES("\x81\x02hi"), .hang = true }, &seen);
+        ASSERT_STREQ(seen.texts.text, "hi|");
+        ASSERT_EQ(seen.end.failure, HTTP_FAILED_TIMEOUT);
+        ASSERT_NOT_NULL(strstr(seen.error, "ping"));
+}
+
+TEST(closing_handshake_that_nobody_answers) {
+        SEEN(seen);
+
+        seen.close_on_text = true;
+        run(&(Script) { BYTES("\x81\x02hi" "\x81\x02ho"), .hang = true }, &seen);
+        ASSERT_STREQ(seen.texts.text, "hi|");
+        ASSERT_EQ(seen.end.failure, HTTP_FAILED_TIMEOUT);
+        ASSERT_NOT_NULL(strstr(seen.error, "closing"));
+}
+
+TEST(freed_from_its_own_callback) {
+        SEEN(seen);
+
+        seen.free_on_text = true;
+        run(&(Script) { BYTES("\x81\x02hi" "\x81\x02ho" CLOSE_1000) }, &seen);
+        ASSERT_STREQ(seen.texts.text, "hi|");
+        ASSERT_FALSE(seen.closed);
+}
+
+TEST(refused_opening) {
+        SEEN(seen);
+
+        run(&(Script) { .head = "HTTP/1.1 401 Unauthorized\r\n\r\n" }, &seen);
+        ASSERT_FALSE(seen.opened || seen.end.opened);
+        ASSERT_EQ(seen.end.failure, HTTP_FAILED_PROTOCOL);
+        ASSERT_EQ(seen.end.status, 401);
+}
+
+TEST(bad_urls) {
+        static const char *const bad[] = { "", "http://x/", "ws://", "ws:///x", "ws://u@h/x", "ws://h/#f", "ws://h:x/" };
+        _cleanup_(http_client_freep) HttpClient *client = NULL;
+        WebSocketSpec spec = { .on_open = on_open, .on_text = on_text, .on_close = on_close };
+        sd_event *event = NULL;
+        WebSocket *w;
+
+        ASSERT_OK(sd_event_new(&event));
+        ASSERT_OK(http_client_new(&client, event));
+        for (size_t i = 0; i < ELEMENTSOF(bad); i++) {
+                spec.url = bad[i];
+                ASSERT_ERROR(websocket_new(&w, client, event, &spec), EINVAL);
+        }
+        client = http_client_free(client);
+        sd_event_unref(event);
+}
+
+#define TEST_SUITE "websocket"
+TEST_MAIN();
