@@ -26,7 +26,7 @@ MAX_RECIPIENTS = 4096
 
 def _bytes_of(obj: dict[str, Any], name: str, size: int | None = None) -> None:
     try:
-        data = unb64(obj.get(name, "="))
+        data = unb64(obj.get(name))
     except CryptoError:
         raise bad(f"{name} must be base64url") from None
     if size is not None and len(data) != size:
@@ -61,7 +61,7 @@ def _form_checked(envelope: dict[str, Any]) -> None:
         _bytes_of(entry, "wrapped_content_key", 48)
 
 
-def _audience(server: "Server", envelope: dict[str, Any], slug: str) -> list[str]:
+def _audience(server: Server, envelope: dict[str, Any], slug: str) -> list[str]:
     """Who may read it; refuses a sender who may not write there."""
     if envelope["envelope_kind"] == "dm":
         if not server.store.account(envelope["recipient_slug"]):
@@ -77,14 +77,14 @@ def _audience(server: "Server", envelope: dict[str, Any], slug: str) -> list[str
     return server.store.channel_slugs(channel_id)
 
 
-def _live_devices(server: "Server", slugs: list[str]) -> list[str]:
+def _live_devices(server: Server, slugs: list[str]) -> list[str]:
     marks = ",".join("?" * len(slugs))
     return server.store.column(f"SELECT device_id FROM devices WHERE slug IN ({marks})"
                                " AND (revoked_from IS NULL OR revoked_from > ?)", *slugs, server.now())
 
 
 @route("POST", "/messages")
-async def post_message(server: "Server", request: Request) -> Reply:
+async def post_message(server: Server, request: Request) -> Reply:
     if len(request.body) > server.settings.envelope_bytes:
         raise Refusal(413, "PAYLOAD_TOO_LARGE", "the envelope is too large")
     envelope, store, settings = request.json(), server.store, server.settings
@@ -105,9 +105,9 @@ async def post_message(server: "Server", request: Request) -> Reply:
     queued: list[tuple[str, int]] = []
     with store.transaction():
         seq = known["seq"] if known else store.run(
-            "INSERT INTO messages VALUES (?, ?, ?, ?, ?, ?, (SELECT coalesce(max(seq), 0) + 1 FROM messages), ?)",
-            envelope_id, digest, request.slug, envelope["channel_id"], envelope["recipient_slug"], server.now(),
-            text).lastrowid
+            "INSERT INTO messages (envelope_id, digest, sender_slug, channel_id, recipient_slug, posted_at, envelope)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?)", envelope_id, digest, request.slug, envelope["channel_id"],
+            envelope["recipient_slug"], server.now(), text).lastrowid
         for device_id in devices:
             if device_id in allowed and device_id not in had:
                 queued.append((device_id, store.enqueue(device_id, envelope_id, text if known else None)))
@@ -128,7 +128,7 @@ async def post_message(server: "Server", request: Request) -> Reply:
 # --- the queue ---
 
 @route("GET", "/messages/pending")
-async def pending(server: "Server", request: Request) -> Reply:
+async def pending(server: Server, request: Request) -> Reply:
     assert request.signer is not None
     rows = server.store.pending(request.signer.device_id, server.settings.pending_page)
     items = ",".join(f'{{"seq":{r["seq"]},"envelope":{r["envelope"]}}}' for r in rows)
@@ -136,7 +136,7 @@ async def pending(server: "Server", request: Request) -> Reply:
 
 
 @route("POST", "/messages/ack")
-async def acknowledge(server: "Server", request: Request) -> Reply | dict[str, Any]:
+async def acknowledge(server: Server, request: Request) -> Reply | dict[str, Any]:
     if not server.settings.http_ack:
         return html_page()
     assert request.signer is not None
@@ -146,7 +146,7 @@ async def acknowledge(server: "Server", request: Request) -> Reply | dict[str, A
 
 # --- processing ---
 
-def _message_for(server: "Server", slug: str, message_id: Any) -> str:
+def _message_for(server: Server, slug: str, message_id: Any) -> str:
     row = server.store.one("SELECT * FROM messages WHERE envelope_id = ?",
                            message_id if isinstance(message_id, str) else "")
     if not row:
@@ -165,7 +165,7 @@ def _run_id(body: dict[str, Any]) -> str:
     return run_id
 
 
-def _own_run(server: "Server", slug: str, run_id: str, message_id: str) -> Any:
+def _own_run(server: Server, slug: str, run_id: str, message_id: str) -> Any:
     row = server.store.one("SELECT * FROM runs WHERE run_id = ?", run_id)
     if row and (row["slug"], row["message_id"]) != (slug, message_id):
         raise conflict("this run is of another message")
@@ -173,7 +173,7 @@ def _own_run(server: "Server", slug: str, run_id: str, message_id: str) -> Any:
 
 
 @route("POST", "/messages/{message}/processing/start")
-async def processing_start(server: "Server", request: Request, message_id: str) -> dict[str, Any]:
+async def processing_start(server: Server, request: Request, message_id: str) -> dict[str, Any]:
     run_id = _run_id(request.json())
     _message_for(server, request.slug, message_id)
     with server.store.transaction():
@@ -184,7 +184,7 @@ async def processing_start(server: "Server", request: Request, message_id: str) 
     return {"ok": True}
 
 
-def _end(server: "Server", slug: str, run: dict[str, Any], message_id: Any) -> tuple[bool, str | None]:
+def _end(server: Server, slug: str, run: dict[str, Any], message_id: Any) -> tuple[bool, str | None]:
     run_id, error_text = _run_id(run), error_text_of(run)
     if not isinstance(run.get("succeeded"), bool):
         raise bad("succeeded must be a boolean")
@@ -197,7 +197,7 @@ def _end(server: "Server", slug: str, run: dict[str, Any], message_id: Any) -> t
     return run["succeeded"], error_text
 
 
-def _end_all(server: "Server", slug: str, runs: list[tuple[dict[str, Any], Any]]) -> dict[str, Any]:
+def _end_all(server: Server, slug: str, runs: list[tuple[dict[str, Any], Any]]) -> dict[str, Any]:
     with server.store.transaction():
         ended = [_end(server, slug, run, message_id) for run, message_id in runs]
         failed = [text for good, text in ended if not good]
@@ -206,12 +206,12 @@ def _end_all(server: "Server", slug: str, runs: list[tuple[dict[str, Any], Any]]
 
 
 @route("POST", "/messages/{message}/processing/end")
-async def processing_end(server: "Server", request: Request, message_id: str) -> dict[str, Any]:
+async def processing_end(server: Server, request: Request, message_id: str) -> dict[str, Any]:
     return _end_all(server, request.slug, [(request.json(), message_id)])
 
 
 @route("POST", "/messages/processing/end:batch")
-async def processing_end_batch(server: "Server", request: Request) -> dict[str, Any]:
+async def processing_end_batch(server: Server, request: Request) -> dict[str, Any]:
     runs = list_of(request.json(), "runs", dict, 1000)
     if not runs:
         raise bad("runs is empty")
@@ -221,7 +221,7 @@ async def processing_end_batch(server: "Server", request: Request) -> dict[str, 
 # --- blobs ---
 
 @route("POST", "/blobs/upload")
-async def upload(server: "Server", request: Request) -> dict[str, Any]:
+async def upload(server: Server, request: Request) -> dict[str, Any]:
     if len(request.body) > server.settings.blob_bytes:
         raise Refusal(413, "PAYLOAD_TOO_LARGE", "the blob is too large")
     if not request.body:
@@ -239,7 +239,7 @@ async def upload(server: "Server", request: Request) -> dict[str, Any]:
 
 
 @route("GET", "/blobs/{blob}")
-async def download(server: "Server", request: Request, blob_id: str) -> Reply:
+async def download(server: Server, request: Request, blob_id: str) -> Reply:
     row = server.store.one("SELECT data FROM blobs WHERE blob_id = ?", blob_id)
     if not row:
         raise not_found("no such blob")

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from puffo.server import Server
 
 
-def _member(server: "Server", request: Request, space_id: str) -> None:
+def _member(server: Server, request: Request, space_id: str) -> None:
     if not server.store.one("SELECT 1 FROM spaces WHERE space_id = ?", space_id):
         raise not_found("space not found")
     if server.store.space_role(space_id, request.slug) is None:
@@ -21,7 +21,7 @@ def _member(server: "Server", request: Request, space_id: str) -> None:
 
 
 @route("GET", "/spaces")
-async def spaces(server: "Server", request: Request) -> dict[str, Any]:
+async def spaces(server: Server, request: Request) -> dict[str, Any]:
     rows = server.store.all("SELECT space_id, name, joined_at FROM space_members JOIN spaces USING (space_id)"
                             " WHERE slug = ? ORDER BY joined_at, space_id", request.slug)
     return {"spaces": [{"space_id": r["space_id"], "name": r["name"], "description": None, "avatar_url": None,
@@ -29,7 +29,7 @@ async def spaces(server: "Server", request: Request) -> dict[str, Any]:
 
 
 @route("POST", "/spaces/events")
-async def post_events(server: "Server", request: Request) -> dict[str, Any]:
+async def post_events(server: Server, request: Request) -> dict[str, Any]:
     body = request.json()
     space_id, events = text_of(body, "space_id"), list_of(body, "events", dict, 100)
     if not events:
@@ -47,7 +47,7 @@ async def post_events(server: "Server", request: Request) -> dict[str, Any]:
 
 
 @route("GET", "/spaces/{space}/events")
-async def space_events(server: "Server", request: Request, space_id: str) -> dict[str, Any]:
+async def space_events(server: Server, request: Request, space_id: str) -> dict[str, Any]:
     _member(server, request, space_id)
     limit = request.number("limit", server.settings.events_page, 1, server.settings.events_page)
     after = 0
@@ -68,7 +68,7 @@ async def space_events(server: "Server", request: Request, space_id: str) -> dic
 
 
 @route("GET", "/spaces/{space}/members", later=True)
-async def space_members(server: "Server", request: Request, space_id: str) -> dict[str, Any]:
+async def space_members(server: Server, request: Request, space_id: str) -> dict[str, Any]:
     _member(server, request, space_id)
     rows = server.store.all("SELECT m.role AS member_role, a.* FROM space_members m JOIN accounts a USING (slug)"
                             " WHERE space_id = ? ORDER BY joined_at, slug", space_id)
@@ -80,7 +80,7 @@ SETTINGS = ("auto_accept_owner_invite", "auto_accept_member_invite")
 
 
 @route("GET", "/spaces/{space}/members/me/settings", later=True)
-async def member_settings(server: "Server", request: Request, space_id: str) -> dict[str, Any]:
+async def member_settings(server: Server, request: Request, space_id: str) -> dict[str, Any]:
     _member(server, request, space_id)
     row = server.store.one("SELECT * FROM space_members WHERE space_id = ? AND slug = ?", space_id, request.slug)
     assert row is not None
@@ -88,12 +88,12 @@ async def member_settings(server: "Server", request: Request, space_id: str) -> 
 
 
 @route("PATCH", "/spaces/{space}/members/me/settings", later=True)
-async def change_member_settings(server: "Server", request: Request, space_id: str) -> dict[str, Any]:
+async def change_member_settings(server: Server, request: Request, space_id: str) -> dict[str, Any]:
     _member(server, request, space_id)
     body = request.json()
     if any(k not in SETTINGS or not isinstance(v, bool) for k, v in body.items()):
         raise bad(f"the settings are {', '.join(SETTINGS)}, true or false")
-    if "auto_accept_member_invite" in body and server.store.account(request.slug)["identity_type"] == "agent":
+    if "auto_accept_member_invite" in body and server.account_of(request)["identity_type"] == "agent":
         raise forbidden("an agent may change auto_accept_owner_invite only")
     for name, value in body.items():
         server.store.run(f"UPDATE space_members SET {name} = ? WHERE space_id = ? AND slug = ?", int(value), space_id,
@@ -102,7 +102,7 @@ async def change_member_settings(server: "Server", request: Request, space_id: s
 
 
 @route("GET", "/spaces/{space}/channels")
-async def channels(server: "Server", request: Request, space_id: str) -> Reply | dict[str, Any]:
+async def channels(server: Server, request: Request, space_id: str) -> Reply | dict[str, Any]:
     if server.store.space_role(space_id, request.slug) is None:
         return html_page()
     rows = server.store.all("SELECT c.* FROM channels c JOIN channel_members m USING (channel_id)"
@@ -114,7 +114,7 @@ async def channels(server: "Server", request: Request, space_id: str) -> Reply |
 
 
 @route("GET", "/spaces/{space}/channels/{channel}/members")
-async def channel_members(server: "Server", request: Request, space_id: str, channel_id: str) -> dict[str, Any]:
+async def channel_members(server: Server, request: Request, space_id: str, channel_id: str) -> dict[str, Any]:
     if not server.store.channel(space_id, channel_id):
         raise not_found("channel not found")
     if not server.store.channel_role(channel_id, request.slug):
@@ -128,7 +128,7 @@ async def channel_members(server: "Server", request: Request, space_id: str, cha
 
 
 @route("GET", "/invites")
-async def invites(server: "Server", request: Request) -> dict[str, Any]:
+async def invites(server: Server, request: Request) -> dict[str, Any]:
     direction = request.query.get("direction", "received")
     if direction not in ("received", "sent"):
         raise bad("direction must be received or sent")

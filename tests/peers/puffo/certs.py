@@ -176,12 +176,12 @@ def check_subkey(cert: Any, device_key: bytes, device_id: str, now: int) -> byte
     """The subkey; a CryptoError's reason tells what is wrong."""
     if not isinstance(cert, dict) or cert.get("type") != "subkey_cert" or cert.get("version") != 1:
         raise CryptoError("malformed")
-    public_key = unb64(cert.get("subkey_public_key", ""))
+    public_key = unb64(cert.get("subkey_public_key"))
     if len(public_key) != 32 or cert.get("subkey_id") != key_id("sk", public_key):
         raise CryptoError("id_mismatch")
     if cert.get("device_id") != device_id:
         raise CryptoError("device_mismatch")
-    if not verify_json(device_key, unb64(cert.get("signature", "")), cert):
+    if not verify_json(device_key, unb64(cert.get("signature")), cert):
         raise CryptoError("signature_invalid")
     if is_expired(cert.get("expires_at"), now):
         raise CryptoError("expired")

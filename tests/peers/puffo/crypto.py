@@ -46,7 +46,7 @@ def b64(data: bytes) -> str:
     return base64.urlsafe_b64encode(data).rstrip(b"=").decode("ascii")
 
 
-def unb64(text: str) -> bytes:
+def unb64(text: Any) -> bytes:
     """Both alphabets, with the right padding or none; anything else is refused."""
     if not isinstance(text, str) or not re.fullmatch(r"[A-Za-z0-9+/_-]*={0,2}", text, re.ASCII) or "\n" in text:
         raise CryptoError("bad_base64url")

@@ -64,7 +64,7 @@ def payload_check(kind: Any, payload: Any) -> dict[str, Any]:
 class Batch:
     """The events of one call: applied in one transaction, told to the streams afterwards."""
 
-    def __init__(self, server: "Server", slug: str, device_id: str):
+    def __init__(self, server: Server, slug: str, device_id: str):
         self.server, self.store, self.slug, self.device_id = server, server.store, slug, device_id
         self.emitted: list[Event] = []
         self.made: list[tuple[Event, set[str]]] = []
