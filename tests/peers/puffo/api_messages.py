@@ -77,10 +77,26 @@ def _audience(server: Server, envelope: dict[str, Any], slug: str) -> list[str]:
     return server.store.channel_slugs(channel_id)
 
 
-def _live_devices(server: Server, slugs: list[str]) -> list[str]:
+def live_devices(server: Server, slugs: list[str]) -> list[str]:
     marks = ",".join("?" * len(slugs))
     return server.store.column(f"SELECT device_id FROM devices WHERE slug IN ({marks})"
                                " AND (revoked_from IS NULL OR revoked_from > ?)", *slugs, server.now())
+
+
+def digest_of(envelope: dict[str, Any]) -> str:
+    """The same for the same message, whoever its recipients are."""
+    return hashlib.sha256(canonical({k: v for k, v in envelope.items() if k != "recipients"})).hexdigest()
+
+
+def keep(server: Server, envelope: dict[str, Any], text: str, digest: str,
+         allowed: set[str]) -> tuple[int, list[tuple[str, int]]]:
+    """A new message and its rows in the queues: its seq, and (device, seq in the queue) pairs."""
+    store, envelope_id = server.store, envelope["envelope_id"]
+    seq = store.run("INSERT INTO messages (envelope_id, digest, sender_slug, channel_id, recipient_slug, posted_at,"
+                    " envelope) VALUES (?, ?, ?, ?, ?, ?, ?)", envelope_id, digest, envelope["sender_slug"],
+                    envelope["channel_id"], envelope["recipient_slug"], server.now(), text).lastrowid or 0
+    devices = dict.fromkeys(r["device_id"] for r in envelope["recipients"])
+    return seq, [(d, store.enqueue(d, envelope_id)) for d in devices if d in allowed]
 
 
 @route("POST", "/messages")
@@ -93,28 +109,24 @@ async def post_message(server: Server, request: Request) -> Reply:
         raise forbidden("sender_slug is not the signer")
     audience = _audience(server, envelope, request.slug)
     envelope_id = envelope["envelope_id"]
-    digest = hashlib.sha256(canonical({k: v for k, v in envelope.items() if k != "recipients"})).hexdigest()
+    digest = digest_of(envelope)
     text = json.dumps(envelope, ensure_ascii=False, separators=(",", ":"))
     known = store.one("SELECT * FROM messages WHERE envelope_id = ?", envelope_id)
     if known and (known["digest"] != digest or known["sender_slug"] != request.slug):
         raise conflict("another message has this envelope_id")
 
     devices = list(dict.fromkeys(r["device_id"] for r in envelope["recipients"]))
-    allowed = set(_live_devices(server, audience))
+    allowed = set(live_devices(server, audience))
     had = {r["device_id"] for r in json.loads(known["envelope"])["recipients"]} if known else set()
-    queued: list[tuple[str, int]] = []
     with store.transaction():
-        seq = known["seq"] if known else store.run(
-            "INSERT INTO messages (envelope_id, digest, sender_slug, channel_id, recipient_slug, posted_at, envelope)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?)", envelope_id, digest, request.slug, envelope["channel_id"],
-            envelope["recipient_slug"], server.now(), text).lastrowid
-        for device_id in devices:
-            if device_id in allowed and device_id not in had:
-                queued.append((device_id, store.enqueue(device_id, envelope_id, text if known else None)))
         if known:
+            seq = known["seq"]
+            queued = [(d, store.enqueue(d, envelope_id, text)) for d in devices if d in allowed and d not in had]
             old = json.loads(known["envelope"])
             old["recipients"] += [r for r in envelope["recipients"] if r["device_id"] not in had]
             store.run("UPDATE messages SET envelope = ? WHERE envelope_id = ?", json.dumps(old), envelope_id)
+        else:
+            seq, queued = keep(server, envelope, text, digest, allowed)
     for device_id, queue_seq in queued:
         server.deliver(device_id, queue_seq, text)
     answer: dict[str, Any] = {"ok": True, "envelope_id": envelope_id, "devices_queued": len(queued)}
@@ -131,6 +143,10 @@ async def post_message(server: Server, request: Request) -> Reply:
 async def pending(server: Server, request: Request) -> Reply:
     assert request.signer is not None
     rows = server.store.pending(request.signer.device_id, server.settings.pending_page)
+    if "reverse" in request.faults:
+        rows.reverse()
+    if "twice" in request.faults:
+        rows = [r for r in rows for _ in range(2)]
     items = ",".join(f'{{"seq":{r["seq"]},"envelope":{r["envelope"]}}}' for r in rows)
     return Reply(200, f'{{"messages":[{items}]}}'.encode("utf-8", "surrogatepass"))
 
@@ -140,8 +156,10 @@ async def acknowledge(server: Server, request: Request) -> Reply | dict[str, Any
     if not server.settings.http_ack:
         return html_page()
     assert request.signer is not None
-    ids = list_of(request.json(), "envelope_ids", str)
-    return {"ok": True, "acknowledged": server.store.acknowledge(request.signer.device_id, ids)}
+    ids, device_id = list_of(request.json(), "envelope_ids", str), request.signer.device_id
+    server.log.add("ack", via="http", slug=request.slug, device_id=device_id, ids=ids)
+    removed = 0 if server.settings.ignore_acks else server.store.acknowledge(device_id, ids)
+    return {"ok": True, "acknowledged": removed}
 
 
 # --- processing ---

@@ -15,7 +15,11 @@ On requests:
     drop          close without an answer, before anything is done
     lose_answer   do what is asked, then close without an answer
     cut           do it, and close in the middle of the answer
+    truncate      do it, and answer properly with the first half of the body only
+    oversize      do it, and fill the body up with spaces to "bytes" (64 MiB); "chunked": true without a length
     trickle       do it, and send the answer in pieces of "bytes" with "seconds" between them
+    reverse       /messages/pending in the wrong order
+    twice         /messages/pending with every message two times
     has_more_empty    a page with has_more and nothing in it (/certs/sync, /spaces/…/events)
     has_more_stuck    the first page again and again, with has_more and a cursor that does not advance
 On the stream, when a client connects:
@@ -32,6 +36,12 @@ On pushed frames:
     frame_swap    the frame after the next one
     frame_lost    not at all (a message stays in the queue)
     frame_garbage "text" instead of the frame
+    frame_big     the frame filled up with spaces to "bytes" (32 MiB)
+
+A redirect is {"fault": "status", "status": 307, "headers": {"Location": "…"}}, a rate limit
+{"fault": "status", "status": 429, "headers": {"Retry-After": "2"}, "times": 1}, a blob that is late
+{"fault": "status", "status": 404, "route": "GET /blobs/*", "times": 2}, and a membership that is
+{"fault": "html", "route": "GET /spaces/*/channels", "times": 3}.
 """
 
 from __future__ import annotations
@@ -40,11 +50,11 @@ import fnmatch
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-HTTP_FAULTS = ("status", "html", "body", "delay", "hang", "drop", "lose_answer", "cut", "trickle", "has_more_empty",
-               "has_more_stuck")
+HTTP_FAULTS = ("status", "html", "body", "delay", "hang", "drop", "lose_answer", "cut", "truncate", "oversize",
+               "trickle", "reverse", "twice", "has_more_empty", "has_more_stuck")
 STREAM_FAULTS = ("close_before", "close_after", "wrong_answer", "no_answer", "half_open", "abort_after")
-FRAME_FAULTS = ("frame_cut", "frame_twice", "frame_swap", "frame_lost", "frame_garbage")
-OPTIONS = ("status", "code", "message", "headers", "html", "seconds", "bytes", "body", "text")
+FRAME_FAULTS = ("frame_cut", "frame_twice", "frame_swap", "frame_lost", "frame_garbage", "frame_big")
+OPTIONS = ("status", "code", "message", "headers", "html", "seconds", "bytes", "body", "text", "chunked")
 
 
 @dataclass
@@ -68,6 +78,8 @@ class Settings:
     certs_page: int = 500
     events_page: int = 500
     pending_page: int | None = None
+    ignore_acks: bool = False
+    """Acknowledged messages stay in the queue."""
     envelope_bytes: int = 16 * 1024 * 1024
     blob_bytes: int = 8 * 1024 * 1024 + 64 * 1024
     plaintext_channels: list[str] = field(default_factory=list)
@@ -133,10 +145,13 @@ class Faults:
     def clear(self) -> None:
         self.list = []
 
-    def take(self, method: str, path: str, slug: str | None) -> dict[str, dict[str, Any]]:
-        """The faults for this occasion, by name, counted."""
+    def take(self, method: str, path: str, slug: str | None,
+             names: tuple[str, ...] | None = None) -> dict[str, dict[str, Any]]:
+        """The faults for this occasion, by name, counted; of these names only."""
         found: dict[str, dict[str, Any]] = {}
         for fault in self.list:
+            if names is not None and fault.fault not in names:
+                continue
             if fault.fault not in found and fault.matches(method, path, slug):
                 fault.hits += 1
                 if fault.hits > fault.skip:
