@@ -24,13 +24,28 @@ void sign_public_key(const uint8_t seed[KEY_SIZE], uint8_t ret_public[KEY_SIZE])
         sodium_memzero(secret, sizeof(secret));
 }
 
+/* libsodium's secret keys are laid out like this. */
+static_assert(sizeof(SigningKey) == crypto_sign_SECRETKEYBYTES, "SigningKey is no secret key");
+
+void signing_key_init(SigningKey *k, const uint8_t seed[KEY_SIZE]) {
+        memcpy(k->seed, seed, KEY_SIZE);
+        sign_public_key(seed, k->public);
+}
+
+void signing_key_done(SigningKey *k) {
+        sodium_memzero(k, sizeof(*k));
+}
+
+void signing_key_sign(const SigningKey *k, const void *message, size_t size, uint8_t ret_signature[SIGNATURE_SIZE]) {
+        (void) crypto_sign_detached(ret_signature, NULL, message, size, (const uint8_t*) k);
+}
+
 void sign_detached(const uint8_t seed[KEY_SIZE], const void *message, size_t size,
                    uint8_t ret_signature[SIGNATURE_SIZE]) {
-        uint8_t secret[crypto_sign_SECRETKEYBYTES], public[KEY_SIZE];
+        _cleanup_(signing_key_done) SigningKey k;
 
-        (void) crypto_sign_seed_keypair(public, secret, seed);
-        (void) crypto_sign_detached(ret_signature, NULL, message, size, secret);
-        sodium_memzero(secret, sizeof(secret));
+        signing_key_init(&k, seed);
+        signing_key_sign(&k, message, size, ret_signature);
 }
 
 bool sign_verify(const uint8_t *key, size_t key_size, const void *message, size_t size, const uint8_t *signature,
@@ -41,6 +56,15 @@ bool sign_verify(const uint8_t *key, size_t key_size, const void *message, size_
 
 void kem_public_key(const uint8_t secret[KEY_SIZE], uint8_t ret_public[KEY_SIZE]) {
         (void) crypto_scalarmult_base(ret_public, secret);
+}
+
+void kem_key_init(KemKey *k, const uint8_t secret[KEY_SIZE]) {
+        memcpy(k->secret, secret, KEY_SIZE);
+        kem_public_key(secret, k->public);
+}
+
+void kem_key_done(KemKey *k) {
+        sodium_memzero(k, sizeof(*k));
 }
 
 char* key_id(const char *prefix, const uint8_t key[KEY_SIZE]) {

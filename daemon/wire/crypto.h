@@ -17,12 +17,27 @@ int crypto_init(void);
 void sign_public_key(const uint8_t seed[KEY_SIZE], uint8_t ret_public[KEY_SIZE]);
 void sign_detached(const uint8_t seed[KEY_SIZE], const void *message, size_t size,
                    uint8_t ret_signature[SIGNATURE_SIZE]);
+/* A seed with its public key: finding that anew costs as much as signing. Wipe with signing_key_done(). */
+typedef struct SigningKey {
+        uint8_t seed[KEY_SIZE], public[KEY_SIZE];
+} SigningKey;
+
+void signing_key_init(SigningKey *k, const uint8_t seed[KEY_SIZE]);
+void signing_key_done(SigningKey *k);
+void signing_key_sign(const SigningKey *k, const void *message, size_t size, uint8_t ret_signature[SIGNATURE_SIZE]);
 /* Small-order keys and S ≥ L never verify. */
 bool sign_verify(const uint8_t *key, size_t key_size, const void *message, size_t size, const uint8_t *signature,
                  size_t signature_size);
 
 /* X25519 public key of a secret. */
 void kem_public_key(const uint8_t secret[KEY_SIZE], uint8_t ret_public[KEY_SIZE]);
+/* Both: whoever opens needs both, and the public one costs as much as the rest. Wipe with kem_key_done(). */
+typedef struct KemKey {
+        uint8_t secret[KEY_SIZE], public[KEY_SIZE];
+} KemKey;
+
+void kem_key_init(KemKey *k, const uint8_t secret[KEY_SIZE]);
+void kem_key_done(KemKey *k);
 
 /* "dev_" or "sk_" with the key's hash (§5). NULL when out of memory. */
 char* key_id(const char *prefix, const uint8_t key[KEY_SIZE]);

@@ -157,7 +157,7 @@ static int find_recipient(const SignedValue *outer, const char *device_id, const
 }
 
 /* Checks 2–6. */
-static int unwrap_content_key(const SignedValue *outer, const SignedValue *entry, const uint8_t kem_secret[KEY_SIZE],
+static int unwrap_content_key(const SignedValue *outer, const SignedValue *entry, const KemKey *kem,
                               uint8_t ret_key[KEY_SIZE], EnvelopeError *reterr) {
         _cleanup_free_ uint8_t *enc = NULL, *wrapped = NULL, *key = NULL;
         _cleanup_(strbuf_done) StrBuf aad = {};
@@ -180,7 +180,7 @@ static int unwrap_content_key(const SignedValue *outer, const SignedValue *entry
         key = malloc(wrapped_size + 1);
         if (!key)
                 return -ENOMEM;
-        r = hpke_open(kem_secret, enc, enc_size, HPKE_INFO_MESSAGE, aad.text, aad.size, wrapped, wrapped_size, key);
+        r = hpke_open(kem, enc, enc_size, HPKE_INFO_MESSAGE, aad.text, aad.size, wrapped, wrapped_size, key);
         if (r < 0)
                 return refuse_unless_oom(reterr, ENVELOPE_WRAP_OPEN_FAILED, r);
         if (wrapped_size != KEY_SIZE + AEAD_TAG_SIZE) {
@@ -286,7 +286,7 @@ static int read_plaintext_envelope(Envelope *e, EnvelopeError *reterr) {
         return read_signed_payload(e, signed_get(outer_of(e), "signed_payload"), reterr);
 }
 
-int envelope_decrypt(Envelope *e, const char *device_id, const uint8_t kem_secret[KEY_SIZE], EnvelopeError *reterr) {
+int envelope_decrypt(Envelope *e, const char *device_id, const KemKey *kem, EnvelopeError *reterr) {
         uint8_t key[KEY_SIZE];
         const SignedValue *entry = NULL;
         int r;
@@ -299,7 +299,7 @@ int envelope_decrypt(Envelope *e, const char *device_id, const uint8_t kem_secre
         r = find_recipient(outer_of(e), device_id, &entry, reterr);
         if (r < 0)
                 return r;
-        r = unwrap_content_key(outer_of(e), entry, kem_secret, key, reterr);
+        r = unwrap_content_key(outer_of(e), entry, kem, key, reterr);
         if (r < 0)
                 return r;
         r = open_content(e, key, reterr);

@@ -102,7 +102,7 @@ static int build_plaintext(const MessageDraft *m, const SealSecrets *secrets, St
         if (r < 0)
                 return r;
 
-        sign_detached(m->subkey_seed, canonical.text, canonical.size, signature);
+        signing_key_sign(&m->subkey, canonical.text, canonical.size, signature);
         sodium_memzero(canonical.text, canonical.size);
         signature_text = base64url_encode(signature, sizeof(signature));
         if (!signature_text)

@@ -50,7 +50,7 @@ typedef struct MessageDraft {
         const char *content_type;
         const SignedValue *content;
         int64_t sent_at;                        /* ms */
-        uint8_t subkey_seed[KEY_SIZE];
+        SigningKey subkey;
 } MessageDraft;
 
 /* What is random in an envelope, for reproducing one in tests. */
@@ -98,7 +98,7 @@ bool envelope_is_plaintext(const Envelope *e);
 
 /* Checks 1–11: the plaintext is there afterwards, but not shown to anybody. > 0 when it was open already.
  * -EBADMSG with *reterr, -ENOMEM. A plaintext envelope needs no keys. */
-int envelope_decrypt(Envelope *e, const char *device_id, const uint8_t kem_secret[KEY_SIZE], EnvelopeError *reterr);
+int envelope_decrypt(Envelope *e, const char *device_id, const KemKey *kem, EnvelopeError *reterr);
 /* The subkey that it names, for trying that key first. After envelope_decrypt(); NULL when it names none. */
 const char* envelope_claimed_subkey(const Envelope *e);
 /* Checks 12–17, with each of these keys. On ENVELOPE_SIGNATURE_INVALID it may be called again with others.

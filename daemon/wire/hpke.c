@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 
 #include <openssl/core_names.h>
-#include <openssl/kdf.h>
+#include <openssl/evp.h>
 #include <openssl/params.h>
 #include <sodium.h>
 
@@ -9,90 +9,97 @@
 
 #define HASH_SIZE 32U
 #define VERSION_LABEL "HPKE-v1"
+#define INFO_MAX 64U
+
+typedef struct Part {
+        const void *data;
+        size_t size;
+} Part;
 
 static const uint8_t kem_suite[] = { 'K', 'E', 'M', 0x00, 0x20 };
 static const uint8_t schedule_suite[] = { 'H', 'P', 'K', 'E', 0x00, 0x20, 0x00, 0x01, 0x00, 0x03 };
 
-/* Looking the algorithm up costs more than using it: done once. */
-static EVP_KDF *hkdf;
+#define KEM_SUITE ((Part) { kem_suite, sizeof(kem_suite) })
+#define SCHEDULE_SUITE ((Part) { schedule_suite, sizeof(schedule_suite) })
+
+/* Finding HMAC and SHA-256 costs more than using them: done once. */
+static EVP_MAC_CTX *hmac;
 
 int hpke_init(void) {
-        if (!hkdf)
-                hkdf = EVP_KDF_fetch(NULL, "HKDF", NULL);
-        return hkdf ? 0 : -EIO;
-}
-
-/* salt for extracting, info for expanding; the other is NULL. */
-static int run_hkdf(int mode, const void *key, size_t key_size, const void *salt, size_t salt_size, const void *info,
-                    size_t info_size, uint8_t *ret, size_t size) {
-        static const char digest[] = "SHA256";
-        EVP_KDF_CTX *c = EVP_KDF_CTX_new(hkdf);
-        OSSL_PARAM params[] = {
-                OSSL_PARAM_construct_int(OSSL_KDF_PARAM_MODE, &mode),
-                OSSL_PARAM_construct_utf8_string(OSSL_KDF_PARAM_DIGEST, (char*) digest, 0),
-                OSSL_PARAM_construct_octet_string(OSSL_KDF_PARAM_KEY, (void*) key, key_size),
-                OSSL_PARAM_construct_end(),
+        static char digest[] = "SHA256";
+        const OSSL_PARAM params[] = {
+                OSSL_PARAM_construct_utf8_string(OSSL_MAC_PARAM_DIGEST, digest, 0),
                 OSSL_PARAM_construct_end(),
         };
-        int ok;
+        EVP_MAC *algorithm;
 
-        if (!c)
-                return -ENOMEM;
-        if (salt && salt_size > 0)
-                params[3] = OSSL_PARAM_construct_octet_string(OSSL_KDF_PARAM_SALT, (void*) salt, salt_size);
-        else if (info)
-                params[3] = OSSL_PARAM_construct_octet_string(OSSL_KDF_PARAM_INFO, (void*) info, info_size);
-
-        ok = EVP_KDF_derive(c, ret, size, params);
-        EVP_KDF_CTX_free(c);
-        return ok == 1 ? 0 : -EIO;
+        if (hmac)
+                return 0;
+        algorithm = EVP_MAC_fetch(NULL, "HMAC", NULL);
+        hmac = algorithm ? EVP_MAC_CTX_new(algorithm) : NULL;
+        EVP_MAC_free(algorithm);
+        if (hmac && EVP_MAC_CTX_set_params(hmac, params) != 1) {
+                EVP_MAC_CTX_free(hmac);
+                hmac = NULL;
+        }
+        return hmac ? 0 : -EIO;
 }
 
-static uint8_t* put(uint8_t *w, const void *data, size_t size) {
-        if (size > 0)
-                memcpy(w, data, size);
-        return w + size;
+static int hmac_sha256(const uint8_t key[HASH_SIZE], const Part *parts, size_t n, uint8_t ret[HASH_SIZE]) {
+        size_t size;
+
+        if (EVP_MAC_init(hmac, key, HASH_SIZE, NULL) != 1)
+                return -EIO;
+        for (size_t i = 0; i < n; i++)
+                if (EVP_MAC_update(hmac, parts[i].data, parts[i].size) != 1)
+                        return -EIO;
+        return EVP_MAC_final(hmac, ret, &size, HASH_SIZE) == 1 ? 0 : -EIO;
 }
 
-/* RFC 9180 §4, LabeledExtract. */
-static int labeled_extract(const uint8_t *suite, size_t suite_size, const void *salt, size_t salt_size,
-                           const char *label, const void *ikm, size_t ikm_size, uint8_t ret[HASH_SIZE]) {
-        uint8_t *buffer, *w;
-        size_t size = strlen(VERSION_LABEL) + suite_size + strlen(label) + ikm_size;
-        int r;
+/* The context remembers its last key. */
+static void hmac_forget(void) {
+        static const uint8_t nothing[HASH_SIZE];
 
-        buffer = w = malloc(size);
-        if (!buffer)
-                return -ENOMEM;
-        w = put(w, VERSION_LABEL, strlen(VERSION_LABEL));
-        w = put(w, suite, suite_size);
-        w = put(w, label, strlen(label));
-        w = put(w, ikm, ikm_size);
-
-        r = run_hkdf(EVP_KDF_HKDF_MODE_EXTRACT_ONLY, buffer, size, salt, salt_size, NULL, 0, ret, HASH_SIZE);
-        sodium_memzero(buffer, size);
-        free(buffer);
-        return r;
+        (void) EVP_MAC_init(hmac, nothing, HASH_SIZE, NULL);
 }
 
-/* RFC 9180 §4, LabeledExpand. */
-static int labeled_expand(const uint8_t *suite, size_t suite_size, const uint8_t prk[HASH_SIZE], const char *label,
-                          const void *info, size_t info_size, uint8_t *ret, size_t size) {
-        uint8_t *buffer, *w, length[2] = { (uint8_t) (size >> 8), (uint8_t) size };
-        size_t total = 2 + strlen(VERSION_LABEL) + suite_size + strlen(label) + info_size;
-        int r;
+static Part label_part(const char *label) {
+        return (Part) { label, strlen(label) };
+}
 
-        buffer = w = malloc(total);
-        if (!buffer)
-                return -ENOMEM;
-        w = put(w, length, sizeof(length));
-        w = put(w, VERSION_LABEL, strlen(VERSION_LABEL));
-        w = put(w, suite, suite_size);
-        w = put(w, label, strlen(label));
-        w = put(w, info, info_size);
+/* RFC 9180 §4, LabeledExtract, with RFC 5869 §2.2. salt NULL: none, which is as good as zeros. */
+static int labeled_extract(Part suite, const uint8_t *salt, const char *label, Part ikm, uint8_t ret[HASH_SIZE]) {
+        static const uint8_t no_salt[HASH_SIZE];
+        const Part parts[] = { label_part(VERSION_LABEL), suite, label_part(label), ikm };
 
-        r = run_hkdf(EVP_KDF_HKDF_MODE_EXPAND_ONLY, prk, HASH_SIZE, NULL, 0, buffer, total, ret, size);
-        free(buffer);
+        return hmac_sha256(salt ?: no_salt, parts, ELEMENTSOF(parts), ret);
+}
+
+/* RFC 9180 §4, LabeledExpand, with RFC 5869 §2.3. */
+static int labeled_expand(Part suite, const uint8_t prk[HASH_SIZE], const char *label, Part info, uint8_t *ret,
+                          size_t size) {
+        const uint8_t length[] = { (uint8_t) (size >> 8), (uint8_t) size };
+        uint8_t block[HASH_SIZE], counter = 0;
+        int r = 0;
+
+        if (size > 255 * HASH_SIZE)
+                return -EIO;
+        for (size_t done = 0; done < size && r >= 0; done += HASH_SIZE) {
+                const Part parts[] = {
+                        { block, done > 0 ? HASH_SIZE : 0 },
+                        { length, sizeof(length) },
+                        label_part(VERSION_LABEL),
+                        suite,
+                        label_part(label),
+                        info,
+                        { &counter, 1 },
+                };
+
+                counter++;
+                r = hmac_sha256(prk, parts, ELEMENTSOF(parts), block);
+                memcpy(ret + done, block, MIN(size - done, (size_t) HASH_SIZE));
+        }
+        sodium_memzero(block, sizeof(block));
         return r;
 }
 
@@ -100,41 +107,65 @@ void hpke_context_done(HpkeContext *c) {
         sodium_memzero(c, sizeof(*c));
 }
 
-/* RFC 9180 §4.1 ExtractAndExpand, then §5.1 KeySchedule in base mode. */
-static int key_schedule(const uint8_t dh[KEY_SIZE], const uint8_t enc[KEY_SIZE], const uint8_t recipient[KEY_SIZE],
-                        const void *info, size_t info_size, HpkeContext *ret) {
-        uint8_t kem_context[2 * KEY_SIZE], prk[HASH_SIZE], context[1 + 2 * HASH_SIZE] = { 0x00 }, secret[HASH_SIZE];
-        const uint8_t *s = schedule_suite;
-        const size_t n = sizeof(schedule_suite);
+/* key_schedule_context of RFC 9180 §5.1 in base mode. It says only what a key is for, and that is nearly always the
+ * same: the last one is kept. */
+static int schedule_context(Part info, uint8_t ret[1 + 2 * HASH_SIZE]) {
+        static uint8_t last[1 + 2 * HASH_SIZE], last_info[INFO_MAX];
+        static size_t last_size = SIZE_MAX;
         int r;
 
-        (void) put(put(kem_context, enc, KEY_SIZE), recipient, KEY_SIZE);
-        r = labeled_extract(kem_suite, sizeof(kem_suite), NULL, 0, "eae_prk", dh, KEY_SIZE, prk);
+        if (info.size != last_size || (info.size > 0 && memcmp(info.data, last_info, info.size) != 0)) {
+                last_size = SIZE_MAX;
+                last[0] = 0x00;
+                r = labeled_extract(SCHEDULE_SUITE, NULL, "psk_id_hash", (Part) { "", 0 }, last + 1);
+                if (r >= 0)
+                        r = labeled_extract(SCHEDULE_SUITE, NULL, "info_hash", info, last + 1 + HASH_SIZE);
+                if (r < 0)
+                        return r;
+                if (info.size > 0 && info.size <= INFO_MAX)
+                        memcpy(last_info, info.data, info.size);
+                if (info.size <= INFO_MAX)
+                        last_size = info.size;
+        }
+
+        memcpy(ret, last, sizeof(last));
+        return 0;
+}
+
+/* RFC 9180 §4.1 ExtractAndExpand, then §5.1 KeySchedule in base mode. exporter: whether its secret is wanted. */
+static int key_schedule(const uint8_t dh[KEY_SIZE], const uint8_t enc[KEY_SIZE], const uint8_t recipient[KEY_SIZE],
+                        Part info, bool exporter, HpkeContext *ret) {
+        uint8_t kem_context[2 * KEY_SIZE], prk[HASH_SIZE], schedule[1 + 2 * HASH_SIZE], secret[HASH_SIZE];
+        const Part context = { schedule, sizeof(schedule) };
+        int r;
+
+        memcpy(kem_context, enc, KEY_SIZE);
+        memcpy(kem_context + KEY_SIZE, recipient, KEY_SIZE);
+        r = schedule_context(info, schedule);
         if (r >= 0)
-                r = labeled_expand(kem_suite, sizeof(kem_suite), prk, "shared_secret", kem_context,
-                                   sizeof(kem_context), ret->shared_secret, sizeof(ret->shared_secret));
+                r = labeled_extract(KEM_SUITE, NULL, "eae_prk", (Part) { dh, KEY_SIZE }, prk);
         if (r >= 0)
-                r = labeled_extract(s, n, NULL, 0, "psk_id_hash", NULL, 0, context + 1);
+                r = labeled_expand(KEM_SUITE, prk, "shared_secret", (Part) { kem_context, sizeof(kem_context) },
+                                   ret->shared_secret, sizeof(ret->shared_secret));
         if (r >= 0)
-                r = labeled_extract(s, n, NULL, 0, "info_hash", info, info_size, context + 1 + HASH_SIZE);
+                r = labeled_extract(SCHEDULE_SUITE, ret->shared_secret, "secret", (Part) { "", 0 }, secret);
         if (r >= 0)
-                r = labeled_extract(s, n, ret->shared_secret, sizeof(ret->shared_secret), "secret", NULL, 0, secret);
+                r = labeled_expand(SCHEDULE_SUITE, secret, "key", context, ret->key, sizeof(ret->key));
         if (r >= 0)
-                r = labeled_expand(s, n, secret, "key", context, sizeof(context), ret->key, sizeof(ret->key));
-        if (r >= 0)
-                r = labeled_expand(s, n, secret, "base_nonce", context, sizeof(context), ret->base_nonce,
+                r = labeled_expand(SCHEDULE_SUITE, secret, "base_nonce", context, ret->base_nonce,
                                    sizeof(ret->base_nonce));
-        if (r >= 0)
-                r = labeled_expand(s, n, secret, "exp", context, sizeof(context), ret->exporter_secret,
+        if (r >= 0 && exporter)
+                r = labeled_expand(SCHEDULE_SUITE, secret, "exp", context, ret->exporter_secret,
                                    sizeof(ret->exporter_secret));
 
+        hmac_forget();
         sodium_memzero(prk, sizeof(prk));
         sodium_memzero(secret, sizeof(secret));
         return r;
 }
 
-int hpke_setup_sender(const uint8_t recipient[KEY_SIZE], const uint8_t ephemeral[KEY_SIZE], const void *info,
-                      size_t info_size, uint8_t ret_enc[KEY_SIZE], HpkeContext *ret) {
+static int setup_sender(const uint8_t recipient[KEY_SIZE], const uint8_t ephemeral[KEY_SIZE], Part info, bool exporter,
+                        uint8_t ret_enc[KEY_SIZE], HpkeContext *ret) {
         uint8_t dh[KEY_SIZE];
         int r;
 
@@ -142,23 +173,32 @@ int hpke_setup_sender(const uint8_t recipient[KEY_SIZE], const uint8_t ephemeral
         if (crypto_scalarmult(dh, ephemeral, recipient) < 0) /* all zero: a low-order key */
                 return -EBADMSG;
 
-        r = key_schedule(dh, ret_enc, recipient, info, info_size, ret);
+        r = key_schedule(dh, ret_enc, recipient, info, exporter, ret);
         sodium_memzero(dh, sizeof(dh));
         return r;
 }
 
-int hpke_setup_receiver(const uint8_t secret[KEY_SIZE], const uint8_t *enc, size_t enc_size, const void *info,
-                        size_t info_size, HpkeContext *ret) {
-        uint8_t dh[KEY_SIZE], recipient[KEY_SIZE];
+static int setup_receiver(const KemKey *key, const uint8_t *enc, size_t enc_size, Part info, bool exporter,
+                          HpkeContext *ret) {
+        uint8_t dh[KEY_SIZE];
         int r;
 
-        if (enc_size != KEY_SIZE || crypto_scalarmult(dh, secret, enc) < 0)
+        if (enc_size != KEY_SIZE || crypto_scalarmult(dh, key->secret, enc) < 0)
                 return -EBADMSG;
 
-        (void) crypto_scalarmult_base(recipient, secret);
-        r = key_schedule(dh, enc, recipient, info, info_size, ret);
+        r = key_schedule(dh, enc, key->public, info, exporter, ret);
         sodium_memzero(dh, sizeof(dh));
         return r;
+}
+
+int hpke_setup_sender(const uint8_t recipient[KEY_SIZE], const uint8_t ephemeral[KEY_SIZE], const void *info,
+                      size_t info_size, uint8_t ret_enc[KEY_SIZE], HpkeContext *ret) {
+        return setup_sender(recipient, ephemeral, (Part) { info, info_size }, /* exporter= */ true, ret_enc, ret);
+}
+
+int hpke_setup_receiver(const KemKey *key, const uint8_t *enc, size_t enc_size, const void *info, size_t info_size,
+                        HpkeContext *ret) {
+        return setup_receiver(key, enc, enc_size, (Part) { info, info_size }, /* exporter= */ true, ret);
 }
 
 static void context_nonce(const HpkeContext *c, uint64_t sequence, uint8_t ret[AEAD_NONCE_SIZE]) {
@@ -184,8 +224,10 @@ int hpke_context_open(const HpkeContext *c, uint64_t sequence, const void *aad, 
 }
 
 int hpke_context_export(const HpkeContext *c, const void *context, size_t context_size, uint8_t *ret, size_t size) {
-        return labeled_expand(schedule_suite, sizeof(schedule_suite), c->exporter_secret, "sec", context, context_size,
-                              ret, size);
+        int r = labeled_expand(SCHEDULE_SUITE, c->exporter_secret, "sec", (Part) { context, context_size }, ret, size);
+
+        hmac_forget();
+        return r;
 }
 
 int hpke_seal(const uint8_t recipient[KEY_SIZE], const uint8_t *ephemeral, const char *info, const void *aad,
@@ -196,7 +238,7 @@ int hpke_seal(const uint8_t recipient[KEY_SIZE], const uint8_t *ephemeral, const
 
         if (!ephemeral)
                 randombytes_buf(fresh, sizeof(fresh));
-        r = hpke_setup_sender(recipient, ephemeral ?: fresh, info, strlen(info), ret_enc, &c);
+        r = setup_sender(recipient, ephemeral ?: fresh, label_part(info), /* exporter= */ false, ret_enc, &c);
         sodium_memzero(fresh, sizeof(fresh));
         if (r < 0)
                 return r;
@@ -205,10 +247,10 @@ int hpke_seal(const uint8_t recipient[KEY_SIZE], const uint8_t *ephemeral, const
         return 0;
 }
 
-int hpke_open(const uint8_t secret[KEY_SIZE], const uint8_t *enc, size_t enc_size, const char *info, const void *aad,
-              size_t aad_size, const void *sealed, size_t size, uint8_t *ret) {
+int hpke_open(const KemKey *key, const uint8_t *enc, size_t enc_size, const char *info, const void *aad, size_t aad_size,
+              const void *sealed, size_t size, uint8_t *ret) {
         _cleanup_(hpke_context_done) HpkeContext c = {};
-        int r = hpke_setup_receiver(secret, enc, enc_size, info, strlen(info), &c);
+        int r = setup_receiver(key, enc, enc_size, label_part(info), /* exporter= */ false, &c);
 
         if (r < 0)
                 return r;

@@ -15,7 +15,7 @@ void hpke_context_done(HpkeContext *c);
 /* ephemeral: a fresh random secret, or a fixed one in tests. -EBADMSG when the shared secret is all zero, -EIO. */
 int hpke_setup_sender(const uint8_t recipient[KEY_SIZE], const uint8_t ephemeral[KEY_SIZE], const void *info,
                       size_t info_size, uint8_t ret_enc[KEY_SIZE], HpkeContext *ret);
-int hpke_setup_receiver(const uint8_t secret[KEY_SIZE], const uint8_t *enc, size_t enc_size, const void *info,
+int hpke_setup_receiver(const KemKey *key, const uint8_t *enc, size_t enc_size, const void *info,
                         size_t info_size, HpkeContext *ret);
 
 /* The sequence number is XORed into the base nonce (§5.2). ret: size + 16 bytes. */
@@ -29,8 +29,8 @@ int hpke_context_export(const HpkeContext *c, const void *context, size_t contex
 int hpke_seal(const uint8_t recipient[KEY_SIZE], const uint8_t *ephemeral, const char *info, const void *aad,
               size_t aad_size, const void *plain, size_t size, uint8_t ret_enc[KEY_SIZE], uint8_t *ret);
 /* -EBADMSG for whatever is wrong. ret: size − 16. */
-int hpke_open(const uint8_t secret[KEY_SIZE], const uint8_t *enc, size_t enc_size, const char *info, const void *aad,
-              size_t aad_size, const void *sealed, size_t size, uint8_t *ret);
+int hpke_open(const KemKey *key, const uint8_t *enc, size_t enc_size, const char *info, const void *aad, size_t aad_size,
+              const void *sealed, size_t size, uint8_t *ret);
 
-/* HKDF parts (RFC 5869), shared with nobody else; crypto_init() prepares them. */
+/* Prepares HMAC; crypto_init() calls it. */
 int hpke_init(void);

@@ -14,17 +14,19 @@
 #define ENVELOPE_ID "msg_163d8e40-522d-400d-bb5f-478cf2f78de5"
 
 static const uint8_t own_seed[KEY_SIZE] = { 1 }, content_key[KEY_SIZE] = { 2 }, content_nonce[AEAD_NONCE_SIZE] = { 3 };
-static uint8_t kem_secret[KEY_SIZE], kem_public[KEY_SIZE], sender_keys[2][KEY_SIZE];
+static uint8_t sender_keys[2][KEY_SIZE];
+static KemKey kem;
 
 static void keys_init(void) {
         static bool done;
+        uint8_t secret[KEY_SIZE];
 
         if (done)
                 return;
-        if (crypto_init() < 0 || base64url_decode_exact(KEM_SECRET, strlen(KEM_SECRET), kem_secret, KEY_SIZE) < 0 ||
+        if (crypto_init() < 0 || base64url_decode_exact(KEM_SECRET, strlen(KEM_SECRET), secret, KEY_SIZE) < 0 ||
             base64url_decode_exact(SENDER_KEY, strlen(SENDER_KEY), sender_keys[0], KEY_SIZE) < 0)
                 abort();
-        kem_public_key(kem_secret, kem_public);
+        kem_key_init(&kem, secret);
         sign_public_key(own_seed, sender_keys[1]);
         done = true;
 }
@@ -50,9 +52,9 @@ static void open_envelope(const char *text, size_t size) {
         if (!envelope_id(e) || !envelope_claimed_sender(e))
                 abort();
 
-        r = envelope_decrypt(e, DEVICE_ID, kem_secret, &error);
+        r = envelope_decrypt(e, DEVICE_ID, &kem, &error);
         if (r >= 0) {
-                if (envelope_decrypt(e, DEVICE_ID, kem_secret, &error) <= 0)
+                if (envelope_decrypt(e, DEVICE_ID, &kem, &error) <= 0)
                         abort();
                 (void) envelope_claimed_subkey(e);
                 r = envelope_verify(e, (const uint8_t(*)[KEY_SIZE]) sender_keys, ELEMENTSOF(sender_keys), &m, &error);
@@ -111,7 +113,7 @@ static int seal(const SignedValue *route, const void *plain, size_t size, StrBuf
             aad_wrap(&wrap_aad, id_of(route), field_of(DEVICE_ID)) < 0)
                 return -EINVAL;
         aead_seal(content_key, content_nonce, aad.text, aad.size, plain, size, sealed);
-        if (hpke_seal(kem_public, own_seed, HPKE_INFO_MESSAGE, wrap_aad.text, wrap_aad.size, content_key, KEY_SIZE,
+        if (hpke_seal(kem.public, own_seed, HPKE_INFO_MESSAGE, wrap_aad.text, wrap_aad.size, content_key, KEY_SIZE,
                       enc, wrapped) < 0)
                 abort();
 

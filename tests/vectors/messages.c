@@ -50,10 +50,12 @@ static const char* compare_message(const Message *m, const SignedValue *p) {
 static EnvelopeError open_text(const char *text, size_t size, const char *device_id, const uint8_t kem[KEY_SIZE],
                                const uint8_t (*keys)[KEY_SIZE], size_t n_keys, Envelope **ret, Message *ret_message) {
         EnvelopeError error = ENVELOPE_OK;
+        KemKey key;
 
         if (envelope_parse(ret, text, size) < 0)
                 return ENVELOPE_MALFORMED;
-        if (envelope_decrypt(*ret, device_id, kem, &error) < 0)
+        kem_key_init(&key, kem);
+        if (envelope_decrypt(*ret, device_id, &key, &error) < 0)
                 return error;
         (void) envelope_verify(*ret, keys, n_keys, ret_message, &error);
         return error;
@@ -110,6 +112,7 @@ typedef struct SealCase {
 
 static bool read_seal_case(const SignedValue *c, SealCase *ret) {
         const SignedValue *in = signed_get(c, "input"), *list = signed_get(in, "recipients");
+        uint8_t seed[KEY_SIZE];
 
         *ret = (SealCase) {
                 .draft = {
@@ -136,8 +139,10 @@ static bool read_seal_case(const SignedValue *c, SealCase *ret) {
                 ret->n_recipients++;
         }
         ret->secrets.ephemerals = ret->ephemerals;
+        if (!vector_field(c, "sender_signing_secret_key", seed, KEY_SIZE))
+                return false;
+        signing_key_init(&ret->draft.subkey, seed);
         return signed_get_int(in, "sent_at", &ret->draft.sent_at) >= 0 &&
-               vector_field(c, "sender_signing_secret_key", ret->draft.subkey_seed, KEY_SIZE) &&
                vector_field(in, "message_nonce", ret->secrets.message_nonce, sizeof(ret->secrets.message_nonce)) &&
                vector_field(in, "content_key", ret->secrets.content_key, KEY_SIZE) &&
                vector_field(in, "content_nonce", ret->secrets.content_nonce, AEAD_NONCE_SIZE);

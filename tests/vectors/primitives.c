@@ -143,8 +143,11 @@ static const char *hpke_open_case(const uint8_t secret[KEY_SIZE], const Bytes *e
                                   const Bytes *aad, const Bytes *sealed, const Bytes *plain) {
         _cleanup_(hpke_context_done) HpkeContext context = {};
         _cleanup_free_ uint8_t *opened = malloc(sealed->size + 1);
-        int r = hpke_setup_receiver(secret, enc->data, enc->size, info->data, info->size, &context);
+        KemKey key;
+        int r;
 
+        kem_key_init(&key, secret);
+        r = hpke_setup_receiver(&key, enc->data, enc->size, info->data, info->size, &context);
         if (r >= 0)
                 r = hpke_context_open(&context, 0, aad->data, aad->size, sealed->data, sealed->size, opened);
         if (!plain)
@@ -235,6 +238,7 @@ static const char* run_rfc9180(const SignedValue *c) {
         const SignedValue *encryptions = signed_get(c, "encryptions"), *exports = signed_get(c, "exports");
         uint8_t ret_enc[KEY_SIZE];
         const char *problem = NULL;
+        KemKey recipient;
 
         if (!hex_member(c, "info", &info) || !hex_member(c, "skEm", &ephemeral) || !hex_member(c, "skRm", &secret) ||
             !hex_member(c, "pkRm", &public) || !hex_member(c, "enc", &enc) ||
@@ -242,8 +246,11 @@ static const char* run_rfc9180(const SignedValue *c) {
             !hex_member(c, "base_nonce", &nonce) || !hex_member(c, "exporter_secret", &exporter) || !encryptions ||
             !exports)
                 return "incomplete";
+        kem_key_init(&recipient, secret.data);
+        if (!bytes_equal(&public, recipient.public, KEY_SIZE))
+                return "other public key";
         if (hpke_setup_sender(public.data, ephemeral.data, info.data, info.size, ret_enc, &sender) < 0 ||
-            hpke_setup_receiver(secret.data, enc.data, enc.size, info.data, info.size, &receiver) < 0)
+            hpke_setup_receiver(&recipient, enc.data, enc.size, info.data, info.size, &receiver) < 0)
                 return "set-up failed";
         if (!bytes_equal(&enc, ret_enc, KEY_SIZE) || memcmp(&sender, &receiver, sizeof(sender)) != 0)
                 return "the two sides differ";
