@@ -110,7 +110,19 @@ static int utf8_code_point_length(const char *s, size_t n) {
 
 bool utf8_is_valid(const char *s, size_t n) {
         while (n > 0) {
-                int k = utf8_code_point_length(s, n);
+                uint64_t eight;
+                int k;
+
+                /* Nearly all that comes is ASCII. */
+                for (; n >= sizeof(eight); s += sizeof(eight), n -= sizeof(eight)) {
+                        memcpy(&eight, s, sizeof(eight));
+                        if (eight & 0x8080808080808080U)
+                                break;
+                }
+                if (n == 0)
+                        break;
+
+                k = utf8_code_point_length(s, n);
                 if (k <= 0)
                         return false;
                 s += k;

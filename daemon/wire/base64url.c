@@ -32,18 +32,21 @@ char* base64url_encode(const void *data, size_t size) {
         return text;
 }
 
-static int sextet(char c) {
-        if (c >= 'A' && c <= 'Z')
-                return c - 'A';
-        if (c >= 'a' && c <= 'z')
-                return c - 'a' + 26;
-        if (c >= '0' && c <= '9')
-                return c - '0' + 52;
-        if (c == '-' || c == '+')
-                return 62;
-        if (c == '_' || c == '/')
-                return 63;
-        return -EBADMSG;
+/* Values of the characters from ' ' to DEL, in both alphabets. */
+#define XX 0xff
+static const uint8_t sextets[] = {
+        XX, XX, XX, XX, XX, XX, XX, XX, XX, XX, XX, 62, XX, 62, XX, 63,
+        52, 53, 54, 55, 56, 57, 58, 59, 60, 61, XX, XX, XX, XX, XX, XX,
+        XX,  0,  1,  2,  3,  4,  5,  6,  7,  8,  9, 10, 11, 12, 13, 14,
+        15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, XX, XX, XX, XX, 63,
+        XX, 26, 27, 28, 29, 30, 31, 32, 33, 34, 35, 36, 37, 38, 39, 40,
+        41, 42, 43, 44, 45, 46, 47, 48, 49, 50, 51, XX, XX, XX, XX, XX,
+};
+
+static uint8_t sextet(char c) {
+        uint8_t i = (uint8_t) ((uint8_t) c - ' ');
+
+        return i < sizeof(sextets) ? sextets[i] : XX;
 }
 
 /* Takes correct padding off. -EBADMSG when there is padding that is not. */
@@ -65,22 +68,28 @@ static size_t decoded_size(size_t n) {
 
 /* n characters without padding; left-over bits of the last one are ignored, as upstream ignores them. */
 static int decode_into(const char *text, size_t n, uint8_t *out) {
-        uint32_t bits = 0;
-        int n_bits = 0;
+        uint8_t a, b, c = 0, d, seen = 0;
 
-        for (size_t i = 0; i < n; i++) {
-                int v = sextet(text[i]);
-
-                if (v < 0)
-                        return v;
-                bits = bits << 6 | (uint32_t) v;
-                n_bits += 6;
-                if (n_bits >= 8) {
-                        n_bits -= 8;
-                        *out++ = (uint8_t) (bits >> n_bits);
-                }
+        for (; n >= 4; n -= 4, text += 4) {
+                a = sextet(text[0]);
+                b = sextet(text[1]);
+                c = sextet(text[2]);
+                d = sextet(text[3]);
+                seen |= a | b | c | d;
+                *out++ = (uint8_t) (a << 2 | b >> 4);
+                *out++ = (uint8_t) (b << 4 | c >> 2);
+                *out++ = (uint8_t) (c << 6 | d);
         }
-        return 0;
+        if (n >= 2) {
+                a = sextet(text[0]);
+                b = sextet(text[1]);
+                c = n > 2 ? sextet(text[2]) : 0;
+                seen |= a | b | c;
+                *out++ = (uint8_t) (a << 2 | b >> 4);
+                if (n > 2)
+                        *out = (uint8_t) (b << 4 | c >> 2);
+        }
+        return seen <= 63 ? 0 : -EBADMSG;
 }
 
 int base64url_decode(const char *text, size_t n, uint8_t **ret, size_t *ret_size) {
@@ -114,7 +123,7 @@ int base64url_decode_exact(const char *text, size_t n, uint8_t *field, size_t si
 
         /* What is no base64 at all is told apart from what has another length. */
         for (size_t i = 0; i < n; i++)
-                if (sextet(text[i]) < 0)
+                if (sextet(text[i]) == XX)
                         return -EBADMSG;
         return -EMSGSIZE;
 }

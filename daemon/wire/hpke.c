@@ -247,8 +247,8 @@ int hpke_seal(const uint8_t recipient[KEY_SIZE], const uint8_t *ephemeral, const
         return 0;
 }
 
-int hpke_open(const KemKey *key, const uint8_t *enc, size_t enc_size, const char *info, const void *aad, size_t aad_size,
-              const void *sealed, size_t size, uint8_t *ret) {
+int hpke_open(const KemKey *key, const uint8_t *enc, size_t enc_size, const char *info, const void *aad,
+              size_t aad_size, const void *sealed, size_t size, uint8_t *ret) {
         _cleanup_(hpke_context_done) HpkeContext c = {};
         int r = setup_receiver(key, enc, enc_size, label_part(info), /* exporter= */ false, &c);
 

@@ -29,8 +29,8 @@ int hpke_context_export(const HpkeContext *c, const void *context, size_t contex
 int hpke_seal(const uint8_t recipient[KEY_SIZE], const uint8_t *ephemeral, const char *info, const void *aad,
               size_t aad_size, const void *plain, size_t size, uint8_t ret_enc[KEY_SIZE], uint8_t *ret);
 /* -EBADMSG for whatever is wrong. ret: size − 16. */
-int hpke_open(const KemKey *key, const uint8_t *enc, size_t enc_size, const char *info, const void *aad, size_t aad_size,
-              const void *sealed, size_t size, uint8_t *ret);
+int hpke_open(const KemKey *key, const uint8_t *enc, size_t enc_size, const char *info, const void *aad,
+              size_t aad_size, const void *sealed, size_t size, uint8_t *ret);
 
 /* Prepares HMAC; crypto_init() calls it. */
 int hpke_init(void);

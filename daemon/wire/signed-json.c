@@ -184,48 +184,68 @@ static int parse_escape(Parser *s, char **w) {
         return 0;
 }
 
-static int parse_string(Parser *s, const char **ret, size_t *ret_size) {
+/* How many bytes from here on stand for themselves: no quote, no backslash, no control character. */
+static size_t plain_length(const char *p, const char *end) {
+        const uint64_t ones = 0x0101010101010101U, high = 0x8080808080808080U;
+        const char *begin = p;
+
+        /* Eight at a time as long as none is special; each term has a high bit set when one is. */
+        for (uint64_t w; end - p >= (ptrdiff_t) sizeof(w); p += sizeof(w)) {
+                uint64_t quote, backslash;
+
+                memcpy(&w, p, sizeof(w));
+                quote = w ^ ones * '"';
+                backslash = w ^ ones * '\\';
+                if ((((quote - ones) & ~quote) | ((backslash - ones) & ~backslash) | ((w - ones * 0x20) & ~w)) & high)
+                        break;
+        }
+        while (p < end && *p != '"' && *p != '\\' && (unsigned char) *p >= 0x20)
+                p++;
+        return (size_t) (p - begin);
+}
+
+/* Room for what is left of a string: no escape is shorter than what it stands for. */
+static int string_room(const Parser *s, size_t *ret) {
         const char *close;
+
+        for (close = s->p; close < s->end && *close != '"'; close++)
+                if (*close == '\\' && ++close >= s->end)
+                        return -EBADMSG;
+        *ret = (size_t) (close - s->p);
+        return 0;
+}
+
+static int parse_string(Parser *s, const char **ret, size_t *ret_size) {
+        size_t plain, room = 0;
         char *text, *w;
-        int r;
+        int r = 0;
 
         if (!take_char(s, '"'))
                 return -EBADMSG;
 
-        /* No escape is shorter than what it stands for, so the raw length is room enough. */
-        for (close = s->p; close < s->end && *close != '"'; close++)
-                if (*close == '\\' && ++close >= s->end)
-                        return -EBADMSG;
-        if (close >= s->end)
-                return -EBADMSG;
-
-        text = w = document_alloc(s->document, (size_t) (close - s->p) + 1);
+        plain = plain_length(s->p, s->end);
+        if (s->p + plain < s->end && s->p[plain] == '\\')
+                r = string_room(s, &room);
+        if (r < 0)
+                return r;
+        text = w = document_alloc(s->document, MAX(plain, room) + 1);
         if (!text)
                 return -ENOMEM;
 
-        while (s->p < close) {
-                size_t plain = 0;
-
-                while (s->p + plain < close && s->p[plain] != '\\') {
-                        if ((unsigned char) s->p[plain] < 0x20)
-                                return -EBADMSG;
-                        plain++;
-                }
+        for (;; plain = plain_length(s->p, s->end)) {
                 memcpy(w, s->p, plain);
                 w += plain;
                 s->p += plain;
-
-                if (s->p < close) {
-                        s->p++;
-                        r = parse_escape(s, &w);
-                        if (r < 0)
-                                return r;
-                }
+                if (take_char(s, '"'))
+                        break;
+                /* A control character, or the end. */
+                if (!take_char(s, '\\'))
+                        return -EBADMSG;
+                r = parse_escape(s, &w);
+                if (r < 0)
+                        return r;
         }
-        if (s->p != close)
-                return -EBADMSG;
 
-        s->p++;
         *w = 0;
         *ret = text;
         *ret_size = (size_t) (w - text);
