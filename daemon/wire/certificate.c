@@ -255,6 +255,37 @@ int operator_attestation_check(const SignedValue *cert, const uint8_t agent_root
         return check_signature(cert, operator, signature, "attestation signature", reterr);
 }
 
+int device_revocation_check(const SignedValue *cert, const uint8_t root[KEY_SIZE], const char **ret_device_id,
+                            int64_t *ret_effective_from_ms, char **reterr) {
+        uint8_t own[KEY_SIZE], signature[SIGNATURE_SIZE];
+        int64_t effective_from;
+        int r;
+
+        r = check_type(cert, "device_revocation", "cert_type", reterr);
+        if (r < 0)
+                return r;
+        if (!is_string(cert, "root_public_key") || !is_string(cert, "signature"))
+                return refuse(reterr, strdup("device_revocation missing root_public_key/signature"));
+        if (isempty(signed_get_string(cert, "device_id")))
+                return refuse(reterr, strdup("device_revocation missing device_id"));
+        if (signed_get_int(cert, "effective_from", &effective_from) < 0)
+                return refuse(reterr, strdup("device_revocation missing effective_from"));
+        r = decode_member(cert, "root_public_key", "device_revocation root_public_key", own, KEY_SIZE, reterr);
+        if (r < 0)
+                return r;
+        if (memcmp(own, root, KEY_SIZE) != 0)
+                return refuse(reterr, strdup("device_revocation.root_public_key does not match identity_cert"));
+        r = decode_member(cert, "signature", "device_revocation signature", signature, SIGNATURE_SIZE, reterr);
+        if (r >= 0)
+                r = check_signature(cert, root, signature, "device_revocation signature", reterr);
+        if (r < 0)
+                return r;
+
+        *ret_device_id = signed_get_string(cert, "device_id");
+        *ret_effective_from_ms = effective_from;
+        return 0;
+}
+
 const char* subkey_error_to_string(SubkeyError e) {
         static const char *const names[_SUBKEY_ERROR_MAX] = {
                 [SUBKEY_OK] = "ok",
@@ -315,35 +346,5 @@ int subkey_cert_check(const SignedValue *cert, const uint8_t device_signing[KEY_
                 return refuse_subkey(reterr, SUBKEY_EXPIRED);
 
         memcpy(ret_key, key, KEY_SIZE);
-        return 0;
-}
-
-int subkey_cert_new(SignedDocument *d, const uint8_t device_seed[KEY_SIZE], const char *device_id,
-                    const uint8_t subkey[KEY_SIZE], int64_t issued_at_ms, int64_t lifetime_ms, SignedValue **ret) {
-        _cleanup_free_ char *id = key_id("sk", subkey), *key = base64url_encode(subkey, KEY_SIZE);
-        SignedValue *o = signed_object(d);
-        int r;
-
-        if (!id || !key)
-                return -ENOMEM;
-        r = signed_put(d, o, "type", signed_string(d, "subkey_cert"));
-        if (r >= 0)
-                r = signed_put(d, o, "version", signed_int(d, 1));
-        if (r >= 0)
-                r = signed_put(d, o, "subkey_id", signed_string(d, id));
-        if (r >= 0)
-                r = signed_put(d, o, "device_id", signed_string(d, device_id));
-        if (r >= 0)
-                r = signed_put(d, o, "subkey_public_key", signed_string(d, key));
-        if (r >= 0)
-                r = signed_put(d, o, "issued_at", signed_int(d, issued_at_ms));
-        if (r >= 0)
-                r = signed_put(d, o, "expires_at", signed_int(d, issued_at_ms + lifetime_ms));
-        if (r >= 0)
-                r = signed_object_sign(d, o, "signature", device_seed);
-        if (r < 0)
-                return r;
-
-        *ret = o;
         return 0;
 }

@@ -17,6 +17,10 @@ int device_cert_check(const SignedValue *cert, const uint8_t root[KEY_SIZE], uin
 int operator_attestation_check(const SignedValue *cert, const uint8_t agent_root[KEY_SIZE],
                                const uint8_t operator_root[KEY_SIZE], char **reterr);
 
+/* The device that is revoked, and since when. *ret_device_id is borrowed from cert. */
+int device_revocation_check(const SignedValue *cert, const uint8_t root[KEY_SIZE], const char **ret_device_id,
+                            int64_t *ret_effective_from_ms, char **reterr);
+
 typedef enum SubkeyError {
         SUBKEY_OK,
         SUBKEY_MALFORMED,
@@ -36,6 +40,17 @@ int subkey_cert_check(const SignedValue *cert, const uint8_t device_signing[KEY_
 /* Makes and signs one in d. */
 int subkey_cert_new(SignedDocument *d, const uint8_t device_seed[KEY_SIZE], const char *device_id,
                     const uint8_t subkey[KEY_SIZE], int64_t issued_at_ms, int64_t lifetime_ms, SignedValue **ret);
+
+/* The others, signed by the root key (§§6.1–6.3, 18). operator_root NULL: a human's. */
+int identity_cert_new(SignedDocument *d, const uint8_t root_seed[KEY_SIZE], const uint8_t *operator_root,
+                      SignedValue **ret);
+int slug_binding_new(SignedDocument *d, const uint8_t root_seed[KEY_SIZE], const char *slug, int64_t issued_at_ms,
+                     SignedValue **ret);
+int device_cert_new(SignedDocument *d, const uint8_t root_seed[KEY_SIZE], const char *device_id,
+                    const uint8_t signing[KEY_SIZE], const uint8_t kem[KEY_SIZE], int64_t issued_at_ms,
+                    SignedValue **ret);
+int device_revocation_new(SignedDocument *d, const uint8_t root_seed[KEY_SIZE], const char *device_id,
+                          int64_t effective_from_ms, int64_t issued_at_ms, SignedValue **ret);
 
 /* expires_at_ms < 0: never. */
 bool subkey_is_expired(int64_t expires_at_ms, int64_t now_ms);
