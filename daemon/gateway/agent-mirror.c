@@ -26,6 +26,7 @@ struct AgentMirror {
         MirroredAgent **agents;
         size_t n;
         bool loaded;
+        char *owner;                    /* unique name of puffod on the bus; NULL: it is not known to be there */
         sd_bus_slot *match_added, *match_removed, *match_changed, *match_owner;
         sd_bus_slot *load_slot;         /* GetManagedObjects under way */
         sd_event_source *retry;         /* armed only while somebody waits */
@@ -240,7 +241,10 @@ static int mirror_on_loaded(sd_bus_message *reply, void *userdata, sd_bus_error 
         int r;
 
         m->load_slot = sd_bus_slot_unref(m->load_slot);
-        if (error) {
+        r = error ? 0 : free_and_strdup(&m->owner, sd_bus_message_get_sender(reply));
+        if (r < 0)
+                log_warning_errno(r, "Failed to read the list of agents: %m");
+        else if (error) {
                 r = -sd_bus_error_get_errno(error);
                 log_fields(m->waiters ? LOG_DEBUG : LOG_WARNING, r, NULL, "Failed to get the agents from puffod: %s",
                            error->message ?: error->name);
@@ -274,11 +278,19 @@ static int mirror_load(AgentMirror *m) {
         return sd_bus_call_async(m->bus, &m->load_slot, q, mirror_on_loaded, m, LOAD_TIMEOUT_USEC);
 }
 
+/* Anybody on the bus can send a signal to us alone, whatever we asked to be told of, and sd-bus knows of unique names
+ * only: who sent it has to be looked at before a word of it is believed. */
+static bool is_from_puffod(AgentMirror *m, sd_bus_message *message) {
+        return m->owner && streq_ptr(sd_bus_message_get_sender(message), m->owner);
+}
+
 static int mirror_on_added(sd_bus_message *message, void *userdata, sd_bus_error *reterr_error) {
         AgentMirror *m = userdata;
         const char *path;
         int r;
 
+        if (!is_from_puffod(m, message))
+                return 0;
         r = sd_bus_message_read(message, "o", &path);
         if (r >= 0)
                 r = read_interfaces(m, message, path);
@@ -291,7 +303,7 @@ static int mirror_on_removed(sd_bus_message *message, void *userdata, sd_bus_err
         AgentMirror *m = userdata;
         const char *path, *interface;
 
-        if (sd_bus_message_read(message, "o", &path) < 0 ||
+        if (!is_from_puffod(m, message) || sd_bus_message_read(message, "o", &path) < 0 ||
             sd_bus_message_enter_container(message, 'a', "s") < 0)
                 return 0;
         while (sd_bus_message_read(message, "s", &interface) > 0)
@@ -307,7 +319,7 @@ static int mirror_on_changed(sd_bus_message *message, void *userdata, sd_bus_err
         int r;
 
         a = agent_mirror_find_path(m, strempty(sd_bus_message_get_path(message)));
-        if (!a)
+        if (!a || !is_from_puffod(m, message))
                 return 0;
         r = sd_bus_message_read(message, "s", &interface);
         if (r >= 0 && streq(interface, PUFFO_BUS_AGENT_INTERFACE))
@@ -321,9 +333,12 @@ static int mirror_on_owner(sd_bus_message *message, void *userdata, sd_bus_error
         AgentMirror *m = userdata;
         const char *name, *before, *now;
 
-        if (sd_bus_message_read(message, "sss", &name, &before, &now) < 0)
+        if (!streq_ptr(sd_bus_message_get_sender(message), "org.freedesktop.DBus") ||
+            sd_bus_message_read(message, "sss", &name, &before, &now) < 0)
                 return 0;
         m->loaded = false;
+        if (free_and_strdup(&m->owner, isempty(now) ? NULL : now) < 0)
+                m->owner = mfree(m->owner);     /* the list itself will tell again */
         m->load_slot = sd_bus_slot_unref(m->load_slot);
         /* When it has only gone, systemd brings it back and we hear of that; who asks meanwhile waits, and starts it.
          */
@@ -390,6 +405,7 @@ AgentMirror* agent_mirror_free(AgentMirror *m) {
         sd_bus_slot_unref(m->match_changed);
         sd_bus_slot_unref(m->match_owner);
         mirror_clear(m);
+        free(m->owner);
         return mfree(m);
 }
 
@@ -410,6 +426,18 @@ MirroredAgent* agent_mirror_find(AgentMirror *m, const char *id) {
                 if (streq(m->agents[i]->id, id))
                         return m->agents[i];
         return NULL;
+}
+
+MirroredAgent* agent_mirror_resolve(AgentMirror *m, const char *text) {
+        MirroredAgent *a = agent_mirror_find(m, text);
+        _cleanup_free_ char *lower = a ? NULL : strdup(text);
+
+        if (!lower)
+                return a;
+        for (char *p = lower; *p; p++)
+                if (*p >= 'A' && *p <= 'Z')
+                        *p = (char) (*p - 'A' + 'a');
+        return agent_mirror_find(m, lower);
 }
 
 MirroredAgent* agent_mirror_find_path(AgentMirror *m, const char *path) {

@@ -29,6 +29,8 @@ size_t agent_mirror_size(AgentMirror *m);
 /* Sorted: manager first, then by id. Borrowed until the loop runs again, like what the finders give. */
 MirroredAgent* agent_mirror_get(AgentMirror *m, size_t i);
 MirroredAgent* agent_mirror_find(AgentMirror *m, const char *id);
+/* What a person may have meant: capitals are lowered when no agent is called exactly that (agent-proxy §3). */
+MirroredAgent* agent_mirror_resolve(AgentMirror *m, const char *text);
 MirroredAgent* agent_mirror_find_path(AgentMirror *m, const char *path);
 /* By the first 8 digits after "resp_". */
 MirroredAgent* agent_mirror_find_hash(AgentMirror *m, const char *hash);

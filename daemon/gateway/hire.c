@@ -30,6 +30,7 @@ static int hire_parse(Call *c, json_object **ret, ApiError *e) {
                                      "We could not parse the JSON body of your request. A JSON object is expected.");
         for (size_t i = 0; i < 2; i++) {
                 const char *key = i == 0 ? "role" : "name";
+                _cleanup_free_ char *shown = NULL;
 
                 if (!json_get(body, key))
                         return api_error_set(e, 400, "missing_required_parameter", key,
@@ -37,11 +38,12 @@ static int hire_parse(Call *c, json_object **ret, ApiError *e) {
                 if (!json_get_string(body, key))
                         return api_error_set(e, 400, "invalid_type", key, "Invalid type for '%s': expected a string.",
                                              key);
+                shown = str_printable(json_get_string(body, key), 80);
                 if (!part_is_valid(json_get_string(body, key)))
                         return api_error_set(e, 400, "invalid_value", key,
-                                             "Invalid '%s': 1 to 32 letters, digits and '-', beginning and ending "
-                                             "with no '-'.",
-                                             key);
+                                             "invalid %s name: '%s' (1 to 32 letters, digits and '-', beginning and "
+                                             "ending with no '-')",
+                                             i == 0 ? "role" : "agent", strempty(shown));
         }
         *ret = TAKE_PTR(body);
         return 0;
@@ -77,12 +79,17 @@ static int hire_answer(Call *c, const char *path, uint32_t pid, bool created) {
 }
 
 static void hire_done(sd_bus_message *reply, const sd_bus_error *error, void *userdata) {
+        _cleanup_api_error_ ApiError e = {};
         Call *c = userdata;
         const char *path;
         uint32_t pid;
         int created, r;
 
-        if (error)
+        if (error && sd_bus_error_has_name(error, PUFFO_ERROR_INVALID_NAME)) {
+                /* Each is fine by itself, as seen above: it is too long with its role. */
+                (void) api_error_set(&e, 400, "invalid_value", "name", "%s", error->message ?: error->name);
+                call_reply_error(c, &e);
+        } else if (error)
                 call_reply_bus_error(c, error);
         else {
                 r = sd_bus_message_read(reply, "oub", &path, &pid, &created);
@@ -99,6 +106,15 @@ void hire_post(Call *c) {
         _cleanup_json_ json_object *body = NULL;
         int r;
 
+        /* What we make is ours on the bus: without the key, which stands for all agents, a user would get one that he
+         * may not talk to, and any service of the machine could fill it with them. */
+        if (c->gateway->scope == SCOPE_SYSTEM && !c->by_key) {
+                (void) api_error_set(&e, 403, "permission_denied", NULL,
+                                     "Hiring by HTTP in system mode needs AGENT_PROXY_API_KEY. Without a key use "
+                                     "'agent-proxy hire --system', which makes an agent of your own.");
+                call_reply_error(c, &e);
+                return;
+        }
         r = hire_parse(c, &body, &e);
         if (r == -EBADMSG) {
                 call_reply_error(c, &e);

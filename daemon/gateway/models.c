@@ -74,7 +74,7 @@ void agents_list(Call *c) {
 }
 
 void models_get(Call *c) {
-        MirroredAgent *a = agent_mirror_find(c->gateway->agents, c->match.argument);
+        MirroredAgent *a = agent_mirror_resolve(c->gateway->agents, c->match.argument);
         _cleanup_api_error_ ApiError e = {};
         _cleanup_json_ json_object *o = NULL;
         _cleanup_free_ char *shown = NULL;

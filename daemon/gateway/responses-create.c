@@ -30,7 +30,7 @@ static int turn_make_document(ResponseTurn *t) {
 
 /* The agent the request is for, and whether it may be; -EBADMSG with *e. */
 static int create_check(Call *c, const ResponsesRequest *q, MirroredAgent **ret, ApiError *e) {
-        MirroredAgent *a = agent_mirror_find(c->gateway->agents, q->model);
+        MirroredAgent *a = agent_mirror_resolve(c->gateway->agents, q->model);
         _cleanup_free_ char *shown = NULL;
 
         if (!a) {

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: MIT
 """A stand-in for puffod on the session bus: three agents that answer as the text of the turn asks them to.
 
-    puffod.py FILE
+    puffod.py FILE [--system]
 
 Needs python3-dbus and python3-gi. FILE gets one line for each call of interest, and "blocked" when the reader of an
 event stream does not read. Directives in a turn's text:
@@ -268,6 +268,8 @@ class Root(dbus.service.Object):
     def Hire(self, role, name):
         id = f"{role}_{name}".lower()
         log("Hire", id)
+        if len(id) > 64:
+            raise error("InvalidName", f"invalid agent name: '{name}' (too long with its role)")
         if name == "late":
             return ROOT + "/agent/manager", dbus.UInt32(0), True
         created = id not in self.agents
@@ -278,7 +280,8 @@ class Root(dbus.service.Object):
 
 
 dbus.mainloop.glib.DBusGMainLoop(set_as_default=True)
-root = Root(dbus.SessionBus())
-name = dbus.service.BusName(NAME, dbus.SessionBus())
+bus = dbus.SessionBus() if "--system" not in sys.argv else dbus.SystemBus()
+root = Root(bus)
+name = dbus.service.BusName(NAME, bus)
 log("ready")
 GLib.MainLoop().run()

@@ -14,6 +14,8 @@ import subprocess
 import threading
 import time
 
+import dbus.bus
+import dbus.lowlevel
 import pytest
 
 GATEWAY = os.environ["GATEWAY"]
@@ -66,6 +68,7 @@ class World:
         (directory / "bus.conf").write_text(BUS.format(path=directory / "bus"))
         self.environment = {"PATH": os.environ["PATH"], "HOME": str(directory), "PUFFO_LOG_LEVEL": "debug",
                             "DBUS_SESSION_BUS_ADDRESS": f"unix:path={directory}/bus",
+                            "DBUS_SYSTEM_BUS_ADDRESS": f"unix:path={directory}/bus",
                             **{k: v for k, v in os.environ.items() if k.endswith("SAN_OPTIONS")}}
         self.spawn(["dbus-daemon", f"--config-file={directory}/bus.conf", "--nofork"])
         wait((directory / "bus").exists, "the bus is up")
@@ -85,7 +88,7 @@ class World:
         self.port = listener.getsockname()[1]
         return listener
 
-    def start_gateway(self, listener=None, **environment):
+    def start_gateway(self, listener=None, mode="--user", **environment):
         """As systemd would: the socket is descriptor 3, and the environment says so."""
         listener = listener or self.listen()
         self.listener = listener
@@ -95,7 +98,7 @@ class World:
 
         self.environment |= environment
         self.errors = open(self.directory / "gateway.log", "w")
-        command = f"LISTEN_PID=$$ LISTEN_FDS=1 LISTEN_FDNAMES=responses exec {GATEWAY} --user"
+        command = f"LISTEN_PID=$$ LISTEN_FDS=1 LISTEN_FDNAMES=responses exec {GATEWAY} {mode}"
         self.gateway = self.spawn(["sh", "-c", command], close_fds=False, preexec_fn=pass_socket, stderr=self.errors)
 
     def ready(self):
@@ -188,6 +191,61 @@ def test_hire(world):
         status, answer, _ = world.request("POST", "/hire", body)
         assert status == 400 and answer["error"]["param"] == param
     assert "writer_bo" in [m["id"] for m in world.request("GET", "/v1/models")[1]["data"]]
+    status, answer, _ = world.request("POST", "/hire", {"role": "x/y", "name": "y"})
+    assert answer["error"]["message"].startswith("invalid role name: 'x/y'")
+    status, answer, _ = world.request("POST", "/hire", {"role": "r" * 32, "name": "n" * 32})
+    assert status == 400 and answer["error"]["param"] == "name"
+    assert answer["error"]["message"].startswith("invalid agent name: ")
+
+
+def test_hire_in_system_mode(bare):
+    """Agents that the gateway makes are the gateway's: only who has the key may use them."""
+    bare.start_puffod()
+    bare.start_gateway(mode="--system")
+    bare.ready()
+    status, answer, _ = bare.request("POST", "/hire", {"role": "writer", "name": "bo"})
+    assert status == 403 and "agent-proxy hire --system" in answer["error"]["message"]
+    assert not bare.calls("Hire")
+
+
+def test_capitals(world):
+    assert world.create("hello", model="Engineer_Alice")[1]["model"] == "Engineer_Alice"
+    assert world.request("GET", "/v1/models/MANAGER")[1]["id"] == "manager"
+
+
+def test_signals_of_others(world):
+    """Whoever is on the bus can send us a signal that looks like one of puffod's."""
+    bus = dbus.bus.BusConnection(world.environment["DBUS_SESSION_BUS_ADDRESS"])
+    [gateway] = [n for n in bus.list_names() if n.startswith(":") and world.gateway.pid == bus.call_blocking(
+        "org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus", "GetConnectionUnixProcessID", "s",
+        (n,))]
+    before = world.request("GET", "/agents")[1]
+
+    def send(path, interface, member, signature, *args):
+        message = dbus.lowlevel.SignalMessage(path, interface, member)
+        message.set_destination(gateway)
+        message.append(*args, signature=signature)
+        bus.send_message(message)
+        bus.flush()
+
+    root, agent = "/ai/puffo/Agents1", "ai.puffo.Agents1.Agent"
+    send(root, "org.freedesktop.DBus.ObjectManager", "InterfacesAdded", "oa{sa{sv}}", root + "/agent/evil",
+         {agent: {"Id": "evil", "Owner": dbus.UInt32(0)}})
+    send(root + "/agent/manager", "org.freedesktop.DBus.Properties", "PropertiesChanged", "sa{sv}as", agent,
+         {"State": "failed", "Workspace": "/evil"}, [])
+    send(root, "org.freedesktop.DBus.ObjectManager", "InterfacesRemoved", "oas", root + "/agent/bot", [agent])
+    send("/org/freedesktop/DBus", "org.freedesktop.DBus", "NameOwnerChanged", "sss", "ai.puffo.Agents1", "",
+         bus.get_unique_name())
+    # Comes behind those, and its answer behind what they did.
+    bus.call_blocking(gateway, "/", "org.freedesktop.DBus.Peer", "Ping", "", ())
+    assert world.request("GET", "/agents")[1] == before
+    send(root + "/agent/manager", "org.freedesktop.DBus.Properties", "PropertiesChanged", "sa{sv}as", agent,
+         {"State": "failed"}, [])
+    bus.call_blocking(gateway, "/", "org.freedesktop.DBus.Peer", "Ping", "", ())
+    assert world.request("GET", "/agents")[1] == before
+    # Puffod's own still count.
+    assert world.request("POST", "/hire", {"role": "writer", "name": "bo"})[0] == 201
+    bus.close()
 
 
 @pytest.mark.parametrize("stream", [False, True])
