@@ -5,6 +5,7 @@
 #include <math.h>
 #include <stdio.h>
 
+#include "json-plain.h"
 #include "signed-json.h"
 
 static int put_escaped(StrBuf *b, const char *s, size_t n, bool ascii) {
@@ -13,14 +14,12 @@ static int put_escaped(StrBuf *b, const char *s, size_t n, bool ascii) {
 
         for (size_t i = 0; i < n && r >= 0; ) {
                 const unsigned char *u = (const unsigned char*) s + i;
-                size_t plain = 0;
+                size_t plain;
                 const char *k;
                 uint32_t c;
                 int length;
 
-                while (i + plain < n && u[plain] >= 0x20 && u[plain] != '"' && u[plain] != '\\' &&
-                       (!ascii || u[plain] < 0x7f))
-                        plain++;
+                plain = json_plain_length(s + i, s + n, ascii);
                 if (plain > 0) {
                         r = strbuf_append(b, (const char*) u, plain);
                         i += plain;

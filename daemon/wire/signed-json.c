@@ -2,10 +2,12 @@
 
 #include <sodium.h>
 
+#include "json-plain.h"
 #include "signed-json.h"
 
 #define DEPTH_MAX 512
 #define BLOCK_SIZE KIB(4)
+#define FEW_MEMBERS 16U
 
 /* Values and texts come from an arena: an envelope has thousands of small ones, all of the same life. */
 typedef struct Block {
@@ -19,18 +21,24 @@ struct SignedDocument {
         SignedValue *root;
 };
 
+static int document_add_block(SignedDocument *d, size_t size) {
+        Block *b = malloc(sizeof(Block) + size);
+
+        if (!b)
+                return -ENOMEM;
+        *b = (Block) { .next = d->blocks, .size = size };
+        d->blocks = b;
+        return 0;
+}
+
 static void* document_alloc(SignedDocument *d, size_t n) {
         Block *b = d->blocks;
 
         n = (n + 15) & ~(size_t) 15;
         if (!b || b->size - b->used < n) {
-                size_t size = MAX(n, BLOCK_SIZE);
-
-                b = malloc(sizeof(Block) + size);
-                if (!b)
+                if (document_add_block(d, MAX(n, BLOCK_SIZE)) < 0)
                         return NULL;
-                *b = (Block) { .next = d->blocks, .size = size };
-                d->blocks = b;
+                b = d->blocks;
         }
 
         b->used += n;
@@ -184,26 +192,6 @@ static int parse_escape(Parser *s, char **w) {
         return 0;
 }
 
-/* How many bytes from here on stand for themselves: no quote, no backslash, no control character. */
-static size_t plain_length(const char *p, const char *end) {
-        const uint64_t ones = 0x0101010101010101U, high = 0x8080808080808080U;
-        const char *begin = p;
-
-        /* Eight at a time as long as none is special; each term has a high bit set when one is. */
-        for (uint64_t w; end - p >= (ptrdiff_t) sizeof(w); p += sizeof(w)) {
-                uint64_t quote, backslash;
-
-                memcpy(&w, p, sizeof(w));
-                quote = w ^ ones * '"';
-                backslash = w ^ ones * '\\';
-                if ((((quote - ones) & ~quote) | ((backslash - ones) & ~backslash) | ((w - ones * 0x20) & ~w)) & high)
-                        break;
-        }
-        while (p < end && *p != '"' && *p != '\\' && (unsigned char) *p >= 0x20)
-                p++;
-        return (size_t) (p - begin);
-}
-
 /* Room for what is left of a string: no escape is shorter than what it stands for. */
 static int string_room(const Parser *s, size_t *ret) {
         const char *close;
@@ -223,7 +211,7 @@ static int parse_string(Parser *s, const char **ret, size_t *ret_size) {
         if (!take_char(s, '"'))
                 return -EBADMSG;
 
-        plain = plain_length(s->p, s->end);
+        plain = json_plain_length(s->p, s->end, /* ascii= */ false);
         if (s->p + plain < s->end && s->p[plain] == '\\')
                 r = string_room(s, &room);
         if (r < 0)
@@ -232,7 +220,7 @@ static int parse_string(Parser *s, const char **ret, size_t *ret_size) {
         if (!text)
                 return -ENOMEM;
 
-        for (;; plain = plain_length(s->p, s->end)) {
+        for (;; plain = json_plain_length(s->p, s->end, /* ascii= */ false)) {
                 memcpy(w, s->p, plain);
                 w += plain;
                 s->p += plain;
@@ -305,15 +293,18 @@ static int compare_keys(const void *a, const void *b) {
         return x->key_size < y->key_size ? -1 : x->key_size > y->key_size;
 }
 
-/* Folds repeated keys: the last value at the first one's place. Sorting keeps a hostile object of a million keys from
- * costing a square. */
-static int object_fold_repeats(SignedValue *o) {
+static bool few_have_repeats(const SignedValue *o) {
+        for (const SignedValue *m = o->child; m; m = m->next)
+                for (const SignedValue *l = m->next; l; l = l->next)
+                        if (l->key_size == m->key_size && memcmp(l->key, m->key, m->key_size) == 0)
+                                return true;
+        return false;
+}
+
+/* 1, 0, -ENOMEM. Sorting keeps a hostile object of a million keys from costing a square. */
+static int many_have_repeats(const SignedValue *o) {
         _cleanup_free_ SignedValue **sorted = NULL;
         size_t n = 0;
-        bool repeated = false;
-
-        if (o->size < 2)
-                return 0;
 
         sorted = new0(SignedValue*, o->size);
         if (!sorted)
@@ -322,10 +313,18 @@ static int object_fold_repeats(SignedValue *o) {
                 sorted[n++] = m;
         qsort(sorted, n, sizeof(SignedValue*), compare_keys);
 
-        for (size_t i = 1; i < n && !repeated; i++)
-                repeated = compare_keys(&sorted[i - 1], &sorted[i]) == 0;
-        if (!repeated)
-                return 0;
+        for (size_t i = 1; i < n; i++)
+                if (compare_keys(&sorted[i - 1], &sorted[i]) == 0)
+                        return 1;
+        return 0;
+}
+
+/* Folds repeated keys: the last value at the first one's place. */
+static int object_fold_repeats(SignedValue *o) {
+        int r = o->size <= FEW_MEMBERS ? few_have_repeats(o) : many_have_repeats(o);
+
+        if (r <= 0)
+                return r;
 
         /* Rare, and bounded by how often it is repeated: each round moves one value forward and drops its member. */
         for (SignedValue *m = o->child; m; m = m->next)
@@ -453,6 +452,10 @@ int signed_document_parse(SignedDocument **ret, const char *text, size_t size) {
         if (!utf8_is_valid(text, size))
                 return -EBADMSG;
         r = signed_document_new(&d);
+        if (r < 0)
+                return r;
+        /* Enough for the documents of the protocol, which are mostly texts. */
+        r = document_add_block(d, MAX(2 * size, (size_t) BLOCK_SIZE));
         if (r < 0)
                 return r;
 

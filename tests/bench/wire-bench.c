@@ -160,10 +160,12 @@ static void bare_open(Bare *b) {
 static void bare_seal(Bare *b, unsigned n_recipients) {
         uint8_t dh[KEY_SIZE], enc[KEY_SIZE], out[2048 + AEAD_TAG_SIZE], signature[SIGNATURE_SIZE];
 
+        randombytes_buf(out, KEY_SIZE + AEAD_NONCE_SIZE);
         (void) crypto_sign_detached(signature, NULL, b->content, b->payload_size, (const uint8_t*) &subkey);
         (void) crypto_aead_chacha20poly1305_ietf_encrypt(out, NULL, b->content, b->content_size, b->aad,
                                                          sizeof(b->aad), NULL, b->nonce, b->key);
         for (unsigned i = 0; i < n_recipients; i++) {
+                randombytes_buf(b->secret, sizeof(b->secret));
                 (void) crypto_scalarmult_base(enc, b->secret);
                 if (crypto_scalarmult(dh, b->secret, recipients[i].kem_key) < 0)
                         fail("X25519");
@@ -303,5 +305,6 @@ int main(int argc, char *argv[]) {
                 bench_open(sizes[i], (unsigned) n_rounds, &b);
         for (size_t i = 0; i < ELEMENTSOF(sizes); i++)
                 bench_seal(sizes[i], (unsigned) n_rounds, &b);
+        EVP_MAC_CTX_free(b.hmac);
         return bench_memory() ? 0 : 1;
 }

@@ -48,6 +48,18 @@ TEST(utf8) {
         ASSERT_FALSE(utf8_is_valid("\xed\xa0\x80", 3));
         ASSERT_FALSE(utf8_is_valid("\xf4\x90\x80\x80", 4));
         ASSERT_FALSE(utf8_is_valid("\xe2\x82", 2));
+        /* Long ones, with what is no ASCII at every place. */
+        for (size_t at = 0; at <= 32; at++) {
+                char text[36];
+
+                memset(text, 'x', sizeof(text));
+                ASSERT_TRUE(utf8_is_valid(text, at));
+                memcpy(text + at, "\xe2\x82\xac", 3);
+                ASSERT_TRUE(utf8_is_valid(text, sizeof(text)));
+                ASSERT_FALSE(utf8_is_valid(text, at + 2));
+                text[at + 2] = 'x';
+                ASSERT_FALSE(utf8_is_valid(text, sizeof(text)));
+        }
 
         /* "a€" cut after each byte */
         ASSERT_EQ(utf8_complete_prefix("a\xe2\x82\xac", 1), 1);

@@ -1,0 +1,109 @@
+/* SPDX-License-Identifier: MIT */
+
+/* The reader and the writers look at strings several bytes at a time: what is special is found at every place. */
+
+#include <stdio.h>
+
+#include "signed-json.h"
+#include "tests.h"
+
+#define LENGTH_MAX 40U
+
+static int parse(const char *text, size_t size) {
+        _cleanup_(signed_document_freep) SignedDocument *d = NULL;
+
+        return signed_document_parse(&d, text, size);
+}
+
+TEST(string_of_every_length) {
+        for (size_t n = 0; n <= LENGTH_MAX; n++) {
+                _cleanup_(signed_document_freep) SignedDocument *d = NULL;
+                char text[LENGTH_MAX + 3] = "\"";
+                const SignedValue *v;
+
+                memset(text + 1, 'x', n);
+                text[n + 1] = '"';
+                ASSERT_OK(signed_document_parse(&d, text, n + 2));
+                v = signed_document_root(d);
+                ASSERT_EQ(v->size, n);
+                ASSERT_TRUE(memcmp(v->text, text + 1, n) == 0 && v->text[n] == 0);
+                /* Not closed. */
+                ASSERT_ERROR(parse(text, n + 1), EBADMSG);
+        }
+}
+
+TEST(special_at_every_place) {
+        static const unsigned char refused[] = { 0x00, 0x01, 0x0a, 0x1f, '"', '\\', 0x80, 0xff },
+                                   taken[] = { 0x20, 0x21, 0x23, 0x5b, 0x5d, 0x7e, 0x7f };
+
+        for (size_t at = 0; at < LENGTH_MAX; at++) {
+                char text[LENGTH_MAX + 2];
+
+                memset(text, 'x', sizeof(text));
+                text[0] = text[LENGTH_MAX + 1] = '"';
+                for (size_t i = 0; i < ELEMENTSOF(refused); i++) {
+                        text[1 + at] = (char) refused[i];
+                        ASSERT_ERROR(parse(text, sizeof(text)), EBADMSG);
+                }
+                for (size_t i = 0; i < ELEMENTSOF(taken); i++) {
+                        text[1 + at] = (char) taken[i];
+                        ASSERT_OK(parse(text, sizeof(text)));
+                }
+        }
+}
+
+TEST(escapes_at_every_place) {
+        static const struct {
+                const char *text, *escaped, *canonical;
+        } t[] = {
+                { "\"", "\\\"", "\\\"" },
+                { "\\", "\\\\", "\\\\" },
+                { "\n", "\\n", "\\n" },
+                { "\x1f", "\\u001f", "\\u001f" },
+                { "\x7f", "\\u007f", "\x7f" },
+                { "\xc3\xa9", "\\u00e9", "\xc3\xa9" },
+                { "\xf0\x9f\x98\x80", "\\ud83d\\ude00", "\xf0\x9f\x98\x80" },
+        };
+
+        for (size_t i = 0; i < ELEMENTSOF(t); i++)
+                for (int at = 0; at < (int) LENGTH_MAX; at++) {
+                        _cleanup_(signed_document_freep) SignedDocument *d = NULL;
+                        _cleanup_(strbuf_done) StrBuf sent = {}, canonical = {};
+                        _cleanup_free_ char *in = asprintf_new("\"%0*d%s%09d\"", at + 1, 0, t[i].escaped, 0),
+                                            *out = asprintf_new("\"%0*d%s%09d\"", at + 1, 0, t[i].canonical, 0);
+                        const SignedValue *v;
+
+                        ASSERT_OK(signed_document_parse(&d, in, strlen(in)));
+                        v = signed_document_root(d);
+                        ASSERT_EQ(v->size, (size_t) at + 10 + strlen(t[i].text));
+                        ASSERT_TRUE(memcmp(v->text + at + 1, t[i].text, strlen(t[i].text)) == 0);
+                        ASSERT_OK(signed_value_format(v, &sent));
+                        ASSERT_STREQ(sent.text, in);
+                        ASSERT_OK(canonical_format(v, CANONICAL_COMPAT, &canonical));
+                        ASSERT_STREQ(canonical.text, out);
+                }
+}
+
+/* Few and many members are compared in two ways. */
+TEST(repeated_keys) {
+        for (unsigned n = 1; n < 40; n++) {
+                _cleanup_(signed_document_freep) SignedDocument *d = NULL;
+                _cleanup_(strbuf_done) StrBuf text = {};
+                int64_t value;
+
+                ASSERT_OK(strbuf_puts(&text, "{\"k\":0"));
+                for (unsigned i = 0; i < n; i++)
+                        ASSERT_OK(strbuf_printf(&text, ",\"k%u\":%u", i, i));
+                ASSERT_OK(strbuf_printf(&text, ",\"k0\":77,\"k\":%u}", n));
+                ASSERT_OK(signed_document_parse(&d, text.text, text.size));
+                ASSERT_EQ(signed_document_root(d)->size, n + 1);
+                ASSERT_OK(signed_get_int(signed_document_root(d), "k", &value));
+                ASSERT_EQ(value, n);
+                ASSERT_OK(signed_get_int(signed_document_root(d), "k0", &value));
+                ASSERT_EQ(value, 77);
+                ASSERT_STREQ(signed_document_root(d)->child->key, "k");
+        }
+}
+
+#define TEST_SUITE "signed-json"
+TEST_MAIN();
