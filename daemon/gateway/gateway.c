@@ -252,6 +252,8 @@ static void listener_on_head(HttpExchange *x, void *userdata) {
                 return;
         }
         c->by_key = g->settings->keys.n > 0;
+        if (!route_has_body(c->match.route))
+                http_exchange_ignore_body(x);
 }
 
 static void listener_on_request(HttpExchange *x, void *userdata) {

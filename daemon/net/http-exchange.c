@@ -150,6 +150,11 @@ void http_exchange_set_connection_data(HttpExchange *x, void *data, void (*destr
         c->destroy = data ? destroy : NULL;
 }
 
+void http_exchange_ignore_body(HttpExchange *x) {
+        assert(x);
+        x->ignores_body = true;
+}
+
 void http_exchange_set_userdata(HttpExchange *x, void *userdata) {
         assert(x);
         x->userdata = userdata;

@@ -21,7 +21,7 @@ typedef struct HttpConnection {
         sd_event_source *watch;         /* sees the client leave: suspended connections are watched by nobody else */
         bool suspended;
         bool linger;                    /* was answered with part of the request unread */
-        bool waiting;                   /* for a head; in the server's waiting list since waiting_since_usec */
+        struct HttpPatience *waiting;   /* what for; NULL: the client has done its part */
         uint64_t waiting_since_usec;
         void *data;
         void (*destroy)(void *data);
@@ -38,7 +38,7 @@ struct HttpExchange {
         char **parameters;              /* decoded on demand: name, value, name, value … */
         StrBuf body;
         size_t discarded;               /* of a body over the limit */
-        bool expects_body, http10, headed, requested, oversize;
+        bool expects_body, ignores_body, http10, headed, requested, oversize;
 
         char **headers;                 /* of the answer: name, value … */
         unsigned status;
@@ -59,14 +59,21 @@ LIST_HEAD(HttpExchangeList, HttpExchange);
 LIST_HEAD(HttpLingerList, HttpLinger);
 TAILQ_HEAD(HttpConnectionQueue, HttpConnection);
 
+/* How long clients may take for one thing, however busily they send, and who is at it; the longest first. */
+typedef struct HttpPatience {
+        HttpServer *server;
+        uint64_t limit_usec;
+        sd_event_source *timer;
+        struct HttpConnectionQueue queue;
+} HttpPatience;
+
 struct HttpServer {
         sd_event *event;
         HttpServerSpec spec;
         struct MHD_Daemon *mhd;
-        sd_event_source *io, *timer, *waiting_timer;
-        uint64_t idle_timeout_usec;
+        sd_event_source *io, *timer;
+        HttpPatience head, body;
         struct HttpConnectionList connections;
-        struct HttpConnectionQueue waiting;
         struct HttpExchangeList writable;
         struct HttpLingerList lingering;
         unsigned n_exchanges, n_lingering;

@@ -11,6 +11,8 @@
 
 #define MAX_CONNECTIONS 512U
 #define IDLE_TIMEOUT_SECONDS 60U
+/* A head has to be complete within one such time, a body within so many of them. */
+#define BODY_TIMES 5U
 
 /* Holds the head of a request and, while answering, the answer's head and the chunk being sent. */
 #define CONNECTION_MEMORY KIB(16)
@@ -123,50 +125,55 @@ int exchange_suspend(HttpExchange *x) {
         return 0;
 }
 
-static int server_on_waiting(sd_event_source *source, uint64_t usec, void *userdata);
+static int patience_on_timer(sd_event_source *source, uint64_t usec, void *userdata);
 
-static void server_arm_waiting(HttpServer *s) {
-        HttpConnection *c = TAILQ_FIRST(&s->waiting);
+static void patience_arm(HttpPatience *p) {
+        HttpConnection *c = TAILQ_FIRST(&p->queue);
         uint64_t waited;
 
-        if (!c || s->stopping)
+        if (!c || p->server->stopping)
                 return;
         waited = now_boottime_usec() - c->waiting_since_usec;
-        (void) event_arm_timer(s->event, &s->waiting_timer,
-                               waited < s->idle_timeout_usec ? s->idle_timeout_usec - waited : 0, 0,
-                               server_on_waiting, s);
+        (void) event_arm_timer(p->server->event, &p->timer, waited < p->limit_usec ? p->limit_usec - waited : 0, 0,
+                               patience_on_timer, p);
 }
 
-static void connection_set_waiting(HttpConnection *c, bool b) {
-        HttpServer *s = c->server;
-        bool first = TAILQ_EMPTY(&s->waiting);
+/* p NULL: the client is waiting for us. */
+static void connection_wait_for(HttpConnection *c, HttpPatience *p) {
+        bool first = p && TAILQ_EMPTY(&p->queue);
 
-        if (c->waiting == b)
+        if (c->waiting == p)
                 return;
-        c->waiting = b;
-        if (!b) {
-                TAILQ_REMOVE(&s->waiting, c, queue);
+        if (c->waiting)
+                TAILQ_REMOVE(&c->waiting->queue, c, queue);
+        c->waiting = p;
+        if (!p)
                 return;
-        }
 
         c->waiting_since_usec = now_boottime_usec();
-        TAILQ_INSERT_TAIL(&s->waiting, c, queue);
+        TAILQ_INSERT_TAIL(&p->queue, c, queue);
         if (first)
-                server_arm_waiting(s);
+                patience_arm(p);
 }
 
-/* libmicrohttpd's own time-out begins anew with each byte; a head has to be complete within one. */
-static int server_on_waiting(sd_event_source *source, uint64_t usec, void *userdata) {
-        HttpServer *s = userdata;
+/* libmicrohttpd's own time-out begins anew with each byte: one now and then would keep a connection for ever. */
+static int patience_on_timer(sd_event_source *source, uint64_t usec, void *userdata) {
+        HttpPatience *p = userdata;
         uint64_t now = now_boottime_usec();
         HttpConnection *c;
 
-        while ((c = TAILQ_FIRST(&s->waiting)) && now - c->waiting_since_usec >= s->idle_timeout_usec) {
-                connection_set_waiting(c, false);
+        while ((c = TAILQ_FIRST(&p->queue)) && now - c->waiting_since_usec >= p->limit_usec) {
+                connection_wait_for(c, NULL);
                 (void) shutdown(c->fd, SHUT_RDWR);
         }
-        server_arm_waiting(s);
+        patience_arm(p);
         return 0;
+}
+
+static void patience_init(HttpPatience *p, HttpServer *s, uint64_t limit_usec) {
+        p->server = s;
+        p->limit_usec = limit_usec;
+        TAILQ_INIT(&p->queue);
 }
 
 static void exchange_free(HttpExchange *x) {
@@ -197,7 +204,7 @@ static void exchange_end(HttpExchange *x, bool complete) {
         }
         exchange_free(x);
 
-        connection_set_waiting(c, true);
+        connection_wait_for(c, &c->server->head);
 }
 
 static HttpConnection* connection_get(struct MHD_Connection *mhd) {
@@ -266,7 +273,7 @@ static void exchange_on_head(HttpExchange *x, const char *method, const char *ve
         HttpServer *s = x->server;
         uint64_t length;
 
-        connection_set_waiting(x->connection, false);
+        connection_wait_for(x->connection, NULL);
         x->method = method;
         x->http10 = streq(version, "HTTP/1.0");
 
@@ -280,17 +287,19 @@ static void exchange_on_head(HttpExchange *x, const char *method, const char *ve
         s->spec.on_head(x, s->spec.userdata);
         if (!x->answered && length > s->spec.max_body)
                 exchange_refuse_oversize(x);
+        if (!x->answered && x->expects_body)
+                connection_wait_for(x->connection, &s->body);
 }
 
 static void exchange_on_body(HttpExchange *x, const char *data, size_t size) {
         /* An answer is accepted only once the request has been read. */
-        if (!x->oversize && size <= x->server->spec.max_body - x->body.size) {
+        if (!x->oversize && !x->ignores_body && size <= x->server->spec.max_body - x->body.size) {
                 if (strbuf_append(&x->body, data, size) < 0)
                         http_exchange_abort(x);
                 return;
         }
 
-        x->oversize = true;
+        x->oversize = !x->ignores_body;
         strbuf_done(&x->body);
         x->discarded += size;
         if (x->discarded > DISCARD_MAX)
@@ -338,6 +347,7 @@ static enum MHD_Result server_on_access(void *userdata, struct MHD_Connection *m
 
         if (!x->requested) {
                 x->requested = true;
+                connection_wait_for(x->connection, NULL);
                 if (x->oversize && !x->answered)
                         exchange_refuse_oversize(x);
                 else if (!x->answered)
@@ -415,7 +425,7 @@ static void connection_free(HttpConnection *c) {
         if (c->exchange)
                 exchange_end(c->exchange, false);
 
-        connection_set_waiting(c, false);
+        connection_wait_for(c, NULL);
         if (c->linger && !c->server->stopping)
                 connection_linger(c);
         if (c->destroy)
@@ -448,13 +458,14 @@ static void server_on_connection(void *userdata, struct MHD_Connection *mhd, voi
         (void) getpeername(c->fd, (struct sockaddr*) &c->peer, &(socklen_t) { sizeof(c->peer) });
         (void) getsockname(c->fd, (struct sockaddr*) &c->local, &(socklen_t) { sizeof(c->local) });
         LIST_INSERT_HEAD(&s->connections, c, connections);
-        connection_set_waiting(c, true);
+        connection_wait_for(c, &c->server->head);
         *context = c;
 }
 
 int http_server_new(HttpServer **ret, sd_event *event, int listen_fd, const HttpServerSpec *spec) {
         _cleanup_close_ int fd = listen_fd;
         _cleanup_(http_server_freep) HttpServer *s = NULL;
+        uint64_t idle_usec;
         int r, mhd_fd;
 
         assert(ret && event && spec);
@@ -465,8 +476,9 @@ int http_server_new(HttpServer **ret, sd_event *event, int listen_fd, const Http
                 return -ENOMEM;
         s->event = sd_event_ref(event);
         s->spec = *spec;
-        s->idle_timeout_usec = (spec->idle_timeout_seconds ?: IDLE_TIMEOUT_SECONDS) * USEC_PER_SEC;
-        TAILQ_INIT(&s->waiting);
+        idle_usec = (spec->idle_timeout_seconds ?: IDLE_TIMEOUT_SECONDS) * USEC_PER_SEC;
+        patience_init(&s->head, s, idle_usec);
+        patience_init(&s->body, s, BODY_TIMES * idle_usec);
 
         /* When it fails to start it may or may not have closed the socket: give it one of its own. */
         mhd_fd = fcntl(fd, F_DUPFD_CLOEXEC, 3);
@@ -512,7 +524,8 @@ HttpServer* http_server_free(HttpServer *s) {
         while (!LIST_EMPTY(&s->lingering))
                 (void) linger_free(LIST_FIRST(&s->lingering));
         sd_event_source_disable_unref(s->timer);
-        sd_event_source_disable_unref(s->waiting_timer);
+        sd_event_source_disable_unref(s->head.timer);
+        sd_event_source_disable_unref(s->body.timer);
         sd_event_unref(s->event);
         return mfree(s);
 }

@@ -29,7 +29,8 @@ typedef struct HttpServerSpec {
         size_t max_body;                /* 413 through on_oversize or a plain one */
         void (*on_oversize)(HttpExchange *x, void *userdata);   /* answer here; NULL: bare 413 */
         unsigned max_connections;       /* 0: 512 */
-        unsigned idle_timeout_seconds;  /* while we wait for the client; 0: 60. Not while the handler works */
+        unsigned idle_timeout_seconds;  /* while we wait for the client; 0: 60. Not while the handler works. For a head
+                                         * as a whole too, and five times that for a body as a whole */
         void *userdata;
 } HttpServerSpec;
 
@@ -50,6 +51,9 @@ const char* http_exchange_header(HttpExchange *x, const char *name);    /* NULL 
 unsigned http_exchange_header_count(HttpExchange *x, const char *name);
 const char* http_exchange_query(HttpExchange *x, const char *name);     /* decoded value or NULL */
 const char* http_exchange_body(HttpExchange *x, size_t *ret_size);      /* NUL-terminated, never NULL in on_request */
+/* In on_head: the handler has no use for the body. It is read, as it must be, and thrown away; http_exchange_body() is
+ * empty. What anybody may ask for without showing who they are must not cost memory. */
+void http_exchange_ignore_body(HttpExchange *x);
 /* Socket addresses of this connection (sockaddr_storage), for finding out who the peer is. */
 const struct sockaddr* http_exchange_peer(HttpExchange *x);
 const struct sockaddr* http_exchange_local(HttpExchange *x);

@@ -28,6 +28,8 @@ static void on_head(HttpExchange *x, void *userdata) {
                 ASSERT_OK(http_exchange_reply(x, 403, "text/plain", "no", 2));
         else if (streq(http_exchange_path(x), "/abort-head"))
                 http_exchange_abort(x);
+        else if (streq(http_exchange_path(x), "/no-body"))
+                http_exchange_ignore_body(x);
 }
 
 static void destroy(void *data) {
@@ -498,6 +500,60 @@ TEST(slow_head) {
         sd_event_source_disable_unref(timer);
         client_close(&c);
         fixture_done(&f);
+}
+
+TEST(slow_body) {
+        static const char *const requests[] = {
+                "POST /p HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n",
+                "GET /no-body HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n",
+        };
+
+        /* Nor does it keep one whose body is always about to be complete. */
+        for (size_t i = 0; i < ELEMENTSOF(requests); i++) {
+                sd_event_source *timer = NULL;
+                uint64_t begun = now_boottime_usec();
+                Fixture f;
+                Client c;
+
+                fixture_start(&f, 1000);
+                client_open(&c, &f);
+                client_send(&c, &f, requests[i]);
+                ASSERT_OK(sd_event_add_time_relative(f.event, &timer, CLOCK_MONOTONIC, 0, 1, trickle, &c));
+                while (!c.ended) {
+                        ASSERT_TRUE(now_boottime_usec() - begun < 20 * USEC_PER_SEC);
+                        run(&f);
+                }
+                ASSERT_EQ(f.n_head, 1);
+                ASSERT_EQ(f.n_request, 0);
+                ASSERT_EQ(f.n_gone, 1);
+                sd_event_source_disable_unref(timer);
+                client_close(&c);
+                fixture_done(&f);
+        }
+}
+
+TEST(ignored_body) {
+        static const char *const requests[] = {
+                "POST /no-body HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhello",
+                "POST /no-body HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+                "14\r\naaaaaaaaaaaaaaaaaaaa\r\n0\r\n\r\n",  /* more than would be allowed */
+        };
+
+        for (size_t i = 0; i < ELEMENTSOF(requests); i++) {
+                Fixture f;
+                Client c;
+
+                fixture_start(&f, 10);
+                client_open(&c, &f);
+                client_send(&c, &f, requests[i]);
+                RUN_UNTIL(&f, client_has(&c, "n=0 []"));
+                /* The connection is still in step. */
+                client_send(&c, &f, GET("/next") "\r\n");
+                RUN_UNTIL(&f, client_has(&c, "GET /next"));
+                ASSERT_EQ(f.n_oversize, 0);
+                client_close(&c);
+                fixture_done(&f);
+        }
 }
 
 TEST(gone_while_the_handler_works) {
