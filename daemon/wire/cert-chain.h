@@ -46,8 +46,8 @@ typedef enum CertVerdict {
 typedef struct CertPin {
         uint8_t root[KEY_SIZE];
         /* Every part was there once: from then on devices and subkeys without signature are refused under
-         * CERT_POLICY_WARN too, as registries only grow: old rows do not come later. A store that never keeps this gets
-         * the bare rule of §17.5. */
+         * CERT_POLICY_WARN too, as registries only grow: old rows do not come later. A store that never keeps this
+         * gets the bare rule of §17.5. */
         bool complete;
 } CertPin;
 
