@@ -16,6 +16,7 @@ struct ResponseFold {
         int64_t sequence;               /* of the next event */
         int64_t seen;                   /* highest "seq" of the log that was taken in; -1: none */
         bool reopened;                  /* events up to seen may come once more */
+        bool replaying;                 /* the log is that of a turn that has ended, each message in one piece */
         bool in_progress;               /* response.in_progress was sent */
         bool queued;                    /* response.queued was sent */
         bool ended;
@@ -296,6 +297,10 @@ static int fold_feed_end(ResponseFold *f, const char *type, json_object *event, 
         return response_fold_fail(f, json_get_string(error, "code"), json_get_string(error, "message"));
 }
 
+void response_fold_skip(ResponseFold *f, int64_t next) {
+        f->sequence = MAX(f->sequence, next);
+}
+
 /* --- the log --- */
 
 int response_fold_begin(ResponseFold *f, bool queued) {
@@ -324,12 +329,31 @@ static int fold_queued(ResponseFold *f, json_object *event) {
         return emit_response(f, "response.queued");
 }
 
+bool response_log_is_new(json_object *event) {
+        const char *type = strempty(json_get_string(event, "type"));
+
+        return streq(type, "restarted") || (streq(type, "queued") && (json_get_bool(event, "resumed", false) ||
+                                                                      json_get_bool(event, "replayed", false)));
+}
+
+/* Messages that were shown already are known by their ids. */
+static bool fold_has_item(ResponseFold *f, const char *item) {
+        json_object *output = json_get(f->response, "output");
+        _cleanup_free_ char *id = output_item_id(item);
+
+        for (size_t i = 0; i < json_object_array_length(output); i++)
+                if (streq_ptr(json_get_string(json_object_array_get_idx(output, i), "id"), id))
+                        return true;
+        return false;
+}
+
 /* Whether an event is one that we had before the stream was lost. */
-static bool fold_is_repeated(ResponseFold *f, const char *type, json_object *event) {
+static bool fold_is_repeated(ResponseFold *f, json_object *event) {
         int64_t seq = json_get_int(event, "seq", -1);
 
-        if (streq(type, "restarted")) {
+        if (response_log_is_new(event)) {
                 f->reopened = false;
+                f->replaying = json_get_bool(event, "replayed", f->replaying);
                 f->seen = seq;
                 return false;
         }
@@ -352,7 +376,7 @@ int response_fold_feed(ResponseFold *f, json_object *event, uint64_t now_usec) {
                 return 1;
         if (!type)
                 return -EBADMSG;
-        if (fold_is_repeated(f, type, event))
+        if (fold_is_repeated(f, event))
                 return 0;
         if (json_object_is_type(text, json_type_string)) {
                 s = json_object_get_string(text);
@@ -363,8 +387,8 @@ int response_fold_feed(ResponseFold *f, json_object *event, uint64_t now_usec) {
                 return fold_queued(f, event);
         if (streq(type, "started"))
                 return fold_begin_progress(f);
-        if (streq(type, "restarted"))
-                return fold_close_item(f, "incomplete");
+        if (streq(type, "restarted"))           /* in a replay that is long over */
+                return f->replaying ? 0 : fold_close_item(f, "incomplete");
         if (streq(type, "completed") || streq(type, "incomplete") || streq(type, "failed"))
                 return fold_feed_end(f, type, event, now_usec);
         if (!streq(type, "message_started") && !streq(type, "delta") && !streq(type, "message_done"))
@@ -372,6 +396,9 @@ int response_fold_feed(ResponseFold *f, json_object *event, uint64_t now_usec) {
 
         if (isempty(item))
                 return -EBADMSG;
+        /* What has been shown stays; of the message that was cut off its end is still to come. */
+        if (f->replaying && (!streq(type, "message_done") || fold_has_item(f, item)))
+                return 0;
         if (streq(type, "message_done"))
                 return fold_message_done(f, item, s, size, !streq_ptr(json_get_string(event, "status"), "incomplete"));
         if (!streq_ptr(f->item, item)) {
@@ -380,17 +407,6 @@ int response_fold_feed(ResponseFold *f, json_object *event, uint64_t now_usec) {
                         return r;
         }
         return streq(type, "delta") && s ? fold_delta(f, s, size) : 0;
-}
-
-/* Messages of the record that the stream has shown already are known by their ids. */
-static bool fold_has_item(ResponseFold *f, const char *item) {
-        json_object *output = json_get(f->response, "output");
-        _cleanup_free_ char *id = output_item_id(item);
-
-        for (size_t i = 0; i < json_object_array_length(output); i++)
-                if (streq_ptr(json_get_string(json_object_array_get_idx(output, i), "id"), id))
-                        return true;
-        return false;
 }
 
 int response_fold_finish(ResponseFold *f, const TurnRecord *t) {

@@ -24,8 +24,12 @@ int response_fold_begin(ResponseFold *f, bool queued);
  * sense. */
 int response_fold_feed(ResponseFold *f, json_object *event, uint64_t now_usec);
 /* The stream was opened again and starts from its beginning: either the log known so far, or (a crash in between) a
- * new one that begins with "restarted". */
+ * new one, which says so (response_log_is_new()). */
 void response_fold_reopen(ResponseFold *f);
+/* An event by which a log tells that it is not the turn's first one: numbers of events of that one mean nothing here. */
+bool response_log_is_new(json_object *event);
+/* The next event gets at least this number. */
+void response_fold_skip(ResponseFold *f, int64_t next);
 /* Ends it with what GetTurn knows. */
 int response_fold_finish(ResponseFold *f, const TurnRecord *t);
 /* Ends it as failed. code: server_error, rate_limit_exceeded or invalid_prompt; others become the first. */

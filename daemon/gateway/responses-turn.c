@@ -255,6 +255,28 @@ static void turn_on_open(void *userdata) {
         }
 }
 
+static void turn_refuse_stream_gone(ResponseTurn *t) {
+        _cleanup_api_error_ ApiError e = {};
+
+        (void) api_error_set(&e, 400, "stream_not_available", NULL,
+                             "The events of this response are no longer kept. Retrieve it without 'stream'.");
+        turn_refuse(t, &e);
+}
+
+/* The client asks for what comes after an event of a log that a crash took along, and may have seen more of that than
+ * there is of this one: it would wait in vain, even for the end. > 0: it was told. */
+static int turn_check_log(ResponseTurn *t, json_object *event) {
+        if (t->after < 0 || t->reopened || !response_log_is_new(event))
+                return 0;
+        if (t->begun) {         /* too late to say so: at least nothing is kept back */
+                response_fold_skip(t->fold, t->after + 1);
+                t->reopened = true;
+                return 0;
+        }
+        turn_refuse_stream_gone(t);
+        return 1;
+}
+
 static int turn_on_event(json_object *event, void *userdata) {
         ResponseTurn *t = userdata;
         bool queued = streq(json_get_string(event, "type"), "queued") && json_get_int(event, "ahead", 0) > 0;
@@ -262,6 +284,9 @@ static int turn_on_event(json_object *event, void *userdata) {
 
         if (t->finished)
                 return 0;
+        r = turn_check_log(t, event);
+        if (r > 0)
+                return r;
         if (t->stream)
                 r = turn_begin(t, queued);
         if (r >= 0 && !t->finished)
@@ -281,6 +306,7 @@ static int turn_on_event(json_object *event, void *userdata) {
 static void turn_on_reopened(void *userdata) {
         ResponseTurn *t = userdata;
 
+        t->reopened = true;
         response_fold_reopen(t->fold);
 }
 

@@ -66,16 +66,23 @@ static int members_item(json_object **ret, const char *item) {
         return 0;
 }
 
-int turn_emit_queued(Turn *t, size_t ahead) {
+/* mark: what is particular about a log that is not the turn's first one, or NULL. */
+static int emit_queued(Turn *t, size_t ahead, const char *mark) {
         _cleanup_json_ json_object *o = json_object_new_object();
         int r;
 
         if (!o)
                 return -ENOMEM;
         r = json_put_int(o, "ahead", (int64_t) ahead);
+        if (r >= 0 && mark)
+                r = json_put_bool(o, mark, true);
         if (r < 0)
                 return r;
         return emit(t, "queued", TAKE_PTR(o));
+}
+
+int turn_emit_queued(Turn *t, size_t ahead) {
+        return emit_queued(t, ahead, t->attempts > 0 ? "resumed" : NULL);
 }
 
 int turn_emit_started(Turn *t) {
@@ -263,7 +270,7 @@ int turn_new_replay(Turn **ret, sd_event *event, const TurnRow *row) {
         r = turn_alloc(&t, event, row);
         if (r < 0)
                 return r;
-        r = turn_emit_queued(t, 0);
+        r = emit_queued(t, 0, "replayed");
         if (r >= 0 && row->attempts > 1)
                 r = turn_emit_restarted(t);
         if (r >= 0 && row->attempts > 0)

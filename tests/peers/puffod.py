@@ -105,6 +105,7 @@ class Turn:
         self.status = "running"
         if again:
             self.log = []
+            self.emit("queued", ahead=0, resumed=True)
             self.emit("restarted")
         self.emit("started")
         self.todo = ["one", "two"] if "[[two]]" in self.text else ["one"]

@@ -83,7 +83,7 @@ static int feed(ResponseFold *f, const char *const *lines) {
 
 static const struct {
         const char *name;
-        const char *lines[16];
+        const char *lines[20];
         bool background;
         const char *types, *text, *status, *output;     /* output: text of items, joined by | */
 } table[] = {
@@ -148,6 +148,38 @@ static const struct {
           "created in_progress" MESSAGE " output_text.delta" MESSAGE_END MESSAGE " output_text.delta" MESSAGE_END " "
           "completed",
           "onetwo", "completed", "one|two" },
+        { "the session dies when the end is stored and not yet told",
+          { "{\"seq\":0,\"type\":\"queued\",\"ahead\":0}", "{\"seq\":1,\"type\":\"started\"}",
+            "{\"seq\":2,\"type\":\"message_done\",\"item\":\"a\",\"text\":\"one\"}",
+            "{\"seq\":3,\"type\":\"message_started\",\"item\":\"b\"}",
+            "{\"seq\":4,\"type\":\"delta\",\"item\":\"b\",\"text\":\"t\"}",
+            "{\"seq\":5,\"type\":\"delta\",\"item\":\"b\",\"text\":\"w\"}",
+            "{\"seq\":6,\"type\":\"delta\",\"item\":\"b\",\"text\":\"o\"}", "!",
+            "{\"seq\":0,\"type\":\"queued\",\"ahead\":0,\"replayed\":true}",
+            "{\"seq\":1,\"type\":\"started\"}",
+            "{\"seq\":2,\"type\":\"message_done\",\"item\":\"a\",\"text\":\"one\"}",
+            "{\"seq\":3,\"type\":\"delta\",\"item\":\"b\",\"text\":\"two!\"}",
+            "{\"seq\":4,\"type\":\"message_done\",\"item\":\"b\",\"text\":\"two!\"}",
+            "{\"seq\":5,\"type\":\"completed\"}" },
+          false,
+          "created in_progress" MESSAGE " output_text.delta" MESSAGE_END MESSAGE " output_text.delta "
+          "output_text.delta output_text.delta output_text.delta" MESSAGE_END " completed",
+          "onetwo!", "completed", "one|two!" },
+        { "a turn of long ago",
+          { "{\"seq\":0,\"type\":\"queued\",\"ahead\":0,\"replayed\":true}",
+            "{\"seq\":1,\"type\":\"restarted\"}", "{\"seq\":2,\"type\":\"started\"}",
+            "{\"seq\":3,\"type\":\"message_started\",\"item\":\"a\"}",
+            "{\"seq\":4,\"type\":\"delta\",\"item\":\"a\",\"text\":\"one\"}",
+            "{\"seq\":5,\"type\":\"message_done\",\"item\":\"a\",\"text\":\"one\"}",
+            "{\"seq\":6,\"type\":\"completed\"}" },
+          false, "created in_progress" MESSAGE " output_text.delta" MESSAGE_END " completed", "one", "completed",
+          "one" },
+        { "the session dies while the turn waits behind others, much later than it was first heard of",
+          { "{\"seq\":0,\"type\":\"queued\",\"ahead\":0}", "{\"seq\":1,\"type\":\"started\"}",
+            "{\"seq\":2,\"type\":\"delta\",\"item\":\"a\",\"text\":\"one\"}", "!",
+            "{\"seq\":0,\"type\":\"queued\",\"ahead\":1,\"resumed\":true}",
+            "{\"seq\":1,\"type\":\"failed\",\"error\":{\"code\":\"server_error\"}}" },
+          false, "created in_progress" MESSAGE " output_text.delta" MESSAGE_END " failed", "one", "failed", "one" },
         { "the same log once more",
           { "{\"seq\":0,\"type\":\"started\"}", "{\"seq\":1,\"type\":\"delta\",\"item\":\"a\",\"text\":\"one\"}", "!",
             "{\"seq\":0,\"type\":\"started\"}", "{\"seq\":1,\"type\":\"delta\",\"item\":\"a\",\"text\":\"one\"}",

@@ -146,6 +146,10 @@ static char* events(int fd) {
                 ASSERT_EQ(json_get_int(o, "seq", -1), seq++);
                 type = json_get_string(o, "type");
                 ASSERT_OK(strbuf_printf(&b, "%s%s", b.size > 0 ? " " : "", type));
+                if (json_get_bool(o, "resumed", false))
+                        ASSERT_OK(strbuf_puts(&b, "/resumed"));
+                if (json_get_bool(o, "replayed", false))
+                        ASSERT_OK(strbuf_puts(&b, "/replayed"));
                 if (streq(type, "message_done"))
                         ASSERT_OK(strbuf_printf(&b, "=%s/%s", json_get_string(o, "text"),
                                                 json_get_string(o, "status")));
@@ -211,7 +215,8 @@ TEST(same_id_is_the_same_turn) {
         ASSERT_EQ(submit_full(f, "one", NULL, true, readers), 1);
         settle(f);
         ASSERT_EQ(f->n_started, 1);
-        assert_events(readers[0], "queued started message_started delta message_done=x/completed completed|");
+        assert_events(readers[0],
+                      "queued/replayed started message_started delta message_done=x/completed completed|");
         ASSERT_EQ(turn_queue_open_stream(f->queue, "nobody", -EBADF), -ENOENT);
 }
 
@@ -362,10 +367,11 @@ TEST(killed_at_each_step) {
         static const struct { Moment moment; bool runs; const char *events; } t[] = {
                 { DIE_QUEUED, true, "queued started message_started delta message_done=x/completed completed|" },
                 { DIE_RUNNING, true,
-                  "queued restarted started message_started delta message_done=x/completed completed|" },
+                  "queued/resumed restarted started message_started delta message_done=x/completed completed|" },
                 { DIE_TALKING, true,
-                  "queued restarted started message_started delta message_done=x/completed completed|" },
-                { DIE_ENDED, false, "queued started message_started delta message_done=lost/completed completed|" },
+                  "queued/resumed restarted started message_started delta message_done=x/completed completed|" },
+                { DIE_ENDED, false,
+                  "queued/replayed started message_started delta message_done=lost/completed completed|" },
         };
 
         for (size_t i = 0; i < ELEMENTSOF(t); i++) {
@@ -400,7 +406,7 @@ TEST(cut_short_twice_is_given_up) {
         ASSERT_STREQ(row->error_message, "agent process exited");
         ASSERT_EQ(submit_full(f, "one", NULL, true, &reader), 1);
         settle(f);
-        assert_events(reader, "queued restarted started failed|");
+        assert_events(reader, "queued/replayed restarted started failed|");
 }
 
 /* The answer of a second attempt names its messages anew. */

@@ -349,6 +349,21 @@ def test_stream_again(world):
     assert status == 400 and answer["error"]["code"] == "stream_not_available"
 
 
+def test_stream_again_after_a_crash(world):
+    """Numbers of the log that the crash took along say nothing about the new one."""
+    before = list(world.stream("[[crash]]"))
+    id, last = before[0]["response"]["id"], before[-1]["sequence_number"]
+    for after in [3, last - 1, last]:
+        status, answer, _ = world.request("GET", f"/v1/responses/{id}?stream=true&starting_after={after}")
+        assert status == 400 and answer["error"]["code"] == "stream_not_available"
+    connection = world.connect()
+    connection.request("GET", f"/v1/responses/{id}?stream=true")
+    again = list(Events(connection.getresponse()))
+    connection.close()
+    assert [e["sequence_number"] for e in again] == list(range(len(again)))
+    assert again[-1]["type"] == "response.completed" and again[-1]["response"]["output"][0]["status"] == "completed"
+
+
 def test_slow_client(world):
     """A client that does not read stops the stream, not the gateway, and gets all of it in the end."""
     # More than what the kernel's buffers take.
