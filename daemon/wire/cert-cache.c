@@ -79,7 +79,7 @@ int cache_keep(CertCache *c, CertChain *chain) {
 
         if (e)
                 entry_free(c, e);
-        if (cert_chain_verdict(chain) == CERT_CHAIN_REFUSED || cert_chain_is_empty(chain))
+        if (cert_chain_is_empty(chain)) /* the refused ones are, too */
                 return 0;
 
         e = new0(CacheEntry, 1);

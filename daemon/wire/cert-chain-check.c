@@ -248,13 +248,18 @@ static size_t find_device(const CertChain *c, const char *device_id) {
         return SIZE_MAX;
 }
 
-/* The first of an id wins, but nothing unverified wins over what is verified. */
+static unsigned device_rank(const CertDevice *d) {
+        return 2 * d->verified + d->has_kem_key;
+}
+
+/* The first of an id wins, but nothing unverified wins over what is verified, and no row without a key over one that
+ * has it (§9.4). */
 static void put_device(CertChain *c, CertDevice *d) {
         size_t i = find_device(c, d->device_id);
 
         if (i == SIZE_MAX)
                 c->devices[c->n_devices++] = *d;
-        else if (d->verified && !c->devices[i].verified) {
+        else if (device_rank(d) > device_rank(&c->devices[i])) {
                 cert_device_done(&c->devices[i]);
                 c->devices[i] = *d;
         } else

@@ -135,7 +135,7 @@ TEST(invalidated_under_way) {
         cert_cache_invalidate(w.cache, "bob-0001");
         LOOK_UP(second, w, "bob-0001");
         ASSERT_EQ(w.n_requests, 2);
-        page_add_roots(&old, &bob);
+        page_add_all(&old, &bob);
         answer(&w, "bob-0001 since 0", &old);
         run(&w);
         ASSERT_EQ(w.n_done, 1);

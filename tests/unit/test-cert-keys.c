@@ -100,17 +100,27 @@ TEST(legacy_device_does_not_hide_a_signed_one) {
 TEST(devices_without_a_key) {
         static const char *const keys[] = { "AAAA", "not base64!", "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA" };
         PERSON(bob, "bob-0001");
+        PERSON(old, "bob-0001");
+        _cleanup_free_ Recipient *recipients = NULL;
+        size_t n = 0;
         PAGE(page);
 
         page_add_roots(&page, &bob);
         for (size_t i = 0; i < ELEMENTSOF(keys); i++) {
-                SignedValue *o = legacy_device(&page, "dev_odd", bob.kem);
+                _cleanup_free_ char *id = asprintf_new("dev_%zu", i);
+                SignedValue *o = legacy_device(&page, id, bob.kem);
 
                 page_add(&page, "device_cert", "bob-0001", with_text(&page, o, "kem_public_key", keys[i]));
         }
+        ASSERT_EQ(signed_get(page.root, "entries")->size, 2 + ELEMENTSOF(keys));
+        page_add(&page, "device_cert", "bob-0001", legacy_device(&page, "dev_0", old.kem));
         page_add(&page, "device_cert", "bob-0001", device_of(&page, &bob));
         CHAIN(c, page, "bob-0001", NULL, CERT_POLICY_WARN);
-        ASSERT_EQ(count_recipients(c, NOW), 1);
+        ASSERT_OK(cert_chain_recipients(c, NOW, &recipients, &n));
+        ASSERT_EQ(n, 2);
+        ASSERT_STREQ(recipients[0].device_id, "dev_0");
+        assert_memory_equal(recipients[0].kem_key, old.kem, KEY_SIZE);
+        ASSERT_STREQ(recipients[1].device_id, bob.device_id);
 }
 
 TEST(each_device_once_over_all_slugs) {
@@ -137,6 +147,7 @@ TEST(revoked_device) {
         page_add_revocation(&page, &bob, "dev_other", NOW - HOUR);
         page_add_revocation(&page, &bob, bob.device_id, NOW + 2 * HOUR);
         page_add_revocation(&page, &bob, bob.device_id, NOW + HOUR);
+        page_add_revocation(&page, &bob, bob.device_id, NOW + 3 * HOUR);
         CHAIN(c, page, "bob-0001", NULL, CERT_POLICY_WARN);
         ASSERT_EQ(count_recipients(c, NOW + HOUR - 1), 1);
         ASSERT_EQ(count_recipients(c, NOW + HOUR), 0);
