@@ -101,7 +101,7 @@ static bool looks_the_same(json_object *a, json_object *b) {
 static int print_change(Ctl *c, json_object *agent, bool removed) {
         const char *state = removed ? "removed" : strempty(json_get_string(agent, "state"));
         const char *text = removed ? "" : strempty(json_get_string(agent, "status_text"));
-        _cleanup_free_ char *time = text_time(now_realtime_usec()), *line = NULL;
+        _cleanup_free_ char *time = text_time(now_realtime_usec()), *line = NULL, *safe = NULL;
 
         if (c->json) {
                 const char *s;
@@ -111,11 +111,15 @@ static int print_change(Ctl *c, json_object *agent, bool removed) {
                 s = json_text(agent, NULL);
                 if (!s)
                         return -ENOMEM;
-                puts(s);
+                json_write_safe(stdout, s);
+                fputc('\n', stdout);
         } else {
-                line = time ? asprintf_new("%s\t%s\t%s\t%" PRIi64 "\t%s", time, strempty(json_get_string(agent, "id")),
-                                           state, json_get_int(agent, "main_pid", 0), text)
-                            : NULL;
+                /* One line each, whatever the agent says of itself. */
+                safe = str_printable(text, SIZE_MAX);
+                line = time && safe ? asprintf_new("%s\t%s\t%s\t%" PRIi64 "\t%s", time,
+                                                   strempty(json_get_string(agent, "id")), state,
+                                                   json_get_int(agent, "main_pid", 0), safe)
+                                    : NULL;
                 if (!line || text_write_safe(stdout, line) < 0)
                         return -ENOMEM;
                 fputc('\n', stdout);
@@ -295,12 +299,13 @@ int verb_agent_show(Ctl *c, const Arguments *a) {
         for (size_t i = 0; i < ELEMENTSOF(lines); i++) {
                 json_object *value = json_get(agent, lines[i].key);
                 const char *text = value ? json_object_get_string(value) : NULL;
+                _cleanup_free_ char *safe = NULL;
 
                 if (isempty(text) || (streq(lines[i].key, "main_pid") && streq(text, "0")))
                         continue;
+                safe = str_printable(text, SIZE_MAX);
                 print_label(lines[i].label);
-                (void) text_write_safe(stdout, text);
-                fputc('\n', stdout);
+                puts(strempty(safe));
         }
         print_label("Created");
         puts(created);

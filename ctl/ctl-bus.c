@@ -5,8 +5,6 @@
 #include "ctl-bus.h"
 #include "string-util.h"
 
-#define SYSTEMD_NO_SUCH_UNIT "org.freedesktop.systemd1.NoSuchUnit"
-#define SYSTEMD_UNIT_MASKED "org.freedesktop.systemd1.UnitMasked"
 
 /* sd-bus has remote connections for the system bus only; the bridge at the other end knows both. */
 static int open_user_remote(sd_bus **ret, const char *host) {

@@ -8,6 +8,8 @@
  * business (ctl_fail_bus()). */
 
 /* A call that waits for an agent to start or stop takes as long as that does. */
+#define SYSTEMD_NO_SUCH_UNIT "org.freedesktop.systemd1.NoSuchUnit"
+#define SYSTEMD_UNIT_MASKED "org.freedesktop.systemd1.UnitMasked"
 #define CTL_CALL_TIMEOUT_USEC (25 * USEC_PER_SEC)
 #define CTL_START_TIMEOUT_USEC (90 * USEC_PER_SEC)
 #define CTL_STOP_TIMEOUT_USEC (15 * 60 * USEC_PER_SEC)

@@ -162,6 +162,9 @@ static int read_plain(LineReader *l, char **ret) {
 
                 if (newline || (l->ended && l->input.size > 0)) {
                         *ret = memdup0(l->input.text, n);
+                        /* No text has NULs: rather none that can be sent than one that ends early. */
+                        for (char *nul; *ret && (nul = memchr(*ret, 0, n));)
+                                *nul = (char) 0xff;
                         strbuf_consume(&l->input, n + !!newline);
                         return *ret ? 1 : -ENOMEM;
                 }

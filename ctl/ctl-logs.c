@@ -91,8 +91,16 @@ int journal_print_entry(FILE *f, json_object *entry, bool with_head) {
         if (with_head)
                 fprintf(f, "%s %s%s%s%s: ", time, safe_name, pid ? "[" : "", strempty(pid), pid ? "]" : "");
         fputs(colour_on(f, colour), f);
-        if (text_write_safe(f, message) == -ENOMEM)
-                return -ENOMEM;
+        for (char *line = message, *next; line; line = next) {
+                next = strchr(line, '\n');
+                if (next)
+                        *next++ = 0;
+                /* A line that begins at the left says who wrote it: those further down must not seem to. */
+                if (line != message)
+                        fputs(with_head ? "\n    " : "\n", f);
+                if (text_write_safe(f, line) == -ENOMEM)
+                        return -ENOMEM;
+        }
         fputs(colour_off(f, colour), f);
         fputc('\n', f);
         return 0;
@@ -100,6 +108,7 @@ int journal_print_entry(FILE *f, json_object *entry, bool with_head) {
 
 static int print_line(const char *line, size_t n, LogFormat format) {
         _cleanup_json_ json_object *entry = NULL;
+        _cleanup_free_ char *text = NULL;
         int r;
 
         if (n == 0)
@@ -110,7 +119,10 @@ static int print_line(const char *line, size_t n, LogFormat format) {
         if (r < 0)
                 return r;
         if (format == LOG_FORMAT_JSON) {
-                fwrite(line, 1, n, stdout);
+                text = memdup0(line, n);
+                if (!text)
+                        return -ENOMEM;
+                json_write_safe(stdout, text);
                 fputc('\n', stdout);
                 return 0;
         }

@@ -17,6 +17,42 @@ int text_write_safe(FILE *f, const char *s) {
         return fputs(safe, f) == EOF ? -EIO : 0;
 }
 
+/* What a terminal would act on and JSON's writers leave as it is; its bytes in *ret_n. 0: nothing of that kind. */
+static unsigned unsafe_in_json(const unsigned char *u, size_t *ret_n) {
+        unsigned c;
+
+        *ret_n = 1;
+        if (u[0] == 0x7f || (u[0] < 0x20 && !strchr("\t\n\r", u[0])))
+                return u[0];
+        if (u[0] == 0xc2 && u[1] >= 0x80 && u[1] < 0xa0) {
+                *ret_n = 2;
+                return u[1];
+        }
+        if (u[0] != 0xe2 || (u[1] & 0xc0) != 0x80 || (u[2] & 0xc0) != 0x80)
+                return 0;
+        c = 0x2000U | (u[1] & 0x3fU) << 6 | (u[2] & 0x3fU);
+        *ret_n = 3;
+        return c == 0x200e || c == 0x200f || (c >= 0x2028 && c <= 0x202e) || (c >= 0x2066 && c <= 0x2069) ? c : 0;
+}
+
+void json_write_safe(FILE *f, const char *json) {
+        const char *begin = json;
+
+        while (*json) {
+                size_t n;
+                unsigned c = unsafe_in_json((const unsigned char*) json, &n);
+
+                if (c == 0) {
+                        json++;
+                        continue;
+                }
+                fwrite(begin, 1, (size_t) (json - begin), f);
+                fprintf(f, "\\u%04x", c);
+                begin = json += n;
+        }
+        fwrite(begin, 1, (size_t) (json - begin), f);
+}
+
 char* text_safe(const char *s) {
         _cleanup_(strbuf_done) StrBuf b = {};
 

@@ -13,6 +13,8 @@
 int text_write_safe(FILE *f, const char *s);
 /* The same as a new string. NULL when out of memory. */
 char* text_safe(const char *s);
+/* Writes JSON; the characters above become \u escapes, which say the same. */
+void json_write_safe(FILE *f, const char *json);
 
 /* Columns a terminal uses for s. */
 size_t text_width(const char *s);

@@ -249,7 +249,8 @@ static int print_turn_json(Turn *t) {
         s = json_text(o, NULL);
         if (!s)
                 return -ENOMEM;
-        puts(s);
+        json_write_safe(stdout, s);
+        fputc('\n', stdout);
         return 0;
 }
 
@@ -355,6 +356,11 @@ int chat_loop(Chat *chat) {
                         break;
                 if (is_blank(line))
                         continue;
+                if (!utf8_is_valid(line, strlen(line))) {
+                        fputs("error: the line is not UTF-8\n", stderr);
+                        failed = true;
+                        continue;
+                }
 
                 r = chat_turn(chat, line);
                 if (r == -ENOTCONN || r == -EPIPE)

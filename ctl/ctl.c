@@ -321,7 +321,7 @@ int ctl_print_json(const Ctl *c, json_object *o) {
         s = json_object_to_json_string_ext(o, flags);
         if (!s)
                 return ctl_oom(c);
-        fputs(s, stdout);
+        json_write_safe(stdout, s);
         fputc('\n', stdout);
         return EXIT_SUCCESS;
 }

@@ -36,7 +36,8 @@ static int make_workspace_only(Ctl *c, const char *role, const char *name) {
         return proxy_fail_down(c);
 }
 
-static int print_ready(Ctl *c, const char *id, uint32_t pid, bool created) {
+/* created: whether it is new, NULL when that is not known. */
+static int print_ready(Ctl *c, const char *id, uint32_t pid, const int *created) {
         _cleanup_json_ json_object *o = NULL;
 
         if (pid == 0)
@@ -47,7 +48,7 @@ static int print_ready(Ctl *c, const char *id, uint32_t pid, bool created) {
         }
         o = json_object_new_object();
         if (!o || json_put_string(o, "agent", id) < 0 || json_put_int(o, "pid", pid) < 0 ||
-            json_put_bool(o, "created", created) < 0)
+            (created && json_put_bool(o, "created", *created) < 0))
                 return ctl_oom(c);
         return ctl_print_json(c, o);
 }
@@ -84,7 +85,7 @@ static int start_role(Ctl *c, const char *role, const char *name) {
                                                      : proxy_fail(c, r, &error, NULL, "make the agent ready");
         if (ctl_get_agent(c, id, &error, &agent) >= 0)
                 print_why(c, agent);
-        return print_ready(c, id, pid, created);
+        return print_ready(c, id, pid, name ? &created : NULL);
 }
 
 int proxy_init(Ctl *c, const Arguments *a) {
@@ -211,6 +212,8 @@ int proxy_connect(Ctl *c, const Arguments *a) {
         directory = realpath(given, NULL);
         if (!directory || stat(directory, &st) < 0 || !S_ISDIR(st.st_mode))
                 return ctl_fail(c, "not a directory: %s", given);
+        if (!utf8_is_valid(directory, strlen(directory)))
+                return ctl_fail(c, "the name of the directory is not UTF-8, the agent cannot be told: %s", directory);
         sentence = strjoin("Now let us work on working dir: ", directory);
         if (!sentence)
                 return ctl_oom(c);
@@ -226,7 +229,7 @@ int proxy_connect(Ctl *c, const Arguments *a) {
         if (r < 0)
                 return ctl_fail(c, "cannot talk to agent '%s': %s", id, strerror(-r));
         first = chat_turn(&chat, sentence);
-        status = first < 0 && first != -EINTR ? EXIT_FAILURE : chat_loop(&chat);
+        status = first == -EINTR ? EXIT_INTERRUPTED : first < 0 ? EXIT_FAILURE : chat_loop(&chat);
         chat_end(&chat);
         /* Piped in, the outcome is that of all turns; a person has seen what went wrong. */
         return status == EXIT_SUCCESS && first == 0 && !isatty(STDIN_FILENO) ? EXIT_FAILURE : status;

@@ -126,13 +126,18 @@ static int enable_linger(Ctl *c, const HomePaths *p) {
 
 static int disable_linger(Ctl *c, const HomePaths *p) {
         struct passwd *user = getpwuid(getuid());
+        int status, r;
 
-        if (c->scope == SCOPE_SYSTEM || !user || proxy_linger_take(p->proxy_state) <= 0)
+        if (c->scope == SCOPE_SYSTEM || !user || !proxy_linger_is_remembered(p->proxy_state))
                 return EXIT_SUCCESS;
         fprintf(stderr,
-                "%s: lingering is off again, as it was before: your services stop as soon as you are not logged in\n",
+                "%s: lingering goes off again, as it was before: your services stop as soon as you are not logged in\n",
                 c->program->name);
-        return set_linger(c, user->pw_name, false);
+        status = set_linger(c, user->pw_name, false);
+        if (status != EXIT_SUCCESS)     /* remembered for the next time */
+                return status;
+        r = proxy_linger_forget(p->proxy_state);
+        return r < 0 ? ctl_fail(c, "cannot write to '%s': %s", p->proxy_state, strerror(-r)) : EXIT_SUCCESS;
 }
 
 /* --- the key --- */
@@ -216,6 +221,19 @@ static void reload_bus_configuration(Ctl *c) {
                                   "ReloadConfig", NULL, NULL, NULL);
 }
 
+/* Not as ctl_fail_bus(): "try enable" is no advice here. */
+static int fail_units(Ctl *c, int r, const sd_bus_error *e, const char *doing) {
+        const char *detail = e->message ?: strerror(abs(r)), *mode = c->scope == SCOPE_USER ? " --user" : "";
+
+        if (sd_bus_error_has_name(e, SYSTEMD_UNIT_MASKED))
+                return ctl_fail(c, "cannot %s: %s (undo that with 'systemctl%s unmask UNIT')", doing, detail, mode);
+        if (sd_bus_error_has_name(e, SYSTEMD_NO_SUCH_UNIT))
+                return ctl_fail(c, "cannot %s: %s (is the package installed as a whole?)", doing, detail);
+        if (ctl_daemon_is_down(r, e))
+                return ctl_fail(c, "cannot %s: %s", doing, detail);
+        return ctl_fail_bus(c, r, e, "cannot %s", doing);
+}
+
 /* A socket takes a new address only when it and its service are down. */
 int proxy_start_service(Ctl *c, bool changed, sd_bus_error *reterr) {
         static const char *const gateway[] = { "puffo-gateway.socket", "puffo-gateway.service", NULL };
@@ -267,7 +285,7 @@ static int enable_with(Ctl *c, const HomePaths *p, const ProxyAddress *address, 
                 r = proxy_start_service(c, changed, &error);
         }
         if (r < 0)
-                return ctl_fail_bus(c, r, &error, "cannot start the service");
+                return fail_units(c, r, &error, "start the service");
         /* Last: refused, it leaves a service that works for as long as somebody is logged in. */
         status = enable_linger(c, p);
         if (status == EXIT_SUCCESS)
@@ -318,7 +336,7 @@ int proxy_disable(Ctl *c, const Arguments *a) {
         if (r >= 0)
                 r = change_unit_files(c, "DisableUnitFiles", false, &error);
         if (r < 0)
-                return ctl_fail_bus(c, r, &error, "cannot disable the service");
+                return fail_units(c, r, &error, "disable the service");
 
         status = disable_linger(c, paths);
         if (status == EXIT_SUCCESS)

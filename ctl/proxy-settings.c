@@ -114,12 +114,16 @@ int proxy_linger_remember(const char *directory) {
         return mark ? file_write_atomic(mark, "", 0, 0600) : -ENOMEM;
 }
 
-int proxy_linger_take(const char *directory) {
+bool proxy_linger_is_remembered(const char *directory) {
+        _cleanup_free_ char *mark = linger_mark(directory);
+
+        return mark && access(mark, F_OK) == 0;
+}
+
+int proxy_linger_forget(const char *directory) {
         _cleanup_free_ char *mark = linger_mark(directory);
 
         if (!mark)
                 return -ENOMEM;
-        if (unlink(mark) < 0)
-                return errno == ENOENT ? 0 : -errno;
-        return 1;
+        return unlink(mark) < 0 && errno != ENOENT ? -errno : 0;
 }

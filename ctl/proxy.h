@@ -50,9 +50,10 @@ int proxy_settings_parse(const char *name, const char *text, size_t size, ProxyS
 int proxy_settings_load(const char *directory, ProxySettings *ret, char **reterr);
 /* --ip and --port, else the settings', else the defaults; whether the settings hold a key. Exit status. */
 int proxy_read_address(Ctl *c, const Arguments *a, const HomePaths *p, ProxyAddress *ret, bool *ret_has_key);
-/* That lingering was off before enable turned it on; > 0 when that is remembered, once. */
+/* That lingering was off before enable turned it on. */
 int proxy_linger_remember(const char *directory);
-int proxy_linger_take(const char *directory);
+bool proxy_linger_is_remembered(const char *directory);
+int proxy_linger_forget(const char *directory);
 /* Says why that address is not served. EXIT_FAILURE. */
 int proxy_refuse_open_address(const Ctl *c, const ProxyAddress *address);
 

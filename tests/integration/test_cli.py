@@ -50,6 +50,8 @@ def test_init(enabled):
     id, pid = out.split()
     assert out == f"researcher {pid}\n" and id == "researcher"
     assert int(pid) == enabled.main_pid("puffo-session@researcher.service")
+    # Whether it is new is not known to init, so nothing is said of that.
+    assert json.loads(proxy(enabled, "init", "--json", "researcher").stdout) == {"agent": "researcher", "pid": int(pid)}
 
 
 def test_hire(enabled):
@@ -188,6 +190,40 @@ def test_daemon(enabled, alice):
         process.kill()
         process.communicate()
         proxy(enabled, "enable")
+
+
+def test_enable_with_a_masked_unit(enabled):
+    """To try enable is no advice to who just did."""
+    enabled.systemctl("mask", "puffod-credentials.socket")
+    try:
+        refused = proxy(enabled, "enable", check=False)
+        assert refused.returncode == 1 and refused.stdout == ""
+        assert "masked" in refused.stderr and "systemctl --user unmask" in refused.stderr
+        assert "try 'agent-proxy" not in refused.stderr
+    finally:
+        enabled.systemctl("unmask", "puffod-credentials.socket")
+    assert proxy(enabled, "enable").stdout == f"enabled: {BASE}\n"
+
+
+def test_connect_what_is_not_utf8(enabled, alice):
+    made = alice.run(["bash", "-c", "mkdir -p $'/tmp/not-\\xff' && agent-proxy connect engineer_alice $'/tmp/not-\\xff'"],
+                     check=False)
+    assert made.returncode == 1 and "not UTF-8" in made.stderr and "not ready" not in made.stderr
+    said = alice.run(["bash", "-c", "printf 'a\\xff\\nb\\0c\\nfine\\n' | agent-proxy connect engineer_alice /tmp"],
+                     check=False)
+    assert said.returncode == 1 and said.stderr.count("error: the line is not UTF-8\n") == 2
+    assert "fine" in said.stdout
+
+
+def test_disable_without_the_right_to_turn_lingering_off(enabled, alice):
+    """What could not be undone is still to be undone the next time."""
+    mark = alice.home / ".agent_proxy/.state/linger-was-off"
+    alice.run(["touch", str(mark)])
+    env = {"DBUS_SYSTEM_BUS_ADDRESS": "unix:path=/nonexistent"}
+    assert proxy(enabled, "disable", check=False, env=env).returncode == 1
+    assert mark.exists() and os.path.exists(f"/var/lib/systemd/linger/{alice.name}")
+    mark.unlink()
+    proxy(enabled, "enable")
 
 
 def test_disable(enabled, alice):

@@ -3,7 +3,9 @@
 
 #include <locale.h>
 
+#include "ctl-journal.h"
 #include "ctl-table.h"
+#include "ctl-text.h"
 #include "event-util.h"
 #include "tests.h"
 
@@ -54,6 +56,57 @@ TEST(last_column_is_cut) {
         ASSERT_STREQ(text,
                      "rob   7  fir…\n"
                      "日本  -  é?[…\n");
+}
+
+/* Escapes that stand for the same characters: what a program reads is unchanged. */
+TEST(json_for_terminals) {
+        static const struct { const char *json, *safe; } t[] = {
+                { "{\"a\":\"plain é 日本 …\"}\n", "{\"a\":\"plain é 日本 …\"}\n" },
+                { "\"\xc2\x9b" "2J\x7f\xc2\xa0\"", "\"\\u009b2J\\u007f\xc2\xa0\"" },
+                { "\"\xe2\x80\xae" "x\xe2\x81\xa6\xe2\x80\xa8\xe2\x80\x90\"",
+                  "\"\\u202ex\\u2066\\u2028\xe2\x80\x90\"" },
+                { "\"\033[2J\"", "\"\\u001b[2J\"" },
+                { "{\n\t\"a\": 1\n}", "{\n\t\"a\": 1\n}" },
+                { "\"\xe2\"\xe2\x80", "\"\xe2\"\xe2\x80" },
+        };
+
+        for (size_t i = 0; i < ELEMENTSOF(t); i++) {
+                _cleanup_free_ char *text = NULL;
+                size_t size = 0;
+                FILE *f = open_memstream(&text, &size);
+
+                ASSERT_NOT_NULL(f);
+                json_write_safe(f, t[i].json);
+                fclose(f);
+                ASSERT_STREQ(text, t[i].safe);
+        }
+}
+
+TEST(journal_lines_are_told_apart) {
+        static const struct { bool head; const char *safe; } t[] = {
+                { true, "1970-01-01 00:00:00 bash: one\n    2026-01-01 00:00:00 puffod: ?[2Jtwo\n" },
+                { false, "one\n2026-01-01 00:00:00 puffod: ?[2Jtwo\n" },
+        };
+
+        assert_int_equal(setenv("TZ", "UTC", 1), 0);
+        for (size_t i = 0; i < ELEMENTSOF(t); i++) {
+                _cleanup_json_ json_object *entry = json_object_new_object();
+                _cleanup_free_ char *text = NULL;
+                size_t size = 0;
+                FILE *f = tmpfile();
+
+                ASSERT_NOT_NULL(f);
+                ASSERT_OK(json_put_string(entry, "SYSLOG_IDENTIFIER", "bash"));
+                ASSERT_OK(json_put_string(entry, "__REALTIME_TIMESTAMP", "1"));
+                ASSERT_OK(json_put_string(entry, "MESSAGE", "one\n2026-01-01 00:00:00 puffod: \033[2Jtwo"));
+                ASSERT_OK(journal_print_entry(f, entry, t[i].head));
+                size = (size_t) ftell(f);
+                rewind(f);
+                text = calloc(1, size + 1);
+                ASSERT_EQ(fread(text, 1, size, f), size);
+                fclose(f);
+                ASSERT_STREQ(text, t[i].safe);
+        }
 }
 
 TEST(tabs_for_pipes) {

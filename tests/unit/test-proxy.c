@@ -121,11 +121,14 @@ TEST(linger_is_remembered_once) {
         _cleanup_free_ char *directory = strdup("/tmp/puffo-test-XXXXXX");
 
         ASSERT_NOT_NULL(mkdtemp(directory));
-        ASSERT_EQ(proxy_linger_take(directory), 0);
+        ASSERT_FALSE(proxy_linger_is_remembered(directory));
         ASSERT_OK(proxy_linger_remember(directory));
         ASSERT_OK(proxy_linger_remember(directory));
-        ASSERT_EQ(proxy_linger_take(directory), 1);
-        ASSERT_EQ(proxy_linger_take(directory), 0);
+        ASSERT_TRUE(proxy_linger_is_remembered(directory));
+        ASSERT_TRUE(proxy_linger_is_remembered(directory));
+        ASSERT_OK(proxy_linger_forget(directory));
+        ASSERT_FALSE(proxy_linger_is_remembered(directory));
+        ASSERT_OK(proxy_linger_forget(directory));
         ASSERT_EQ(rmdir(directory), 0);
 }
 
