@@ -76,9 +76,9 @@ struct HttpServer {
         struct HttpConnectionList connections;
         struct HttpExchangeList writable;
         struct HttpLingerList lingering;
-        unsigned n_exchanges, n_lingering;
+        unsigned n_connections, n_exchanges, n_lingering;
         bool running;                   /* inside MHD_run(): the timer is looked after at its end */
-        bool resumed;                   /* a connection was woken meanwhile */
+        bool resumed;                   /* meanwhile something came up that it does not know of */
         bool quiesced, stopping;
 };
 

@@ -287,8 +287,9 @@ static void exchange_on_head(HttpExchange *x, const char *method, const char *ve
         s->spec.on_head(x, s->spec.userdata);
         if (!x->answered && length > s->spec.max_body)
                 exchange_refuse_oversize(x);
+        /* A body that nobody wants is no reason for more patience. */
         if (!x->answered && x->expects_body)
-                connection_wait_for(x->connection, &s->body);
+                connection_wait_for(x->connection, x->ignores_body ? &s->head : &s->body);
 }
 
 static void exchange_on_body(HttpExchange *x, const char *data, size_t size) {
@@ -431,8 +432,23 @@ static void connection_free(HttpConnection *c) {
         if (c->destroy)
                 c->destroy(c->data);
         LIST_REMOVE(c, connections);
+        /* libmicrohttpd looks at the listening socket again only when it is run once more. */
+        if (c->server->n_connections-- >= c->server->spec.max_connections)
+                c->server->resumed = true;
         sd_event_source_disable_unref(c->watch);
         free(c);
+}
+
+/* Who holds connections without asking for anything must not keep out who does: when they run out, those go that have
+ * been silent for longest. */
+static void server_make_room(HttpServer *s) {
+        unsigned reserve = MAX(s->spec.max_connections / 16, 1U);
+        HttpConnection *c = TAILQ_FIRST(&s->head.queue);
+
+        if (!c || s->n_connections + reserve <= s->spec.max_connections)
+                return;
+        connection_wait_for(c, NULL);
+        (void) shutdown(c->fd, SHUT_RDWR);
 }
 
 static void server_on_connection(void *userdata, struct MHD_Connection *mhd, void **context,
@@ -458,6 +474,8 @@ static void server_on_connection(void *userdata, struct MHD_Connection *mhd, voi
         (void) getpeername(c->fd, (struct sockaddr*) &c->peer, &(socklen_t) { sizeof(c->peer) });
         (void) getsockname(c->fd, (struct sockaddr*) &c->local, &(socklen_t) { sizeof(c->local) });
         LIST_INSERT_HEAD(&s->connections, c, connections);
+        s->n_connections++;
+        server_make_room(s);
         connection_wait_for(c, &c->server->head);
         *context = c;
 }
@@ -476,6 +494,7 @@ int http_server_new(HttpServer **ret, sd_event *event, int listen_fd, const Http
                 return -ENOMEM;
         s->event = sd_event_ref(event);
         s->spec = *spec;
+        s->spec.max_connections = spec->max_connections ?: MAX_CONNECTIONS;
         idle_usec = (spec->idle_timeout_seconds ?: IDLE_TIMEOUT_SECONDS) * USEC_PER_SEC;
         patience_init(&s->head, s, idle_usec);
         patience_init(&s->body, s, BODY_TIMES * idle_usec);
@@ -487,7 +506,7 @@ int http_server_new(HttpServer **ret, sd_event *event, int listen_fd, const Http
         s->mhd = MHD_start_daemon(MHD_USE_EPOLL|MHD_ALLOW_SUSPEND_RESUME, 0, NULL, NULL, server_on_access, s,
                                   MHD_OPTION_LISTEN_SOCKET, mhd_fd,
                                   MHD_OPTION_CONNECTION_MEMORY_LIMIT, CONNECTION_MEMORY,
-                                  MHD_OPTION_CONNECTION_LIMIT, spec->max_connections ?: MAX_CONNECTIONS,
+                                  MHD_OPTION_CONNECTION_LIMIT, s->spec.max_connections,
                                   MHD_OPTION_CONNECTION_TIMEOUT, spec->idle_timeout_seconds ?: IDLE_TIMEOUT_SECONDS,
                                   MHD_OPTION_STRICT_FOR_CLIENT, 1,
                                   MHD_OPTION_URI_LOG_CALLBACK, server_on_uri, s,

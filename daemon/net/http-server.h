@@ -28,7 +28,7 @@ typedef struct HttpServerSpec {
         void (*on_writable)(HttpExchange *x, void *userdata);
         size_t max_body;                /* 413 through on_oversize or a plain one */
         void (*on_oversize)(HttpExchange *x, void *userdata);   /* answer here; NULL: bare 413 */
-        unsigned max_connections;       /* 0: 512 */
+        unsigned max_connections;       /* 0: 512. When they run out, the one without a request for longest is closed */
         unsigned idle_timeout_seconds;  /* while we wait for the client; 0: 60. Not while the handler works. For a head
                                          * as a whole too, and five times that for a body as a whole */
         void *userdata;

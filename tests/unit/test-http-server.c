@@ -20,6 +20,8 @@ typedef struct Fixture {
         bool own_oversize;
 } Fixture;
 
+#define CONNECTIONS_MAX 16U
+
 static void on_head(HttpExchange *x, void *userdata) {
         Fixture *f = userdata;
 
@@ -109,10 +111,11 @@ static void on_oversize(HttpExchange *x, void *userdata) {
                 ASSERT_OK(http_exchange_reply(x, 413, "application/json", "{}", 2));
 }
 
-static void fixture_start(Fixture *f, size_t max_body) {
+static void fixture_start_patient(Fixture *f, size_t max_body, unsigned idle_timeout_seconds) {
         HttpServerSpec spec = {
                 .on_head = on_head, .on_request = on_request, .on_end = on_end, .on_writable = on_writable,
-                .on_oversize = on_oversize, .max_body = max_body, .idle_timeout_seconds = 1, .userdata = f,
+                .on_oversize = on_oversize, .max_body = max_body, .idle_timeout_seconds = idle_timeout_seconds,
+                .max_connections = CONNECTIONS_MAX, .userdata = f,
         };
         socklen_t size = sizeof(f->address);
         int fd;
@@ -125,6 +128,10 @@ static void fixture_start(Fixture *f, size_t max_body) {
         ASSERT_EQ(getsockname(fd, (struct sockaddr*) &f->address, &size), 0);
         ASSERT_EQ(listen(fd, 16), 0);
         ASSERT_OK(http_server_new(&f->server, f->event, fd, &spec));
+}
+
+static void fixture_start(Fixture *f, size_t max_body) {
+        fixture_start_patient(f, max_body, 1);
 }
 
 static void fixture_done(Fixture *f) {
@@ -530,6 +537,35 @@ TEST(slow_body) {
                 client_close(&c);
                 fixture_done(&f);
         }
+}
+
+/* Far more connections than there may be, none of which asks for anything: whoever does is served all the same. */
+TEST(silent_crowd) {
+        static const char *const begins[] = { "", GET("/"), GET("/no-body") "Content-Length: 9\r\n\r\n" };
+        Client crowd[3 * CONNECTIONS_MAX], c, busy;
+        Fixture f;
+
+        fixture_start_patient(&f, 10, 300);
+        client_open(&busy, &f);
+        client_send(&busy, &f, GET("/later") "\r\n");
+        RUN_UNTIL(&f, f.held);
+        for (size_t i = 0; i < ELEMENTSOF(crowd); i++) {
+                client_open(crowd + i, &f);
+                client_send(crowd + i, &f, begins[i % ELEMENTSOF(begins)]);
+                run_until_idle(&f);
+        }
+        client_open(&c, &f);
+        client_send(&c, &f, GET("/served") "\r\n");
+        RUN_UNTIL(&f, client_has(&c, "GET /served"));
+
+        /* Not at the cost of one that we are at work for. */
+        ASSERT_OK(http_exchange_reply(f.held, 200, NULL, "at last", 7));
+        RUN_UNTIL(&f, client_has(&busy, "at last"));
+        for (size_t i = 0; i < ELEMENTSOF(crowd); i++)
+                client_close(crowd + i);
+        client_close(&busy);
+        client_close(&c);
+        fixture_done(&f);
 }
 
 TEST(ignored_body) {
