@@ -37,6 +37,7 @@ struct WebSocket {
         StrBuf out, in;                         /* of the opening handshake; in: and what came behind it */
         WebSocketFrames frames;
         bool opened, awaits_pong;
+        uint16_t farewell;                      /* close code to send behind what is queued; 0: none */
         WebSocket **alive;                      /* cleared by websocket_free(), for whoever is calling out */
 };
 
@@ -125,7 +126,8 @@ static int websocket_arm(WebSocket *w, uint64_t delay_usec) {
 }
 
 static int websocket_update_io(WebSocket *w) {
-        bool writes = w->state == WEBSOCKET_OPENING ? w->out.size > 0 : wslay_event_want_write(w->frames.wslay);
+        bool writes = w->state == WEBSOCKET_OPENING ? w->out.size > 0
+                                                    : wslay_event_want_write(w->frames.wslay) || w->farewell > 0;
 
         return sd_event_source_set_io_events(w->io, EPOLLIN | (writes ? EPOLLOUT : 0));
 }
@@ -181,9 +183,15 @@ void websocket_probe(WebSocket *w, uint64_t timeout_usec) {
 
 /* --- open --- */
 
+/* wslay sends a close frame before the messages that are queued, and nothing behind it; so it is queued last. */
 static int websocket_flush(WebSocket *w) {
         int r = websocket_frames_write(&w->frames);
 
+        if (r == 0 && w->farewell > 0) {
+                (void) wslay_event_queue_close(w->frames.wslay, w->farewell, NULL, 0);
+                w->farewell = 0;
+                r = websocket_frames_write(&w->frames);
+        }
         return r < 0 ? r : websocket_update_io(w);
 }
 
@@ -469,7 +477,7 @@ void websocket_close(WebSocket *w, unsigned code) {
         assert(w);
 
         if (w->state == WEBSOCKET_OPEN) {
-                (void) wslay_event_queue_close(w->frames.wslay, (uint16_t) code, NULL, 0);
+                w->farewell = (uint16_t) code;
                 w->state = WEBSOCKET_CLOSING;
                 if (websocket_update_io(w) >= 0 && websocket_arm(w, w->spec.close_timeout_usec) >= 0)
                         return;
