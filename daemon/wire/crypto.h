@@ -39,7 +39,7 @@ typedef struct KemKey {
 void kem_key_init(KemKey *k, const uint8_t secret[KEY_SIZE]);
 void kem_key_done(KemKey *k);
 
-/* "dev_" or "sk_" with the key's hash (§5). NULL when out of memory. */
+/* prefix ("dev" or "sk"), "_" and the key's hash (§5). NULL when out of memory. */
 char* key_id(const char *prefix, const uint8_t key[KEY_SIZE]);
 /* "msg_", "ev_" … with a random UUID (RFC 9562 version 4). NULL when out of memory. */
 char* id_random(const char *prefix);

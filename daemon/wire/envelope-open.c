@@ -106,11 +106,17 @@ const char* envelope_id(const Envelope *e) {
         return strempty(signed_get_string(outer_of(e), "envelope_id"));
 }
 
-const char* envelope_claimed_sender(const Envelope *e) {
-        const SignedValue *from =
-                        e->plain ? signed_get(signed_get(outer_of(e), "signed_payload"), "payload") : outer_of(e);
+/* Where sender and time stand: outside, or in the payload of an envelope that is not encrypted. */
+static const SignedValue* claims_of(const Envelope *e) {
+        return e->plain ? signed_get(signed_get(outer_of(e), "signed_payload"), "payload") : outer_of(e);
+}
 
-        return strempty(signed_get_string(from, "sender_slug"));
+const char* envelope_claimed_sender(const Envelope *e) {
+        return strempty(signed_get_string(claims_of(e), "sender_slug"));
+}
+
+int envelope_claimed_sent_at(const Envelope *e, int64_t *ret) {
+        return signed_get_int(claims_of(e), "sent_at", ret);
 }
 
 bool envelope_is_plaintext(const Envelope *e) {

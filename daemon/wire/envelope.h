@@ -99,6 +99,8 @@ bool envelope_is_plaintext(const Envelope *e);
 /* Checks 1–11: the plaintext is there afterwards, but not shown to anybody. > 0 when it was open already.
  * -EBADMSG with *reterr, -ENOMEM. A plaintext envelope needs no keys. */
 int envelope_decrypt(Envelope *e, const char *device_id, const KemKey *kem, EnvelopeError *reterr);
+/* When it says that it was sent, which is when its key must have been valid. -ENOENT, -EINVAL, -ERANGE. */
+int envelope_claimed_sent_at(const Envelope *e, int64_t *ret);
 /* The subkey that it names, for trying that key first. After envelope_decrypt(); NULL when it names none. */
 const char* envelope_claimed_subkey(const Envelope *e);
 /* Checks 12–17, with each of these keys. On ENVELOPE_SIGNATURE_INVALID it may be called again with others.

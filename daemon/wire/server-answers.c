@@ -74,27 +74,6 @@ static int read_array(const CallReply *reply, const char *key, size_t item_size,
         return r < 0 ? r : read_items(list, key, item_size, read, ret, ret_n, reterr);
 }
 
-int api_read_cert_page(const CallReply *reply, CertPage *ret, char **reterr) {
-        const SignedValue *o, *entries;
-        CertPage page = { .last_seq = -1 };
-        int r = read_object(reply, &o, reterr);
-
-        if (r < 0)
-                return r;
-        entries = signed_get(o, "entries");
-        if (signed_is_null(entries) && signed_is_null(signed_get(o, "cache")))
-                return refuse(reterr, "has no ", "entries");
-        if (!signed_is_null(entries) && entries->type != SIGNED_ARRAY)
-                return refuse(reterr, "has no list of ", "entries");
-
-        page.root = o;
-        page.has_more = read_flag(o, "has_more");
-        for (const SignedValue *e = signed_is_null(entries) ? NULL : entries->child; e; e = e->next)
-                (void) signed_get_int(e, "seq", &page.last_seq);
-        *ret = page;
-        return 0;
-}
-
 static bool read_profile(const SignedValue *o, void *ret) {
         Profile *p = ret;
 

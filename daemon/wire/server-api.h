@@ -12,18 +12,9 @@
 
 /* --- certificates (§3) --- */
 
-typedef struct CertPage {
-        const SignedValue *root;        /* for cert-chain.h */
-        bool has_more;
-        int64_t last_seq;               /* of the last entry that has one; -1: none */
-} CertPage;
-
-/* slugs: as many as fit; see api_slugs_fit(). */
+/* One page, to be read by cert-page.h. slugs: as many as cert_slugs_fit(). */
 int api_certs_sync(ServerClient *c, const char *const *slugs, size_t n_slugs, int64_t since, call_done_t on_done,
                    void *userdata, ServerCall **ret);
-int api_read_cert_page(const CallReply *reply, CertPage *ret, char **reterr);
-/* How many of these slugs one request takes (§§3.1, 4.1): at least 1. */
-size_t api_slugs_fit(const char *const *slugs, size_t n_slugs);
 
 /* --- people, spaces, channels (§§4–6, 8) --- */
 
@@ -31,6 +22,8 @@ typedef struct Profile {
         const char *slug, *username, *display_name, *avatar_url, *bio, *owner_slug;
 } Profile;
 
+/* At most 50 slugs, and as many as cert_slugs_fit(): -E2BIG. */
+#define PROFILES_MAX 50U
 int api_profiles(ServerClient *c, const char *const *slugs, size_t n_slugs, call_done_t on_done, void *userdata,
                  ServerCall **ret);
 int api_read_profiles(const CallReply *reply, Profile **ret, size_t *ret_n, char **reterr);

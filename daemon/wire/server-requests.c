@@ -4,13 +4,11 @@
 #include <sodium.h>
 
 #include "base64url.h"
+#include "cert-cache.h"
 #include "event-util.h"
 #include "request-signing.h"
 #include "server-api.h"
 
-/* server-api §§3.1, 4.1: what fits into a query, and how many profiles a server gives at once. */
-#define SLUGS_ENCODED_MAX 1500U
-#define SLUGS_MAX 50U
 /* §11.1 */
 #define ERROR_TEXT_MAX 1024U
 #define TRANSFER_TIMEOUT_USEC (300 * USEC_PER_SEC)
@@ -53,19 +51,6 @@ static int path_build(StrBuf *b, const char *literal, ...) {
 
 /* --- certificates, people, spaces --- */
 
-size_t api_slugs_fit(const char *const *slugs, size_t n_slugs) {
-        size_t n, size = 0;
-
-        for (n = 0; n < n_slugs && n < SLUGS_MAX; n++) {
-                size += 1;
-                for (const char *p = slugs[n]; *p; p++)
-                        size += isalnum((unsigned char) *p) || strchr("-_.", *p) ? 1 : 3;
-                if (n > 0 && size > SLUGS_ENCODED_MAX)
-                        break;
-        }
-        return n;
-}
-
 static int append_slugs(StrBuf *path, const char *const *slugs, size_t n) {
         int r = 0;
 
@@ -93,8 +78,10 @@ int api_certs_sync(ServerClient *c, const char *const *slugs, size_t n_slugs, in
 int api_profiles(ServerClient *c, const char *const *slugs, size_t n_slugs, call_done_t on_done, void *userdata,
                  ServerCall **ret) {
         _cleanup_(strbuf_done) StrBuf path = {};
-        int r = strbuf_puts(&path, "/identities/profiles?slugs=");
+        int r = n_slugs > PROFILES_MAX || cert_slugs_fit(slugs, n_slugs) < n_slugs ? -E2BIG : 0;
 
+        if (r >= 0)
+                r = strbuf_puts(&path, "/identities/profiles?slugs=");
         if (r >= 0)
                 r = append_slugs(&path, slugs, n_slugs);
         return r < 0 ? r : start_get(c, &path, on_done, userdata, ret);

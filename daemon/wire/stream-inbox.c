@@ -32,6 +32,8 @@ static void inbox_wake(Stream *s) {
                 (void) sd_event_source_set_enabled(s->inbox.turn, SD_EVENT_ONESHOT);
 }
 
+static void catch_up_put_off(Stream *s);
+
 static void catch_up_resume(Stream *s) {
         if (!s->catch_up.paused || s->inbox.n_queued > MISSED_QUEUE_LOW)
                 return;
@@ -76,7 +78,7 @@ void stream_delivered(Stream *s, Delivery verdict) {
         if (verdict == DELIVERY_TAKEN)
                 acks_add(s, envelope_id(i->envelope), i->missed);
         else
-                s->catch_up.put_off = true;
+                catch_up_put_off(s);
         item_free(i);
         if (!s->inbox.delivering)
                 inbox_after(s);
@@ -227,6 +229,17 @@ static void catch_up_retry_later(Stream *s) {
 
         c->pause_usec = CLAMP(c->pause_usec * 2, s->times.put_off_min_usec, s->times.put_off_max_usec);
         catch_up_arm(s, c->pause_usec);
+}
+
+/* A round that is under way sees to it at its end. */
+static void catch_up_put_off(Stream *s) {
+        int enabled = SD_EVENT_OFF;
+
+        s->catch_up.put_off = true;
+        if (s->catch_up.timer)
+                (void) sd_event_source_get_enabled(s->catch_up.timer, &enabled);
+        if (!s->catch_up.running && enabled == SD_EVENT_OFF)
+                catch_up_retry_later(s);
 }
 
 /* The first pass of a round or the next one. */

@@ -181,7 +181,7 @@ static int rotation_post(ServerClient *c) {
 
         randombytes_buf(seed, sizeof(seed));
         sign_public_key(seed, public);
-        id = key_id("sk_", public);
+        id = key_id("sk", public);
         r = id ? session_key_new(&c->rotation.candidate, i->slug, id, seed, expires) : -ENOMEM;
         sodium_memzero(seed, sizeof(seed));
         if (r < 0)
@@ -212,6 +212,10 @@ static void rotation_step_look(ServerClient *c) {
         bool first;
         int r;
 
+        if (!c->rotation.refused && subkey_is_ready(c)) {
+                rotation_finish(c, &ok);
+                return;
+        }
         r = rotation_look(c, &first, &error);
         if (r < 0) {
                 /* A session file is worth nothing compared to an agent that answers: it is made anew. */
