@@ -277,6 +277,13 @@ static int turn_check_log(ResponseTurn *t, json_object *event) {
         return 1;
 }
 
+/* When the turn ended, as its session says: the same for everybody who reads it, now and later. */
+static uint64_t event_time(json_object *event) {
+        int64_t ended = json_get_int(event, "ended_at", 0);
+
+        return ended > 0 ? (uint64_t) ended : now_realtime_usec();
+}
+
 static int turn_on_event(json_object *event, void *userdata) {
         ResponseTurn *t = userdata;
         bool queued = streq(json_get_string(event, "type"), "queued") && json_get_int(event, "ahead", 0) > 0;
@@ -290,7 +297,7 @@ static int turn_on_event(json_object *event, void *userdata) {
         if (t->stream)
                 r = turn_begin(t, queued);
         if (r >= 0 && !t->finished)
-                r = response_fold_feed(t->fold, event, now_realtime_usec());
+                r = response_fold_feed(t->fold, event, event_time(event));
         if (r < 0) {
                 log_warning_errno(r, "Failed to show an event of turn %s: %m", t->id);
                 turn_fail(t, "server_error", "The server had an error while processing the agent's answer.");

@@ -239,6 +239,8 @@ static int end_to_json(const TurnResult *result, json_object **ret) {
         r = usage_to_json(&result->usage, &usage);
         if (r >= 0)
                 r = json_put(o, "usage", TAKE_PTR(usage));
+        if (r >= 0)
+                r = json_put_int(o, "ended_at", (int64_t) result->now_usec);
         if (r >= 0 && (result->status == TURN_INCOMPLETE || result->status == TURN_CANCELLED))
                 r = json_put_string(o, "reason", strempty(result->reason));
         if (r < 0)
@@ -286,6 +288,7 @@ int turn_new_replay(Turn **ret, sd_event *event, const TurnRow *row) {
                 r = turn_emit_end(t, &(TurnResult) {
                         .status = row->status, .reason = row->reason, .error_code = row->error_code,
                         .error_kind = row->error_kind, .error_message = row->error_message, .usage = row->usage,
+                        .now_usec = row->ended_usec,
                 });
         if (r < 0)
                 return r;

@@ -157,12 +157,13 @@ class Turn:
         self.usage = {"input_tokens": 11, "cached_tokens": 3, "cache_write_tokens": 0, "output_tokens": 2,
                       "reasoning_tokens": 0}
         self.status, self.reason, self.ended_at = status, reason, time.time_ns() // 1000
+        end = {"usage": self.usage, "ended_at": self.ended_at}
         if status == "completed":
-            self.emit("completed", usage=self.usage)
+            self.emit("completed", **end)
         elif status == "failed":
-            self.emit("failed", usage=self.usage, error={"code": self.error[0], "kind": "x", "message": self.error[1]})
+            self.emit("failed", error={"code": self.error[0], "kind": "x", "message": self.error[1]}, **end)
         else:
-            self.emit("incomplete", usage=self.usage, reason="interrupted")
+            self.emit("incomplete", reason="interrupted", **end)
         self.close()
 
 
