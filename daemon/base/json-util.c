@@ -9,6 +9,32 @@
 
 DEFINE_VOID_CLEANUP_FUNC(json_tokener*, json_tokener_free);
 
+/* json-c takes NaN and Infinity for numbers, and would write them again: nobody else reads that. */
+static bool is_json(json_object *o) {
+        const char *s;
+
+        switch (json_object_get_type(o)) {
+        case json_type_double:
+                s = strempty(json_object_get_string(o));
+                return !strchr("NI", *s == '-' ? s[1] : *s);
+        case json_type_array:
+                for (size_t i = 0; i < json_object_array_length(o); i++)
+                        if (!is_json(json_object_array_get_idx(o, i)))
+                                return false;
+                return true;
+        case json_type_object: {
+                json_object_object_foreach(o, key, value) {
+                        (void) key;
+                        if (!is_json(value))
+                                return false;
+                }
+                return true;
+        }
+        default:
+                return true;
+        }
+}
+
 int json_parse(const char *text, size_t size, json_object **ret) {
         _cleanup_(json_tokener_freep) json_tokener *t = NULL;
         json_object *o;
@@ -38,6 +64,11 @@ int json_parse(const char *text, size_t size, json_object **ret) {
                         json_object_put(o);
                         return -EBADMSG;
                 }
+
+        if ((memmem(text, size, "NaN", 3) || memmem(text, size, "Infinity", 8)) && !is_json(o)) {
+                json_object_put(o);
+                return -EBADMSG;
+        }
 
         *ret = o;
         return 0;

@@ -59,12 +59,12 @@ static int route_set_not_found(const char *method, const char *path, ApiError *r
         _cleanup_free_ char *shown = NULL, *verb = str_printable(method, 16);
         char argument[128];
 
+        shown = str_printable(path, 200);
         for (size_t i = 0; i < ELEMENTSOF(unsupported); i++)
                 if (path_matches(unsupported[i], path, argument, sizeof(argument)))
                         return api_error_set(reterr, 404, "unsupported_endpoint", NULL,
-                                             "This server does not have the endpoint %s.", path);
+                                             "This server does not have the endpoint %s.", strempty(shown));
 
-        shown = str_printable(path, 200);
         return api_error_set(reterr, 404, NULL, NULL, "Invalid URL (%s %s)", strempty(verb), strempty(shown));
 }
 

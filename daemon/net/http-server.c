@@ -5,6 +5,7 @@
 
 #include "event-util.h"
 #include "http-server-internal.h"
+#include "http-util.h"
 
 /* libmicrohttpd without threads: its epoll descriptor is a source of our loop, its time-outs a timer. After anything
  * that gives it work from outside (a resumed connection) the timer is set to "at once": nothing else would wake it. */
@@ -248,13 +249,25 @@ static void exchange_refuse_oversize(HttpExchange *x) {
                 (void) http_exchange_reply(x, 413, "text/plain", text, strlen(text));
 }
 
+static enum MHD_Result check_name(void *userdata, enum MHD_ValueKind kind, const char *name, const char *value) {
+        bool *valid = userdata;
+
+        *valid = *valid && http_token_is_valid(name, strlen(name));
+        return MHD_YES;
+}
+
 /* How long the body is must be beyond doubt, or we and a proxy before us may see different requests (RFC 9112 §6.3).
  * 0 for a body of unknown length. */
 static int exchange_check_framing(HttpExchange *x, uint64_t *ret_length) {
         const char *encoding = http_exchange_header(x, "Transfer-Encoding");
         const char *length = http_exchange_header(x, "Content-Length");
+        bool names_are_valid = true;
         uint64_t n = 0;
 
+        /* "Transfer-Encoding :" is to us some other header, and may not be to the proxy (RFC 9112 §5.1). */
+        (void) MHD_get_connection_values(x->connection->mhd, MHD_HEADER_KIND, check_name, &names_are_valid);
+        if (!names_are_valid)
+                return -EBADMSG;
         if (http_exchange_header_count(x, "Transfer-Encoding") > 1 ||
             http_exchange_header_count(x, "Content-Length") > 1 || (encoding && length))
                 return -EBADMSG;
@@ -269,7 +282,7 @@ static int exchange_check_framing(HttpExchange *x, uint64_t *ret_length) {
 }
 
 static void exchange_on_head(HttpExchange *x, const char *method, const char *version) {
-        static const char text[] = "The length of the request body is unclear.\n";
+        static const char text[] = "The head of the request is broken, or the length of its body unclear.\n";
         HttpServer *s = x->server;
         uint64_t length;
 

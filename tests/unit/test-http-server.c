@@ -310,6 +310,9 @@ TEST(refused_before_the_handler) {
                 "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1, 1\r\n\r\nx",
                 "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999999999999999\r\n\r\n",
                 "GET / HTTP/2.7\r\nHost: x\r\n\r\n",
+                "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding : chunked\r\n\r\n0\r\n\r\n",
+                "POST / HTTP/1.1\r\nHost: x\r\nContent-Length\t: 3\r\n\r\nabc",
+                "GET / HTTP/1.1\r\nHost: x\r\nX\xc3\xa9: 1\r\n\r\n",
         };
 
         for (size_t i = 0; i < ELEMENTSOF(t); i++) {

@@ -12,6 +12,8 @@ TEST(parse) {
                 { "", -EBADMSG }, { "{", -EBADMSG }, { "{} x", -EBADMSG }, { "['a']", -EBADMSG },
                 { "{\"a\":1,}", -EBADMSG }, { "\"\xff\"", -EBADMSG }, { "{}{}", -EBADMSG }, { "nul", -EBADMSG },
                 { "[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[1]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]", -EBADMSG },
+                { "NaN", -EBADMSG }, { "{\"a\":[{\"b\":Infinity}]}", -EBADMSG }, { "[-Infinity]", -EBADMSG },
+                { "[\"NaN\",\"Infinity\",1e999,-2.5]", 0 },
         };
 
         for (size_t i = 0; i < ELEMENTSOF(t); i++) {

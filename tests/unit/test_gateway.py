@@ -454,6 +454,12 @@ def test_refusals(world):
             ("POST", "/v1/responses", {"Content-Length": "99999999999"}, 413, "request_too_large")]:
         got, answer, _ = world.request(method, path, None, headers)
         assert (got, answer["error"]["code"]) == (status, code), path
+    connection = world.connect()
+    connection.putrequest("GET", "/v1/conversations/x")
+    connection._buffer[0] = b"GET /v1/conversations/\xff\x1b[2J HTTP/1.1"
+    connection.endheaders()
+    assert json.loads(connection.getresponse().read())["error"]["message"].endswith("/v1/conversations/??[2J.")
+    connection.close()
     got, answer, headers = world.request("PUT", "/v1/responses")
     assert got == 405 and headers["allow"] == "POST"
 
