@@ -60,7 +60,9 @@ static void frames_on_message(wslay_event_context_ptr ctx, const struct wslay_ev
                 return;
         }
         m->size = arg->msg_length;
-        memcpy(m->text, arg->msg, m->size);
+        /* An empty message has no address. */
+        if (m->size > 0)
+                memcpy(m->text, arg->msg, m->size);
         m->text[m->size] = 0;
         STAILQ_INSERT_TAIL(&f->received, m, messages);
 }
