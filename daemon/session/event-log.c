@@ -14,7 +14,7 @@ typedef struct Reader {
         EventLog *log;                  /* borrowed: it owns us */
         int fd;
         size_t position;                /* of the first byte not written yet */
-        sd_event_source *writable;      /* on only while the descriptor is full */
+        sd_event_source *io;            /* that it has room, while it is full; at any time that its end has gone */
         TAILQ_ENTRY(Reader) readers;
 } Reader;
 
@@ -44,7 +44,7 @@ int event_log_new(EventLog **ret, sd_event *event) {
 static void reader_free(Reader *r) {
         TAILQ_REMOVE(&r->log->readers, r, readers);
         r->log->n_readers--;
-        (void) sd_event_source_disable_unref(r->writable);
+        (void) sd_event_source_disable_unref(r->io);
         (void) safe_close(r->fd);
         free(r);
 }
@@ -86,21 +86,22 @@ static int reader_flush(Reader *r) {
                         if (errno == EINTR)
                                 continue;
                         if (errno == EAGAIN)
-                                return sd_event_source_set_enabled(r->writable, SD_EVENT_ON) < 0 ? 0 : 1;
+                                return sd_event_source_set_io_events(r->io, EPOLLOUT) < 0 ? 0 : 1;
                         return 0;       /* the other end is gone, which is its good right */
                 }
                 r->position += (size_t) n;
         }
         if (l->finished)
                 return 0;
-        return sd_event_source_set_enabled(r->writable, SD_EVENT_OFF) < 0 ? 0 : 1;
+        return sd_event_source_set_io_events(r->io, 0) < 0 ? 0 : 1;
 }
 
-static int reader_on_writable(sd_event_source *s, int fd, uint32_t revents, void *userdata) {
+static int reader_on_io(sd_event_source *s, int fd, uint32_t revents, void *userdata) {
         Reader *r = userdata;
         EventLog *l = r->log;
 
-        if (reader_flush(r) > 0)
+        /* Somebody who has hung up is let go at once: a turn may be silent for long, and has few places. */
+        if (!(revents & (EPOLLERR|EPOLLHUP)) && reader_flush(r) > 0)
                 return 0;
         reader_free(r);
         if (l->finished && l->n_readers == 0 && l->drained)
@@ -110,11 +111,11 @@ static int reader_on_writable(sd_event_source *s, int fd, uint32_t revents, void
 
 static void readers_flush(EventLog *l) {
         for (Reader *r = TAILQ_FIRST(&l->readers), *next; r; r = next) {
-                int enabled;
+                uint32_t events;
 
                 next = TAILQ_NEXT(r, readers);
                 /* One that is full hears from epoll when it has room. */
-                if (sd_event_source_get_enabled(r->writable, &enabled) >= 0 && enabled != SD_EVENT_OFF)
+                if (sd_event_source_get_io_events(r->io, &events) >= 0 && events != 0)
                         continue;
                 if (reader_flush(r) == 0)
                         reader_free(r);
@@ -217,9 +218,7 @@ int event_log_subscribe(EventLog *l, int fd) {
         TAILQ_INSERT_TAIL(&l->readers, r, readers);
         l->n_readers++;
 
-        k = sd_event_add_io(l->event, &r->writable, r->fd, EPOLLOUT, reader_on_writable, r);
-        if (k >= 0)
-                k = sd_event_source_set_enabled(r->writable, SD_EVENT_OFF);
+        k = sd_event_add_io(l->event, &r->io, r->fd, 0, reader_on_io, r);
         if (k < 0) {
                 reader_free(r);
                 return k;

@@ -118,6 +118,34 @@ TEST(closed_reader_is_dropped) {
         ASSERT_OK(event_log_append(l, "delta", NULL));
 }
 
+/* A turn may wait for minutes without an event: those who give up and come back meanwhile must not fill its places. */
+TEST(closed_reader_of_a_silent_log_is_dropped) {
+        _cleanup_(sd_event_unrefp) sd_event *event = NULL;
+        _cleanup_(event_log_freep) EventLog *l = NULL;
+        int fds[2];
+
+        ASSERT_OK(sd_event_new(&event));
+        ASSERT_OK(event_log_new(&l, event));
+        ASSERT_OK(event_log_append(l, "queued", NULL));
+        for (unsigned i = 0; i < 40; i++) {
+                if (i % 2 == 0)
+                        pipe_new(fds);
+                else
+                        ASSERT_OK(socketpair(AF_UNIX, SOCK_STREAM|SOCK_CLOEXEC, 0, fds));
+                ASSERT_OK(event_log_subscribe(l, fds[1]));
+                ASSERT_EQ(event_log_n_readers(l), 1);
+                (void) close(fds[0]);
+                ASSERT_TRUE(sd_event_run(event, 1000000) > 0);
+                ASSERT_EQ(event_log_n_readers(l), 0);
+        }
+        /* With a reader that stays the loop has nothing to do. */
+        pipe_new(fds);
+        ASSERT_OK(event_log_subscribe(l, fds[1]));
+        ASSERT_EQ(sd_event_run(event, 0), 0);
+        ASSERT_EQ(event_log_n_readers(l), 1);
+        (void) close(fds[0]);
+}
+
 /* One that is full and goes away is noticed by epoll alone. */
 TEST(full_reader_that_closes) {
         _cleanup_(sd_event_unrefp) sd_event *event = NULL;
