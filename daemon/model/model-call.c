@@ -161,7 +161,7 @@ static void call_fail_reply(ModelCall *c, HttpRequest *q, const HttpReply *reply
                 const char *text;
         } t[] = {
                 [HTTP_FAILED_CONNECT] = { MODEL_ERROR_CONNECT, "cannot connect" },
-                [HTTP_FAILED_TLS] = { MODEL_ERROR_PROTOCOL, "no trustworthy TLS connection" },
+                [HTTP_FAILED_TLS] = { MODEL_ERROR_TLS, "no trustworthy TLS connection" },
                 [HTTP_FAILED_TIMEOUT] = { MODEL_ERROR_TIMEOUT, "silent for too long" },
                 [HTTP_FAILED_CUT] = { MODEL_ERROR_CUT, "connection lost" },
                 [HTTP_FAILED_TOO_LARGE] = { MODEL_ERROR_PROTOCOL, "the answer is too large" },

@@ -29,6 +29,7 @@ static const char *const error_kinds[_MODEL_ERROR_MAX] = {
         [MODEL_ERROR_RATE_LIMIT] = "rate-limit",
         [MODEL_ERROR_OVERLOADED] = "overloaded",
         [MODEL_ERROR_CONNECT] = "connect",
+        [MODEL_ERROR_TLS] = "tls",
         [MODEL_ERROR_TIMEOUT] = "timeout",
         [MODEL_ERROR_CUT] = "cut",
         [MODEL_ERROR_NOT_FOUND] = "not-found",

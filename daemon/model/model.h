@@ -32,6 +32,7 @@ typedef enum ModelErrorKind {
         MODEL_ERROR_RATE_LIMIT,         /* retry_after_usec says when, or USEC_INFINITY */
         MODEL_ERROR_OVERLOADED,         /* 5xx, 529 */
         MODEL_ERROR_CONNECT,            /* could not reach it */
+        MODEL_ERROR_TLS,                /* who answers cannot prove to be it */
         MODEL_ERROR_TIMEOUT,            /* silence for longer than the limit */
         MODEL_ERROR_CUT,                /* the stream ended before its terminal event */
         MODEL_ERROR_NOT_FOUND,          /* no such model */

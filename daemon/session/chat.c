@@ -132,6 +132,7 @@ static const struct { const char *code, *message; } errors[_MODEL_ERROR_MAX] = {
                                      "The model provider limits the rate of requests (rate-limit)." },
         [MODEL_ERROR_OVERLOADED] = { "server_error", "The model provider is overloaded or down (overloaded)." },
         [MODEL_ERROR_CONNECT] = { "server_error", "The model provider could not be reached (connect)." },
+        [MODEL_ERROR_TLS] = { "server_error", "There is no trustworthy TLS connection to the model provider (tls)." },
         [MODEL_ERROR_TIMEOUT] = { "server_error", "The model provider did not answer in time (timeout)." },
         [MODEL_ERROR_CUT] = { "server_error", "The model provider's answer broke off (cut)." },
         [MODEL_ERROR_NOT_FOUND] = { "server_error", "The model provider does not know the model (not-found)." },

@@ -2,9 +2,9 @@
 # SPDX-License-Identifier: MIT
 """Emulator of three model providers' streaming APIs, for tests on loopback.
 
-    provider.py [--listen 127.0.0.1:PORT] [--log FILE] [--keyless]
+    provider.py [--listen 127.0.0.1:PORT] [--log FILE] [--keyless] [--tls CERTIFICATE KEY]
 
-Prints "listening on http://127.0.0.1:PORT" (port 0: any free one) and serves, below any path prefix:
+Prints "listening on http://127.0.0.1:PORT" (https with --tls; port 0: any free one) and serves, below any path prefix:
 
     POST …/v1/messages                                 Anthropic Messages
     POST …/v1/chat/completions                         OpenAI Chat Completions
@@ -51,6 +51,7 @@ import re
 import select
 import signal
 import socket
+import ssl
 import sys
 import threading
 import time
@@ -523,7 +524,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
             readable, _, _ = select.select([self.connection], [], [], left)
             if not readable:
                 return
-            if self.connection.recv(1, socket.MSG_PEEK) == b"":
+            # Below TLS, which cannot peek.
+            if socket.socket.recv(self.connection, 1, socket.MSG_PEEK) == b"":
                 raise Gone()
             if until is None or left > 0:       # bytes of a next request: not ours to read yet
                 time.sleep(0.01)
@@ -728,6 +730,18 @@ class Handler(http.server.BaseHTTPRequestHandler):
 class Server(http.server.ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 128
+    tls = None
+
+    def finish_request(self, request, client_address):
+        if self.tls is None:
+            super().finish_request(request, client_address)
+            return
+        try:
+            request = self.tls.wrap_socket(request, server_side=True)
+        except (ssl.SSLError, OSError):     # a client that does not trust us
+            return
+        with request:
+            super().finish_request(request, client_address)
 
     def handle_error(self, request, client_address):
         if not isinstance(sys.exc_info()[1], (ConnectionError, Gone)):
@@ -739,12 +753,17 @@ def main():
     parser.add_argument("--listen", default="127.0.0.1:0", metavar="ADDRESS:PORT")
     parser.add_argument("--log", metavar="FILE", help="append the requests as JSON lines")
     parser.add_argument("--keyless", action="store_true", help="the OpenAI dialect needs no key")
+    parser.add_argument("--tls", nargs=2, metavar=("CERTIFICATE", "KEY"), help="PEM files to serve https with")
     args = parser.parse_args()
     host, _, port = args.listen.rpartition(":")
     Handler.state = State(args.log, args.keyless)
     server = Server((host or "127.0.0.1", int(port)), Handler)
+    if args.tls:
+        server.tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        server.tls.load_cert_chain(*args.tls)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    print(f"listening on http://{server.server_address[0]}:{server.server_address[1]}", flush=True)
+    scheme = "https" if args.tls else "http"
+    print(f"listening on {scheme}://{server.server_address[0]}:{server.server_address[1]}", flush=True)
     try:
         server.serve_forever()
     except KeyboardInterrupt:
