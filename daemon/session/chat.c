@@ -118,7 +118,13 @@ static void log_turn_errno(const Chat *c, int level, int error, const char *text
 
 static void fail_errno(Chat *c, int error, const char *text) {
         log_turn_errno(c, LOG_ERR, error, text, NULL);
-        chat_fail(c, "server_error", "internal", "The turn could not be carried out (internal).");
+        if (error != -EUCLEAN) {
+                chat_fail(c, "server_error", "internal", "The turn could not be carried out (internal).");
+                return;
+        }
+        chat_fail(c, "server_error", "storage", "The conversation could not be read from the database (storage).");
+        if (c->spec.on_broken)
+                c->spec.on_broken(error, c->spec.userdata);
 }
 
 /* ---- what a failed call means ---- */

@@ -27,6 +27,8 @@ typedef struct ChatSpec {
         void (*on_health)(ChatHealth health, void *userdata);
         /* One line on what the turn waits for, NULL: nothing any more. */
         void (*on_waiting)(const char *text, void *userdata);
+        /* The database is damaged; the turn has ended. */
+        void (*on_broken)(int error, void *userdata);
         void *userdata;
 } ChatSpec;
 

@@ -58,6 +58,8 @@ static int queue_error(SessionBus *b, sd_bus_error *reterr_error, int r, const c
                 return sd_bus_error_setf(reterr_error, PUFFO_ERROR_FAILED, "Turn '%s' has too many readers.", id);
         default:
                 (void) log_error_errno(r, "Failed to serve a call for turn '%s': %m", id);
+                if (r == -EUCLEAN)
+                        session_broken(b->session, r);
                 return sd_bus_error_set_errnof(reterr_error, r, "The session failed: %m");
         }
 }

@@ -328,6 +328,11 @@ static int on_watch(sd_event_source *source, const struct inotify_event *event, 
 
 /* ---- turns ---- */
 
+void session_broken(Session *s, int error) {
+        (void) log_error_errno(error, "'%s' is damaged, restarting: %m", s->database_path);
+        (void) sd_event_exit(s->event, EXIT_FAILURE);
+}
+
 static void sweep(Session *s) {
         uint64_t now = now_realtime_usec();
         int r;
@@ -343,6 +348,8 @@ static void sweep(Session *s) {
                 (void) log_warning_errno(r, "Failed to drop old turns from '%s', ignoring: %m", s->database_path);
         else if (r > 0)
                 log_info("Dropped %d old turns and messages.", r);
+        if (r == -EUCLEAN)
+                session_broken(s, r);
 }
 
 static int driver_start(Turn *t, TurnRow *row, void *userdata) {
@@ -362,11 +369,7 @@ static void driver_changed(void *userdata) {
 }
 
 static void driver_broken(int error, void *userdata) {
-        Session *s = userdata;
-
-        /* The next process finds the damage, sets the file aside and says so. */
-        (void) log_error_errno(error, "'%s' is damaged, restarting: %m", s->database_path);
-        (void) sd_event_exit(s->event, EXIT_FAILURE);
+        session_broken(userdata, error);
 }
 
 static void chat_on_end(Turn *t, TurnResult *result, void *userdata) {
@@ -489,7 +492,8 @@ static int session_init(Session *s, const SessionSpec *spec) {
         s->chat_spec = (ChatSpec) {
                 .event = spec->event, .backend = spec->backend, .retry_min_usec = spec->retry_min_usec,
                 .retry_max_usec = spec->retry_max_usec, .get_config = chat_get_config, .on_end = chat_on_end,
-                .on_health = chat_on_health, .on_waiting = chat_on_waiting, .userdata = s,
+                .on_health = chat_on_health, .on_waiting = chat_on_waiting, .on_broken = driver_broken,
+                .userdata = s,
         };
         s->id = strdup(spec->id);
         s->directory = strdup(spec->directory);

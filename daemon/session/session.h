@@ -38,6 +38,9 @@ void session_stop(Session *s);
 /* Configuration and files are read again; a session that has failed tries again. */
 void session_reload(Session *s);
 
+/* The database has answered -EUCLEAN: ends the event loop, so that the next process sets the file aside. */
+void session_broken(Session *s, int error);
+
 /* Everything below is for the bus. */
 const char* session_id(Session *s);
 TurnQueue* session_queue(Session *s);

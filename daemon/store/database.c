@@ -70,6 +70,25 @@ static void library_configure(void) {
         (void) sqlite3_config(SQLITE_CONFIG_SMALL_MALLOC, 1);
 }
 
+/* A clean close leaves no trace of what was met in between, and most damage is in pages that no opener reads: so the
+ * next one finds a file that tells it to look. */
+static char* damage_mark(const char *path) {
+        return strjoin(path, "-damaged");
+}
+
+static int handle_error(sqlite3 *handle, int code) {
+        _cleanup_free_ char *mark = NULL;
+        _cleanup_close_ int fd = -EBADF;
+        int r = database_error(code);
+
+        if (r != -EUCLEAN)
+                return r;
+        mark = damage_mark(sqlite3_db_filename(handle, "main"));
+        if (mark)
+                fd = open(mark, O_WRONLY|O_CREAT|O_NOFOLLOW|O_CLOEXEC|O_NOCTTY|O_NONBLOCK, 0600);
+        return r;
+}
+
 Database* database_free(Database *db) {
         if (!db)
                 return NULL;
@@ -90,7 +109,7 @@ sqlite3* database_handle(Database *db) {
 }
 
 int database_exec(Database *db, const char *sql) {
-        return database_error(sqlite3_exec(db->handle, sql, NULL, NULL, NULL));
+        return handle_error(db->handle, sqlite3_exec(db->handle, sql, NULL, NULL, NULL));
 }
 
 int database_changes(Database *db) {
@@ -110,8 +129,8 @@ int database_prepare(Database *db, const char *sql, sqlite3_stmt **ret) {
                 s = db->statements + db->n_statements;
         }
         if (!s->compiled) {
-                r = database_error(sqlite3_prepare_v3(db->handle, sql, -1, SQLITE_PREPARE_PERSISTENT, &s->compiled,
-                                                      NULL));
+                r = handle_error(db->handle, sqlite3_prepare_v3(db->handle, sql, -1, SQLITE_PREPARE_PERSISTENT,
+                                                                &s->compiled, NULL));
                 if (r < 0)
                         return r;
                 s->sql = sql;
@@ -125,7 +144,8 @@ int database_prepare(Database *db, const char *sql, sqlite3_stmt **ret) {
 
 void database_statement_releasep(sqlite3_stmt **s) {
         if (*s) {
-                (void) sqlite3_reset(*s);
+                /* Says once more how the last step ended. */
+                (void) handle_error(sqlite3_db_handle(*s), sqlite3_reset(*s));
                 (void) sqlite3_clear_bindings(*s);
         }
 }
@@ -200,13 +220,15 @@ static int query_int(Database *db, const char *sql, int64_t *ret) {
         return r < 0 ? r : r > 0 ? 0 : -EIO;
 }
 
-/* -EUCLEAN when the pages do not fit together. */
-static int database_check(Database *db) {
+/* -EUCLEAN when the pages do not fit together, or (thorough) the indexes do not fit their tables. */
+static int database_check(Database *db, bool thorough) {
         sqlite3_stmt *s = NULL;
         const char *verdict;
         int r;
 
-        r = database_error(sqlite3_prepare_v2(db->handle, "PRAGMA quick_check(1)", -1, &s, NULL));
+        r = database_error(sqlite3_prepare_v2(db->handle,
+                                              thorough ? "PRAGMA integrity_check(1)" : "PRAGMA quick_check(1)", -1,
+                                              &s, NULL));
         if (r < 0)
                 return r;
         r = database_error(sqlite3_step(s));
@@ -276,9 +298,13 @@ static bool ended_unclean(const char *path) {
 
 static int database_open_once(Database **ret, const char *path) {
         _cleanup_(database_freep) Database *db = NULL;
-        bool check = ended_unclean(path);
+        _cleanup_free_ char *mark = damage_mark(path);
+        bool unclean = ended_unclean(path), damaged;
         int r;
 
+        if (!mark)
+                return -ENOMEM;
+        damaged = access(mark, F_OK) >= 0;
         r = file_prepare(path);
         if (r < 0)
                 return r;
@@ -306,14 +332,16 @@ static int database_open_once(Database **ret, const char *path) {
                               "PRAGMA cell_size_check=ON");
         if (r < 0)
                 return r;
-        if (check) {
-                r = database_check(db);
+        if (unclean || damaged) {
+                r = database_check(db, damaged);
                 if (r < 0)
                         return r;
         }
         r = database_migrate(db);
         if (r < 0)
                 return r;
+        if (damaged && unlink(mark) < 0)
+                return -errno;
 
         *ret = TAKE_PTR(db);
         return 0;
@@ -321,7 +349,7 @@ static int database_open_once(Database **ret, const char *path) {
 
 static int set_aside(const char *path, char **ret) {
         static const char *const suffixes[] = { "", "-wal", "-shm" };
-        _cleanup_free_ char *target = NULL;
+        _cleanup_free_ char *target = NULL, *mark = damage_mark(path);
         char stamp[32];
         struct tm tm;
         time_t now = time(NULL);
@@ -347,6 +375,8 @@ static int set_aside(const char *path, char **ret) {
                 if (rename(from, to) < 0 && (i == 0 || errno != ENOENT))
                         return -errno;
         }
+        if (mark)
+                (void) unlink(mark);    /* one that stays costs a look at an empty file */
 
         *ret = TAKE_PTR(target);
         return 0;

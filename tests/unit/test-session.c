@@ -12,6 +12,7 @@
 #include "event-util.h"
 #include "file-util.h"
 #include "session.h"
+#include "database-damage.h"
 #include "tests.h"
 
 /* ---- a model that says what the script says ---- */
@@ -736,6 +737,40 @@ TEST(a_database_that_cannot_be_opened) {
         ASSERT_NULL(call(f, message_new(f, "Reload")));
         WAIT(f, streq(f->status, "ready"));
         assert_stream(f, submit(f, "one", "hi"), "queued started message_done=hi/completed completed");
+}
+
+/* Damage that no opener sees: the turn that meets it ends, and the next process begins with an empty file instead of
+ * failing turn after turn. */
+TEST(damage_that_a_turn_meets) {
+        _fixture_ Fixture *f = fixture_new(&real_backend, NULL);
+        _cleanup_free_ char *path = path_join(f->directory, "messages.db");
+        Database *db;
+        int reader;
+
+        assert_stream(f, submit(f, "one", "hi"), "queued started message_done=hi/completed completed");
+        f->session = session_free(f->session);
+        puffod_stop(f);
+        ASSERT_EQ(database_open(&db, path, NULL), 0);
+        table_damage(db, "conversation_messages");
+        (void) database_free(db);
+        /* Without retention nothing but a turn looks at messages. */
+        credential_write(f, "{\"provider\":\"echo\",\"retention_days\":0}");
+        for (unsigned i = 0; i < 2; i++) {
+                (void) sd_event_unref(f->event);
+                ASSERT_OK(sd_event_new(&f->event));
+                puffod_start(f);
+                f->n_reports = 0;
+                session_open(f);
+                WAIT(f, f->n_reports > 0 && f->bus);
+                if (i > 0)
+                        break;
+                reader = submit(f, "two", "hi");
+                ASSERT_EQ(sd_event_loop(f->event), EXIT_FAILURE);
+                assert_stream(f, reader, "queued started failed=server_error/storage");
+                f->session = session_free(f->session);
+                puffod_stop(f);
+        }
+        assert_stream(f, submit(f, "three", "hi"), "queued started message_done=hi/completed completed");
 }
 
 #define TEST_SUITE "session"

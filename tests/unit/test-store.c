@@ -6,6 +6,7 @@
 #include <sys/wait.h>
 
 #include "conversation.h"
+#include "database-damage.h"
 #include "database.h"
 #include "file-util.h"
 #include "string-util.h"
@@ -200,6 +201,38 @@ TEST(damage_after_a_crash_is_found) {
 
         ASSERT_EQ(database_open(&f.db, f.path, &aside), 1);
         assert_set_aside(&f, aside);
+}
+
+/* The same with nobody killed: a clean close after the damage was met must not make it look sound again. */
+TEST(damage_that_was_met_is_remembered) {
+        _fixture_ Fixture f = fixture_new(true);
+        _cleanup_free_ char *aside = NULL, *mark = strjoin(f.path, "-damaged");
+        ConversationMessage *m;
+        size_t n;
+
+        run(&f, "one", NULL, NULL, "");
+        table_damage(f.db, "conversation_messages");
+        reopen(&f);
+        ASSERT_EQ(conversation_list(f.db, "", 0, 10, 0, &m, &n, NULL), -EUCLEAN);
+        f.db = database_free(f.db);
+
+        ASSERT_EQ(database_open(&f.db, f.path, NULL), -EUCLEAN);
+        ASSERT_EQ(database_open(&f.db, f.path, &aside), 1);
+        assert_set_aside(&f, aside);
+        ASSERT_TRUE(access(mark, F_OK) < 0);
+        reopen(&f);
+}
+
+/* A mark beside a file that is sound after all goes away. */
+TEST(damage_that_is_none) {
+        _fixture_ Fixture f = fixture_new(true);
+        _cleanup_free_ char *mark = strjoin(f.path, "-damaged");
+
+        run(&f, "one", NULL, NULL, "");
+        ASSERT_OK(file_write_atomic(mark, "", 0, 0600));
+        reopen(&f);
+        assert_conversation(&f, "", "u:one a:answer");
+        ASSERT_TRUE(access(mark, F_OK) < 0);
 }
 
 TEST(unwritable_files_are_refused) {
