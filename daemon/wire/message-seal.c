@@ -84,7 +84,7 @@ static void seal_warn(MessageSeal *m, const CertChain *chain) {
                 log_warning("%s", text);
 }
 
-/* One whose certificates are refused must not get it, and in a conversation of two must not go unnoticed. */
+/* In a conversation of two, one who cannot read it must not go unnoticed behind our own devices' copies. */
 static void seal_on_lookup(CertLookup *l, void *userdata) {
         _cleanup_free_ Recipient *recipients = NULL;
         MessageSeal *m = userdata;
@@ -92,8 +92,10 @@ static void seal_on_lookup(CertLookup *l, void *userdata) {
         int r = 0;
 
         for (size_t i = 0; m->slugs[i] && r >= 0; i++) {
+                bool is_recipient = streq_ptr(m->slugs[i], m->recipient_slug);
                 CertChain *chain = cert_lookup_chain(l, i);
                 const char *text = NULL;
+                size_t before = n;
 
                 if (!chain) {
                         r = cert_lookup_error(l, &text);
@@ -101,11 +103,16 @@ static void seal_on_lookup(CertLookup *l, void *userdata) {
                         return;
                 }
                 seal_warn(m, chain);
-                if (cert_chain_verdict(chain) == CERT_CHAIN_REFUSED && streq_ptr(m->slugs[i], m->recipient_slug)) {
+                if (cert_chain_verdict(chain) == CERT_CHAIN_REFUSED && is_recipient) {
                         seal_fail(m, -EPERM, "The recipient's certificates are refused", /* transient= */ false);
                         return;
                 }
                 r = cert_chain_recipients(chain, now_realtime_ms(), &recipients, &n);
+                if (r >= 0 && is_recipient && n == before) {
+                        seal_fail(m, -ENODEV, "The recipient has no device that could read it",
+                                  /* transient= */ false);
+                        return;
+                }
         }
         if (r < 0)
                 seal_fail(m, r, NULL, r == -ENOMEM);
