@@ -257,6 +257,9 @@ static int database_migrate(Database *db) {
         r = database_begin(db, &t);
         if (r < 0)
                 return r;
+        r = database_exec(db, schema_original);
+        if (r < 0)
+                return r;
         for (size_t i = (size_t) version; i < SCHEMA_VERSION; i++) {
                 r = database_exec(db, schema_steps[i]);
                 if (r < 0)

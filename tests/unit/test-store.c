@@ -118,9 +118,13 @@ TEST(upstream_tables_are_left_alone) {
 
         ASSERT_EQ(sqlite3_open(f.path, &raw), SQLITE_OK);
         ASSERT_EQ(sqlite3_exec(raw, "PRAGMA journal_mode=WAL; CREATE TABLE messages (envelope_id TEXT PRIMARY KEY, "
-                               "content TEXT NOT NULL); CREATE TABLE thread_processing_state "
+                               "envelope_kind TEXT NOT NULL, sender_slug TEXT NOT NULL, channel_id TEXT, space_id "
+                               "TEXT, recipient_slug TEXT, content_type TEXT NOT NULL DEFAULT 'text/plain', "
+                               "content TEXT NOT NULL, sent_at INTEGER NOT NULL, received_at INTEGER NOT NULL, "
+                               "thread_root_id TEXT, reply_to_id TEXT); CREATE TABLE thread_processing_state "
                                "(root_id TEXT PRIMARY KEY, last_processed_sent_at INTEGER NOT NULL); "
-                               "INSERT INTO messages VALUES ('msg_1', 'hi')",
+                               "INSERT INTO messages VALUES ('msg_1', 'dm', 'bo-17fe', NULL, NULL, 'bot', "
+                               "'text/plain', 'hi', 1, 2, NULL, NULL)",
                                NULL, NULL, NULL), SQLITE_OK);
         ASSERT_EQ(sqlite3_close(raw), SQLITE_OK);
 
