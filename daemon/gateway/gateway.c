@@ -207,17 +207,15 @@ static bool call_peer_is_trusted(void *userdata) {
         return v->trusted;
 }
 
-static void listener_on_head(HttpExchange *x, void *userdata) {
-        Listener *l = userdata;
-        Gateway *g = l->gateway;
-        _cleanup_api_error_ ApiError e = {};
+/* NULL: out of memory, and the connection is being closed. */
+static Call* call_new(Gateway *g, HttpExchange *x) {
         _cleanup_free_ char *id = random_hex(16);
         Call *c = new0(Call, 1);
 
         if (!c || !id) {
                 free(c);
                 http_exchange_abort(x);
-                return;
+                return NULL;
         }
         c->gateway = g;
         c->exchange = x;
@@ -225,7 +223,29 @@ static void listener_on_head(HttpExchange *x, void *userdata) {
         c->peer_uid = (uid_t) -1;
         http_exchange_set_userdata(x, c);
         LIST_INSERT_HEAD(&g->calls, c, calls);
+        return c;
+}
 
+static void listener_on_malformed(HttpExchange *x, void *userdata) {
+        Listener *l = userdata;
+        _cleanup_api_error_ ApiError e = {};
+        Call *c = call_new(l->gateway, x);
+
+        if (!c)
+                return;
+        (void) api_error_set(&e, 400, NULL, NULL,
+                             "The head of the request is broken, or the length of its body unclear.");
+        call_reply_error(c, &e);
+}
+
+static void listener_on_head(HttpExchange *x, void *userdata) {
+        Listener *l = userdata;
+        Gateway *g = l->gateway;
+        _cleanup_api_error_ ApiError e = {};
+        Call *c = call_new(g, x);
+
+        if (!c)
+                return;
         if (guard_check(&(GuardPolicy) {
                         .port = address_port(http_exchange_local(x)),
                         .host_names = g->settings->host_names,
@@ -380,6 +400,7 @@ int gateway_listen(Gateway *g, int listen_fd) {
         g->listeners[g->n_listeners].gateway = g;
         r = http_server_new(&g->listeners[g->n_listeners].server, g->event, TAKE_FD(fd), &(HttpServerSpec) {
                 .on_head = listener_on_head,
+                .on_malformed = listener_on_malformed,
                 .on_request = listener_on_request,
                 .on_end = listener_on_end,
                 .on_writable = listener_on_writable,

@@ -291,7 +291,13 @@ static void exchange_on_head(HttpExchange *x, const char *method, const char *ve
         x->http10 = streq(version, "HTTP/1.0");
 
         if (exchange_check_framing(x, &length) < 0) {
-                (void) http_exchange_reply(x, 400, "text/plain", text, strlen(text));
+                if (s->spec.on_malformed) {
+                        x->headed = true;
+                        s->n_exchanges++;
+                        s->spec.on_malformed(x, s->spec.userdata);
+                }
+                if (!x->answered)
+                        (void) http_exchange_reply(x, 400, "text/plain", text, strlen(text));
                 return;
         }
 

@@ -460,6 +460,11 @@ def test_refusals(world):
     connection.endheaders()
     assert json.loads(connection.getresponse().read())["error"]["message"].endswith("/v1/conversations/??[2J.")
     connection.close()
+    for headers in [{"Transfer-Encoding ": "chunked"}, {"Transfer-Encoding": "gzip"},
+                    {"Content-Length": "3", "Transfer-Encoding": "chunked"}]:
+        got, answer, _ = world.request("POST", "/v1/responses", None, headers)
+        assert got == 400 and "head of the request" in answer["error"]["message"]
+    assert not world.calls("Submit")
     got, answer, headers = world.request("PUT", "/v1/responses")
     assert got == 405 and headers["allow"] == "POST"
 
