@@ -6,7 +6,8 @@
 #include "string-util.h"
 
 
-/* sd-bus has remote connections for the system bus only; the bridge at the other end knows both. */
+/* sd-bus has remote connections for the system bus only. The bridge at the other end can do both, but that of systemd
+ * 252 takes --user and connects to the system bus all the same: the shell there tells it the address. */
 static int open_user_remote(sd_bus **ret, const char *host) {
         _cleanup_(sd_bus_unrefp) sd_bus *bus = NULL;
         _cleanup_(strbuf_done) StrBuf address = {};
@@ -17,7 +18,7 @@ static int open_user_remote(sd_bus **ret, const char *host) {
                 r = isalnum((unsigned char) *p) ? strbuf_append(&address, p, 1)
                                                 : strbuf_printf(&address, "%%%02x", (unsigned) (unsigned char) *p);
         if (r >= 0)
-                r = strbuf_puts(&address, ",argv4=systemd-stdio-bridge,argv5=--user");
+                r = strbuf_puts(&address, ",argv4=systemd-stdio-bridge,argv5=-punix:path=$XDG_RUNTIME_DIR/bus");
         if (r >= 0)
                 r = sd_bus_new(&bus);
         if (r >= 0)
