@@ -317,9 +317,10 @@ void agent_evaluate(Agent *a) {
         bool desired = a->config && a->config->running && !a->removing;
         AgentState state = agent_state_derive(a->unit_state.active, a->unit_state.sub, a->reported_status, desired);
 
-        /* Wanted and not there: it is about to be started, unless the service manager has just refused to. */
+        /* Wanted and not there: it is about to be started, unless the service manager has just refused to, or in a
+         * moment. */
         if (desired && unit_is_down(a))
-                state = a->retry ? AGENT_FAILED : AGENT_STARTING;
+                state = !a->retry ? AGENT_STARTING : a->ended ? AGENT_RESTARTING : AGENT_FAILED;
 
         if (a->link && (state == AGENT_READY || state == AGENT_BUSY || state == AGENT_FAILED))
                 set_status_text(a, a->reported_text);

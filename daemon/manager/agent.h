@@ -61,7 +61,9 @@ struct Agent {
         bool refreshing, refresh_again;
         sd_bus_slot *refresh_slots[4];
         sd_bus_slot *job_slot;
-        sd_event_source *retry;         /* armed after a start that failed */
+        sd_event_source *retry;         /* armed after a start that failed, or when the session ended by itself */
+        bool stopping;                  /* we asked for its end, so that it is no surprise */
+        bool ended;                     /* it ended by itself and without an error: retry is armed for that */
         bool removing;                  /* archive or delete is waiting for the units to go */
         bool working_directory_pending; /* given to Connect, not yet told to the session */
         bool restart_when_idle;         /* what the session was started with is out of date */

@@ -99,6 +99,39 @@ static int ask_service_properties(Agent *a) {
         return r;
 }
 
+static int on_retry(sd_event_source *s, uint64_t usec, void *userdata) {
+        Agent *a = userdata;
+
+        a->retry = sd_event_source_disable_unref(a->retry);
+        a->ended = false;
+        agent_evaluate(a);
+        return 0;
+}
+
+/* The service manager makes the pause after a crash. A session that ends without an error and without our wish goes
+ * for good with it, and one that did so again and again would be started again and again. */
+static void check_end(Agent *a, const char *active) {
+        const char *before = a->unit_state.active;
+        bool was_up = before && !streq(before, "inactive") && !streq(before, "failed");
+        int r;
+
+        if (!streq(active, "inactive")) {
+                if (a->ended)
+                        a->retry = sd_event_source_disable_unref(a->retry);
+                a->ended = false;
+                return;
+        }
+        if (!was_up || a->job || a->stopping || a->retry || !a->config || !a->config->running || a->removing)
+                return;
+
+        (void) log_agent(a, LOG_NOTICE, 0, "The session of agent '%s' ended by itself, it is started again later.",
+                         a->home->id);
+        r = event_arm_timer(a->manager->event, &a->retry, a->manager->restart_usec, 0, on_retry, a);
+        if (r < 0)
+                (void) log_agent(a, LOG_ERR, r, "Failed to arm a timer: %m");
+        a->ended = r >= 0;
+}
+
 static int on_listed(sd_bus_message *m, void *userdata, sd_bus_error *reterr_error) {
         const char *active = "inactive", *sub = "dead";
         Agent *a = userdata;
@@ -107,6 +140,7 @@ static int on_listed(sd_bus_message *m, void *userdata, sd_bus_error *reterr_err
         if (!sd_bus_message_is_method_error(m, NULL) && sd_bus_message_enter_container(m, 'a', "(ssssssouso)") > 0)
                 (void) sd_bus_message_read(m, "(ssssssouso)", NULL, NULL, NULL, &active, &sub, NULL, NULL, NULL, NULL,
                                            NULL);
+        check_end(a, active);
         (void) free_and_strdup(&a->unit_state.active, active);
         (void) free_and_strdup(&a->unit_state.sub, sub);
 
@@ -284,14 +318,6 @@ unsigned units_n_starting(Manager *m) {
 
 /* --- starting and stopping --- */
 
-static int on_retry(sd_event_source *s, uint64_t usec, void *userdata) {
-        Agent *a = userdata;
-
-        a->retry = sd_event_source_disable_unref(a->retry);
-        agent_evaluate(a);
-        return 0;
-}
-
 static void start_failed(Agent *a, const char *why) {
         a->job = mfree(a->job);
         (void) free_and_strdup(&a->status_text, why);
@@ -396,6 +422,7 @@ int agent_start_unit(Agent *a) {
         if (!a->job)
                 return -ENOMEM;
         a->job_is_start = true;
+        a->stopping = a->ended = false;
         a->retry = sd_event_source_disable_unref(a->retry);
 
         r = call_set_limits(a, &m);
@@ -436,6 +463,7 @@ static int ask_for_job(Agent *a, const char *member) {
 }
 
 int agent_stop_unit(Agent *a) {
+        a->stopping = true;
         return ask_for_job(a, "StopUnit");
 }
 

@@ -97,6 +97,25 @@ def test_second_death_is_a_failed_turn(user_mode, provider):
     assert user_mode.turn(agent.id, "[[reply: alive]]")["status"] == "completed"
 
 
+def test_session_that_ends_without_an_error(user_mode):
+    """Restart=on-failure leaves those to puffod: it makes the same pause, and a Start cuts it short."""
+    agent = user_mode.hire("worker", "w0")
+    agent.wait_state("ready")
+    first = user_mode.kill(agent.Unit, "TERM")
+    dead = time.monotonic()
+    agent.wait_state("restarting", deadline=5)
+    second = user_mode.wait(lambda: (p := agent.MainPID) not in (0, first) and p, 30, "the session is back")
+    assert time.monotonic() - dead > 5, "as after a crash"
+
+    agent.wait_state("ready")
+    os.kill(second, 15)
+    dead = time.monotonic()
+    agent.wait_state("restarting", deadline=5)
+    agent.call("Start")
+    assert agent.MainPID not in (0, second) and time.monotonic() - dead < 5
+    assert user_mode.turn(agent.id, "[[reply: alive]]")["status"] == "completed"
+
+
 def test_everything_dies_at_once(user_mode, engineer, provider):
     with user_mode.stream("engineer_alice", f"all die. {REPLY}") as stream:
         stream.until("response.output_text.delta")
