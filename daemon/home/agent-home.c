@@ -35,37 +35,56 @@ static bool profile_is_soul(const char *profile) {
         return streq(slash ? slash + 1 : profile, "SOUL.md");
 }
 
-/* fallback: the workspace of a role agent whose agent.yml cannot tell, NULL where such a one is taken for none. */
-static int home_open(const char *directory, const char *fallback, AgentHome **ret) {
+int agent_home_new(const char *id, const char *directory, AgentHome **ret) {
         _cleanup_(agent_home_freep) AgentHome *h = new0(AgentHome, 1);
-        _cleanup_(agent_config_freep) AgentConfig *c = NULL;
-        _cleanup_free_ char *error = NULL;
-        const char *name = strrchr(directory, '/');
-        int r;
 
         if (!h)
                 return -ENOMEM;
-
-        h->id = strdup(name ? name + 1 : directory);
+        if (!agent_id_is_valid(id))
+                return -EINVAL;
+        h->id = strdup(id);
         h->directory = strdup(directory);
         h->config_path = path_join(directory, "agent.yml");
         if (!h->id || !h->directory || !h->config_path)
                 return -ENOMEM;
-        if (!agent_id_is_valid(h->id))
-                return -EINVAL;
 
-        r = agent_config_load(&c, h->config_path, h->id, &error);
-        if (r == -ENOMEM || r == -ENOENT)
-                return r;
+        *ret = TAKE_PTR(h);
+        return 0;
+}
+
+/* fallback: the workspace of a role agent whose agent.yml cannot tell, NULL where such a one is taken for none. */
+static int home_complete(AgentHome *h, const AgentConfig *c, const char *fallback) {
+        int r;
+
         if (c ? profile_is_soul(c->profile) : !!fallback) {
                 r = role_agent_id_split(h->id, &h->role, &h->name);
                 if (r < 0 && r != -EINVAL)
                         return r;
         }
-
         h->workspace = agent_home_path(h, c ? c->workspace_dir : fallback ?: "workspace");
-        if (!h->workspace)
-                return -ENOMEM;
+        return h->workspace ? 0 : -ENOMEM;
+}
+
+int agent_home_complete(AgentHome *h, const AgentConfig *c) {
+        return home_complete(h, c, NULL);
+}
+
+static int home_open(const char *directory, const char *fallback, AgentHome **ret) {
+        _cleanup_(agent_home_freep) AgentHome *h = NULL;
+        _cleanup_(agent_config_freep) AgentConfig *c = NULL;
+        _cleanup_free_ char *error = NULL;
+        const char *name = strrchr(directory, '/');
+        int r;
+
+        r = agent_home_new(name ? name + 1 : directory, directory, &h);
+        if (r < 0)
+                return r;
+        r = agent_config_load(&c, h->config_path, h->id, &error);
+        if (r == -ENOMEM || r == -ENOENT)
+                return r;
+        r = home_complete(h, c, fallback);
+        if (r < 0)
+                return r;
 
         *ret = TAKE_PTR(h);
         return 0;

@@ -18,10 +18,14 @@ typedef struct AgentHome {
 AgentHome* agent_home_free(AgentHome *h);
 DEFINE_TRIVIAL_CLEANUP_FUNC(AgentHome*, agent_home_free);
 
-/* From the directory alone, for a session that knows nothing else: its name is the id; a role agent is one whose
- * profile is called SOUL.md and whose id is a role id. With an unusable agent.yml it is taken for none, the
- * workspace for "workspace". -ENOENT without agent.yml, -EINVAL for a bad id. */
+/* From the directory alone: its name is the id; a role agent is one whose profile is called SOUL.md and whose id is a
+ * role id. With an unusable agent.yml it is taken for none, the workspace for "workspace". -ENOENT without agent.yml,
+ * -EINVAL for a bad id. */
 int agent_home_open(const char *directory, AgentHome **ret);
+/* The same in two steps, for who has read agent.yml himself: first what needs no file, then workspace, role and name.
+ * -EINVAL for a bad id. */
+int agent_home_new(const char *id, const char *directory, AgentHome **ret);
+int agent_home_complete(AgentHome *h, const AgentConfig *c);
 
 /* All agents of both homes, sorted by id, manager first, those with an unusable agent.yml included. *ret_problems
  * (a string list, NULL when there are none), each "<directory>: <why>", tells what is left out: a role agent whose

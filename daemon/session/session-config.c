@@ -4,7 +4,6 @@
 
 #include "file-util.h"
 #include "json-util.h"
-#include "role.h"
 #include "session-config.h"
 #include "string-util.h"
 
@@ -37,41 +36,6 @@ SessionConfig* session_config_free(SessionConfig *c) {
 static int fault(SessionConfig *c, const char *text) {
         c->fault = strdup(text);
         return c->fault ? 0 : -ENOMEM;
-}
-
-/* A role agent's profile is its workspace's SOUL.md. */
-static bool is_role_agent(const AgentConfig *a) {
-        const char *name = strrchr(a->profile, '/');
-
-        return streq(name ? name + 1 : a->profile, "SOUL.md");
-}
-
-static int home_new(AgentHome **ret, const char *id, const char *directory) {
-        _cleanup_(agent_home_freep) AgentHome *h = new0(AgentHome, 1);
-
-        if (!h)
-                return -ENOMEM;
-        h->id = strdup(id);
-        h->directory = strdup(directory);
-        h->config_path = path_join(directory, "agent.yml");
-        if (!h->id || !h->directory || !h->config_path)
-                return -ENOMEM;
-
-        *ret = TAKE_PTR(h);
-        return 0;
-}
-
-/* What only agent.yml can tell. */
-static int home_complete(AgentHome *h, const AgentConfig *a) {
-        int r;
-
-        h->workspace = agent_home_path(h, a->workspace_dir);
-        if (!h->workspace)
-                return -ENOMEM;
-        if (!is_role_agent(a))
-                return 0;
-        r = role_agent_id_split(h->id, &h->role, &h->name);
-        return r == -EINVAL ? 0 : r;
 }
 
 /* The credential's value when it has one, else agent.yml's. */
@@ -208,7 +172,7 @@ int session_config_load(SessionConfig **ret, const char *id, const char *directo
         if (!c)
                 return -ENOMEM;
         c->turn_grace_usec = TURN_GRACE_DEFAULT_USEC;
-        r = home_new(&c->home, id, directory);
+        r = agent_home_new(id, directory, &c->home);
         if (r < 0)
                 return r;
 
@@ -220,7 +184,7 @@ int session_config_load(SessionConfig **ret, const char *id, const char *directo
                 return 0;
         }
 
-        r = home_complete(c->home, c->agent);
+        r = agent_home_complete(c->home, c->agent);
         if (r >= 0)
                 r = credential_apply(c);
         if (r >= 0 && !c->fault)
