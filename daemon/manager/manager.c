@@ -72,6 +72,7 @@ Manager* manager_free(Manager *m) {
         strv_free(m->problems);
         strv_free(m->addresses);
         free(m->shown_providers);
+        free(m->systemd_owner);
         free(m->pairing_slug);
         free(m->pairing_device);
         sd_event_unref(m->event);

@@ -43,6 +43,7 @@ struct Manager {
         Polkit *polkit;
         sd_event_source *settle;        /* deferred: emits what changed, starts and stops what must be */
         bool bus_ready;                 /* units have been listed once; before that nothing is started */
+        char *systemd_owner;            /* unique name of the service manager on the bus; NULL: not known yet */
         /* Called once, when the unit of each agent has been looked at: from then on what the bus shows is true. */
         void (*on_known)(Manager *m);
 };

@@ -189,10 +189,18 @@ static Agent* find_by_unit(Manager *m, const char *unit) {
         return NULL;
 }
 
+/* Anybody on the bus can send a signal to us alone, whatever we asked to be told of, and sd-bus knows of unique names
+ * only. What was missed before the owner is known is made up for in on_subscribed(). */
+static bool is_from_systemd(Manager *manager, sd_bus_message *m) {
+        return manager->systemd_owner && streq_ptr(sd_bus_message_get_sender(m), manager->systemd_owner);
+}
+
 static int on_unit_changed(sd_bus_message *m, void *userdata, sd_bus_error *reterr_error) {
         const char *path = sd_bus_message_get_path(m);
         Manager *manager = userdata;
 
+        if (!is_from_systemd(manager, m))
+                return 0;
         for (size_t i = 0; path && i < manager->n_agents; i++)
                 if (streq(manager->agents[i]->unit_path, path))
                         agent_refresh_unit(manager->agents[i]);
@@ -203,7 +211,7 @@ static int on_unit_removed(sd_bus_message *m, void *userdata, sd_bus_error *rete
         const char *unit;
         Agent *a;
 
-        if (sd_bus_message_read(m, "so", &unit, NULL) < 0)
+        if (!is_from_systemd(userdata, m) || sd_bus_message_read(m, "so", &unit, NULL) < 0)
                 return 0;
         a = find_by_unit(userdata, unit);
         if (a)
@@ -215,7 +223,7 @@ static int on_job_removed(sd_bus_message *m, void *userdata, sd_bus_error *reter
         const char *job, *unit, *result;
         Agent *a;
 
-        if (sd_bus_message_read(m, "uoss", NULL, &job, &unit, &result) < 0)
+        if (!is_from_systemd(userdata, m) || sd_bus_message_read(m, "uoss", NULL, &job, &unit, &result) < 0)
                 return 0;
         a = find_by_unit(userdata, unit);
         if (!a)
@@ -259,6 +267,8 @@ static int on_subscribed(sd_bus_message *m, void *userdata, sd_bus_error *reterr
         /* It may have come onto the bus between our two ways of noticing it: then both have asked. */
         if (e && !sd_bus_error_has_name(e, "org.freedesktop.systemd1.AlreadySubscribed"))
                 log_error("The service manager does not let us subscribe to its signals: %s", e->message);
+        if (free_and_strdup(&manager->systemd_owner, sd_bus_message_get_sender(m)) < 0)
+                return -ENOMEM;
         manager->bus_ready = true;
         for (size_t i = 0; i < manager->n_agents; i++)
                 agent_refresh_unit(manager->agents[i]);
@@ -274,7 +284,8 @@ static int on_systemd_owner_changed(sd_bus_message *m, void *userdata, sd_bus_er
         Manager *manager = userdata;
 
         /* A service manager that executed itself anew knows of no subscription. */
-        if (sd_bus_message_read(m, "sss", &name, &old_owner, &new_owner) < 0 || isempty(new_owner))
+        if (!streq_ptr(sd_bus_message_get_sender(m), "org.freedesktop.DBus") ||
+            sd_bus_message_read(m, "sss", &name, &old_owner, &new_owner) < 0 || isempty(new_owner))
                 return 0;
         return sd_bus_call_method_async(manager->bus, NULL, SYSTEMD, SYSTEMD_PATH, SYSTEMD_MANAGER, "Subscribe",
                                         on_subscribed, manager, NULL);
