@@ -203,7 +203,44 @@ static int add_role_files(Export *x, const AgentHome *h, const AgentConfig *c) {
         return agents ? add_file(x, h, agents, "workspace/AGENTS.md") : -ENOMEM;
 }
 
-static int add_all(Export *x, const AgentHome *h, const AgentConfig *c, ExportFlags flags, int messages) {
+static int add_copy(Export *x, int file_fd, const char *name) {
+        int fd = fcntl(file_fd, F_DUPFD_CLOEXEC, 3);
+
+        if (fd < 0)
+                return -errno;
+        if (lseek(fd, 0, SEEK_SET) < 0) {
+                int r = -errno;
+
+                safe_close(fd);
+                return r;
+        }
+        return add_fd(x, name, fd);
+}
+
+static bool same_moment(const struct stat *a, const struct stat *b) {
+        return a->st_size == b->st_size && a->st_nlink == b->st_nlink && a->st_mtim.tv_sec == b->st_mtim.tv_sec &&
+               a->st_mtim.tv_nsec == b->st_mtim.tv_nsec;
+}
+
+/* What the last session has written is in the log when it was killed, and in the database when it closed it: both, as
+ * long as nobody opens them meanwhile. */
+static int add_messages(Export *x, int messages, int wal) {
+        struct stat before[2] = {}, after[2] = {};
+        int r;
+
+        if (fstat(messages, before) < 0 || (wal >= 0 && fstat(wal, before + 1) < 0))
+                return -errno;
+        r = add_copy(x, messages, "messages.db");
+        if (r >= 0 && wal >= 0 && before[1].st_size > 0)
+                r = add_copy(x, wal, "messages.db-wal");
+        if (r < 0)
+                return r;
+        if (fstat(messages, after) < 0 || (wal >= 0 && fstat(wal, after + 1) < 0))
+                return -errno;
+        return same_moment(before, after) && same_moment(before + 1, after + 1) ? 0 : -EBUSY;
+}
+
+static int add_all(Export *x, const AgentHome *h, const AgentConfig *c, ExportFlags flags, int messages, int wal) {
         const ExportLayout l = export_layout(!!h->role);
         int r;
 
@@ -220,17 +257,12 @@ static int add_all(Export *x, const AgentHome *h, const AgentConfig *c, ExportFl
         }
         if (r >= 0 && flags & EXPORT_SECRETS)
                 r = add_tree(x, h, "keys", "keys");
-        if (r >= 0 && messages >= 0) {
-                int fd = fcntl(messages, F_DUPFD_CLOEXEC, 3);
-
-                if (fd < 0 || lseek(fd, 0, SEEK_SET) < 0)
-                        r = -errno;
-                r = r < 0 ? (safe_close(fd), r) : add_fd(x, "messages.db", fd);
-        }
+        if (r >= 0 && messages >= 0)
+                r = add_messages(x, messages, wal);
         return r;
 }
 
-int agent_home_export(const AgentHome *h, const AgentConfig *c, ExportFlags flags, int messages, int fd) {
+int agent_home_export(const AgentHome *h, const AgentConfig *c, ExportFlags flags, int messages, int wal, int fd) {
         _cleanup_(zip_locale_restore) ZipLocale locale = zip_locale_set();
         _cleanup_(archive_write_freep) struct archive *zip = NULL;
         Export x = { .id = h->id };
@@ -253,7 +285,7 @@ int agent_home_export(const AgentHome *h, const AgentConfig *c, ExportFlags flag
             archive_write_open_fd(zip, fd) != ARCHIVE_OK)
                 return zip_error(zip);
 
-        r = add_all(&x, h, c, flags, messages);
+        r = add_all(&x, h, c, flags, messages, wal);
         if (r < 0)
                 return r;
         return archive_write_close(zip) != ARCHIVE_OK ? zip_error(zip) : 0;

@@ -63,14 +63,15 @@ int agent_home_archive(const HomePaths *p, const AgentHome *h, char **ret_path);
 int agent_home_delete(const HomePaths *p, const AgentHome *h);
 
 /* Zip as in agent-home §10 ("Ours"): agent.yml without its key, profile, memory, and what the flags add; links, other
- * special files, *.tmp and logins of CLIs never. Paths in the archive's agent.yml are relative. messages: a finished
- * copy of messages.db, read from its beginning, < 0 for none (SQLite's backup is the session's job). fd: a regular
- * file, written from its beginning; -ESPIPE for others, so that nobody can make us wait. */
+ * special files, *.tmp and logins of CLIs never. Paths in the archive's agent.yml are relative. messages:
+ * messages.db or a finished copy of it (SQLite's backup is the session's job), read from its beginning, < 0 for none;
+ * wal: what a session that was killed left beside it, < 0 for nothing. -EBUSY when one of them changes meanwhile. fd: a
+ * regular file, written from its beginning; -ESPIPE for others, so that nobody can make us wait. */
 typedef enum ExportFlags {
         EXPORT_SECRETS = 1 << 0,        /* keys/ and the API key */
         EXPORT_WORKSPACE = 1 << 1,
 } ExportFlags;
-int agent_home_export(const AgentHome *h, const AgentConfig *c, ExportFlags flags, int messages, int fd);
+int agent_home_export(const AgentHome *h, const AgentConfig *c, ExportFlags flags, int messages, int wal, int fd);
 /* A zip made by export (ours or upstream's), read from fd, a regular file (-ESPIPE). Every entry is checked: below
  * one top directory that is a valid id, no "..", no links, nothing twice, at most 1 GiB and 100,000 entries. Built
  * aside, validated (agent.yml must load), renamed into place with state paused, without the extra_dirs and absolute

@@ -266,7 +266,7 @@ typedef struct ExportArgs {
 
 static int export_run(void *userdata, char **ret_text) {
         const ExportArgs *args = userdata;
-        _cleanup_close_ int stopped = -EBADF;
+        _cleanup_close_ int stopped = -EBADF, wal = -EBADF;
         const Agent *a = args->agent;
         int messages = args->call->backup;
 
@@ -275,8 +275,12 @@ static int export_run(void *userdata, char **ret_text) {
                 messages = stopped = agent_file_open(a->home->directory, "messages.db", O_RDONLY | O_NONBLOCK);
                 if (stopped < 0 && stopped != -ENOENT)
                         return stopped;
+                if (stopped >= 0)
+                        wal = agent_file_open(a->home->directory, "messages.db-wal", O_RDONLY | O_NONBLOCK);
+                if (wal < 0 && wal != -ENOENT && wal != -EBADF)
+                        return wal;
         }
-        return agent_home_export(a->home, a->config, args->call->flags, messages, args->call->destination);
+        return agent_home_export(a->home, a->config, args->call->flags, messages, wal, args->call->destination);
 }
 
 static void export_done(int r, const char *text, void *userdata) {

@@ -3,7 +3,7 @@
 """One method call on the session or system bus, for tests that need error names or descriptors.
 
 Standard input: JSON {"scope": "user"|"system", "path", "interface", "method", "signature", "args"}. In args a variant
-is ["signature", value], and {"open": PATH} is a descriptor opened for writing. Standard output: {"result": [...]} or
+is ["signature", value], {"open": PATH} is a descriptor opened for writing, {"read": PATH} one for reading. Standard output: {"result": [...]} or
 {"error": NAME, "message": TEXT}; a returned descriptor is shown as {"fd": n} and then copied there until it ends.
 """
 
@@ -26,6 +26,8 @@ def variant(value):
 def argument(value):
     if isinstance(value, dict) and set(value) == {"open"}:
         return dbus.types.UnixFd(os.open(value["open"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600))
+    if isinstance(value, dict) and set(value) == {"read"}:
+        return dbus.types.UnixFd(os.open(value["read"], os.O_RDONLY))
     if isinstance(value, dict):
         return dbus.Dictionary({k: variant(v) for k, v in value.items()}, signature="sv")
     return value

@@ -116,6 +116,28 @@ def test_session_that_ends_without_an_error(user_mode):
     assert user_mode.turn(agent.id, "[[reply: alive]]")["status"] == "completed"
 
 
+def test_export_after_a_death(user_mode, alice):
+    """What a killed session has promised is in the log beside its database: it is exported all the same."""
+    agent = user_mode.hire("worker", "w0")
+    agent.wait_state("ready")
+    assert output_text(user_mode.turn(agent.id, "[[reply: kept in the log]]")) == "kept in the log"
+    os.kill(agent.MainPID, 9)
+    agent.call("Stop")
+    agent.wait_state("stopped")
+    log = alice.home / ".agent_proxy/.state/agents/worker_w0/messages.db-wal"
+    assert log.stat().st_size > 0
+
+    archive = str(alice.home / "killed.zip")
+    agent.call("Export", "ha{sv}", {"open": archive}, {"Messages": ("b", True), "Workspace": ("b", True)})
+    user_mode.manager("Import", "hs", {"read": archive}, "worker_copy")
+    copy = user_mode.agent("worker_copy")
+    copy.call("Start")
+    copy.wait_state("ready")
+    assert "kept in the log" in [m[2] for m in copy.call("ListMessages", "ssu", "", "", 50)[0]]
+    for made in [agent, copy]:
+        made.call("Delete")
+
+
 def test_everything_dies_at_once(user_mode, engineer, provider):
     with user_mode.stream("engineer_alice", f"all die. {REPLY}") as stream:
         stream.until("response.output_text.delta")

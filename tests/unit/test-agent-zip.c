@@ -152,10 +152,33 @@ TEST(export_parts) {
                 _cleanup_close_ int fd = new_file(&f, "out.zip");
                 _cleanup_free_ char *names = NULL;
 
-                ASSERT_OK(agent_home_export(h, c, t[i].flags, t[i].messages ? db : -EBADF, fd));
+                ASSERT_OK(agent_home_export(h, c, t[i].flags, t[i].messages ? db : -EBADF, -EBADF, fd));
                 names = list_zip(fd);
                 ASSERT_STREQ(names, t[i].names);
         }
+}
+
+/* A session that was killed has left the better part of what it wrote in the log. */
+TEST(export_of_an_unfolded_log) {
+        FIXTURE(f);
+        _cleanup_(agent_home_freep) AgentHome *h = make_agent(&f), *copy = NULL;
+        _cleanup_(agent_config_freep) AgentConfig *c = load(h);
+        _cleanup_close_ int fd = new_file(&f, "out.zip"), db = new_file(&f, "db"), wal = new_file(&f, "wal");
+        _cleanup_free_ char *with = NULL, *without = NULL, *error = NULL, *path = NULL, *text = NULL;
+
+        ASSERT_EQ(write(db, "rows", 4), 4);
+        ASSERT_OK(agent_home_export(h, c, 0, db, wal, fd));
+        without = list_zip(fd);
+        ASSERT_STREQ(without, "bot/agent.yml\nbot/memory/topic.md\nbot/messages.db\nbot/profile.md\n");
+        ASSERT_EQ(write(wal, "more rows", 9), 9);
+        ASSERT_OK(agent_home_export(h, c, 0, db, wal, fd));
+        with = list_zip(fd);
+        ASSERT_STREQ(with, "bot/agent.yml\nbot/memory/topic.md\nbot/messages.db\nbot/messages.db-wal\n"
+                           "bot/profile.md\n");
+        ASSERT_OK(agent_home_import(f.paths, fd, "copy", &copy, &error));
+        path = path_join(copy->directory, "messages.db-wal");
+        ASSERT_OK(file_read(path, 100, &text, NULL));
+        ASSERT_STREQ(text, "more rows");
 }
 
 TEST(round_trip) {
@@ -173,7 +196,7 @@ TEST(round_trip) {
                 _cleanup_(agent_config_freep) AgentConfig *copied = NULL;
                 _cleanup_free_ char *error = NULL, *work = NULL, *hello = NULL, *profile = NULL;
 
-                ASSERT_OK(agent_home_export(h, c, t[i].flags, -EBADF, fd));
+                ASSERT_OK(agent_home_export(h, c, t[i].flags, -EBADF, -EBADF, fd));
                 ASSERT_ERROR(agent_home_import(f.paths, fd, NULL, &twin, &error), EEXIST);
                 ASSERT_OK(agent_home_import(f.paths, fd, "copy", &copy, &error));
                 copied = load(copy);
@@ -204,11 +227,11 @@ TEST(role_round_trip) {
         ASSERT_OK(role_agent_ensure(f.paths, "engineer", "bo", "", &h));
         put_file(h->workspace, "SOUL.md", "soul\n");
         c = load(h);
-        ASSERT_OK(agent_home_export(h, c, 0, -EBADF, fd));
+        ASSERT_OK(agent_home_export(h, c, 0, -EBADF, -EBADF, fd));
         names = list_zip(fd);
         ASSERT_STREQ(names, "engineer_bo/agent.yml\nengineer_bo/workspace/AGENTS.md\nengineer_bo/workspace/SOUL.md\n"
                             "engineer_bo/workspace/memory/memory.md\n");
-        ASSERT_OK(agent_home_export(h, c, EXPORT_WORKSPACE, -EBADF, whole));
+        ASSERT_OK(agent_home_export(h, c, EXPORT_WORKSPACE, -EBADF, -EBADF, whole));
         all = list_zip(whole);
         ASSERT_NOT_NULL(strstr(all, "/workspace/notes/daily-"));
 
@@ -381,7 +404,7 @@ TEST(only_regular_files) {
         int fds[2];
 
         ASSERT_EQ(pipe(fds), 0);
-        ASSERT_ERROR(agent_home_export(h, c, 0, -EBADF, fds[1]), ESPIPE);
+        ASSERT_ERROR(agent_home_export(h, c, 0, -EBADF, -EBADF, fds[1]), ESPIPE);
         ASSERT_ERROR(agent_home_import(f.paths, fds[0], NULL, &made, &error), ESPIPE);
         ASSERT_ERROR(agent_home_import(f.paths, fds[0], "../x", &made, &error), EINVAL);
         safe_close(fds[0]);
