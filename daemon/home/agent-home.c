@@ -415,3 +415,18 @@ int agent_home_delete(const HomePaths *p, const AgentHome *h) {
                 r = tree_remove(workspace);
         return r;
 }
+
+int agent_homes_sweep(const HomePaths *p, time_t before) {
+        const char *const parents[] = {
+                p->agents, streq(p->agents, p->role_agents) ? NULL : p->role_agents, p->archived, p->proxy_home,
+        };
+        int r = 0, n = 0;
+
+        for (size_t i = 0; i < ELEMENTSOF(parents); i++) {
+                int k = parents[i] ? tree_sweep(parents[i], before) : 0;
+
+                n += MAX(k, 0);
+                r = r < 0 ? r : MIN(k, 0);
+        }
+        return r < 0 ? r : n;
+}

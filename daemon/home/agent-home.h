@@ -62,6 +62,10 @@ int agent_home_archive(const HomePaths *p, const AgentHome *h, char **ret_path);
 /* Removes the directory and the same workspace; others stay. */
 int agent_home_delete(const HomePaths *p, const AgentHome *h);
 
+/* Removes what a create, import, archive or delete that was killed before that moment has left, with the keys that may
+ * be in there. How many trees went. */
+int agent_homes_sweep(const HomePaths *p, time_t before);
+
 /* Zip as in agent-home §10 ("Ours"): agent.yml without its key, profile, memory, and what the flags add; links, other
  * special files, *.tmp and logins of CLIs never. Paths in the archive's agent.yml are relative. messages:
  * messages.db or a finished copy of it (SQLite's backup is the session's job), read from its beginning, < 0 for none;

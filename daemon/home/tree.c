@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 
+#include <ctype.h>
 #include <dirent.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -213,6 +214,48 @@ int tree_remove(const char *path) {
         if (rename(path, hidden) < 0)
                 return errno == ENOENT ? 0 : -errno;
         return directory_remove(hidden);
+}
+
+/* Exactly the names that are made here: somebody's own files may begin with a dot too. */
+static bool is_leftover(const char *name) {
+        const char *rest = startswith(name, ".new-");
+        size_t n = 6;
+
+        if (!rest) {
+                rest = startswith(name, ".gone-");
+                n = 8;
+        }
+        if (!rest || strlen(rest) != n)
+                return false;
+        for (; *rest; rest++)
+                if (!isalnum((unsigned char) *rest))
+                        return false;
+        return true;
+}
+
+int tree_sweep(const char *parent, time_t before) {
+        DIR *dir = opendir(parent);
+        int n = 0, r = 0;
+
+        if (!dir)
+                return errno == ENOENT ? 0 : -errno;
+
+        for (struct dirent *entry; (entry = readdir(dir)); ) {
+                _cleanup_free_ char *path = NULL;
+                struct stat st;
+                int k;
+
+                if (!is_leftover(entry->d_name) ||
+                    fstatat(dirfd(dir), entry->d_name, &st, AT_SYMLINK_NOFOLLOW) < 0 || !S_ISDIR(st.st_mode) ||
+                    st.st_ctim.tv_sec >= before)
+                        continue;
+                path = path_join(parent, entry->d_name);
+                k = path ? directory_remove(path) : -ENOMEM;
+                n += k >= 0;
+                r = r < 0 ? r : MIN(k, 0);
+        }
+        (void) closedir(dir);
+        return r < 0 ? r : n;
 }
 
 char* tree_discard(char *path) {

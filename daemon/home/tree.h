@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 
+#include <time.h>
+
 #include "macro.h"
 
 /* Directory trees as a whole: built aside, moved into place, moved away. */
@@ -16,6 +18,10 @@ int tree_install(const char *from, const char *to);
 int tree_move(const char *from, const char *to);
 /* Takes a tree out of sight at once, then removes it. A missing one is success. */
 int tree_remove(const char *path);
+
+/* Removes what a process that was killed has left of these in a directory, except what is not older than before: there
+ * somebody may be at it. How many went. */
+int tree_sweep(const char *parent, time_t before);
 
 /* Removes and frees; for a path that was not installed. NULL. */
 char* tree_discard(char *path);

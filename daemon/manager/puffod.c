@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 #include <systemd/sd-daemon.h>
 
+#include "agent-home.h"
 #include "bus-util.h"
 #include "config.h"
 #include "event-util.h"
@@ -104,14 +105,38 @@ static int find_listen_fds(int *ret_private, int *ret_credentials) {
         return *ret_private >= 0 && *ret_credentials >= 0 ? 0 : -ENOENT;
 }
 
+typedef struct SweepArgs {
+        const HomePaths *paths;
+        time_t before;
+} SweepArgs;
+
+static int sweep_run(void *userdata, char **ret_text) {
+        const SweepArgs *args = userdata;
+        int r = agent_homes_sweep(args->paths, args->before);
+
+        if (r > 0)
+                log_notice("Removed %d directories that were half made or half removed when puffod was killed.", r);
+        return r;
+}
+
+static void sweep_done(int r, const char *text, void *userdata) {
+        if (r < 0)
+                (void) log_warning_errno(r, "Failed to remove half-made directories, ignoring: %m");
+}
+
 static int on_name_acquired(sd_bus_message *m, void *userdata, sd_bus_error *reterr_error) {
         const sd_bus_error *e = sd_bus_message_get_error(m);
         Manager *manager = userdata;
+        int r;
 
         if (e) {
                 log_error("The bus name " PUFFO_BUS_NAME " cannot be had (%s): does another puffod run?", e->message);
                 return sd_event_exit(manager->event, 1);
         }
+        /* Now there is no other who could be at it, and what we make ourselves is younger. */
+        r = worker_run(manager->event, sweep_run, &(SweepArgs) { manager->paths, time(NULL) - 1 }, sweep_done, NULL);
+        if (r < 0)
+                sweep_done(r, NULL, NULL);
         (void) sd_notify(/* unset_environment= */ 0, "READY=1\nSTATUS=Keeping agents as they should be");
         return 0;
 }

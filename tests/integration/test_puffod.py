@@ -3,6 +3,7 @@
 
 import os
 import pathlib
+import time
 
 import pytest
 
@@ -116,3 +117,17 @@ def test_nothing_fell(system_mode, agent, alice):
         system_mode.manager("CreateAgent", "sa{sv}", f"brief-{i}", {"Start": ("b", False)}, user=alice)
         system_mode.agent(f"brief-{i}").call("Delete", user=alice)
     assert restart_count(system_mode) == before
+
+
+def test_leftovers_of_a_death_are_removed(system_mode, agent):
+    """Trees that were half made or half deleted, with the keys in them; a session's own directory among them."""
+    owner = (AGENTS / "a-b").stat()
+    for name in [".new-aB3xYz", ".gone-0123abcd"]:
+        (AGENTS / name / "keys").mkdir(parents=True)
+        (AGENTS / name / "keys/k.json").write_text("secret")
+        os.chown(AGENTS / name, owner.st_uid, owner.st_gid)
+    system_mode.wait(lambda: time.time() > (AGENTS / ".new-aB3xYz").stat().st_ctime + 3, 10, "they are old enough")
+    system_mode.kill("puffod.service")
+    system_mode.wait(lambda: not [p for p in AGENTS.iterdir() if p.name.startswith(".")], 30, "they are gone",
+                     lambda: list(AGENTS.iterdir()))
+    assert agent.State == "ready"

@@ -415,6 +415,32 @@ TEST(delete) {
         ASSERT_FALSE(is_there(f.paths->proxy_home, "engineer"));
 }
 
+TEST(leftovers_are_swept) {
+        FIXTURE(f);
+        _cleanup_(agent_home_freep) AgentHome *a = create(&f, "bot"), *role = NULL;
+        const char *const parents[] = { f.paths->agents, f.paths->role_agents, f.paths->proxy_home };
+
+        ASSERT_OK(role_agent_ensure(f.paths, "engineer", NULL, "", &role));
+        for (size_t i = 0; i < ELEMENTSOF(parents); i++) {
+                put_file(parents[i], ".new-aB3xYz/keys/k.json", "secret");
+                put_file(parents[i], ".gone-0123abcd/agent.yml", "");
+                put_file(parents[i], ".new-notes/mine.txt", "");
+                put_file(parents[i], ".gone-a.12345b", "");
+                put_file(parents[i], ".gone-01234567", "a file");
+        }
+        ASSERT_EQ(agent_homes_sweep(f.paths, time(NULL) - 60), 0);   /* somebody may be at it */
+        ASSERT_EQ(agent_homes_sweep(f.paths, time(NULL) + 60), 6);
+        for (size_t i = 0; i < ELEMENTSOF(parents); i++) {
+                ASSERT_FALSE(is_there(parents[i], ".new-aB3xYz"));
+                ASSERT_FALSE(is_there(parents[i], ".gone-0123abcd"));
+                ASSERT_TRUE(is_there(parents[i], ".new-notes/mine.txt"));
+                ASSERT_TRUE(is_there(parents[i], ".gone-a.12345b"));
+                ASSERT_TRUE(is_there(parents[i], ".gone-01234567"));
+        }
+        ASSERT_TRUE(is_there(a->directory, "agent.yml") && is_there(role->directory, "agent.yml"));
+        ASSERT_TRUE(is_there(role->workspace, "SOUL.md"));
+}
+
 TEST(move_to_other_file_system) {
         struct stat here, there;
 
