@@ -18,6 +18,13 @@ static const Option address_options[] = {
         {},
 };
 
+static const Option enable_options[] = {
+        { "ip", 0, "IP", "address to listen on (default 127.0.0.1; another one needs AGENT_PROXY_API_KEY)" },
+        { "port", 0, "PORT", "port to listen on (default 7011)" },
+        { "api-key", 0, "[-]", "ask for the key of the clients, or read it from a pipe (or: AGENT_PROXY_API_KEY)" },
+        {},
+};
+
 static const Option restart_options[] = {
         { "agents", 0, NULL, "the agents that run, too" },
         {},
@@ -30,7 +37,7 @@ static const Option stop_options[] = {
 
 static const Verb verbs[] = {
         { "Service", "enable", NULL, "install and start the service, now and at each boot", 0, 0,
-          .options = address_options, .run = proxy_enable },
+          .options = enable_options, .run = proxy_enable },
         { NULL, "disable", NULL, "undo that; agents and their files stay", 0, 0, .run = proxy_disable },
         { NULL, "restart", NULL, "restart the service; agents go on", 0, 0, .options = restart_options,
           .run = proxy_restart },

@@ -3,10 +3,12 @@
 /* Turning the service on and off. In user mode everything is the user's own to do, but for lingering; in system mode
  * the whole command runs again through sudo. */
 
+#include <fcntl.h>
 #include <pwd.h>
 #include <sys/wait.h>
 
 #include "config.h"
+#include "ctl-secret.h"
 #include "file-util.h"
 #include "paths.h"
 #include "proxy.h"
@@ -31,8 +33,31 @@ static void print_by_hand(const Ctl *c, const char *const *argv) {
         fputc('\n', stderr);
 }
 
-/* Absolute paths, no shell. The exit status of the command, or EXIT_FAILURE with what to do by hand. */
-static int run_as_root(Ctl *c, const char *const *argv) {
+/* A pipe to read the line from; it fits in whole. */
+static int open_line(const char *line) {
+        _cleanup_free_ char *text = strjoin(line, "\n");
+        int fds[2], r;
+
+        if (!text)
+                return -ENOMEM;
+        if (pipe2(fds, O_CLOEXEC | O_NONBLOCK) < 0)
+                return -errno;
+        r = write(fds[1], text, strlen(text)) == (ssize_t) strlen(text) ? 0 : -EIO;
+        explicit_bzero(text, strlen(text));
+        (void) close(fds[1]);
+        if (r >= 0 && fcntl(fds[0], F_SETFL, 0) < 0)
+                r = -errno;
+        if (r < 0) {
+                (void) close(fds[0]);
+                return r;
+        }
+        return fds[0];
+}
+
+/* Absolute paths, no shell. input: what the command reads, if not NULL. The exit status of the command, or
+ * EXIT_FAILURE with what to do by hand. */
+static int run_as_root(Ctl *c, const char *const *argv, const char *input) {
+        _cleanup_close_ int fd = -EBADF;
         pid_t pid;
         int status;
 
@@ -40,11 +65,18 @@ static int run_as_root(Ctl *c, const char *const *argv) {
                 print_by_hand(c, argv);
                 return EXIT_FAILURE;
         }
+        if (input) {
+                fd = open_line(input);
+                if (fd < 0)
+                        return ctl_fail(c, "cannot pass the key on: %s", strerror(-fd));
+        }
         fflush(stdout);
         pid = fork();
         if (pid < 0)
                 return ctl_fail(c, "cannot run sudo: %m");
         if (pid == 0) {
+                if (fd >= 0 && dup2(fd, STDIN_FILENO) < 0)
+                        _exit(127);
                 execv(SUDO, (char *const *) argv);
                 _exit(127);
         }
@@ -55,16 +87,24 @@ static int run_as_root(Ctl *c, const char *const *argv) {
         return WEXITSTATUS(status) == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
 }
 
+static bool key_is_valid(const char *key) {
+        return strlen(key) <= KEY_SIZE_MAX && !key[strcspn(key, "\r\n")];
+}
+
+static int refuse_key(const Ctl *c) {
+        return ctl_refuse(c, "AGENT_PROXY_API_KEY must be one line of at most 16 KiB");
+}
+
 /* -1: we are root already (or need not be), go on here. */
 static int system_mode_through_sudo(Ctl *c, const char *verb, const Arguments *a) {
         const char *argv[12] = { SUDO };
+        const char *key = streq(verb, "enable") ? getenv("AGENT_PROXY_API_KEY") : NULL;
         size_t n = 1;
 
         if (c->scope != SCOPE_SYSTEM || geteuid() == 0)
                 return -1;
-        /* The key goes along by name of its variable: never as an argument. */
-        if (getenv("AGENT_PROXY_API_KEY"))
-                argv[n++] = "--preserve-env=AGENT_PROXY_API_KEY";
+        if (key && !key_is_valid(key))
+                return refuse_key(c);
         argv[n++] = SELF;
         argv[n++] = verb;
         argv[n++] = "--system";
@@ -78,7 +118,10 @@ static int system_mode_through_sudo(Ctl *c, const char *verb, const Arguments *a
         }
         if (arguments_has(a, "agents"))
                 argv[n++] = "--agents";
-        return run_as_root(c, argv);
+        /* By a pipe: arguments can be read by everybody, and sudo logs the variables that it is to preserve. */
+        if (!isempty(key))
+                argv[n++] = "--api-key";
+        return run_as_root(c, argv, isempty(key) ? NULL : key);
 }
 
 /* --- lingering --- */
@@ -102,7 +145,7 @@ static int set_linger(Ctl *c, const char *name, bool on) {
         if (r >= 0)
                 return EXIT_SUCCESS;
         return run_as_root(c, (const char *const[]){SUDO, "/usr/bin/loginctl", on ? "enable-linger" : "disable-linger",
-                                                    name, NULL});
+                                                    name, NULL}, NULL);
 }
 
 /* So that agents run without a login. That it was off is remembered, for disable. */
@@ -155,8 +198,8 @@ static int keep_key(Ctl *c, const HomePaths *p, char **ret, bool *ret_changed) {
                 *ret = access(path, F_OK) == 0 ? TAKE_PTR(path) : NULL;
                 return EXIT_SUCCESS;
         }
-        if (strlen(key) > KEY_SIZE_MAX || key[strcspn(key, "\r\n")])
-                return ctl_refuse(c, "AGENT_PROXY_API_KEY must be one line of at most 16 KiB");
+        if (!key_is_valid(key))
+                return refuse_key(c);
         r = file_read(path, KEY_SIZE_MAX, &old, NULL);
         if (r < 0 || !streq(old, key)) {
                 r = file_write_atomic(path, key, strlen(key), 0600);
@@ -296,9 +339,15 @@ static int enable_with(Ctl *c, const HomePaths *p, const ProxyAddress *address, 
 int proxy_enable(Ctl *c, const Arguments *a) {
         _cleanup_(proxy_address_done) ProxyAddress address = {};
         _cleanup_(home_paths_freep) HomePaths *paths = NULL;
+        _cleanup_(secret_freep) char *key = NULL;
         bool key_in_settings;
         int status;
 
+        status = secret_from_option(c, a, "api-key", "Key of the clients", &key);
+        if (status != EXIT_SUCCESS)
+                return status;
+        if (key && setenv("AGENT_PROXY_API_KEY", key, true) < 0)
+                return ctl_oom(c);
         if (home_paths_new(&paths, c->scope) < 0)
                 return ctl_fail(c, "cannot find your home directory");
         status = proxy_read_address(c, a, paths, &address, &key_in_settings);
