@@ -11,6 +11,8 @@
 
 #define REQUEST_SIZE_MAX MIB(32)
 #define KEY_SIZE_MAX KIB(8)
+/* A provider's event can hold the whole answer. Escaped, this is well below what the session takes for a line. */
+#define DELTA_SIZE_MAX KIB(64)
 
 /* The other end of model-client.c: carries out one call after the other and exits when the session hangs up. */
 typedef struct Worker {
@@ -56,9 +58,12 @@ static int out_flush(Worker *w) {
 
 static void on_delta(ModelCall *call, const char *text, size_t size, void *userdata) {
         Worker *w = userdata;
-        int r;
+        int r = 0;
 
-        r = model_delta_format(&w->out, text, size);
+        for (size_t n; size > 0 && r >= 0; text += n, size -= n) {
+                n = size > DELTA_SIZE_MAX ? utf8_complete_prefix(text, DELTA_SIZE_MAX) : size;
+                r = model_delta_format(&w->out, text, n);
+        }
         if (r >= 0)
                 r = out_flush(w);
         if (r < 0)

@@ -140,13 +140,13 @@ static void server_stop(Server *server) {
 }
 
 /* The body of the i-th request. */
-static const char* server_body(Server *server, size_t i) {
+_unused_ static const char* server_body(Server *server, size_t i) {
         ASSERT_TRUE(i < server->n_connections && server->connections[i].head_size > 0);
         return server->connections[i].request.text + server->connections[i].head_size;
 }
 
 /* Whether the head of the i-th request has this line; names in it are matched without regard to case. */
-static bool server_head_has(Server *server, size_t i, const char *line) {
+_unused_ static bool server_head_has(Server *server, size_t i, const char *line) {
         _cleanup_free_ char *head = NULL, *needle = NULL;
 
         ASSERT_TRUE(i < server->n_connections && server->connections[i].head_size > 0);

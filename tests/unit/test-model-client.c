@@ -5,6 +5,7 @@
 #include "json-util.h"
 #include "model-client.h"
 #include "model-wire.h"
+#include "scripted-server.h"
 #include "string-util.h"
 #include "tests.h"
 
@@ -39,13 +40,18 @@ static sd_event* loop_new(void) {
         return event;
 }
 
-static int start(ModelClient *c, Call *call, ModelProvider provider, const char *key, const char *text,
-                 ModelCall **ret) {
+static int start_at(ModelClient *c, Call *call, ModelProvider provider, const char *base_url, const char *key,
+                    const char *text, ModelCall **ret) {
         return model_client_call_start(c, &(ModelCallSpec) {
-                .provider = provider, .api_key = key, .base_url = "http://127.0.0.1:1/",
+                .provider = provider, .api_key = key, .base_url = base_url,
                 .messages = &(ModelMessage) { .role = MODEL_ROLE_USER, .text = text }, .n_messages = 1,
                 .on_delta = on_delta, .on_done = on_done, .userdata = call,
         }, ret);
+}
+
+static int start(ModelClient *c, Call *call, ModelProvider provider, const char *key, const char *text,
+                 ModelCall **ret) {
+        return start_at(c, call, provider, "http://127.0.0.1:1/", key, text, ret);
 }
 
 static void wait_done(sd_event *event, Call *call) {
@@ -91,6 +97,36 @@ TEST(long_texts) {
         ASSERT_EQ(call.text.size, MIB(1));
         (void) model_client_call_free(m);
         strbuf_done(&call.text);
+}
+
+/* A server that streams in name only: all of the answer in one event, and each of its characters escaped. */
+TEST(large_events) {
+        _cleanup_(sd_event_unrefp) sd_event *event = loop_new();
+        _cleanup_(model_client_freep) ModelClient *c = NULL;
+        _cleanup_free_ char *url = NULL;
+        StrBuf b = {};
+        Server server;
+        ModelCall *m;
+        Call call = {};
+
+        ASSERT_OK(strbuf_puts(&b, "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n"
+                                  "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\""));
+        for (size_t i = 0; i < KIB(300); i++)
+                ASSERT_OK(strbuf_puts(&b, "\\u0001\xe2\x82\xac"));
+        ASSERT_OK(strbuf_puts(&b, "\"},\"finish_reason\":\"stop\"}]}\n\ndata: [DONE]\n\n"));
+        server_start(&server, event, &(Answer) { .bytes = b.text, .size = b.size }, 1);
+        url = asprintf_new("http://127.0.0.1:%u/", server.port);
+        ASSERT_OK(model_client_new(&c, event, MODEL_PROGRAM));
+        ASSERT_OK(start_at(c, &call, MODEL_OPENAI, url, NULL, "hi", &m));
+        wait_done(event, &call);
+        ASSERT_EQ(call.error, MODEL_ERROR_NONE);
+        ASSERT_EQ(call.text.size, 4 * KIB(300));
+        for (size_t i = 0; i < call.text.size; i += 4)
+                ASSERT_EQ(memcmp(call.text.text + i, "\x01\xe2\x82\xac", 4), 0);
+        (void) model_client_call_free(m);
+        server_stop(&server);
+        strbuf_done(&call.text);
+        strbuf_done(&b);
 }
 
 TEST(cancelled_calls_say_nothing_more) {
