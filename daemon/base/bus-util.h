@@ -38,3 +38,7 @@
 #define PUFFO_ERROR_NO_SUCH_FILE PUFFO_BUS_ERROR("NoSuchFile")
 #define PUFFO_ERROR_NOT_PAIRED PUFFO_BUS_ERROR("NotPaired")
 #define PUFFO_ERROR_FAILED PUFFO_BUS_ERROR("Failed")
+
+/* sd_bus_error_setf() for texts that come from outside: "%.80s" may cut a code point in two, a file's name may be no
+ * UTF-8 at all, and a bus disconnects whoever sends such a string. Always negative. */
+int bus_error_setf(sd_bus_error *e, const char *name, const char *format, ...) _printf_(3, 4);

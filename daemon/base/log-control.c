@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 
+#include "bus-util.h"
 #include "log-control.h"
 #include "log.h"
 
@@ -18,9 +19,9 @@ static int set_level(sd_bus *bus, const char *path, const char *interface, const
                 return r;
         level = log_level_from_string(name);
         if (level < 0)
-                return sd_bus_error_setf(reterr_error, SD_BUS_ERROR_INVALID_ARGS,
-                                         "'%s' is no log level: emerg, alert, crit, err, warning, notice, info or "
-                                         "debug.", name);
+                return bus_error_setf(reterr_error, SD_BUS_ERROR_INVALID_ARGS,
+                                      "'%s' is no log level: emerg, alert, crit, err, warning, notice, info or "
+                                      "debug.", name);
 
         log_set_max_level(level);
         return 1;

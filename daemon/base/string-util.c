@@ -143,6 +143,23 @@ size_t utf8_complete_prefix(const char *s, size_t n) {
         return n;
 }
 
+char* utf8_repair(char *s) {
+        size_t n = utf8_complete_prefix(s, strlen(s));
+
+        s[n] = 0;
+        for (char *p = s; n > 0;) {
+                int length = utf8_code_point_length(p, n);
+
+                if (length <= 0) {
+                        *p = '?';
+                        length = 1;
+                }
+                p += length;
+                n -= (size_t) length;
+        }
+        return s;
+}
+
 /* Characters that move the cursor, recolour the terminal or reorder the text around them. */
 static bool code_point_is_unsafe(const unsigned char *u, int length) {
         if (length == 1)

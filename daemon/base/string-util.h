@@ -25,6 +25,9 @@ bool utf8_is_valid(const char *s, size_t n);
  * that are no UTF-8 at all are not held back. */
 size_t utf8_complete_prefix(const char *s, size_t n);
 
+/* Makes s valid UTF-8 in place: a code point that is cut off at the end goes, other bytes that are none become '?'. */
+char* utf8_repair(char *s);
+
 /* A copy of s fit to be shown: C0, C1 and bidi control characters and invalid bytes become '?', cut with "…" after
  * max_chars. */
 char* str_printable(const char *s, size_t max_chars);

@@ -35,8 +35,8 @@ static int reload_before_change(Agent *a, sd_bus_error *reterr_error) {
         int r = agent_load(a, &error);
 
         if (r == -EBADMSG)
-                return sd_bus_error_setf(reterr_error, PUFFO_ERROR_INVALID_CONFIG, "Repair the file first: %s",
-                                         strempty(error));
+                return bus_error_setf(reterr_error, PUFFO_ERROR_INVALID_CONFIG, "Repair the file first: %s",
+                                      strempty(error));
         return r < 0 ? manager_error(reterr_error, r, "read", a->home->config_path) : 0;
 }
 
@@ -89,8 +89,8 @@ static int method_connect(sd_bus_message *message, void *userdata, sd_bus_error 
         if (r < 0)
                 return r;
         if (*directory != '/' || strlen(directory) > 4096)
-                return sd_bus_error_setf(reterr_error, PUFFO_ERROR_INVALID_ARGUMENT, "'%.200s' is no absolute path.",
-                                         directory);
+                return bus_error_setf(reterr_error, PUFFO_ERROR_INVALID_ARGUMENT, "'%.200s' is no absolute path.",
+                                      directory);
         r = agent_verify(a, message, "ai.puffo.agents.chat", reterr_error);
         if (r <= 0)
                 return r < 0 ? r : 1;
@@ -179,9 +179,9 @@ static int method_restart(sd_bus_message *message, void *userdata, sd_bus_error 
         if (r <= 0)
                 return r < 0 ? r : 1;
         if (a->state == AGENT_STOPPED || a->state == AGENT_STOPPING)
-                return sd_bus_error_setf(reterr_error, PUFFO_ERROR_NOT_READY,
-                                         "Agent '%s' is %s; 'puffoctl agent start %s' starts it.", a->home->id,
-                                         agent_state_to_string(a->state), a->home->id);
+                return bus_error_setf(reterr_error, PUFFO_ERROR_NOT_READY,
+                                      "Agent '%s' is %s; 'puffoctl agent start %s' starts it.", a->home->id,
+                                      agent_state_to_string(a->state), a->home->id);
         r = agent_restart_unit(a);
         return r < 0 ? r : sd_bus_reply_method_return(message, NULL);
 }
@@ -197,8 +197,8 @@ static int remove_agent(Agent *a, sd_bus_message *message, PendingKind kind, sd_
                                         "The agent '" ROLE_MANAGER
                                         "' is always there; it can be stopped, not removed.");
         if (a->removing)
-                return sd_bus_error_setf(reterr_error, PUFFO_ERROR_FAILED, "Agent '%s' is being removed already.",
-                                         a->home->id);
+                return bus_error_setf(reterr_error, PUFFO_ERROR_FAILED, "Agent '%s' is being removed already.",
+                                      a->home->id);
 
         a->removing = true;
         r = pending_new(a, kind, message, gone_timeout(a), NULL);

@@ -17,14 +17,14 @@
 #define INSPECT "ai.puffo.agents.chat"
 
 static int no_such_file(sd_bus_error *reterr_error, int r, const char *name) {
-        return sd_bus_error_setf(reterr_error, PUFFO_ERROR_NO_SUCH_FILE, "'%.200s' cannot be read: %s.", name,
-                                 r == -EXDEV || r == -ELOOP ? "it is not in the directory" : strerror(-r));
+        return bus_error_setf(reterr_error, PUFFO_ERROR_NO_SUCH_FILE, "'%.200s' cannot be read: %s.", name,
+                              r == -EXDEV || r == -ELOOP ? "it is not in the directory" : strerror(-r));
 }
 
 static int reply_text(sd_bus_message *message, const char *text, size_t size, const char *name,
                       sd_bus_error *reterr_error) {
         if (!utf8_is_valid(text, size) || memchr(text, 0, size))
-                return sd_bus_error_setf(reterr_error, PUFFO_ERROR_NO_SUCH_FILE, "'%.200s' is no UTF-8 text.", name);
+                return bus_error_setf(reterr_error, PUFFO_ERROR_NO_SUCH_FILE, "'%.200s' is no UTF-8 text.", name);
         return sd_bus_reply_method_return(message, "s", text);
 }
 
@@ -132,7 +132,7 @@ int agent_method_read_memory(sd_bus_message *message, void *userdata, sd_bus_err
         if (r < 0)
                 return r;
         if (isempty(topic) || strchr(topic, '/') || strlen(topic) > 200)
-                return sd_bus_error_setf(reterr_error, PUFFO_ERROR_INVALID_ARGUMENT, "'%.200s' is no topic.", topic);
+                return bus_error_setf(reterr_error, PUFFO_ERROR_INVALID_ARGUMENT, "'%.200s' is no topic.", topic);
         r = agent_verify(a, message, INSPECT, reterr_error);
         if (r <= 0)
                 return r < 0 ? r : 1;
@@ -219,6 +219,6 @@ int agent_method_open_file(sd_bus_message *message, void *userdata, sd_bus_error
         if (fd < 0)
                 return no_such_file(reterr_error, fd, path);
         if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode))
-                return sd_bus_error_setf(reterr_error, PUFFO_ERROR_NO_SUCH_FILE, "'%.200s' is no file.", path);
+                return bus_error_setf(reterr_error, PUFFO_ERROR_NO_SUCH_FILE, "'%.200s' is no file.", path);
         return sd_bus_reply_method_return(message, "h", fd);
 }

@@ -76,10 +76,10 @@ static int session_is_there(Agent *a, sd_bus_message *message, sd_bus_error *ret
         if (session_link_is_up(a->link))
                 return 1;
         if (a->state == AGENT_STOPPED || a->state == AGENT_STOPPING || a->state == AGENT_FAILED)
-                return sd_bus_error_setf(reterr_error, PUFFO_ERROR_NOT_READY,
-                                         "Agent '%s' is %s%s%s; 'puffoctl agent start %s' starts it.", a->home->id,
-                                         agent_state_to_string(a->state), *a->status_text ? ": " : "", a->status_text,
-                                         a->home->id);
+                return bus_error_setf(reterr_error, PUFFO_ERROR_NOT_READY,
+                                      "Agent '%s' is %s%s%s; 'puffoctl agent start %s' starts it.", a->home->id,
+                                      agent_state_to_string(a->state), *a->status_text ? ": " : "", a->status_text,
+                                      a->home->id);
         r = pending_new(a, PENDING_RELAY, message, PARK_TIMEOUT_USEC, NULL);
         return r < 0 ? r : 0;
 }
@@ -133,8 +133,8 @@ static int relay_checked(sd_bus_message *message, Agent *a, const char *member, 
                 if (r < 0)
                         return r;
                 if (!turn_id_is_valid(id) && !(may_be_empty && isempty(id)))
-                        return sd_bus_error_setf(reterr_error, PUFFO_ERROR_INVALID_ARGUMENT,
-                                                 "'%.100s' is no turn id: 1 to 80 of A–Z, a–z, 0–9, '_' and '-'.", id);
+                        return bus_error_setf(reterr_error, PUFFO_ERROR_INVALID_ARGUMENT,
+                                              "'%.100s' is no turn id: 1 to 80 of A–Z, a–z, 0–9, '_' and '-'.", id);
         }
         r = agent_verify(a, message, "ai.puffo.agents.chat", reterr_error);
         if (r <= 0)

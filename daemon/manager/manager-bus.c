@@ -18,8 +18,8 @@
 #define READY_TIMEOUT_USEC (30 * USEC_PER_SEC)
 
 static int no_such_agent(sd_bus_error *reterr_error, const char *id) {
-        return sd_bus_error_setf(reterr_error, PUFFO_ERROR_NO_SUCH_AGENT,
-                                 "There is no agent '%s'; 'puffoctl agent list' shows all.", id);
+        return bus_error_setf(reterr_error, PUFFO_ERROR_NO_SUCH_AGENT,
+                              "There is no agent '%s'; 'puffoctl agent list' shows all.", id);
 }
 
 static int sender_uid(sd_bus_message *message, uid_t *ret) {
@@ -43,7 +43,7 @@ static int record_owner(Manager *m, const char *id, uid_t uid) {
 static int check_agent_limit(Manager *m, sd_bus_error *reterr_error) {
         if (m->n_agents < AGENTS_MAX)
                 return 0;
-        return sd_bus_error_setf(reterr_error, PUFFO_ERROR_AGENT_LIMIT, "There are %zu agents already.", m->n_agents);
+        return bus_error_setf(reterr_error, PUFFO_ERROR_AGENT_LIMIT, "There are %zu agents already.", m->n_agents);
 }
 
 /* Hiring is open to agents themselves: it has a limit that the operator sets. */
@@ -54,9 +54,9 @@ static int check_hire_limit(Manager *m, sd_bus_error *reterr_error) {
                 n += m->agents[i]->home->role != NULL;
         if (n < m->agent_limit)
                 return 0;
-        return sd_bus_error_setf(reterr_error, PUFFO_ERROR_AGENT_LIMIT,
-                                 "There are %zu role agents already; agent_limit in config.yaml allows %" PRIu64 ".",
-                                 n, m->agent_limit);
+        return bus_error_setf(reterr_error, PUFFO_ERROR_AGENT_LIMIT,
+                              "There are %zu role agents already; agent_limit in config.yaml allows %" PRIu64 ".",
+                              n, m->agent_limit);
 }
 
 /* --- making agents --- */
@@ -93,10 +93,10 @@ static int method_create_agent(sd_bus_message *message, void *userdata, sd_bus_e
         if (r < 0)
                 return r;
         if (!agent_id_is_valid(id))
-                return sd_bus_error_setf(reterr_error, PUFFO_ERROR_INVALID_NAME,
-                                         "invalid agent id: '%.80s' (letters, digits, '_' and '-', first a letter or "
-                                         "digit, at most 64)",
-                                         id);
+                return bus_error_setf(reterr_error, PUFFO_ERROR_INVALID_NAME,
+                                      "invalid agent id: '%.80s' (letters, digits, '_' and '-', first a letter or "
+                                      "digit, at most 64)",
+                                      id);
         r = agent_config_new(&config, id);
         if (r >= 0)
                 r = apply_create_options(config, &options);
@@ -117,8 +117,8 @@ static int method_create_agent(sd_bus_message *message, void *userdata, sd_bus_e
         if (r <= 0)
                 return r < 0 ? r : 1;
         if (manager_find_agent(m, id))
-                return sd_bus_error_setf(reterr_error, PUFFO_ERROR_AGENT_EXISTS, "There is an agent '%s' already.",
-                                         id);
+                return bus_error_setf(reterr_error, PUFFO_ERROR_AGENT_EXISTS, "There is an agent '%s' already.",
+                                      id);
         r = check_agent_limit(m, reterr_error);
         if (r < 0)
                 return r;
@@ -127,9 +127,9 @@ static int method_create_agent(sd_bus_message *message, void *userdata, sd_bus_e
                 (void) free_and_strdup(&config->display_name, id);
         r = agent_home_create(m->paths, config, runtime_options_string(&options, "Profile"), &home);
         if (r == -EEXIST)
-                return sd_bus_error_setf(reterr_error, PUFFO_ERROR_AGENT_EXISTS,
-                                         "There is a directory for an agent '%s' already, which could not be loaded; "
-                                         "'puffoctl status' tells why.", id);
+                return bus_error_setf(reterr_error, PUFFO_ERROR_AGENT_EXISTS,
+                                      "There is a directory for an agent '%s' already, which could not be loaded; "
+                                      "'puffoctl status' tells why.", id);
         /* Not before: what lies there already is not the caller's. */
         if (r >= 0)
                 r = record_owner(m, id, uid);
@@ -150,8 +150,8 @@ static int ensure_role(Manager *m, const char *role, const char *name, uid_t uid
 
         r = role_agent_id_join(role, name, &id);
         if (r < 0)
-                return sd_bus_error_setf(reterr_error, PUFFO_ERROR_INVALID_NAME,
-                                         "invalid agent name: '%s' (too long with its role)", strempty(name));
+                return bus_error_setf(reterr_error, PUFFO_ERROR_INVALID_NAME,
+                                      "invalid agent name: '%s' (too long with its role)", strempty(name));
         if (!manager_find_agent(m, id)) {
                 r = check_hire_limit(m, reterr_error);
                 if (r < 0)
@@ -161,11 +161,11 @@ static int ensure_role(Manager *m, const char *role, const char *name, uid_t uid
         r = role_agent_ensure(m->paths, role, name,
                               m->addresses && m->addresses[0] ? m->addresses[0] : "http://127.0.0.1:7011", &home);
         if (r == -EEXIST)
-                return sd_bus_error_setf(reterr_error, PUFFO_ERROR_AGENT_EXISTS,
-                                         "'%s' is the id of a Puffo agent; choose another name.", id);
+                return bus_error_setf(reterr_error, PUFFO_ERROR_AGENT_EXISTS,
+                                      "'%s' is the id of a Puffo agent; choose another name.", id);
         if (r == -EPERM)
-                return sd_bus_error_setf(reterr_error, PUFFO_ERROR_FAILED,
-                                         "The workspace of '%s' belongs to somebody else.", id);
+                return bus_error_setf(reterr_error, PUFFO_ERROR_FAILED,
+                                      "The workspace of '%s' belongs to somebody else.", id);
         if (r < 0)
                 return manager_error(reterr_error, r, "make agent", id);
         *ret_created = r > 0;
@@ -178,8 +178,8 @@ static int ensure_role(Manager *m, const char *role, const char *name, uid_t uid
                 return manager_error(reterr_error, r, "load agent", id);
         *ret = manager_find_agent(m, id);
         if (!*ret || !(*ret)->config)
-                return sd_bus_error_setf(reterr_error, PUFFO_ERROR_INVALID_CONFIG,
-                                         "Agent '%s' could not be loaded; 'puffoctl status' tells why.", id);
+                return bus_error_setf(reterr_error, PUFFO_ERROR_INVALID_CONFIG,
+                                      "Agent '%s' could not be loaded; 'puffoctl status' tells why.", id);
         return 0;
 }
 
@@ -197,8 +197,8 @@ static int make_role_ready(Manager *m, sd_bus_message *message, const char *role
         if (r >= 0)
                 r = role_agent_id_join(role, name, &id);
         if (r < 0)
-                return sd_bus_error_setf(reterr_error, PUFFO_ERROR_INVALID_NAME, "invalid agent name: '%s'",
-                                         strempty(name));
+                return bus_error_setf(reterr_error, PUFFO_ERROR_INVALID_NAME, "invalid agent name: '%s'",
+                                      strempty(name));
         a = manager_find_agent(m, id);
         owner = a ? a->owner : uid;
         r = polkit_verify_async(m, message, "ai.puffo.agents.manage", id, owner, reterr_error);
@@ -224,8 +224,8 @@ static int make_role_ready(Manager *m, sd_bus_message *message, const char *role
 static int read_role_name(const char *text, const char *what, char **ret, sd_bus_error *reterr_error) {
         int r = role_name_normalize(text, ret);
 
-        return r == -EINVAL ? sd_bus_error_setf(reterr_error, PUFFO_ERROR_INVALID_NAME, "invalid %s name: '%.80s'",
-                                                what, text)
+        return r == -EINVAL ? bus_error_setf(reterr_error, PUFFO_ERROR_INVALID_NAME, "invalid %s name: '%.80s'",
+                                             what, text)
                             : r;
 }
 
@@ -300,9 +300,9 @@ static void import_done(int r, const char *text, void *userdata) {
         if (a)
                 (void) sd_bus_reply_method_return(i->call, "o", a->path);
         else {
-                (void) sd_bus_error_setf(&error,
-                                         r == -EEXIST ? PUFFO_ERROR_AGENT_EXISTS : PUFFO_ERROR_INVALID_ARGUMENT,
-                                         "The archive was not taken in: %s.", *text ? text : strerror(-r));
+                (void) bus_error_setf(&error,
+                                      r == -EEXIST ? PUFFO_ERROR_AGENT_EXISTS : PUFFO_ERROR_INVALID_ARGUMENT,
+                                      "The archive was not taken in: %s.", *text ? text : strerror(-r));
                 (void) sd_bus_reply_method_error(i->call, &error);
         }
         sd_bus_message_unref(i->call);
@@ -320,7 +320,7 @@ static int method_import(sd_bus_message *message, void *userdata, sd_bus_error *
         if (r < 0)
                 return r;
         if (*args.id && !agent_id_is_valid(args.id))
-                return sd_bus_error_setf(reterr_error, PUFFO_ERROR_INVALID_NAME, "invalid agent id: '%.80s'", args.id);
+                return bus_error_setf(reterr_error, PUFFO_ERROR_INVALID_NAME, "invalid agent id: '%.80s'", args.id);
         r = sender_uid(message, &uid);
         if (r >= 0)
                 r = polkit_verify_async(m, message, "ai.puffo.agents.manage", *args.id ? args.id : NULL, uid,
@@ -431,8 +431,8 @@ static int save_config(Manager *m, sd_bus_message *message, sd_bus_error *reterr
 static int check_config_is_valid(Manager *m, sd_bus_error *reterr_error) {
         for (char **p = m->problems; p && *p; p += 2)
                 if (streq(p[0], m->paths->daemon_yml))
-                        return sd_bus_error_setf(reterr_error, PUFFO_ERROR_INVALID_CONFIG, "Repair the file first: %s",
-                                                 p[1]);
+                        return bus_error_setf(reterr_error, PUFFO_ERROR_INVALID_CONFIG, "Repair the file first: %s",
+                                              p[1]);
         return 0;
 }
 
@@ -453,9 +453,9 @@ static int method_set_provider(sd_bus_message *message, void *userdata, sd_bus_e
         if (r < 0)
                 return r;
         if (!daemon_config_provider(m->config, name))
-                return sd_bus_error_setf(reterr_error, PUFFO_ERROR_INVALID_ARGUMENT,
-                                         "'%.80s' is no provider that can be configured: anthropic, openai or google.",
-                                         name);
+                return bus_error_setf(reterr_error, PUFFO_ERROR_INVALID_ARGUMENT,
+                                      "'%.80s' is no provider that can be configured: anthropic, openai or google.",
+                                      name);
         r = polkit_verify_async(m, message, "ai.puffo.agents.configure", NULL, (uid_t) -1, reterr_error);
         if (r <= 0)
                 return r < 0 ? r : 1;
@@ -484,8 +484,8 @@ static int method_set_default_provider(sd_bus_message *message, void *userdata, 
         if (r < 0)
                 return r;
         if (!daemon_config_provider(m->config, name) && !streq(name, "echo"))
-                return sd_bus_error_setf(reterr_error, PUFFO_ERROR_INVALID_ARGUMENT,
-                                         "'%.80s' is no provider: anthropic, openai, google or echo.", name);
+                return bus_error_setf(reterr_error, PUFFO_ERROR_INVALID_ARGUMENT,
+                                      "'%.80s' is no provider: anthropic, openai, google or echo.", name);
         r = polkit_verify_async(m, message, "ai.puffo.agents.configure", NULL, (uid_t) -1, reterr_error);
         if (r <= 0)
                 return r < 0 ? r : 1;

@@ -42,9 +42,9 @@ static void reply_ready(Pending *p, bool in_time) {
                         (void) sd_bus_reply_method_return(p->call, "u", pid);
                         return;
                 }
-                (void) sd_bus_error_setf(&error, PUFFO_ERROR_NOT_READY, "Agent '%s' is %s%s%s.", a->home->id,
-                                         in_time ? "not able to work" : "not ready yet", *a->status_text ? ": " : "",
-                                         a->status_text);
+                (void) bus_error_setf(&error, PUFFO_ERROR_NOT_READY, "Agent '%s' is %s%s%s.", a->home->id,
+                                      in_time ? "not able to work" : "not ready yet", *a->status_text ? ": " : "",
+                                      a->status_text);
                 (void) sd_bus_reply_method_error(p->call, &error);
         }
 }

@@ -162,14 +162,14 @@ static int deny(sd_bus_message *call, const char *action, const char *agent, boo
                           strempty(sd_bus_message_get_member(call)), action, agent ? " for agent " : "",
                           strempty(agent), strempty(sd_bus_message_get_sender(call)));
         if (challenge)
-                return sd_bus_error_setf(
+                return bus_error_setf(
                                 reterr_error, SD_BUS_ERROR_INTERACTIVE_AUTHORIZATION_REQUIRED,
                                 "'%s' needs authorisation (%s); try again from a terminal with an authentication "
                                 "agent, or as root.",
                                 strempty(sd_bus_message_get_member(call)), action);
-        return sd_bus_error_setf(reterr_error, SD_BUS_ERROR_ACCESS_DENIED,
-                                 "'%s' is not allowed to you (polkit action %s).",
-                                 strempty(sd_bus_message_get_member(call)), action);
+        return bus_error_setf(reterr_error, SD_BUS_ERROR_ACCESS_DENIED,
+                              "'%s' is not allowed to you (polkit action %s).",
+                              strempty(sd_bus_message_get_member(call)), action);
 }
 
 /* The action that counts: one's own agents need no more than manage-own, what that takes is polkit's to say. */

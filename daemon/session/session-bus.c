@@ -46,16 +46,16 @@ static int queue_error(SessionBus *b, sd_bus_error *reterr_error, int r, const c
         case -ENOBUFS:
                 return sd_bus_error_set(reterr_error, PUFFO_ERROR_QUEUE_FULL, "The agent's queue is full.");
         case -ENOENT:
-                return sd_bus_error_setf(reterr_error, PUFFO_ERROR_NO_SUCH_TURN, "Turn '%s' is not known.", id);
+                return bus_error_setf(reterr_error, PUFFO_ERROR_NO_SUCH_TURN, "Turn '%s' is not known.", id);
         case -EINPROGRESS:
-                return sd_bus_error_setf(reterr_error, PUFFO_ERROR_TURN_RUNNING, "Turn '%s' has not ended yet.", id);
+                return bus_error_setf(reterr_error, PUFFO_ERROR_TURN_RUNNING, "Turn '%s' has not ended yet.", id);
         case -ESTALE:
-                return sd_bus_error_setf(reterr_error, PUFFO_ERROR_STREAM_GONE, "The stream of turn '%s' is gone.",
-                                         id);
+                return bus_error_setf(reterr_error, PUFFO_ERROR_STREAM_GONE, "The stream of turn '%s' is gone.",
+                                      id);
         case -EINVAL:
                 return invalid(reterr_error, "The stream must be the writing end of a pipe or socket.");
         case -EBUSY:
-                return sd_bus_error_setf(reterr_error, PUFFO_ERROR_FAILED, "Turn '%s' has too many readers.", id);
+                return bus_error_setf(reterr_error, PUFFO_ERROR_FAILED, "Turn '%s' has too many readers.", id);
         default:
                 (void) log_error_errno(r, "Failed to serve a call for turn '%s': %m", id);
                 if (r == -EUCLEAN)
@@ -98,8 +98,8 @@ static int read_text(sd_bus_message *m, const char *name, size_t max, const char
         if (r < 0)
                 return invalid(reterr_error, "A member of the turn has the wrong type.");
         if (strlen(*ret) > max)
-                return sd_bus_error_setf(reterr_error, PUFFO_ERROR_INVALID_ARGUMENT, "%s is longer than %zu bytes.",
-                                         name, max);
+                return bus_error_setf(reterr_error, PUFFO_ERROR_INVALID_ARGUMENT, "%s is longer than %zu bytes.",
+                                      name, max);
         return 0;
 }
 

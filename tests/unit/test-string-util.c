@@ -42,6 +42,23 @@ TEST(unit_name_escape) {
         ASSERT_NULL(none);
 }
 
+TEST(utf8_repair) {
+        static const struct {
+                const char *before, *after;
+        } t[] = {
+                { "", "" }, { "grün €", "grün €" }, { "gr\xc3", "gr" }, { "\xe2\x82", "" }, { "\xf0\x9f\x90", "" },
+                { "a\xe2\x82""b", "a?\?b" }, { "\xff", "?" }, { "\xc0\xaf/", "?\?/" }, { "\xed\xa0\x80.", "?\?\?." },
+                { "'\xf0\x9f\x90' cut", "'?\?\?' cut" },
+        };
+
+        for (size_t i = 0; i < ELEMENTSOF(t); i++) {
+                _cleanup_free_ char *s = strdup(t[i].before);
+
+                ASSERT_STREQ(utf8_repair(s), t[i].after);
+                ASSERT_TRUE(utf8_is_valid(s, strlen(s)));
+        }
+}
+
 TEST(utf8) {
         ASSERT_TRUE(utf8_is_valid("grüße €𝄞", strlen("grüße €𝄞")));
         ASSERT_FALSE(utf8_is_valid("\xc0\xaf", 2));
