@@ -119,7 +119,7 @@ typedef struct Scan {
         const HomePaths *paths;
         AgentHome **homes;
         size_t n_homes;
-        char **problems;
+        char **problems;        /* pairs: directory, reason */
 } Scan;
 
 static void scan_done(Scan *s) {
@@ -128,10 +128,13 @@ static void scan_done(Scan *s) {
 }
 
 static int scan_add_problem(Scan *s, const char *parent, const char *id, const char *why) {
-        _cleanup_free_ char *shown = str_printable(id, 80), *text = NULL;
+        _cleanup_free_ char *shown = str_printable(id, 80), *directory = NULL, *text = NULL;
 
-        text = shown ? strjoin(parent, "/", shown, ": ", why) : NULL;
-        return text ? strv_extend(&s->problems, text) : -ENOMEM;
+        directory = shown ? path_join(parent, shown) : NULL;
+        text = directory ? strjoin(directory, ": ", why) : NULL;
+        if (!text || strv_extend(&s->problems, directory) < 0)
+                return -ENOMEM;
+        return strv_extend(&s->problems, text);
 }
 
 static int scan_add(Scan *s, const char *parent, const char *id) {
@@ -205,6 +208,10 @@ static int compare_homes(const void *a, const void *b) {
         return x_first != y_first ? (x_first ? -1 : 1) : strcmp(x->id, y->id);
 }
 
+static int compare_pairs(const void *a, const void *b) {
+        return strcmp(*(char *const *) a, *(char *const *) b);
+}
+
 int agent_homes_enumerate(const HomePaths *p, AgentHome ***ret, size_t *ret_n, char ***ret_problems) {
         _cleanup_(scan_done) Scan s = { .paths = p };
         int r;
@@ -217,7 +224,8 @@ int agent_homes_enumerate(const HomePaths *p, AgentHome ***ret, size_t *ret_n, c
 
         if (s.n_homes > 0)
                 qsort(s.homes, s.n_homes, sizeof(AgentHome*), compare_homes);
-        strv_sort(s.problems);
+        if (s.problems)
+                qsort(s.problems, strv_length(s.problems) / 2, 2 * sizeof(char*), compare_pairs);
 
         *ret = TAKE_PTR(s.homes);
         *ret_n = s.n_homes;

@@ -28,9 +28,9 @@ int agent_home_new(const char *id, const char *directory, AgentHome **ret);
 int agent_home_complete(AgentHome *h, const AgentConfig *c);
 
 /* All agents of both homes, sorted by id, manager first, those with an unusable agent.yml included. *ret_problems
- * (a string list, NULL when there are none), each "<directory>: <why>", tells what is left out: a role agent whose
- * id a Puffo agent has (naming both directories), names that are no valid ids, role agents whose workspace is
- * missing. */
+ * (a string list, NULL when there are none; pairs of a directory and "<directory>: <why>") tells what is left out: a
+ * role agent whose id a Puffo agent has (naming both directories), names that are no valid ids, role agents whose
+ * workspace is missing. */
 int agent_homes_enumerate(const HomePaths *p, AgentHome ***ret, size_t *ret_n, char ***ret_problems);
 void agent_homes_free(AgentHome **homes, size_t n);
 /* One of them, also in other case when none has it exactly. -ENOENT. */

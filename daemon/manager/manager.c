@@ -22,8 +22,8 @@
 int manager_error(sd_bus_error *reterr_error, int r, const char *what, const char *detail) {
         if (r == -ENOMEM)
                 return r;
-        return sd_bus_error_setf(reterr_error, PUFFO_ERROR_FAILED, "Failed to %s '%s': %s", what, detail,
-                                 strerror(abs(r)));
+        return bus_error_setf(reterr_error, PUFFO_ERROR_FAILED, "Failed to %s '%s': %s", what, detail,
+                              strerror(abs(r)));
 }
 
 int manager_new(Manager **ret, Scope scope, sd_event *event) {
@@ -103,10 +103,13 @@ Agent* manager_find_agent_lenient(Manager *m, const char *text) {
 
 /* --- reading the homes --- */
 
+/* Both may have come from files and names of files, whatever bytes those are made of. */
 static int add_problem(Manager *m, const char *directory, const char *reason) {
-        int r = strv_extend(&m->problems, directory);
+        _cleanup_free_ char *shown = strdup(directory), *text = strdup(reason);
 
-        return r < 0 ? r : strv_extend(&m->problems, reason);
+        if (!shown || !text || strv_extend(&m->problems, utf8_repair(shown)) < 0)
+                return -ENOMEM;
+        return strv_extend(&m->problems, utf8_repair(text));
 }
 
 static bool had_problem(char **problems, const char *directory, const char *reason) {
@@ -311,8 +314,8 @@ int manager_rescan(Manager *m) {
         if (r >= 0)
                 r = take_homes(m, homes, n);
         agent_homes_free(homes, n);
-        for (char **p = problems; p && *p && r >= 0; p++)
-                r = add_problem(m, "", *p);
+        for (char **p = problems; p && *p && r >= 0; p += 2)
+                r = add_problem(m, p[0], p[1]);
         strv_free(problems);
 
         for (size_t i = 0; i < m->n_agents && r >= 0; i++)
