@@ -41,14 +41,14 @@ const Option runtime_options[] = {
 };
 
 /* What create and runtime share; an option that was not given is left out. */
-static int append_runtime(sd_bus_message *m, const Arguments *a, const char *kind, const char *key) {
+static int append_runtime(sd_bus_message *m, const Arguments *a, const char *kind_option, const char *key) {
         const struct {
                 const char *option, *name;
         } map[] = {
                 { "provider", "Provider" }, { "model", "Model" }, { "base-url", "BaseUrl" }, { "harness", "Harness" },
                 { "sandbox", "SandboxProfile" },
         };
-        int r = bus_append_string_option(m, kind, arguments_value(a, streq(kind, "Kind") ? "kind" : "runtime"));
+        int r = bus_append_string_option(m, "RuntimeKind", arguments_value(a, kind_option));
 
         for (size_t i = 0; r >= 0 && i < ELEMENTSOF(map); i++)
                 r = bus_append_string_option(m, map[i].name, arguments_value(a, map[i].option));
@@ -85,7 +85,7 @@ static int append_create_options(sd_bus_message *m, const Arguments *a, const ch
         if (r >= 0)
                 r = bus_append_string_option(m, "Profile", profile);
         if (r >= 0)
-                r = append_runtime(m, a, "RuntimeKind", key);
+                r = append_runtime(m, a, "runtime", key);
         if (r >= 0 && arguments_has(a, "no-mention"))
                 r = bus_append_bool_option(m, "OnMention", false);
         if (r >= 0 && arguments_has(a, "no-dm"))
@@ -168,7 +168,7 @@ static int append_runtime_options(sd_bus_message *m, const Arguments *a, const c
 
         r = sd_bus_message_open_container(m, 'a', "{sv}");
         if (r >= 0)
-                r = append_runtime(m, a, "Kind", key);
+                r = append_runtime(m, a, "kind", key);
         if (r >= 0)
                 r = bus_append_string_option(m, "DockerImage", arguments_value(a, "docker-image"));
         if (r >= 0)

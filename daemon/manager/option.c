@@ -5,11 +5,10 @@
 #include "string-util.h"
 
 static const RuntimeOption runtime_table[] = {
-        {"RuntimeKind", 's'},    {"Kind", 's'},         {"Provider", 's'},
-        {"Model", 's'},          {"ApiKey", 's'},       {"BaseUrl", 's'},
-        {"Harness", 's'},        {"DockerImage", 's'},  {"PermissionMode", 's'},
-        {"SandboxProfile", 's'}, {"AllowedTools", 'a'}, {"ExtraDirs", 'a'},
-        {"MaxTurns", 'u'},       {"MaxTokens", 'u'},    {},
+        {"RuntimeKind", 's'}, {"Provider", 's'},       {"Model", 's'},          {"ApiKey", 's'},
+        {"BaseUrl", 's'},     {"Harness", 's'},        {"DockerImage", 's'},    {"PermissionMode", 's'},
+        {"AllowedTools", 'a'}, {"ExtraDirs", 'a'},     {"SandboxProfile", 's'}, {"MaxTurns", 'u'},
+        {"MaxTokens", 'u'},   {},
 };
 
 void runtime_options_done(RuntimeOptions *o) {
@@ -83,18 +82,18 @@ int options_read(sd_bus_message *message, const RuntimeOption *table, const Runt
                         return r;
                 option = find_option(table, name) ?: find_option(more, name);
                 if (!option)
-                        return sd_bus_error_setf(reterr_error, PUFFO_ERROR_INVALID_ARGUMENT, "Unknown option '%.80s'.",
-                                                 name);
+                        return bus_error_setf(reterr_error, PUFFO_ERROR_INVALID_ARGUMENT, "Unknown option '%.80s'.",
+                                              name);
                 if (find_value(ret, name) || ret->n >= OPTIONS_MAX)
-                        return sd_bus_error_setf(reterr_error, PUFFO_ERROR_INVALID_ARGUMENT,
-                                                 "Option '%s' is given twice.", name);
+                        return bus_error_setf(reterr_error, PUFFO_ERROR_INVALID_ARGUMENT,
+                                              "Option '%s' is given twice.", name);
 
                 ret->values[ret->n] = (RuntimeOptionValue) { .name = option->name };
                 r = read_value(message, option, &ret->values[ret->n]);
                 ret->n++;
                 if (r < 0)
-                        return sd_bus_error_setf(reterr_error, PUFFO_ERROR_INVALID_ARGUMENT, "Option '%s' takes %s.",
-                                                 name, type_name(option->type));
+                        return bus_error_setf(reterr_error, PUFFO_ERROR_INVALID_ARGUMENT, "Option '%s' takes %s.",
+                                              name, type_name(option->type));
                 r = sd_bus_message_exit_container(message);
                 if (r < 0)
                         return r;
@@ -140,14 +139,14 @@ static int take_strings(const RuntimeOptions *o, const char *name, char ***targe
 }
 
 static int take_enums(const RuntimeOptions *o, AgentConfig *c, sd_bus_error *reterr_error) {
-        const char *kind = runtime_options_string(o, "RuntimeKind") ?: runtime_options_string(o, "Kind"),
+        const char *kind = runtime_options_string(o, "RuntimeKind"),
                    *sandbox = runtime_options_string(o, "SandboxProfile");
 
         if (kind) {
                 RuntimeKind k = runtime_kind_from_string(kind);
 
                 if (k < 0)
-                        return sd_bus_error_setf(
+                        return bus_error_setf(
                                         reterr_error, PUFFO_ERROR_INVALID_ARGUMENT,
                                         "'%.80s' is no runtime kind: chat-local, cli-docker, cli-local or sdk-local.",
                                         kind);
@@ -158,8 +157,8 @@ static int take_enums(const RuntimeOptions *o, AgentConfig *c, sd_bus_error *ret
                 SandboxProfile p = sandbox_profile_from_string(sandbox);
 
                 if (p < 0)
-                        return sd_bus_error_setf(reterr_error, PUFFO_ERROR_INVALID_ARGUMENT,
-                                                 "'%.80s' is no sandbox profile: host, workspace or strict.", sandbox);
+                        return bus_error_setf(reterr_error, PUFFO_ERROR_INVALID_ARGUMENT,
+                                              "'%.80s' is no sandbox profile: host, workspace or strict.", sandbox);
                 c->sandbox = p;
                 c->sandbox_given = true;
         }

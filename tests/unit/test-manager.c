@@ -131,8 +131,8 @@ TEST(options) {
         _cleanup_bus_message_ sd_bus_message *m = new_message(bus);
         _cleanup_bus_error_ sd_bus_error error = SD_BUS_ERROR_NULL;
 
-        ASSERT_OK(sd_bus_message_append(m, "a{sv}", 4, "Kind", "s", "cli-local", "MaxTurns", "u", 7, "AllowedTools",
-                                        "as", 2, "Read", "Bash(ls:*)", "Model", "s", "m"));
+        ASSERT_OK(sd_bus_message_append(m, "a{sv}", 4, "RuntimeKind", "s", "cli-local", "MaxTurns", "u", 7,
+                                        "AllowedTools", "as", 2, "Read", "Bash(ls:*)", "Model", "s", "m"));
         ASSERT_OK(read_options(m, &o, &error));
         ASSERT_OK(agent_config_new(&c, "rob"));
         ASSERT_OK(runtime_options_apply(&o, c, &error));
@@ -149,6 +149,7 @@ TEST(options_refused) {
                 const char *text;
         } t[] = {
                 { "Colour", "s", "red", "Unknown option 'Colour'." },
+                { "Kind", "s", "cli-local", "Unknown option 'Kind'." },
                 { "MaxTurns", "s", "7", "Option 'MaxTurns' takes a number (u)." },
                 { "AllowedTools", "s", "Read", "Option 'AllowedTools' takes a list of strings (as)." },
         };
@@ -166,11 +167,32 @@ TEST(options_refused) {
         }
 }
 
+/* Cut after 80 bytes, which may be in the middle of a code point: no bus takes that. */
+TEST(option_cut) {
+        _cleanup_(sd_bus_close_unrefp) sd_bus *bus = idle_bus();
+
+        for (size_t before = 76; before <= 80; before++) {
+                _cleanup_bus_message_ sd_bus_message *m = new_message(bus), *reply = NULL;
+                _cleanup_bus_error_ sd_bus_error error = SD_BUS_ERROR_NULL;
+                _cleanup_(runtime_options_done) RuntimeOptions o = {};
+                char name[128] = "";
+
+                memset(name, 'x', before);
+                memcpy(name + before, "\xf0\x9f\x90\xa1", 4);
+                ASSERT_OK(sd_bus_message_append(m, "a{sv}", 1, name, "s", "y"));
+                ASSERT_TRUE(read_options(m, &o, &error) < 0);
+                ASSERT_STREQ(error.name, PUFFO_ERROR_INVALID_ARGUMENT);
+                ASSERT_TRUE(utf8_is_valid(error.message, strlen(error.message)));
+                ASSERT_TRUE(startswith(error.message, "Unknown option 'xxx"));
+                ASSERT_TRUE(endswith(error.message, "'."));
+        }
+}
+
 TEST(option_values_refused) {
         static const struct {
                 const char *name, *value;
         } t[] = {
-                { "Kind", "cli-sandbox" }, { "SandboxProfile", "none" },
+                { "RuntimeKind", "cli-sandbox" }, { "SandboxProfile", "none" },
         };
         _cleanup_(sd_bus_close_unrefp) sd_bus *bus = idle_bus();
 
