@@ -10,6 +10,8 @@
 #define STREAM_KEEP_BYTES MIB(8)
 /* Something that was asked for two days ago is not wanted any more (message-pipeline §8.6). */
 #define STALE_USEC (48 * 3600 * USEC_PER_SEC)
+/* Until the disk may have room again for an end that it refused. */
+#define UNSETTLED_RETRY_USEC (30 * USEC_PER_SEC)
 
 struct TurnQueue {
         sd_event *event;                /* borrowed */
@@ -21,6 +23,9 @@ struct TurnQueue {
         bool enabled;
         uint64_t n_processed, last_event_usec;
         sd_event_source *dispatch;      /* on when there may be a turn to begin */
+        int64_t *unsettled;             /* turns that are said to have failed and not yet stored as such */
+        size_t n_unsettled;
+        sd_event_source *settle_timer;
 };
 
 static void list_free(TurnList *l) {
@@ -32,11 +37,16 @@ static void list_free(TurnList *l) {
         }
 }
 
+static void settle_ends(TurnQueue *q);
+
 TurnQueue* turn_queue_free(TurnQueue *q) {
         if (!q)
                 return NULL;
 
         turn_queue_abandon(q);
+        settle_ends(q);
+        free(q->unsettled);
+        (void) sd_event_source_disable_unref(q->settle_timer);
         list_free(&q->waiting);
         list_free(&q->ended);
         (void) sd_event_source_disable_unref(q->dispatch);
@@ -193,6 +203,50 @@ static int store_end(TurnQueue *q, Turn *t, const TurnResult *result) {
         return r;
 }
 
+static const TurnResult not_stored = {
+        .status = TURN_FAILED, .error_code = "server_error", .error_kind = "storage",
+        .error_message = "The answer could not be stored (storage).",
+};
+
+static int on_settle(sd_event_source *s, uint64_t usec, void *userdata) {
+        settle_ends(userdata);
+        return 0;
+}
+
+/* A turn that was said to have failed must not begin again with the next process. */
+static void settle_ends(TurnQueue *q) {
+        TurnResult result = not_stored;
+        size_t n = 0;
+        int r = 0;
+
+        if (q->n_unsettled == 0)
+                return;
+        result.now_usec = now_realtime_usec();
+        for (size_t i = 0; i < q->n_unsettled; i++) {
+                r = turn_store_finish(q->db, q->unsettled[i], &result);
+                if (r < 0)
+                        q->unsettled[n++] = q->unsettled[i];
+        }
+        q->n_unsettled = n;
+        if (n == 0)
+                return;
+        r = event_arm_timer(q->event, &q->settle_timer, UNSETTLED_RETRY_USEC, USEC_PER_SEC, on_settle, q);
+        if (r < 0)
+                (void) log_warning_errno(r, "Failed to arm a timer, ignoring: %m");
+}
+
+static void add_unsettled(TurnQueue *q, int64_t seq) {
+        int64_t *grown = reallocarray(q->unsettled, q->n_unsettled + 1, sizeof(int64_t));
+
+        if (!grown) {
+                (void) log_oom();
+                return;
+        }
+        q->unsettled = grown;
+        q->unsettled[q->n_unsettled++] = seq;
+        settle_ends(q);
+}
+
 /* Stores the answer first and tells the readers afterwards, so that nobody is told of an answer that a crash
  * unmakes. */
 static void end_turn(TurnQueue *q, Turn *t, TurnResult *result) {
@@ -211,10 +265,9 @@ static void end_turn(TurnQueue *q, Turn *t, TurnResult *result) {
         if (r < 0) {
                 (void) log_error_errno(r, "Failed to store the end of turn '%s' in '%s': %m", t->id,
                                        database_path(q->db));
-                *result = (TurnResult) {
-                        .status = TURN_FAILED, .error_code = "server_error", .error_kind = "storage",
-                        .error_message = "The answer could not be stored (storage).", .usage = t->usage,
-                };
+                *result = not_stored;
+                result->usage = t->usage;
+                add_unsettled(q, t->seq);
         }
         r = turn_emit_end(t, result);
         if (r < 0)
@@ -304,6 +357,7 @@ static int on_dispatch(sd_event_source *s, void *userdata) {
         if (!q->enabled || q->running || !t)
                 return 0;
 
+        settle_ends(q);
         TAILQ_REMOVE(&q->waiting, t, turns);
         q->n_waiting--;
         q->running = t;
@@ -391,11 +445,12 @@ static int replay(TurnQueue *q, const char *id, int *fd) {
         Turn *t;
         int r;
 
+        settle_ends(q);
         r = turn_store_get(q->db, id, &row);
         if (r <= 0)
                 return r;
         if (!turn_status_is_final(row->status))
-                return -ESTALE;         /* its end could not be stored; the next process settles it */
+                return -ESTALE;         /* its end could not be stored yet */
         r = turn_new_replay(&t, q->event, row);
         if (r < 0)
                 return r;

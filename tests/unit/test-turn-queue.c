@@ -464,7 +464,47 @@ TEST(failing_store) {
         end(f, TURN_COMPLETED);
         settle(f);
         assert_events(reader, "queued started message_started delta message_done=x/completed failed|");
-        ASSERT_EQ(stored_status(f, "one"), TURN_RUNNING);
+        /* What could be stored is what was said. */
+        ASSERT_EQ(stored_status(f, "one"), TURN_FAILED);
+}
+
+/* Somebody who was told of a failure asks again under another id: what he was told of must not run again. */
+TEST(failing_store_that_recovers) {
+        for (unsigned i = 0; i < 3; i++) {
+                _fixture_ Fixture *f = fixture_new();
+                int reader;
+
+                ASSERT_EQ(submit_full(f, "one", NULL, true, &reader), 0);
+                settle(f);
+                say(f, "x");
+                ASSERT_OK(database_exec(f->db, "CREATE TRIGGER t BEFORE UPDATE ON session_turns BEGIN "
+                                               "SELECT RAISE(ABORT, 'no'); END"));
+                end(f, TURN_COMPLETED);
+                settle(f);
+                assert_events(reader, "queued started message_started delta message_done=x/completed failed|");
+                ASSERT_EQ(stored_status(f, "one"), TURN_RUNNING);
+                ASSERT_EQ(f->n_started, 1);
+
+                ASSERT_OK(database_exec(f->db, "DROP TRIGGER t"));
+                if (i == 0) {
+                        ASSERT_EQ(submit(f, "two"), 0);
+                        settle(f);
+                        ASSERT_EQ(f->n_started, 2);
+                        ASSERT_STREQ(f->last_text, "two");
+                        end(f, TURN_COMPLETED);
+                        ASSERT_EQ(stored_status(f, "one"), TURN_FAILED);
+                }
+                /* i == 1: nothing more happens before the process ends in good order. */
+                if (i == 2)
+                        ASSERT_EQ(turn_queue_delete(f->queue, "one"), 1);
+                f->n_started = 0;
+                queue_close(f);
+                queue_open(f);
+                settle(f);
+                ASSERT_EQ(f->n_started, 0);
+                if (i < 2)
+                        ASSERT_EQ(stored_status(f, "one"), TURN_FAILED);
+        }
 }
 
 #define TEST_SUITE "turn-queue"
