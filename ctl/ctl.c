@@ -356,6 +356,19 @@ int ctl_print_done(const Ctl *c, const char *agent, const char *text) {
         return ctl_print_json(c, o);
 }
 
+/* $PAGER may have arguments. In the child, where nobody needs the text afterwards. */
+static void exec_pager(const char *pager) {
+        _cleanup_(strv_freep) char **argv = NULL;
+        char *copy = strdup(pager), *state;
+
+        for (char *word = copy ? strtok_r(copy, " \t", &state) : NULL; word; word = strtok_r(NULL, " \t", &state))
+                if (strv_extend(&argv, word) < 0)
+                        return;
+        if (argv)
+                (void) execvp(argv[0], argv);
+        free(copy);
+}
+
 void ctl_open_pager(Ctl *c) {
         const char *pager = getenv("PUFFO_PAGER") ?: getenv("PAGER") ?: "less";
         int fds[2];
@@ -373,7 +386,7 @@ void ctl_open_pager(Ctl *c) {
                 /* Nothing that is shown may make the pager run something. */
                 (void) setenv("LESSSECURE", "1", 1);
                 (void) signal(SIGPIPE, SIG_DFL);
-                execlp(pager, pager, (char*) NULL);
+                exec_pager(pager);
                 execlp("cat", "cat", (char*) NULL);
                 _exit(EXIT_FAILURE);
         }

@@ -86,6 +86,13 @@ def test_colours_only_on_a_terminal(user_mode, engineer, alice, ctl):
     assert b"AGENT" in terminal.buffer and b"\033[" in terminal.buffer
 
 
+@pytest.mark.parametrize("pager,shown", [("sed -e s/^/paged:/", b"paged:"), ("no-such-pager -R", b"puffo")])
+def test_pager_with_arguments(user_mode, engineer, alice, pager, shown):
+    terminal = Terminal(alice, "env", f"PAGER={pager}", "puffoctl", "agent", "logs", "engineer_alice")
+    assert terminal.wait() == 0
+    assert shown in terminal.buffer
+
+
 def test_life_of_an_agent(user_mode, ctl):
     ctl("agent", "create", "zed", "--display-name=Zed", "--profile=-", input="# Zed\n")
     assert ctl("agent", "profile", "zed").stdout == "# Zed\n"
