@@ -116,6 +116,10 @@ static int copy_open(Backup *b, Database *db) {
         }
         (void) safe_close(fd);
         r = database_error(sqlite3_open_v2(b->path, &b->copy, SQLITE_OPEN_READWRITE, NULL));
+        /* Nobody takes up a copy that was cut short: it needs no journal, and no disk has to be waited for. */
+        if (r >= 0)
+                r = database_error(sqlite3_exec(b->copy, "PRAGMA synchronous=OFF; PRAGMA journal_mode=OFF", NULL, NULL,
+                                                NULL));
         if (r < 0)
                 return r;
         b->backup = sqlite3_backup_init(b->copy, "main", database_handle(db), "main");
