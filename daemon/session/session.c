@@ -2,6 +2,7 @@
 
 #include <malloc.h>
 #include <sys/inotify.h>
+#include <sys/stat.h>
 #include <systemd/sd-daemon.h>
 #include <time.h>
 
@@ -25,6 +26,9 @@
 #define OPEN_RETRY_MIN_USEC (10 * USEC_PER_SEC)
 #define OPEN_RETRY_MAX_USEC (600 * USEC_PER_SEC)
 #define WORKING_DIRECTORY "working_dir"
+/* From this size on the start may take longer than a unit is normally given. */
+#define LARGE_DATABASE ((off_t) MIB(256))
+#define CHECK_TIMEOUT_USEC (15 * 60 * USEC_PER_SEC)
 /* So long a stop waits for readers of turns that have ended. */
 #define DRAIN_USEC (1 * USEC_PER_SEC)
 
@@ -413,8 +417,13 @@ int session_set_working_directory(Session *s, const char *path) {
 
 static int open_database(Session *s, Database **ret) {
         _cleanup_free_ char *aside = NULL;
+        struct stat st;
         int r;
 
+        /* A check reads all of it, from a cold disk maybe, and one that is killed over it begins again from the
+         * start. */
+        if (stat(s->database_path, &st) >= 0 && st.st_size > LARGE_DATABASE)
+                (void) sd_notifyf(0, "EXTEND_TIMEOUT_USEC=%" PRIu64, CHECK_TIMEOUT_USEC);
         r = database_open(ret, s->database_path, &aside);
         if (r > 0)
                 log_error("'%s' was damaged. It is kept as '%s', and the agent goes on with an empty one: its queue "

@@ -773,5 +773,40 @@ TEST(damage_that_a_turn_meets) {
         assert_stream(f, submit(f, "three", "hi"), "queued started message_done=hi/completed completed");
 }
 
+/* A start that has to check a large file tells the service manager so, and only such a one. */
+TEST(large_databases_have_time) {
+        _fixture_ Fixture *f = fixture_new(&real_backend, NULL);
+        _cleanup_free_ char *path = path_join(f->directory, "messages.db"), *socket_path = NULL;
+        _cleanup_close_ int fd = -EBADF;
+        struct sockaddr_un address = { .sun_family = AF_UNIX };
+        char said[4096];
+
+        socket_path = path_join(f->directory, "notify");
+        (void) strncpy(address.sun_path, socket_path, sizeof(address.sun_path) - 1);
+        fd = socket(AF_UNIX, SOCK_DGRAM|SOCK_CLOEXEC|SOCK_NONBLOCK, 0);
+        ASSERT_TRUE(fd >= 0);
+        ASSERT_OK(bind(fd, (struct sockaddr*) &address, sizeof(address)));
+        for (unsigned large = 0; large < 2; large++) {
+                bool extended = false;
+                ssize_t n;
+
+                f->session = session_free(f->session);
+                puffod_disconnect(f);
+                if (large)
+                        ASSERT_OK(truncate(path, (off_t) MIB(300)));
+                f->n_reports = 0;
+                ASSERT_OK(setenv("NOTIFY_SOCKET", socket_path, 1));
+                session_open(f);
+                WAIT(f, f->n_reports > 0 && f->bus);
+                ASSERT_OK(unsetenv("NOTIFY_SOCKET"));
+                while ((n = recv(fd, said, sizeof(said) - 1, 0)) > 0) {
+                        said[n] = 0;
+                        extended = extended || startswith(said, "EXTEND_TIMEOUT_USEC=900000000");
+                }
+                ASSERT_EQ(extended, large == 1);
+                ASSERT_STREQ(f->status, "ready");
+        }
+}
+
 #define TEST_SUITE "session"
 TEST_MAIN();
