@@ -79,5 +79,5 @@ int agent_home_export(const AgentHome *h, const AgentConfig *c, ExportFlags flag
 /* A zip made by export (ours or upstream's), read from fd, a regular file (-ESPIPE). Every entry is checked: below
  * one top directory that is a valid id, no "..", no links, nothing twice, at most 1 GiB and 100,000 entries. Built
  * aside, validated (agent.yml must load), renamed into place with state paused, without the extra_dirs and absolute
- * paths of where it comes from. id: NULL for the one inside. -EEXIST, -EINVAL for a bad id, -EBADMSG with *reterr. */
+ * paths of where it comes from, and without a base URL elsewhere to which the operator's key would be sent. id: NULL for the one inside. -EEXIST, -EINVAL for a bad id, -EBADMSG with *reterr. */
 int agent_home_import(const HomePaths *p, int fd, const char *id, AgentHome **ret, char **reterr);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 
+#include <arpa/inet.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <sys/stat.h>
@@ -309,6 +310,28 @@ static int set_path(Import *m, char **p, const char *path, bool directory) {
         return r == -ENOTDIR || r == -EEXIST ? refuse(m, *p, "is a file; expected a directory") : r;
 }
 
+static bool url_is_loopback(const char *url) {
+        const char *host = strstr(url, "://"), *end, *at, *port;
+        char name[INET6_ADDRSTRLEN + 2];
+        struct in_addr address;
+
+        if (!host)
+                return false;
+        host += 3;
+        end = host + strcspn(host, "/?#\\");
+        at = memrchr(host, '@', (size_t) (end - host));
+        host = at ? at + 1 : host;
+        port = *host == '[' ? memchr(host, ']', (size_t) (end - host)) : NULL;
+        port = port ? port + 1 : memchr(host, ':', (size_t) (end - host)) ?: end;
+        if ((port != end && *port != ':') || (size_t) (port - host) >= sizeof(name))
+                return false;
+        (void) memcpy(name, host, (size_t) (port - host));
+        name[port - host] = 0;
+        if (inet_pton(AF_INET, name, &address) == 1)
+                return ntohl(address.s_addr) >> 24 == 127;
+        return streq(name, "[::1]") || strcasecmp(name, "localhost") == 0;
+}
+
 /* What the configuration says about places is about another machine, or about this one, but not from its owner. */
 static int tame_config(Import *m, AgentConfig *c, bool role) {
         const ExportLayout l = export_layout(role);
@@ -316,6 +339,12 @@ static int tame_config(Import *m, AgentConfig *c, bool role) {
 
         c->running = false;
         c->extra_dirs = strv_free(c->extra_dirs);
+        /* An agent without a key is given the operator's: that goes to no address which an archive has chosen. */
+        if (isempty(c->api_key) && !isempty(c->llm_base_url) && !url_is_loopback(c->llm_base_url)) {
+                r = free_and_strdup(&c->llm_base_url, "");
+                if (r < 0)
+                        return r;
+        }
         r = set_path(m, &c->profile, l.profile, /* directory= */ false);
         if (r >= 0)
                 r = set_path(m, &c->memory_dir, l.memory, /* directory= */ true);

@@ -181,6 +181,42 @@ TEST(export_of_an_unfolded_log) {
         ASSERT_STREQ(text, "more rows");
 }
 
+/* The key of daemon.yml is for those whom the operator has chosen. */
+TEST(import_sends_no_key_away) {
+        static const struct {
+                const char *url, *key;
+                bool kept;
+        } t[] = {
+                { "https://evil.example/v1", "", false },
+                { "https://evil.example/v1", "sk-its-own", true },
+                { "http://127.0.0.1:11434/v1", "", true },
+                { "http://localhost:8080", "", true },
+                { "http://[::1]:8080/v1", "", true },
+                { "http://127.0.0.1@evil.example/", "", false },
+                { "http://127.0.0.1.evil.example/", "", false },
+                { "http://localhost.evil.example:80/", "", false },
+                { "http://[::1].evil.example/", "", false },
+                { "http://evil.example/http://127.0.0.1/", "", false },
+        };
+        FIXTURE(f);
+
+        for (size_t i = 0; i < ELEMENTSOF(t); i++) {
+                _cleanup_free_ char *yml = NULL, *error = NULL;
+                _cleanup_(agent_home_freep) AgentHome *h = NULL;
+                _cleanup_(agent_config_freep) AgentConfig *c = NULL;
+                _cleanup_close_ int fd = -EBADF;
+
+                yml = asprintf_new("runtime:\n  provider: openai\n  llm_base_url: '%s'\n  api_key: '%s'\n", t[i].url,
+                                   t[i].key);
+                fd = make_zip(&f, &(Entry) { "guest/agent.yml", yml, NULL }, 1);
+                ASSERT_OK(agent_home_import(f.paths, fd, NULL, &h, &error));
+                c = load(h);
+                ASSERT_STREQ(c->llm_base_url, t[i].kept ? t[i].url : "");
+                ASSERT_STREQ(c->api_key, t[i].key);
+                ASSERT_OK(agent_home_delete(f.paths, h));
+        }
+}
+
 TEST(round_trip) {
         static const struct {
                 ExportFlags flags;
