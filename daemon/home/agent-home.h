@@ -67,10 +67,10 @@ int agent_home_delete(const HomePaths *p, const AgentHome *h);
 int agent_homes_sweep(const HomePaths *p, time_t before);
 
 /* Zip as in agent-home §10 ("Ours"): agent.yml without its key, profile, memory, and what the flags add; links, other
- * special files, *.tmp and logins of CLIs never. Paths in the archive's agent.yml are relative. messages:
- * messages.db or a finished copy of it (SQLite's backup is the session's job), read from its beginning, < 0 for none;
- * wal: what a session that was killed left beside it, < 0 for nothing. -EBUSY when one of them changes meanwhile. fd: a
- * regular file, written from its beginning; -ESPIPE for others, so that nobody can make us wait. */
+ * special files, *.tmp and logins of CLIs never. Paths in the archive's agent.yml are relative. messages: messages.db
+ * or a finished copy of it (SQLite's backup is the session's job), read from its beginning, < 0 for none; wal: what a
+ * session that was killed left beside it, < 0 for nothing. -EBUSY when one of them changes meanwhile. fd: a regular
+ * file, written from its beginning; -ESPIPE for others, so that nobody can make us wait. */
 typedef enum ExportFlags {
         EXPORT_SECRETS = 1 << 0,        /* keys/ and the API key */
         EXPORT_WORKSPACE = 1 << 1,
@@ -79,5 +79,6 @@ int agent_home_export(const AgentHome *h, const AgentConfig *c, ExportFlags flag
 /* A zip made by export (ours or upstream's), read from fd, a regular file (-ESPIPE). Every entry is checked: below
  * one top directory that is a valid id, no "..", no links, nothing twice, at most 1 GiB and 100,000 entries. Built
  * aside, validated (agent.yml must load), renamed into place with state paused, without the extra_dirs and absolute
- * paths of where it comes from, and without a base URL elsewhere to which the operator's key would be sent. id: NULL for the one inside. -EEXIST, -EINVAL for a bad id, -EBADMSG with *reterr. */
+ * paths of where it comes from, and without a base URL elsewhere to which the operator's key would be sent. id: NULL
+ * for the one inside. -EEXIST, -EINVAL for a bad id, -EBADMSG with *reterr. */
 int agent_home_import(const HomePaths *p, int fd, const char *id, AgentHome **ret, char **reterr);

@@ -12,8 +12,8 @@ typedef struct Database Database;
 /* Opens or makes the file (0600), in WAL mode, with our tables brought up to date. After an unclean end, or
  * when somebody got -EUCLEAN from it, it is checked; a file that is damaged is moved to
  * "<path>.corrupt-<YYYYMMDD-HHMMSS>" (with its -wal and -shm), *ret_set_aside says where, and an empty one takes its
- * place: > 0 then, and the caller must say so loudly. ret_set_aside may be NULL: then a damaged file is -EUCLEAN. -EPROTONOSUPPORT: made by a newer version. -EACCES,
- * -EROFS, -ELOOP, -ENOSPC, -EBUSY, -EIO. */
+ * place: > 0 then, and the caller must say so loudly. ret_set_aside may be NULL: then a damaged file is -EUCLEAN.
+ * -EPROTONOSUPPORT: made by a newer version. -EACCES, -EROFS, -ELOOP, -ENOSPC, -EBUSY, -EIO. */
 int database_open(Database **ret, const char *path, char **ret_set_aside);
 /* Closes; the last thing SQLite does then is to fold the WAL back in. */
 Database* database_free(Database *db);
