@@ -684,6 +684,41 @@ TEST(backup) {
         (void) database_free(copy);
 }
 
+/* What is under way stays the business of the original. */
+TEST(backup_of_a_busy_agent) {
+        static const Step steps[] = { { .silent = true } };
+        static const struct { const char *id; TurnStatus original, copied; } t[] = {
+                { "one", TURN_RUNNING, TURN_FAILED }, { "two", TURN_QUEUED, TURN_FAILED },
+        };
+        _fixture_ Fixture *f = fixture_new(&fake_backend, steps);
+        _cleanup_free_ char *path = path_join(f->directory, "copy.db");
+        int readers[] = { submit(f, "one", "hi"), submit(f, "two", "ho") }, fd;
+        sd_bus_message *m;
+        Database *copy;
+
+        WAIT(f, n_calls == 1);
+        fd = open(path, O_CREAT|O_WRONLY|O_CLOEXEC, 0600);
+        ASSERT_TRUE(fd >= 0);
+        m = message_new(f, "BackupMessages");
+        ASSERT_OK(sd_bus_message_append(m, "h", fd));
+        (void) close(fd);
+        ASSERT_NULL(call(f, m));
+        ASSERT_EQ(database_open(&copy, path, NULL), 0);
+        for (size_t i = 0; i < ELEMENTSOF(t); i++) {
+                TurnRow *row;
+
+                ASSERT_EQ(turn_store_get(copy, t[i].id, &row), 1);
+                ASSERT_EQ(row->status, t[i].copied);
+                ASSERT_TRUE(row->ended_usec > 0);
+                (void) turn_row_free(row);
+                ASSERT_EQ(turn_store_get(session_database(f->session), t[i].id, &row), 1);
+                ASSERT_EQ(row->status, t[i].original);
+                (void) turn_row_free(row);
+                (void) close(readers[i]);
+        }
+        (void) database_free(copy);
+}
+
 /* The same through a pipe, whose reader takes its time. */
 TEST(backup_through_a_pipe) {
         _fixture_ Fixture *f = fixture_new(&real_backend, NULL);
