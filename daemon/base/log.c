@@ -2,6 +2,7 @@
 
 #include <stdarg.h>
 #include <stdio.h>
+#include <sys/stat.h>
 #include <sys/uio.h>
 
 #define SD_JOURNAL_SUPPRESS_LOCATION
@@ -34,12 +35,23 @@ const char* log_level_to_string(int level) {
         return level >= 0 && (size_t) level < ELEMENTSOF(level_names) ? level_names[level] : NULL;
 }
 
+/* The manager names the stream that it connected to the journal in JOURNAL_STREAM (systemd.exec(5)). Whoever is started
+ * from such a service inherits the variable, but not always the stream: a terminal wants plain lines. */
+static bool stderr_is_journal(void) {
+        const char *stream = getenv("JOURNAL_STREAM");
+        unsigned long long device, inode;
+        struct stat st;
+        int n = 0;
+
+        return stream && sscanf(stream, "%llu:%llu%n", &device, &inode, &n) == 2 && !stream[n] &&
+               fstat(STDERR_FILENO, &st) >= 0 && st.st_dev == device && st.st_ino == inode;
+}
+
 void log_open(const char *identifier) {
         const char *level = getenv("PUFFO_LOG_LEVEL");
 
         log_identifier = identifier;
-        /* The manager sets JOURNAL_STREAM for whatever it connects to the journal; a terminal wants plain lines. */
-        log_to_journal = getenv("JOURNAL_STREAM") || getenv("INVOCATION_ID");
+        log_to_journal = stderr_is_journal();
         if (level && log_level_from_string(level) >= 0)
                 log_max_level = log_level_from_string(level);
 }
