@@ -54,12 +54,12 @@ int ctl_connect(Ctl *c, sd_bus_error *reterr) {
                 const char *where = c->host ?: c->machine;
 
                 if (where)
-                        return sd_bus_error_setf(reterr, SD_BUS_ERROR_NO_SERVER,
-                                                 "no connection to the %s bus of '%s': %s", scope_to_string(c->scope),
-                                                 where, strerror(-r));
-                return sd_bus_error_setf(reterr, SD_BUS_ERROR_NO_SERVER, "no connection to the %s bus: %s%s",
-                                         scope_to_string(c->scope), strerror(-r),
-                                         c->scope == SCOPE_USER && geteuid() == 0 ? " (as root, mean --system?)" : "");
+                        return bus_error_setf(reterr, SD_BUS_ERROR_NO_SERVER,
+                                              "no connection to the %s bus of '%s': %s", scope_to_string(c->scope),
+                                              where, strerror(-r));
+                return bus_error_setf(reterr, SD_BUS_ERROR_NO_SERVER, "no connection to the %s bus: %s%s",
+                                      scope_to_string(c->scope), strerror(-r),
+                                      c->scope == SCOPE_USER && geteuid() == 0 ? " (as root, mean --system?)" : "");
         }
         (void) sd_bus_set_allow_interactive_authorization(bus, true);
         /* The end of an event loop is not the end of what there is to say. */

@@ -224,7 +224,7 @@ int systemd_run_jobs(Ctl *c, sd_bus_error *reterr, const char *member, const cha
         if (r < 0)
                 return r;
         if (jobs.failed)
-                return sd_bus_error_setf(
+                return bus_error_setf(
                                 reterr, PUFFO_ERROR_FAILED, "a unit did not %s; see 'systemctl%s status puffo*'",
                                 streq(member, "StopUnit") ? "stop" : "start", c->scope == SCOPE_USER ? " --user" : "");
         return 0;

@@ -5,17 +5,61 @@
 #include "bus-util.h"
 #include "string-util.h"
 
-int bus_error_setf(sd_bus_error *e, const char *name, const char *format, ...) {
-        _cleanup_free_ char *text = NULL;
-        va_list ap;
-        int n;
+#define ERROR_TEXT_MAX 2000U
 
-        va_start(ap, format);
-        n = vasprintf(&text, format, ap);
-        va_end(ap);
-        if (n < 0) {
+static int error_setv(sd_bus_error *e, const char *name, const char *format, va_list ap) {
+        _cleanup_free_ char *text = NULL, *shown = NULL;
+
+        if (vasprintf(&text, format, ap) < 0) {
                 text = NULL;
                 return sd_bus_error_set_errno(e, -ENOMEM);
         }
-        return sd_bus_error_set(e, name, utf8_repair(text));
+        shown = str_printable(text, ERROR_TEXT_MAX);
+        return shown ? sd_bus_error_set(e, name, shown) : sd_bus_error_set_errno(e, -ENOMEM);
+}
+
+int bus_error_setf(sd_bus_error *e, const char *name, const char *format, ...) {
+        va_list ap;
+        int r;
+
+        va_start(ap, format);
+        r = error_setv(e, name, format, ap);
+        va_end(ap);
+        return r;
+}
+
+int bus_reply_errorf(sd_bus_message *call, const char *name, const char *format, ...) {
+        _cleanup_bus_error_ sd_bus_error error = SD_BUS_ERROR_NULL;
+        va_list ap;
+
+        va_start(ap, format);
+        (void) error_setv(&error, name, format, ap);
+        va_end(ap);
+        return sd_bus_reply_method_error(call, &error);
+}
+
+int bus_append_text(sd_bus_message *m, const char *s) {
+        _cleanup_free_ char *clean = NULL;
+
+        if (s && !utf8_is_interchangeable(s, strlen(s))) {
+                clean = utf8_to_interchangeable(s);
+                if (!clean)
+                        return -ENOMEM;
+        }
+        return sd_bus_message_append_basic(m, 's', clean ?: strempty(s));
+}
+
+int bus_append_text_entry(sd_bus_message *m, const char *key, const char *s) {
+        int r;
+
+        r = sd_bus_message_open_container(m, 'e', "sv");
+        if (r >= 0)
+                r = sd_bus_message_append_basic(m, 's', key);
+        if (r >= 0)
+                r = sd_bus_message_open_container(m, 'v', "s");
+        if (r >= 0)
+                r = bus_append_text(m, s);
+        if (r >= 0)
+                r = sd_bus_message_close_container(m);
+        return r < 0 ? r : sd_bus_message_close_container(m);
 }

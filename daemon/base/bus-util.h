@@ -39,6 +39,14 @@
 #define PUFFO_ERROR_NOT_PAIRED PUFFO_BUS_ERROR("NotPaired")
 #define PUFFO_ERROR_FAILED PUFFO_BUS_ERROR("Failed")
 
-/* sd_bus_error_setf() for texts that come from outside: "%.80s" may cut a code point in two, a file's name may be no
- * UTF-8 at all, and a bus disconnects whoever sends such a string. Always negative. */
+/* sd-bus refuses to send what is no UTF-8 or holds noncharacters, and a handler whose error cannot be sent costs us
+ * the connection: no text with bytes from files or peers, or that "%.80s" may have cut, goes past these. */
+
+/* As sd_bus_error_setf(), with the text made printable and cut after 2000 characters. */
 int bus_error_setf(sd_bus_error *e, const char *name, const char *format, ...) _printf_(3, 4);
+/* Answers call with such an error. */
+int bus_reply_errorf(sd_bus_message *call, const char *name, const char *format, ...) _printf_(3, 4);
+/* Appends a string (s; NULL: the empty one) with U+FFFD in the place of what cannot be sent. */
+int bus_append_text(sd_bus_message *m, const char *s);
+/* The same as an entry {sv} of a dictionary. */
+int bus_append_text_entry(sd_bus_message *m, const char *key, const char *s);

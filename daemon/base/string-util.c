@@ -131,6 +131,44 @@ bool utf8_is_valid(const char *s, size_t n) {
         return true;
 }
 
+static bool code_point_is_noncharacter(const unsigned char *u, int length) {
+        if (length == 3 && u[0] == 0xef)
+                return (u[1] == 0xb7 && u[2] >= 0x90 && u[2] <= 0xaf) || (u[1] == 0xbf && u[2] >= 0xbe);
+        return length == 4 && (u[1] & 0x0f) == 0x0f && u[2] == 0xbf && u[3] >= 0xbe;
+}
+
+bool utf8_is_interchangeable(const char *s, size_t n) {
+        while (n > 0) {
+                int k = utf8_code_point_length(s, n);
+
+                if (k <= 0 || code_point_is_noncharacter((const unsigned char*) s, k))
+                        return false;
+                s += k;
+                n -= (size_t) k;
+        }
+        return true;
+}
+
+char* utf8_to_interchangeable(const char *s) {
+        _cleanup_(strbuf_done) StrBuf b = {};
+        size_t n = strlen(s);
+
+        while (n > 0) {
+                int k = utf8_code_point_length(s, n), r;
+
+                if (k <= 0 || code_point_is_noncharacter((const unsigned char*) s, k)) {
+                        r = strbuf_puts(&b, "\xef\xbf\xbd");
+                        k = MAX(k, 1);
+                } else
+                        r = strbuf_append(&b, s, (size_t) k);
+                if (r < 0)
+                        return NULL;
+                s += k;
+                n -= (size_t) k;
+        }
+        return strbuf_take(&b);
+}
+
 size_t utf8_complete_prefix(const char *s, size_t n) {
         for (size_t back = 1; back <= 3 && back <= n; back++) {
                 unsigned char c = (unsigned char) s[n - back];
@@ -162,6 +200,8 @@ char* utf8_repair(char *s) {
 
 /* Characters that move the cursor, recolour the terminal or reorder the text around them. */
 static bool code_point_is_unsafe(const unsigned char *u, int length) {
+        if (code_point_is_noncharacter(u, length))
+                return true;
         if (length == 1)
                 return u[0] < 0x20 || u[0] == 0x7f;
         if (length == 2)

@@ -28,9 +28,14 @@ size_t utf8_complete_prefix(const char *s, size_t n);
 /* Makes s valid UTF-8 in place: a code point that is cut off at the end goes, other bytes that are none become '?'. */
 char* utf8_repair(char *s);
 
-/* A copy of s fit to be shown: C0, C1 and bidi control characters and invalid bytes become '?', cut with "…" after
- * max_chars. */
+/* A copy of s fit to be shown: C0, C1 and bidi control characters, noncharacters and invalid bytes become '?', cut
+ * with "…" after max_chars. */
 char* str_printable(const char *s, size_t max_chars);
+
+/* Valid UTF-8 without noncharacters (U+FDD0 to U+FDEF, U+xxFFFE, U+xxFFFF; Unicode 23.7): what sd-bus takes. */
+bool utf8_is_interchangeable(const char *s, size_t n);
+/* A copy of s with U+FFFD in the place of whatever is not that. NULL when out of memory. */
+char* utf8_to_interchangeable(const char *s);
 
 /* Decimal only, no sign, no blanks. -EINVAL, -ERANGE. */
 int parse_u64(const char *s, uint64_t *ret);

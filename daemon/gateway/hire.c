@@ -58,7 +58,8 @@ static int hire_append(sd_bus_message *message, void *userdata) {
         r = hire_parse(c, &body, &e);
         if (r < 0)
                 return r;
-        return sd_bus_message_append(message, "ss", json_get_string(body, "role"), json_get_string(body, "name"));
+        r = bus_append_text(message, json_get_string(body, "role"));
+        return r < 0 ? r : bus_append_text(message, json_get_string(body, "name"));
 }
 
 static int hire_answer(Call *c, const char *path, uint32_t pid, bool created) {

@@ -380,7 +380,7 @@ static int turn_on_head_timeout(sd_event_source *s, uint64_t usec, void *userdat
 }
 
 static int append_string(sd_bus_message *m, const char *name, const char *value) {
-        return isempty(value) ? 0 : sd_bus_message_append(m, "{sv}", name, "s", value);
+        return isempty(value) ? 0 : bus_append_text_entry(m, name, value);
 }
 
 static int turn_append(sd_bus_message *m, void *userdata) {

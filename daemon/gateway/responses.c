@@ -40,7 +40,7 @@ MirroredAgent* response_call_agent(Call *c) {
 static int append_id(sd_bus_message *message, void *userdata) {
         Call *c = userdata;
 
-        return sd_bus_message_append(message, "s", c->match.argument);
+        return bus_append_text(message, c->match.argument);
 }
 
 static void response_call(Call *c, const char *member, void (*done)(sd_bus_message*, const sd_bus_error*, void*)) {

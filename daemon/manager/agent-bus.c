@@ -254,7 +254,7 @@ static int method_set_runtime(sd_bus_message *message, void *userdata, sd_bus_er
         if (r < 0)
                 return r;
         if (agent_config_check_runtime(changed, &error) < 0)
-                return sd_bus_error_set(reterr_error, PUFFO_ERROR_INVALID_CONFIG, error);
+                return bus_error_setf(reterr_error, PUFFO_ERROR_INVALID_CONFIG, "%s", error);
 
         agent_config_free(a->config);
         a->config = TAKE_PTR(changed);
@@ -323,7 +323,7 @@ static int get_text(sd_bus *bus, const char *path, const char *interface, const 
 
         for (size_t i = 0; i < ELEMENTSOF(texts); i++)
                 if (streq(texts[i].name, property))
-                        return sd_bus_message_append(reply, "s", strempty(texts[i].value));
+                        return bus_append_text(reply, texts[i].value);
         return -EINVAL;
 }
 

@@ -23,7 +23,7 @@ static int no_such_file(sd_bus_error *reterr_error, int r, const char *name) {
 
 static int reply_text(sd_bus_message *message, const char *text, size_t size, const char *name,
                       sd_bus_error *reterr_error) {
-        if (!utf8_is_valid(text, size) || memchr(text, 0, size))
+        if (!utf8_is_interchangeable(text, size) || memchr(text, 0, size))
                 return bus_error_setf(reterr_error, PUFFO_ERROR_NO_SUCH_FILE, "'%.200s' is no UTF-8 text.", name);
         return sd_bus_reply_method_return(message, "s", text);
 }
@@ -95,7 +95,7 @@ int agent_method_list_memory(sd_bus_message *message, void *userdata, sd_bus_err
         while (dir && n++ < ENTRIES_MAX && r >= 0 && (entry = readdir(dir))) {
                 struct stat st;
 
-                if (!is_topic(entry->d_name) || !utf8_is_valid(entry->d_name, strlen(entry->d_name)) ||
+                if (!is_topic(entry->d_name) || !utf8_is_interchangeable(entry->d_name, strlen(entry->d_name)) ||
                     fstatat(dirfd(dir), entry->d_name, &st, AT_SYMLINK_NOFOLLOW) < 0 || !S_ISREG(st.st_mode))
                         continue;
                 entry->d_name[strlen(entry->d_name) - 3] = 0;
@@ -187,7 +187,7 @@ int agent_method_list_files(sd_bus_message *message, void *userdata, sd_bus_erro
                 struct stat st;
 
                 if (streq(entry->d_name, ".") || streq(entry->d_name, "..") ||
-                    !utf8_is_valid(entry->d_name, strlen(entry->d_name)) ||
+                    !utf8_is_interchangeable(entry->d_name, strlen(entry->d_name)) ||
                     fstatat(dirfd(dir), entry->d_name, &st, AT_SYMLINK_NOFOLLOW) < 0)
                         continue;
                 n++;

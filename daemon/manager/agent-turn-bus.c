@@ -48,10 +48,10 @@ static int on_reply(sd_bus_message *m, void *userdata, sd_bus_error *reterr_erro
 
         if (e) {
                 if (!connection_was_lost(e) || !relay->repeatable || park_again(relay) < 0)
-                        r = connection_was_lost(e) ? sd_bus_reply_method_errorf(relay->call, PUFFO_ERROR_NOT_READY,
-                                                                                "The session of agent '%s' ended "
-                                                                                "while it was asked; ask again.",
-                                                                                relay->agent_id)
+                        r = connection_was_lost(e) ? bus_reply_errorf(relay->call, PUFFO_ERROR_NOT_READY,
+                                                                      "The session of agent '%s' ended "
+                                                                      "while it was asked; ask again.",
+                                                                      relay->agent_id)
                                                    : sd_bus_reply_method_error(relay->call, e);
         } else if (relay->stream >= 0)
                 r = sd_bus_reply_method_return(relay->call, "h", relay->stream);

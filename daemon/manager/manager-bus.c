@@ -109,7 +109,7 @@ static int method_create_agent(sd_bus_message *message, void *userdata, sd_bus_e
                 config->sandbox_given = true;
         }
         if (agent_config_check_runtime(config, &error) < 0)
-                return sd_bus_error_set(reterr_error, PUFFO_ERROR_INVALID_CONFIG, error);
+                return bus_error_setf(reterr_error, PUFFO_ERROR_INVALID_CONFIG, "%s", error);
 
         r = sender_uid(message, &uid);
         if (r >= 0)
@@ -377,10 +377,16 @@ static int method_list_agents(sd_bus_message *message, void *userdata, sd_bus_er
         for (size_t i = 0; i < m->n_agents && r >= 0; i++) {
                 const Agent *a = m->agents[i];
 
-                if (a->config)
-                        r = sd_bus_message_append(reply, "(sosus)", a->home->id, a->path,
-                                                  agent_state_to_string(a->state), a->unit_state.main_pid,
-                                                  a->home->workspace);
+                if (!a->config)
+                        continue;
+                r = sd_bus_message_open_container(reply, 'r', "sosus");
+                if (r >= 0)
+                        r = sd_bus_message_append(reply, "sosu", a->home->id, a->path, agent_state_to_string(a->state),
+                                                  a->unit_state.main_pid);
+                if (r >= 0)
+                        r = bus_append_text(reply, a->home->workspace);
+                if (r >= 0)
+                        r = sd_bus_message_close_container(reply);
         }
         if (r >= 0)
                 r = sd_bus_message_close_container(reply);
@@ -398,8 +404,15 @@ static int method_list_problems(sd_bus_message *message, void *userdata, sd_bus_
         r = sd_bus_message_new_method_return(message, &reply);
         if (r >= 0)
                 r = sd_bus_message_open_container(reply, 'a', "(ss)");
-        for (char **p = m->problems; p && *p && r >= 0; p += 2)
-                r = sd_bus_message_append(reply, "(ss)", p[0], p[1]);
+        for (char **p = m->problems; p && *p && r >= 0; p += 2) {
+                r = sd_bus_message_open_container(reply, 'r', "ss");
+                if (r >= 0)
+                        r = bus_append_text(reply, p[0]);
+                if (r >= 0)
+                        r = bus_append_text(reply, p[1]);
+                if (r >= 0)
+                        r = sd_bus_message_close_container(reply);
+        }
         if (r >= 0)
                 r = sd_bus_message_close_container(reply);
         return r < 0 ? r : sd_bus_send(NULL, reply, NULL);
@@ -536,7 +549,7 @@ static int get_count(sd_bus *bus, const char *path, const char *interface, const
 
 static int get_default_provider(sd_bus *bus, const char *path, const char *interface, const char *property,
                                 sd_bus_message *reply, void *userdata, sd_bus_error *reterr_error) {
-        return sd_bus_message_append(reply, "s", ((Manager*) userdata)->config->default_provider);
+        return bus_append_text(reply, ((Manager*) userdata)->config->default_provider);
 }
 
 static int get_providers(sd_bus *bus, const char *path, const char *interface, const char *property,
@@ -549,7 +562,17 @@ static int get_providers(sd_bus *bus, const char *path, const char *interface, c
         for (size_t i = 0; i < _PROVIDER_MAX && r >= 0; i++) {
                 const ProviderConfig *p = daemon_config_provider(m->config, names[i]);
 
-                r = sd_bus_message_append(reply, "(sssb)", names[i], p->model, p->base_url, !isempty(p->api_key));
+                r = sd_bus_message_open_container(reply, 'r', "sssb");
+                if (r >= 0)
+                        r = sd_bus_message_append(reply, "s", names[i]);
+                if (r >= 0)
+                        r = bus_append_text(reply, p->model);
+                if (r >= 0)
+                        r = bus_append_text(reply, p->base_url);
+                if (r >= 0)
+                        r = sd_bus_message_append(reply, "b", !isempty(p->api_key));
+                if (r >= 0)
+                        r = sd_bus_message_close_container(reply);
         }
         return r < 0 ? r : sd_bus_message_close_container(reply);
 }

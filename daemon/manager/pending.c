@@ -61,14 +61,14 @@ static int on_timeout(sd_event_source *s, uint64_t usec, void *userdata) {
                 break;
 
         case PENDING_RELAY:
-                (void) sd_bus_reply_method_errorf(
+                (void) bus_reply_errorf(
                                 p->call, PUFFO_ERROR_NOT_READY,
                                 "The session of agent '%s' has not come back in time; try again later.",
                                 p->agent->home->id);
                 break;
 
         default:
-                (void) sd_bus_reply_method_errorf(
+                (void) bus_reply_errorf(
                                 p->call, PUFFO_ERROR_FAILED,
                                 "Agent '%s' has not stopped in time; see 'journalctl PUFFO_AGENT=%s'.",
                                 p->agent->home->id, p->agent->home->id);
@@ -126,6 +126,15 @@ static void forget_owner(const Manager *m, const char *id) {
                 (void) log_warning_errno(errno, "Failed to remove '%s', ignoring: %m", path);
 }
 
+static void reply_removed(const Removal *removal, const char *text) {
+        _cleanup_bus_message_ sd_bus_message *reply = NULL;
+        int r = sd_bus_message_new_method_return(removal->call, &reply);
+
+        if (r >= 0 && removal->archive)
+                r = bus_append_text(reply, text);
+        (void) (r < 0 ? sd_bus_reply_method_errno(removal->call, r, NULL) : sd_bus_send(NULL, reply, NULL));
+}
+
 static void removal_done(int r, const char *text, void *userdata) {
         Removal *removal = userdata;
         Agent *a = manager_find_agent(removal->manager, removal->id);
@@ -140,8 +149,7 @@ static void removal_done(int r, const char *text, void *userdata) {
                 unit_forget_slice(removal->manager, removal->slice);
                 forget_owner(removal->manager, removal->id);
                 (void) manager_rescan(removal->manager);
-                (void) (removal->archive ? sd_bus_reply_method_return(removal->call, "s", text)
-                                         : sd_bus_reply_method_return(removal->call, NULL));
+                reply_removed(removal, text);
         }
 
         sd_bus_message_unref(removal->call);
@@ -232,8 +240,8 @@ void pending_fail_all(Agent *a) {
         while (!LIST_EMPTY(&a->pending)) {
                 Pending *p = LIST_FIRST(&a->pending);
 
-                (void) sd_bus_reply_method_errorf(p->call, PUFFO_ERROR_NO_SUCH_AGENT, "Agent '%s' is gone.",
-                                                  a->home->id);
+                (void) bus_reply_errorf(p->call, PUFFO_ERROR_NO_SUCH_AGENT, "Agent '%s' is gone.",
+                                        a->home->id);
                 pending_free(p);
         }
 }

@@ -135,9 +135,9 @@ static int report_append(sd_bus_message *m, Session *s, const char *credential) 
         if (r >= 0)
                 r = sd_bus_message_append(m, "{sv}", "Status", "s", session_state_to_string(session_state(s)));
         if (r >= 0)
-                r = sd_bus_message_append(m, "{sv}", "StatusText", "s", session_status_text(s));
+                r = bus_append_text_entry(m, "StatusText", session_status_text(s));
         if (r >= 0)
-                r = sd_bus_message_append(m, "{sv}", "Health", "s", session_health(s));
+                r = bus_append_text_entry(m, "Health", session_health(s));
         if (r >= 0)
                 r = sd_bus_message_append(m, "{sv}", "QueueLength", "u", q ? (uint32_t) turn_queue_length(q) : 0);
         if (r >= 0)
@@ -147,7 +147,7 @@ static int report_append(sd_bus_message *m, Session *s, const char *credential) 
                 r = sd_bus_message_append(m, "{sv}", "LastEvent", "t",
                                           q ? turn_queue_last_event_usec(q) : (uint64_t) 0);
         if (r >= 0)
-                r = sd_bus_message_append(m, "{sv}", "WorkingDirectory", "s", session_working_directory(s));
+                r = bus_append_text_entry(m, "WorkingDirectory", session_working_directory(s));
         if (r >= 0 && credential)
                 r = sd_bus_message_append(m, "{sv}", "Credential", "s", credential);
         if (r >= 0)

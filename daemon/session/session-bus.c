@@ -34,7 +34,7 @@ static TurnQueue* queue_get(SessionBus *b, sd_bus_error *reterr_error) {
         TurnQueue *q = session_queue(b->session);
 
         if (!q)
-                (void) sd_bus_error_set(reterr_error, PUFFO_ERROR_NOT_READY, session_status_text(b->session));
+                (void) bus_error_setf(reterr_error, PUFFO_ERROR_NOT_READY, "%s", session_status_text(b->session));
         return q;
 }
 
@@ -42,7 +42,7 @@ static TurnQueue* queue_get(SessionBus *b, sd_bus_error *reterr_error) {
 static int queue_error(SessionBus *b, sd_bus_error *reterr_error, int r, const char *id) {
         switch (r) {
         case -EAGAIN:
-                return sd_bus_error_set(reterr_error, PUFFO_ERROR_NOT_READY, session_status_text(b->session));
+                return bus_error_setf(reterr_error, PUFFO_ERROR_NOT_READY, "%s", session_status_text(b->session));
         case -ENOBUFS:
                 return sd_bus_error_set(reterr_error, PUFFO_ERROR_QUEUE_FULL, "The agent's queue is full.");
         case -ENOENT:
@@ -222,10 +222,6 @@ static int method_interrupt(sd_bus_message *m, void *userdata, sd_bus_error *ret
         return sd_bus_reply_method_return(m, "b", turn_queue_interrupt(q, id) > 0);
 }
 
-static int append_string(sd_bus_message *m, const char *name, const char *value) {
-        return sd_bus_message_append(m, "{sv}", name, "s", strempty(value));
-}
-
 static int append_messages(sd_bus_message *m, const TurnRow *t) {
         int r;
 
@@ -236,9 +232,17 @@ static int append_messages(sd_bus_message *m, const TurnRow *t) {
                 r = sd_bus_message_open_container(m, 'v', "a(sss)");
         if (r >= 0)
                 r = sd_bus_message_open_container(m, 'a', "(sss)");
-        for (size_t i = 0; i < t->n_items && r >= 0; i++)
-                r = sd_bus_message_append(m, "(sss)", t->items[i].item, t->items[i].text,
-                                          t->items[i].complete ? "completed" : "incomplete");
+        for (size_t i = 0; i < t->n_items && r >= 0; i++) {
+                r = sd_bus_message_open_container(m, 'r', "sss");
+                if (r >= 0)
+                        r = bus_append_text(m, t->items[i].item);
+                if (r >= 0)
+                        r = bus_append_text(m, t->items[i].text);
+                if (r >= 0)
+                        r = sd_bus_message_append(m, "s", t->items[i].complete ? "completed" : "incomplete");
+                if (r >= 0)
+                        r = sd_bus_message_close_container(m);
+        }
         for (unsigned i = 0; i < 3 && r >= 0; i++)
                 r = sd_bus_message_close_container(m);
         return r;
@@ -250,11 +254,11 @@ static int append_turn(sd_bus_message *m, const TurnRow *t) {
 
         r = sd_bus_message_open_container(m, 'a', "{sv}");
         if (r >= 0)
-                r = append_string(m, "Status", turn_status_to_string(t->status));
+                r = bus_append_text_entry(m, "Status", turn_status_to_string(t->status));
         if (r >= 0)
-                r = append_string(m, "Document", t->document);
+                r = bus_append_text_entry(m, "Document", t->document);
         if (r >= 0)
-                r = append_string(m, "Conversation", t->conversation);
+                r = bus_append_text_entry(m, "Conversation", t->conversation);
         if (r >= 0)
                 r = sd_bus_message_append(m, "{sv}", "CreatedAt", "t", t->created_usec);
         if (r >= 0)
@@ -267,13 +271,13 @@ static int append_turn(sd_bus_message *m, const TurnRow *t) {
                                           "cache_write_tokens", u->cache_write_tokens,
                                           "output_tokens", u->output_tokens, "reasoning_tokens", u->reasoning_tokens);
         if (r >= 0)
-                r = append_string(m, "ErrorCode", t->error_code);
+                r = bus_append_text_entry(m, "ErrorCode", t->error_code);
         if (r >= 0)
-                r = append_string(m, "ErrorKind", t->error_kind);
+                r = bus_append_text_entry(m, "ErrorKind", t->error_kind);
         if (r >= 0)
-                r = append_string(m, "ErrorMessage", t->error_message);
+                r = bus_append_text_entry(m, "ErrorMessage", t->error_message);
         if (r >= 0)
-                r = append_string(m, "Reason", t->reason);
+                r = bus_append_text_entry(m, "Reason", t->reason);
         if (r >= 0)
                 r = sd_bus_message_close_container(m);
         return r;
@@ -333,8 +337,17 @@ static int append_list(sd_bus_message *m, const ConversationMessage *list, size_
 
                 if (!id)
                         return -ENOMEM;
-                r = sd_bus_message_append(m, "(sssts)", id, list[i].assistant ? "assistant" : "user", list[i].text,
-                                          list[i].created_usec, list[i].turn);
+                r = sd_bus_message_open_container(m, 'r', "sssts");
+                if (r >= 0)
+                        r = sd_bus_message_append(m, "ss", id, list[i].assistant ? "assistant" : "user");
+                if (r >= 0)
+                        r = bus_append_text(m, list[i].text);
+                if (r >= 0)
+                        r = sd_bus_message_append(m, "t", list[i].created_usec);
+                if (r >= 0)
+                        r = bus_append_text(m, list[i].turn);
+                if (r >= 0)
+                        r = sd_bus_message_close_container(m);
         }
         if (r >= 0)
                 r = sd_bus_message_close_container(m);

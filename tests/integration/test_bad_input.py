@@ -240,3 +240,33 @@ def test_wrong_key(user_mode, engineer, provider):
         use_provider(user_mode, provider)
     engineer.wait_state("ready")
     assert user_mode.turn("engineer_alice", "[[reply: right]]")["status"] == "completed"
+
+
+@pytest.mark.parametrize("size", range(76, 84))
+def test_names_that_are_cut_in_a_character(user_mode, engineer, size):
+    """Error texts show the beginning of what was given; half a character in them is for no bus."""
+    pid = user_mode.main_pid("puffod.service")
+    owner = user_mode.call("/org/freedesktop/DBus", "org.freedesktop.DBus", "GetNameOwner", "s", "ai.puffo.Agents1",
+                           name="org.freedesktop.DBus")
+    text = "x" * (size % 4) + "\N{GRINNING FACE}" * (size // 2)
+    for call in [lambda: user_mode.manager("CreateAgent", "sa{sv}", text, {}),
+                 lambda: user_mode.manager("SetDefaultProvider", "s", text),
+                 lambda: user_mode.manager("Hire", "ss", text, "a"),
+                 lambda: user_mode.manager("CreateAgent", "sa{sv}", "fresh", {text: ("s", "")}),
+                 lambda: user_mode.manager("CreateAgent", "sa{sv}", "fresh", {"RuntimeKind": ("s", text)}),
+                 lambda: engineer.call("ReadMemory", "s", text * 2),
+                 lambda: engineer.call("OpenFile", "s", text * 2),
+                 lambda: engineer.call("GetTurn", "s", text * 2)]:
+        with pytest.raises(BusError) as e:
+            call()
+        assert e.value.name.startswith("ai.puffo.Agents1.Error."), e.value
+        assert "\N{GRINNING FACE}" in e.value.message
+    assert user_mode.main_pid("puffod.service") == pid
+    assert owner == user_mode.call("/org/freedesktop/DBus", "org.freedesktop.DBus", "GetNameOwner", "s",
+                                   "ai.puffo.Agents1", name="org.freedesktop.DBus")
+
+
+def test_noncharacters_in_a_turn(user_mode, engineer):
+    """JSON may hold them, the bus may not."""
+    answer = user_mode.http("POST", "/v1/responses", {"model": "engineer_alice", "input": "[[reply: one]] \uffff\ufffe"})
+    assert answer.status == 200 and answer.json["status"] == "completed", answer

@@ -1,5 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 
+#include <sys/socket.h>
+
+#include "bus-util.h"
+#include "file-util.h"
 #include "string-util.h"
 #include "tests.h"
 
@@ -130,4 +134,80 @@ TEST(strbuf) {
 }
 
 #define TEST_SUITE "string-util"
+static int read_back(sd_bus_message *m, const char **ret) {
+        int r = sd_bus_message_seal(m, 1, 0);
+
+        return r < 0 ? r : sd_bus_message_read(m, "s", ret);
+}
+
+/* Bytes from files and peers, and what "%.5s" leaves of them: all of it can be sent, and sd-bus itself judges. */
+TEST(bus_texts_can_be_sent) {
+        static const struct {
+                const char *hostile, *text, *error;
+        } t[] = {
+                { "plain", "plain", "plain" },
+                { "a\xff\xfe", "a\xef\xbf\xbd\xef\xbf\xbd", "a??" },
+                { "abcd\xc3\xa9", "abcd\xc3\xa9", "abcd?" },
+                { "ab\xf0\x9f\x98\x80", "ab\xf0\x9f\x98\x80", "ab???" },
+                { "\xed\xa0\x80", "\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd", "???" },
+                { "\xef\xbf\xbf", "\xef\xbf\xbd", "?" },
+                { "\xef\xbf\xbe", "\xef\xbf\xbd", "?" },
+                { "\xef\xb7\x90", "\xef\xbf\xbd", "?" },
+                { "\xef\xb7\xb0", "\xef\xb7\xb0", "\xef\xb7\xb0" },
+                { "\xf0\x9f\xbf\xbe", "\xef\xbf\xbd", "?" },
+                { "\xf4\x8f\xbf\xbf", "\xef\xbf\xbd", "?" },
+                { "\xf4\x90\x80\x80", "\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd", "????" },
+                { "\n\t\x1b", "\n\t\x1b", "???" },
+                { NULL, "", NULL },
+        };
+        _cleanup_(sd_bus_unrefp) sd_bus *bus = NULL;
+        int fds[2];
+
+        ASSERT_OK(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, fds));
+        ASSERT_OK(sd_bus_new(&bus));
+        ASSERT_OK(sd_bus_set_fd(bus, fds[0], fds[0]));
+        ASSERT_OK(sd_bus_start(bus));
+
+        for (size_t i = 0; i < ELEMENTSOF(t); i++) {
+                _cleanup_bus_message_ sd_bus_message *call = NULL, *entry = NULL, *reply = NULL;
+                _cleanup_bus_error_ sd_bus_error e = SD_BUS_ERROR_NULL;
+                const char *back;
+
+                ASSERT_OK(sd_bus_message_new_method_call(bus, &call, "a.b", "/", "a.b", "C"));
+                ASSERT_OK(bus_append_text(call, t[i].hostile));
+                ASSERT_OK(read_back(call, &back));
+                ASSERT_STREQ(back, t[i].text);
+
+                ASSERT_OK(sd_bus_message_new_method_call(bus, &entry, "a.b", "/", "a.b", "C"));
+                ASSERT_OK(sd_bus_message_open_container(entry, 'a', "{sv}"));
+                ASSERT_OK(bus_append_text_entry(entry, "Key", t[i].hostile));
+                ASSERT_OK(sd_bus_message_close_container(entry));
+                ASSERT_OK(sd_bus_message_seal(entry, 2, 0));
+                ASSERT_OK(sd_bus_message_read(entry, "a{sv}", 1, &back, "s", NULL));
+                ASSERT_STREQ(back, "Key");
+
+                if (!t[i].error)
+                        continue;
+                ASSERT_ERROR(bus_error_setf(&e, "ai.puffo.Error", "'%.5s'", t[i].hostile), EIO);
+                ASSERT_OK(sd_bus_message_new_method_error(call, &reply, &e));
+                ASSERT_EQ(e.message[0], '\'');
+                ASSERT_EQ(memcmp(e.message + 1, t[i].error, strlen(t[i].error)), 0);
+                ASSERT_STREQ(e.message + 1 + strlen(t[i].error), "'");
+        }
+        safe_close(fds[1]);
+}
+
+/* The text of an error may come from anywhere, and be as long. */
+TEST(bus_error_is_bounded) {
+        _cleanup_bus_error_ sd_bus_error e = SD_BUS_ERROR_NULL;
+        _cleanup_free_ char *text = malloc(100001);
+
+        ASSERT_NOT_NULL(text);
+        memset(text, 0xc3, 100000);
+        text[100000] = 0;
+        ASSERT_ERROR(bus_error_setf(&e, "ai.puffo.Error", "%s", text), EIO);
+        ASSERT_TRUE(strlen(e.message) < 3000);
+        ASSERT_TRUE(utf8_is_interchangeable(e.message, strlen(e.message)));
+}
+
 TEST_MAIN();
