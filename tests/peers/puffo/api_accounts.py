@@ -71,9 +71,9 @@ def _register(server: Server, body: dict[str, Any], identity_type: str, operator
     with store.transaction():
         store.run("DELETE FROM accounts WHERE root_key = ? AND NOT active", b64(root))
         store.run("INSERT INTO accounts (slug, root_key, identity_type, operator_slug, username, display_name,"
-                  " avatar_url, profile_updated_at, identity_cert) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", slug, b64(root),
-                  identity_type, operator_slug, username, profile.get("display_name"), profile.get("avatar_url"), now,
-                  json.dumps(cert))
+                  " avatar_url, profile_updated_at, identity_cert) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", slug,
+                  b64(root), identity_type, operator_slug, username, profile.get("display_name"),
+                  profile.get("avatar_url"), now, json.dumps(cert))
         store.run("INSERT INTO pending_accounts VALUES (?, ?, ?, ?, ?)", token, slug, json.dumps(body["device_cert"]),
                   json.dumps(attestation) if attestation else None, expires_at)
     return slug, device_id, token, expires_at
@@ -204,9 +204,10 @@ async def sync_certs(server: Server, request: Request) -> dict[str, Any]:
 async def active_certs(server: Server, request: Request) -> dict[str, Any]:
     slugs = request.slugs()
     marks = ",".join("?" * len(slugs))
-    rows = server.store.all(f"SELECT r.slug, r.cert FROM registry r JOIN devices d ON d.device_id ="
-                            f" json_extract(r.cert, '$.device_id') WHERE r.kind = 'device_cert' AND r.slug IN ({marks})"
-                            " AND (d.revoked_from IS NULL OR d.revoked_from > ?) ORDER BY r.seq", *slugs, server.now())
+    rows = server.store.all("SELECT r.slug, r.cert FROM registry r JOIN devices d ON d.device_id ="
+                            " json_extract(r.cert, '$.device_id') WHERE r.kind = 'device_cert'"
+                            f" AND r.slug IN ({marks}) AND (d.revoked_from IS NULL OR d.revoked_from > ?) ORDER BY r.seq",
+                            *slugs, server.now())
     certificates = [(r["slug"], json.loads(r["cert"])) for r in rows]
     return {"devices": [{"slug": slug, "device_id": c["device_id"], "created_at": c.get("issued_at"),
                          "kem_public_key": c["keys"]["encryption"]["public_key"],

@@ -58,8 +58,8 @@ async def space_events(server: Server, request: Request, space_id: str) -> dict[
         if not row:
             raise bad("since is not a cursor of this space")
         after = row["seq"]
-    rows = server.store.all("SELECT * FROM events WHERE space_id = ? AND seq > ? ORDER BY seq LIMIT ?", space_id, after,
-                            limit + 1)
+    rows = server.store.all("SELECT * FROM events WHERE space_id = ? AND seq > ? ORDER BY seq LIMIT ?", space_id,
+                            after, limit + 1)
     more, rows = len(rows) > limit, rows[:limit]
     last = rows[-1] if rows else None
     return paged(request, {

@@ -6,8 +6,8 @@ from __future__ import annotations
 import uuid
 from typing import Any
 
-from puffo.crypto import (ROTATION_MARGIN_MS, SUBKEY_TTL_MS, CryptoError, b64, ed25519_public, key_id, now_ms, random_b64,
-                          sign_json, unb64, verify_json, x25519_public)
+from puffo.crypto import (ROTATION_MARGIN_MS, SUBKEY_TTL_MS, CryptoError, b64, ed25519_public, key_id, now_ms,
+                          random_b64, sign_json, unb64, verify_json, x25519_public)
 
 Cert = dict[str, Any]
 

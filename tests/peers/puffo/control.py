@@ -4,15 +4,16 @@
     GET    /_control/settings          all settings          POST {NAME: VALUE, …}   changes some
     GET    /_control/faults            with their hits       POST {FAULT} or [{FAULT}, …]   adds
     DELETE /_control/faults            clears them
-    GET    /_control/counters          {"counts": {KIND: n}, "requests": {"METHOD /path": n}, "statuses": {"200": n},
-                                        "streams": live ones, "connections": n, "acks": [envelope ids in order]}
-    GET    /_control/log?after=N&kind=K     {"lines": […], "last": N}: all that happened, in one order; each line has n, at
-           (ms), kind: request (method, path, query, slug, status, faults), ack (via frame or http, slug, device_id,
+    GET    /_control/counters          {"counts": {KIND: n}, "requests": {"METHOD /path": n},
+                                        "statuses": {"200": n}, "streams": live ones, "connections": n,
+                                        "acks": [envelope ids in order]}
+    GET    /_control/log?after=N&kind=K     {"lines": […], "last": N}: all that happened, in one order; each line has n,
+           at (ms), kind: request (method, path, query, slug, status, faults), ack (via frame or http, slug, device_id,
            ids), stream_opened, stream_connected, stream_rejected, stream_refused, stream_closed, pong_missing,
            bad_frame, unknown_frame
     DELETE /_control/log               forgets lines and counters
     GET    /_control/streams           those that are connected
-    POST   /_control/streams           {"do": …, "slug": …} to all, or to this user's; answers {"streams": how many}:
+    POST   /_control/streams           {"do": …, "slug": …} to all, or to this user's; answers {"streams": n}:
            close ("code"), abort (a reset), half_open, cut (half of a frame, then a reset; "frame"), send ("frame": an
            object, or "text": any text), release (of half-open ones: they are reset)
     GET    /_control/queue?slug=S      {"devices": {DEVICE: [envelope ids not acknowledged, in order]}}
@@ -119,7 +120,7 @@ class Control:
         from puffo.server import reset
         chosen = [s for s in self.server.streams if body.get("slug") in (None, s.slug)]
         what = body.get("do")
-        frame = body.get("frame", {"type": "message", "envelope": {"type": "message_envelope", "envelope_id": "x" * 300}})
+        frame = body.get("frame", {"type": "message", "envelope": {"envelope_id": "x" * 300}})
         for stream in chosen:
             if what == "close":
                 await stream.close(body.get("code", 1000))

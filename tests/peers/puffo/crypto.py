@@ -7,6 +7,7 @@ Every failure is a CryptoError; what is built on these (envelopes, certificates)
 from __future__ import annotations
 
 import base64
+import functools
 import hashlib
 import hmac
 import json
@@ -213,15 +214,37 @@ KEM_SUITE = b"KEM" + bytes.fromhex("0020")
 HPKE_SUITE = b"HPKE" + bytes.fromhex("002000010003")
 
 
+# OpenSSL takes half a millisecond to load a key, as long as for all the rest of sealing to a device.
+
+
+@functools.lru_cache(maxsize=256)
+def _x25519_secret(secret: bytes) -> X25519PrivateKey:
+    return X25519PrivateKey.from_private_bytes(secret)
+
+
+@functools.lru_cache(maxsize=4096)
+def _x25519_key(public_key: bytes) -> X25519PublicKey:
+    return X25519PublicKey.from_public_bytes(public_key)
+
+
+def _public_of(secret: X25519PrivateKey) -> bytes:
+    return secret.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
+
+
+@functools.lru_cache(maxsize=256)
 def x25519_public(secret: bytes) -> bytes:
-    return X25519PrivateKey.from_private_bytes(secret).public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
+    return _public_of(_x25519_secret(secret))
 
 
-def _dh(secret: bytes, public_key: bytes) -> bytes:
+def _dh(secret: X25519PrivateKey, public_key: bytes) -> bytes:
     try:
-        return X25519PrivateKey.from_private_bytes(secret).exchange(X25519PublicKey.from_public_bytes(public_key))
+        return secret.exchange(_x25519_key(public_key))
     except ValueError as e:
         raise CryptoError("hpke_failed", str(e)) from None
+
+
+def x25519(secret: bytes, public_key: bytes) -> bytes:
+    return _dh(_x25519_secret(secret), public_key)
 
 
 def _extract(suite: bytes, salt: bytes, label: bytes, ikm: bytes) -> bytes:
@@ -252,16 +275,16 @@ def hpke_schedule(dh: bytes, enc: bytes, recipient_public: bytes, info: bytes) -
 def hpke_seal(recipient_public: bytes, info: bytes, aad: bytes, plaintext: bytes,
               ephemeral: bytes | None = None) -> tuple[bytes, bytes]:
     """Encapsulated key and ciphertext. Only vectors fix the ephemeral secret."""
-    ephemeral = ephemeral or os.urandom(32)
-    enc = x25519_public(ephemeral)
-    _, key, nonce = hpke_schedule(_dh(ephemeral, recipient_public), enc, recipient_public, info)
+    secret = X25519PrivateKey.from_private_bytes(ephemeral) if ephemeral else X25519PrivateKey.generate()
+    enc = _public_of(secret)
+    _, key, nonce = hpke_schedule(_dh(secret, recipient_public), enc, recipient_public, info)
     return enc, ChaCha20Poly1305(key).encrypt(nonce, plaintext, aad)
 
 
 def hpke_open(secret: bytes, enc: bytes, info: bytes, aad: bytes, ciphertext: bytes) -> bytes:
     if len(enc) != 32 or len(ciphertext) < 16:
         raise CryptoError("hpke_failed")
-    _, key, nonce = hpke_schedule(_dh(secret, enc), enc, x25519_public(secret), info)
+    _, key, nonce = hpke_schedule(x25519(secret, enc), enc, x25519_public(secret), info)
     return aead_open(key, nonce, aad, ciphertext, "hpke_failed")
 
 

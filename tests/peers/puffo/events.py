@@ -205,8 +205,8 @@ def _invite(batch: Batch, event: Event, payload: dict[str, Any]) -> None:
         raise not_found("no such user")
     if role:
         raise conflict("the invitee is a member already")
-    if store.one("SELECT 1 FROM invites WHERE invitee_slug = ? AND space_id = ? AND channel_id IS ?", invitee, space_id,
-                 payload.get("channel_id")):
+    if store.one("SELECT 1 FROM invites WHERE invitee_slug = ? AND space_id = ? AND channel_id IS ?", invitee,
+                 space_id, payload.get("channel_id")):
         raise conflict("the invitee is invited already")
     space = store.one("SELECT name FROM spaces WHERE space_id = ?", space_id)
     store.run("INSERT INTO invites VALUES (?, ?, ?, ?, ?, ?, ?, ?)", event["event_id"], scope, space_id,

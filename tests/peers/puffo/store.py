@@ -10,11 +10,12 @@ from typing import Any, Iterator
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS accounts (
-    slug TEXT PRIMARY KEY, active INTEGER NOT NULL DEFAULT 0, root_key TEXT NOT NULL UNIQUE, identity_type TEXT NOT NULL,
-    operator_slug TEXT, username TEXT NOT NULL, display_name TEXT, avatar_url TEXT, bio TEXT, role TEXT,
+    slug TEXT PRIMARY KEY, active INTEGER NOT NULL DEFAULT 0, root_key TEXT NOT NULL UNIQUE,
+    identity_type TEXT NOT NULL, operator_slug TEXT, username TEXT NOT NULL, display_name TEXT, avatar_url TEXT, bio TEXT, role TEXT,
     role_short TEXT, soul TEXT, profile_updated_at INTEGER NOT NULL, identity_cert TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS pending_accounts (
-    token TEXT PRIMARY KEY, slug TEXT NOT NULL, device_cert TEXT NOT NULL, attestation TEXT, expires_at INTEGER NOT NULL);
+    token TEXT PRIMARY KEY, slug TEXT NOT NULL, device_cert TEXT NOT NULL, attestation TEXT,
+    expires_at INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS devices (
     device_id TEXT PRIMARY KEY, slug TEXT NOT NULL, signing_key TEXT NOT NULL, revoked_from INTEGER);
 CREATE TABLE IF NOT EXISTS subkeys (
@@ -38,8 +39,8 @@ CREATE TABLE IF NOT EXISTS events (
     issued_at INTEGER NOT NULL, signer_slug TEXT NOT NULL, event TEXT NOT NULL);
 CREATE INDEX IF NOT EXISTS events_by_space ON events (space_id, seq);
 CREATE TABLE IF NOT EXISTS invites (
-    event_id TEXT PRIMARY KEY, scope TEXT NOT NULL, space_id TEXT NOT NULL, channel_id TEXT, inviter_slug TEXT NOT NULL,
-    invitee_slug TEXT NOT NULL, space_name TEXT, channel_name TEXT);
+    event_id TEXT PRIMARY KEY, scope TEXT NOT NULL, space_id TEXT NOT NULL, channel_id TEXT,
+    inviter_slug TEXT NOT NULL, invitee_slug TEXT NOT NULL, space_name TEXT, channel_name TEXT);
 CREATE TABLE IF NOT EXISTS messages (
     seq INTEGER PRIMARY KEY AUTOINCREMENT, envelope_id TEXT NOT NULL UNIQUE, digest TEXT NOT NULL,
     sender_slug TEXT NOT NULL, channel_id TEXT, recipient_slug TEXT, posted_at INTEGER NOT NULL,
@@ -49,8 +50,8 @@ CREATE TABLE IF NOT EXISTS queue (
 CREATE INDEX IF NOT EXISTS queue_by_device ON queue (device_id, seq);
 CREATE INDEX IF NOT EXISTS queue_by_envelope ON queue (envelope_id, device_id);
 CREATE TABLE IF NOT EXISTS blobs (
-    blob_id TEXT PRIMARY KEY, slug TEXT NOT NULL, data BLOB NOT NULL, uploaded_at INTEGER NOT NULL, transaction_id TEXT,
-    UNIQUE (slug, transaction_id));
+    blob_id TEXT PRIMARY KEY, slug TEXT NOT NULL, data BLOB NOT NULL, uploaded_at INTEGER NOT NULL,
+    transaction_id TEXT, UNIQUE (slug, transaction_id));
 CREATE TABLE IF NOT EXISTS statuses (
     slug TEXT PRIMARY KEY, status TEXT NOT NULL, current_message_id TEXT, error_text TEXT, last_heartbeat_at INTEGER,
     written_at INTEGER NOT NULL);
@@ -139,8 +140,8 @@ class Store:
 
     def enqueue(self, device_id: str, envelope_id: str, envelope: str | None = None) -> int:
         """Without an envelope of its own, the row is for the one in messages."""
-        return self.run("INSERT INTO queue (device_id, envelope_id, envelope) VALUES (?, ?, ?)", device_id, envelope_id,
-                        envelope).lastrowid or 0
+        return self.run("INSERT INTO queue (device_id, envelope_id, envelope) VALUES (?, ?, ?)", device_id,
+                        envelope_id, envelope).lastrowid or 0
 
     def pending(self, device_id: str, limit: int | None) -> list[sqlite3.Row]:
         return self.all("SELECT q.seq, envelope_id, coalesce(q.envelope, m.envelope) AS envelope FROM queue q"

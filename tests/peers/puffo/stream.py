@@ -33,6 +33,7 @@ class Stream:
         self.frames: asyncio.Queue[tuple[str, str]] = asyncio.Queue()
         self.pong_at = time.monotonic()
         self.dead = False
+        self.closing: asyncio.Future[None] | None = None
         self.release = asyncio.Event()
         """Ends a half-open stream."""
 
@@ -155,6 +156,8 @@ class Stream:
             if self.dead:
                 await self.release.wait()
         finally:
+            if self.closing:
+                await self.closing
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
@@ -192,7 +195,9 @@ class Stream:
                 return
             if now - self.pong_at > settings.pong_seconds:
                 self.server.log.add("pong_missing", slug=self.slug, session_id=self.session_id)
-                await self.close(1001)
+                # The reader ends with it, and what it cancels then is this task.
+                self.closing = asyncio.ensure_future(self.close(1001))
+                await asyncio.shield(self.closing)
                 return
             if now - pinged_at >= settings.ping_seconds:
                 pinged_at = now
