@@ -206,8 +206,8 @@ async def active_certs(server: Server, request: Request) -> dict[str, Any]:
     marks = ",".join("?" * len(slugs))
     rows = server.store.all("SELECT r.slug, r.cert FROM registry r JOIN devices d ON d.device_id ="
                             " json_extract(r.cert, '$.device_id') WHERE r.kind = 'device_cert'"
-                            f" AND r.slug IN ({marks}) AND (d.revoked_from IS NULL OR d.revoked_from > ?) ORDER BY r.seq",
-                            *slugs, server.now())
+                            f" AND r.slug IN ({marks}) AND (d.revoked_from IS NULL OR d.revoked_from > ?)"
+                            " ORDER BY r.seq", *slugs, server.now())
     certificates = [(r["slug"], json.loads(r["cert"])) for r in rows]
     return {"devices": [{"slug": slug, "device_id": c["device_id"], "created_at": c.get("issued_at"),
                          "kem_public_key": c["keys"]["encryption"]["public_key"],

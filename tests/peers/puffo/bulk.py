@@ -112,7 +112,8 @@ class Puppets:
         began = time.monotonic()
         identity, session = await self.sender(order.get("sender", "bulk"))
         slugs = self.audience(order, identity.slug)
-        recipients = self.recipients(slugs)
+        # The sender reads nothing, so it gets no copies, unless it would be the only one.
+        recipients = self.recipients([s for s in slugs if s != identity.slug] or slugs)
         allowed = {device_id for device_id, _ in recipients}
         ids: list[str] = []
         base = order.get("sent_at", self.server.now())

@@ -7,10 +7,10 @@
     GET    /_control/counters          {"counts": {KIND: n}, "requests": {"METHOD /path": n},
                                         "statuses": {"200": n}, "streams": live ones, "connections": n,
                                         "acks": [envelope ids in order]}
-    GET    /_control/log?after=N&kind=K     {"lines": […], "last": N}: all that happened, in one order; each line has n,
-           at (ms), kind: request (method, path, query, slug, status, faults), ack (via frame or http, slug, device_id,
-           ids), stream_opened, stream_connected, stream_rejected, stream_refused, stream_closed, pong_missing,
-           bad_frame, unknown_frame
+    GET    /_control/log?after=N&kind=K   {"lines": […], "last": N}: all that happened, in one order; each line has n,
+           at (ms) and kind: request (method, path, query, slug, status, faults), ack (via: frame or http; slug,
+           device_id, ids), stream_opened, stream_connected, stream_rejected, stream_refused, stream_closed,
+           pong_missing, bad_frame, unknown_frame
     DELETE /_control/log               forgets lines and counters
     GET    /_control/streams           those that are connected
     POST   /_control/streams           {"do": …, "slug": …} to all, or to this user's; answers {"streams": n}:
@@ -18,11 +18,11 @@
            object, or "text": any text), release (of half-open ones: they are reset)
     GET    /_control/queue?slug=S      {"devices": {DEVICE: [envelope ids not acknowledged, in order]}}
     POST   /_control/queue             {"slug", "envelope": {…}, "push": true}: any object for the user's devices
-    POST   /_control/bulk              really sealed messages: {"to": SLUG} or {"channel_id"}, "count", "text" ("{n}" is
-           their number), "start" (1), "sender" (user name "bulk"; made when it does not exist), "push" (true: to live
-           streams as well), "thread_root_id", "reply_to_id", "sent_at", "spoil": what is wrong with them (ciphertext,
-           signature, wrapped_key, inner_route, no_entry; or plaintext: in the unencrypted form).
-           Answers {"sender", "envelope_ids", "devices", "seconds"}
+    POST   /_control/bulk              really sealed messages: {"to": SLUG} or {"channel_id"}, "count", "text" (where
+           "{n}" is their number), "start" (1), "sender" (a user name, "bulk"; made when it does not exist, and made a
+           member of the channel), "push" (true: to live streams as well), "thread_root_id", "reply_to_id", "sent_at",
+           "spoil": what is wrong with them (ciphertext, signature, wrapped_key, inner_route, no_entry; or plaintext:
+           in the unencrypted form). Answers {"sender", "envelope_ids", "devices", "seconds"}
     POST   /_control/expire            {"slug"}: the user's subkeys end now; {"slug", "in_ms": N}: then
     POST   /_control/revoke            {"device_id"}: the server refuses the device, without a certificate
     POST   /_control/registry          {"kind", "slug", "cert"}: any row for the certificate registry

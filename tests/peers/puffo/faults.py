@@ -4,7 +4,8 @@
 A fault is an object {"fault": NAME, "route": "GET /spaces/*/events", "slug": S, "times": N, …}. Without route it holds
 for every request, without slug for every signer, without times until it is cleared; "skip": N lets the first N pass.
 The route is the method (or *) and a pattern of the path without query; the stream's is "WS /subscribe", and that of
-pushed frames "FRAME message", "FRAME event" and so on. Faults of different names add up.
+pushed frames "FRAME message", "FRAME event" and so on. Faults of different names add up; of those
+with one name the first that still holds counts, so that a list of them is a script.
 
 On requests:
     status        answer "status" before doing anything, with "code", "message", "headers"; "html": true for a page

@@ -11,8 +11,8 @@ from typing import Any, Iterator
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS accounts (
     slug TEXT PRIMARY KEY, active INTEGER NOT NULL DEFAULT 0, root_key TEXT NOT NULL UNIQUE,
-    identity_type TEXT NOT NULL, operator_slug TEXT, username TEXT NOT NULL, display_name TEXT, avatar_url TEXT, bio TEXT, role TEXT,
-    role_short TEXT, soul TEXT, profile_updated_at INTEGER NOT NULL, identity_cert TEXT NOT NULL);
+    identity_type TEXT NOT NULL, operator_slug TEXT, username TEXT NOT NULL, display_name TEXT, avatar_url TEXT,
+    bio TEXT, role TEXT, role_short TEXT, soul TEXT, profile_updated_at INTEGER NOT NULL, identity_cert TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS pending_accounts (
     token TEXT PRIMARY KEY, slug TEXT NOT NULL, device_cert TEXT NOT NULL, attestation TEXT,
     expires_at INTEGER NOT NULL);

@@ -51,11 +51,13 @@ class Server:
         self.stop(number)
         self.start()
 
-    def call(self, method, target, body=None, headers=None):
+    def call(self, method, target, body=None, headers=None, timeout=30):
         """Status, headers and body of anything, unsigned."""
         context = ssl.create_default_context(cafile=self.ca) if self.tls else None
-        connection = http.client.HTTPSConnection("localhost", self.port, timeout=30, context=context) if self.tls else \
-            http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        if self.tls:
+            connection = http.client.HTTPSConnection("localhost", self.port, timeout=timeout, context=context)
+        else:
+            connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)
         try:
             connection.request(method, target, None if body is None else json.dumps(body), headers or {})
             answer = connection.getresponse()
@@ -64,7 +66,7 @@ class Server:
             connection.close()
 
     def control(self, method, name, body=None):
-        status, _, data = self.call(method, f"/_control/{name}", body)
+        status, _, data = self.call(method, f"/_control/{name}", body, timeout=120)
         assert status == 200, data
         return json.loads(data)
 
@@ -194,7 +196,8 @@ def test_strangers_are_refused(server, ann, bob):
 def test_agent_is_registered_with_its_operator(server, ann, tmp_path):
     made = ann("create-agent", "helper", "--keys", str(tmp_path / "keys"))
     agent = Client(Connection(server.url), tmp_path / "keys", made["slug"])
-    assert agent.call("POST", "/agents/me/heartbeat", {"status": "busy", "current_message_id": "msg_1"}) == {"ok": True}
+    busy = {"status": "busy", "current_message_id": "msg_1"}
+    assert agent.call("POST", "/agents/me/heartbeat", busy) == {"ok": True}
     with pytest.raises(HttpError) as caught:
         agent.call("POST", "/agents/me/heartbeat", {"status": "idle"})
     assert caught.value.status == 429
@@ -335,11 +338,14 @@ def test_answers_that_are_wrong(server, ann):
 def test_headers_and_sizes_of_faults(server):
     server.fault("status", status=429, headers={"Retry-After": "2"}, times=1)
     server.fault("status", status=307, headers={"Location": "http://127.0.0.1:1/"}, times=1)
+    server.fault("delay", seconds=0, times=1, skip=2)
     status, headers, _ = server.call("GET", "/agents/x/status")
     assert (status, headers["Retry-After"]) == (429, "2")
     status, headers, _ = server.call("GET", "/agents/x/status")
     assert (status, headers["Location"]) == (307, "http://127.0.0.1:1/")
     assert server.call("GET", "/agents/x/status")[0] == 404
+    assert [line["faults"] for line in server.control("GET", "log?kind=request")["lines"]] == \
+        [["status"], ["status"], ["delay"]]
     for chunked in (False, True):
         server.fault("oversize", bytes=3_000_000, chunked=chunked, times=1)
         status, headers, data = server.call("GET", "/agents/x/status")
@@ -400,7 +406,8 @@ def test_ten_thousand(server, bob):
     messages = bob.client().pending()
     assert [m["envelope_id"] for m in messages] == made["envelope_ids"]
     client = bob.client()
-    assert [client.open(messages[n])["content"] for n in (0, 4999, 9999)] == ["number 1", "number 5000", "number 10000"]
+    assert [client.open(messages[n])["content"] for n in (0, 4999, 9999)] == \
+        ["number 1", "number 5000", "number 10000"]
     server.restart(signal.SIGKILL)
     assert len(bob.client().pending()) == 10_000
 
@@ -426,7 +433,8 @@ def test_spoilt_messages(server, bob, spoil, reason):
 
 def test_unencrypted_and_foreign_objects(server, bob):
     server.control("POST", "bulk", {"to": bob.slug, "spoil": "plaintext", "text": "open"})
-    for envelope in ([], "x", None, {"envelope_id": "msg_x"}, {"envelope_id": 7, "sender_slug": bob.slug, "sent_at": 1}):
+    for envelope in ([], "x", None, {"envelope_id": "msg_x"},
+                     {"envelope_id": 7, "sender_slug": bob.slug, "sent_at": 1}):
         server.control("POST", "queue", {"slug": bob.slug, "envelope": envelope})
     messages = bob("read")
     assert (messages[0]["text"], messages[0]["encrypted"]) == ("open", False)
@@ -445,7 +453,11 @@ class Listener:
     async def __aenter__(self):
         session = self.client.session()
         self.http = aiohttp.ClientSession()
-        self.ws = await self.http.ws_connect(stream_url(self.client.connection.url))
+        try:
+            self.ws = await self.http.ws_connect(stream_url(self.client.connection.url))
+        except aiohttp.ClientError:
+            await self.http.close()
+            raise
         frame = stream_connect(session.subkey_secret_key, self.client.slug, session.subkey_id)
         await self.ws.send_json({**frame, **self.changes})
         return self
