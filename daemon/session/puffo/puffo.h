@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+#include "directory.h"
+#include "outbox.h"
+#include "session-config.h"
+#include "turn-queue.h"
+
+/* The agent on the chat service: its keys, its connection, and everything that comes and goes over it. Exists only for
+ * agents that have an identity there (puffo_core in agent.yml). */
+typedef struct Puffo Puffo;
+
+typedef struct PuffoSpec {
+        sd_event *event;
+        Database *db;
+        TurnQueue *queue;
+        const SessionConfig *config;    /* of now; not kept */
+        /* Something that is shown has changed. */
+        void (*on_changed)(void *userdata);
+        void (*on_broken)(int error, void *userdata);
+        void *userdata;
+} PuffoSpec;
+
+/* What spec names but config is borrowed. Begins to connect from the loop. -EBADMSG with *reterr: what is wrong with
+ * keys or configuration, one line. -ENOMEM. */
+int puffo_new(Puffo **ret, const PuffoSpec *spec, char **reterr);
+/* Cuts the connection; what was not acknowledged comes again. */
+Puffo* puffo_free(Puffo *p);
+DEFINE_TRIVIAL_CLEANUP_FUNC(Puffo*, puffo_free);
+
+/* The part of a configuration that needs a new Puffo: server, slug, device, CA. */
+bool puffo_is_for(const Puffo *p, const SessionConfig *config);
+/* Takes over what can change while it runs: triggers, operator, policy, jitter. */
+int puffo_configure(Puffo *p, const SessionConfig *config);
+
+/* For the tools. All borrowed. */
+Outbox* puffo_outbox(Puffo *p);
+Directory* puffo_directory(Puffo *p);
+ServerClient* puffo_client(Puffo *p);
+Database* puffo_database(Puffo *p);
+const char* puffo_slug(const Puffo *p);
+const char* puffo_home_space(const Puffo *p);   /* "" when there is none */
+
+/* For people: one line on the connection. */
+const char* puffo_status_text(const Puffo *p);
+bool puffo_is_connected(const Puffo *p);
