@@ -15,8 +15,8 @@
 
 #define PAUSE_MIN_USEC (250 * USEC_PER_MSEC)
 #define PAUSE_MAX_USEC (30 * USEC_PER_SEC)
-/* Who has registered us is back soon, at once if he had lasted at least so long: pauses grow only before that, so that a
- * puffod that turns us away is not run down. */
+/* Who has registered us is back soon, at once if he had lasted at least so long: pauses grow only before that, so that
+ * a puffod that turns us away is not run down. */
 #define LASTING_USEC (1 * USEC_PER_SEC)
 
 struct ManagerLink {

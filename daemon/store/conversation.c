@@ -77,9 +77,9 @@ int conversation_list(Database *db, const char *conversation, int64_t before, si
         r = database_prepare(db, "SELECT seq, role, context, text, turn, created_usec FROM conversation_messages "
                              "WHERE conversation = ?1 AND seq < ?2 ORDER BY seq DESC", &s);
         if (r >= 0)
-                r = database_error(sqlite3_bind_text(s, 1, conversation, -1, SQLITE_STATIC));
+                r = database_bind_text(s, 1, conversation);
         if (r >= 0)
-                r = database_error(sqlite3_bind_int64(s, 2, before > 0 ? before : INT64_MAX));
+                r = database_bind_int(s, 2, before > 0 ? before : INT64_MAX);
         if (r >= 0)
                 r = messages_read(s, limit, max_bytes, &m, &n, &more);
         if (r < 0) {
@@ -106,7 +106,7 @@ static int sweep_step(Database *db, const char *sql, uint64_t bound) {
 
         r = database_prepare(db, sql, &s);
         if (r >= 0)
-                r = database_error(sqlite3_bind_int64(s, 1, (sqlite3_int64) MIN(bound, (uint64_t) INT64_MAX)));
+                r = database_bind_int(s, 1, (int64_t) MIN(bound, (uint64_t) INT64_MAX));
         if (r >= 0)
                 r = database_error(sqlite3_step(s));
         return r < 0 ? r : database_changes(db);
@@ -161,7 +161,7 @@ int session_value_get(Database *db, const char *name, char **ret) {
 
         r = database_prepare(db, "SELECT value FROM session_values WHERE name = ?1", &s);
         if (r >= 0)
-                r = database_error(sqlite3_bind_text(s, 1, name, -1, SQLITE_STATIC));
+                r = database_bind_text(s, 1, name);
         if (r >= 0)
                 r = database_error(sqlite3_step(s));
         if (r <= 0)
@@ -180,9 +180,9 @@ int session_value_set(Database *db, const char *name, const char *value) {
         else
                 r = database_prepare(db, "DELETE FROM session_values WHERE name = ?1", &s);
         if (r >= 0)
-                r = database_error(sqlite3_bind_text(s, 1, name, -1, SQLITE_STATIC));
+                r = database_bind_text(s, 1, name);
         if (r >= 0 && value)
-                r = database_error(sqlite3_bind_text(s, 2, value, -1, SQLITE_STATIC));
+                r = database_bind_text(s, 2, value);
         if (r >= 0)
                 r = database_error(sqlite3_step(s));
         return r;

@@ -175,6 +175,14 @@ void transaction_rollbackp(Transaction *t) {
                 (void) database_exec(t->db, "ROLLBACK");
 }
 
+int database_bind_text(sqlite3_stmt *s, int index, const char *text) {
+        return database_error(sqlite3_bind_text(s, index, text, -1, SQLITE_STATIC));
+}
+
+int database_bind_int(sqlite3_stmt *s, int index, int64_t v) {
+        return database_error(sqlite3_bind_int64(s, index, v));
+}
+
 int database_column_strdup(sqlite3_stmt *s, int column, char **ret) {
         const void *text = sqlite3_column_text(s, column);
         char *copy;

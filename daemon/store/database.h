@@ -42,6 +42,10 @@ int database_begin(Database *db, Transaction *ret);
 int database_commit(Transaction *t);
 void transaction_rollbackp(Transaction *t);
 
+/* NULL stays NULL. The text is not copied: it must be there until the statement is given back. */
+int database_bind_text(sqlite3_stmt *s, int index, const char *text);
+int database_bind_int(sqlite3_stmt *s, int index, int64_t v);
+
 /* Text column as a copy; NULL stays NULL. */
 int database_column_strdup(sqlite3_stmt *s, int column, char **ret);
 

@@ -7,15 +7,6 @@
 #define LIMIT_MAX 10000U
 #define DAY_MS ((int64_t) 86400000)
 
-static int bind_text(sqlite3_stmt *s, int index, const char *text) {
-        return database_error(text ? sqlite3_bind_text(s, index, text, -1, SQLITE_STATIC)
-                                   : sqlite3_bind_null(s, index));
-}
-
-static int bind_int(sqlite3_stmt *s, int index, int64_t v) {
-        return database_error(sqlite3_bind_int64(s, index, v));
-}
-
 static int step(sqlite3_stmt *s) {
         return database_error(sqlite3_step(s));
 }
@@ -29,13 +20,13 @@ static int nonce_remember(Database *db, const Message *m, int64_t received_at_ms
                                  "received_at) VALUES (?1, ?2, ?3, ?4)", &s);
 
         if (r >= 0)
-                r = bind_text(s, 1, m->sender_slug);
+                r = database_bind_text(s, 1, m->sender_slug);
         if (r >= 0)
-                r = bind_text(s, 2, m->message_nonce);
+                r = database_bind_text(s, 2, m->message_nonce);
         if (r >= 0)
-                r = bind_text(s, 3, m->envelope_id);
+                r = database_bind_text(s, 3, m->envelope_id);
         if (r >= 0)
-                r = bind_int(s, 4, received_at_ms);
+                r = database_bind_int(s, 4, received_at_ms);
         if (r >= 0)
                 r = step(s);
         return r < 0 ? r : database_changes(db) == 0;
@@ -46,7 +37,7 @@ static int mark_plaintext(Database *db, const char *envelope_id) {
         int r = database_prepare(db, "INSERT OR IGNORE INTO message_plaintext (envelope_id) VALUES (?1)", &s);
 
         if (r >= 0)
-                r = bind_text(s, 1, envelope_id);
+                r = database_bind_text(s, 1, envelope_id);
         return r < 0 ? r : step(s);
 }
 
@@ -62,7 +53,7 @@ static int message_insert(Database *db, const Message *m, int64_t received_at_ms
                                  "?12)", &s);
 
         for (size_t i = 0; i < ELEMENTSOF(texts) && r >= 0; i++)
-                r = bind_text(s, (int) i + 1, texts[i]);
+                r = database_bind_text(s, (int) i + 1, texts[i]);
         if (r >= 0)
                 r = m->content->type == SIGNED_STRING ? strbuf_append(&content, m->content->text, m->content->size)
                                                       : signed_value_format(m->content, &content);
@@ -70,13 +61,13 @@ static int message_insert(Database *db, const Message *m, int64_t received_at_ms
                 r = database_error(sqlite3_bind_text64(s, 8, strempty(content.text), content.size, SQLITE_STATIC,
                                                        SQLITE_UTF8));
         if (r >= 0)
-                r = bind_int(s, 9, m->sent_at);
+                r = database_bind_int(s, 9, m->sent_at);
         if (r >= 0)
-                r = bind_int(s, 10, received_at_ms);
+                r = database_bind_int(s, 10, received_at_ms);
         if (r >= 0)
-                r = bind_text(s, 11, isempty(m->thread_root_id) ? NULL : m->thread_root_id);
+                r = database_bind_text(s, 11, isempty(m->thread_root_id) ? NULL : m->thread_root_id);
         if (r >= 0)
-                r = bind_text(s, 12, isempty(m->reply_to_id) ? NULL : m->reply_to_id);
+                r = database_bind_text(s, 12, isempty(m->reply_to_id) ? NULL : m->reply_to_id);
         if (r >= 0)
                 r = step(s);
         return r < 0 ? r : database_changes(db) == 0;
@@ -184,16 +175,17 @@ static int rows_read(sqlite3_stmt *s, StoredMessage **ret, size_t *ret_n) {
         return 0;
 }
 
-static int range_read(sqlite3_stmt *s, const char *key, const MessageRange *range, StoredMessage **ret, size_t *ret_n) {
+static int range_read(sqlite3_stmt *s, const char *key, const MessageRange *range, StoredMessage **ret,
+                      size_t *ret_n) {
         unsigned limit = range && range->limit > 0 ? MIN(range->limit, LIMIT_MAX) : LIMIT_DEFAULT;
-        int r = bind_text(s, 1, key);
+        int r = database_bind_text(s, 1, key);
 
         if (r >= 0)
-                r = bind_int(s, 2, range && range->after > 0 ? range->after : INT64_MIN);
+                r = database_bind_int(s, 2, range && range->after > 0 ? range->after : INT64_MIN);
         if (r >= 0)
-                r = bind_int(s, 3, range && range->before > 0 ? range->before : INT64_MAX);
+                r = database_bind_int(s, 3, range && range->before > 0 ? range->before : INT64_MAX);
         if (r >= 0)
-                r = bind_int(s, 4, limit);
+                r = database_bind_int(s, 4, limit);
         return r < 0 ? r : rows_read(s, ret, ret_n);
 }
 
@@ -204,7 +196,7 @@ int message_store_get(Database *db, const char *envelope_id, StoredMessage **ret
         int r = database_prepare(db, "SELECT " COLUMNS FROM "m.envelope_id = ?1", &s);
 
         if (r >= 0)
-                r = bind_text(s, 1, envelope_id);
+                r = database_bind_text(s, 1, envelope_id);
         if (r >= 0)
                 r = rows_read(s, &rows, &n);
         if (r < 0)
@@ -249,7 +241,7 @@ int message_store_cursor(Database *db, const char *root_id, int64_t *ret) {
                                  &s);
 
         if (r >= 0)
-                r = bind_text(s, 1, root_id);
+                r = database_bind_text(s, 1, root_id);
         if (r >= 0)
                 r = step(s);
         if (r >= 0)
@@ -264,9 +256,9 @@ int message_store_set_cursor(Database *db, const char *root_id, int64_t sent_at)
                                  "MAX(last_processed_sent_at, excluded.last_processed_sent_at)", &s);
 
         if (r >= 0)
-                r = bind_text(s, 1, root_id);
+                r = database_bind_text(s, 1, root_id);
         if (r >= 0)
-                r = bind_int(s, 2, sent_at);
+                r = database_bind_int(s, 2, sent_at);
         return r < 0 ? r : step(s);
 }
 
@@ -278,7 +270,7 @@ int message_store_space_of(Database *db, const char *channel_id, char **ret) {
                                  "ORDER BY rank, sent_at DESC LIMIT 1", &s);
 
         if (r >= 0)
-                r = bind_text(s, 1, channel_id);
+                r = database_bind_text(s, 1, channel_id);
         if (r >= 0)
                 r = step(s);
         if (r <= 0)
@@ -293,15 +285,16 @@ int message_store_learn_space(Database *db, const char *channel_id, const char *
 
         if (isempty(channel_id) || isempty(space_id))
                 return 0;
-        r = database_prepare(db, "INSERT INTO channel_space_map (channel_id, space_id, learned_at) VALUES (?1, ?2, ?3) "
+        r = database_prepare(db, "INSERT INTO channel_space_map (channel_id, space_id, learned_at) "
+                             "VALUES (?1, ?2, ?3) "
                              "ON CONFLICT (channel_id) DO UPDATE SET space_id = excluded.space_id, "
                              "learned_at = excluded.learned_at", &s);
         if (r >= 0)
-                r = bind_text(s, 1, channel_id);
+                r = database_bind_text(s, 1, channel_id);
         if (r >= 0)
-                r = bind_text(s, 2, space_id);
+                r = database_bind_text(s, 2, space_id);
         if (r >= 0)
-                r = bind_int(s, 3, now_ms);
+                r = database_bind_int(s, 3, now_ms);
         return r < 0 ? r : step(s);
 }
 
@@ -312,7 +305,7 @@ static int sweep_older(Database *db, const char *sql, int64_t limit) {
         int r = database_prepare(db, sql, &s);
 
         if (r >= 0)
-                r = bind_int(s, 1, limit);
+                r = database_bind_int(s, 1, limit);
         if (r >= 0)
                 r = step(s);
         return r < 0 ? r : database_changes(db);
@@ -348,7 +341,7 @@ static int pin_get(void *userdata, const char *slug, CertPin *ret) {
         int r = database_prepare(userdata, "SELECT root, complete FROM pinned_roots WHERE slug = ?1", &s);
 
         if (r >= 0)
-                r = bind_text(s, 1, slug);
+                r = database_bind_text(s, 1, slug);
         if (r >= 0)
                 r = step(s);
         if (r <= 0)
@@ -367,13 +360,13 @@ static int pin_put(void *userdata, const char *slug, const CertPin *pin) {
                                  "complete = excluded.complete", &s);
 
         if (r >= 0)
-                r = bind_text(s, 1, slug);
+                r = database_bind_text(s, 1, slug);
         if (r >= 0)
                 r = database_error(sqlite3_bind_blob(s, 2, pin->root, KEY_SIZE, SQLITE_STATIC));
         if (r >= 0)
-                r = bind_int(s, 3, pin->complete);
+                r = database_bind_int(s, 3, pin->complete);
         if (r >= 0)
-                r = bind_int(s, 4, now_realtime_ms());
+                r = database_bind_int(s, 4, now_realtime_ms());
         return r < 0 ? r : step(s);
 }
 

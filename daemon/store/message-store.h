@@ -4,13 +4,13 @@
 #include "cert-cache.h"
 #include "database.h"
 
-/* Messages as the original keeps them (message-pipeline §7.2): it opens our file and we open its. What it does not know
- * – root keys, nonces, what came unencrypted – is in tables of ours beside them. */
+/* Messages as the original keeps them (message-pipeline §7.2): it opens our file and we open its. What it does not
+ * know – root keys, nonces, what came unencrypted – is in tables of ours beside them. */
 
 typedef enum MessageNews {
         MESSAGE_NEW,
         MESSAGE_KNOWN,                  /* this envelope is there already */
-        MESSAGE_REPLAYED,               /* the same signed payload came in another envelope before (wire-protocol §17.3) */
+        MESSAGE_REPLAYED,               /* this signed payload came in another envelope before (wire-protocol §17.3) */
 } MessageNews;
 
 /* Stores a verified message, on disk when it returns. MessageNews, or < 0. */
@@ -30,8 +30,8 @@ void stored_messages_free(StoredMessage *messages, size_t n);
 /* 1 = found, 0 = there is none. */
 int message_store_get(Database *db, const char *envelope_id, StoredMessage **ret);
 
-/* Which messages of a conversation, exclusive bounds in ms (0: none): the newest limit of them (0: 50), in the order in
- * which they were sent. */
+/* Which messages of a conversation, exclusive bounds in ms (0: none): the newest limit of them (0: 50), in the order
+ * in which they were sent. */
 typedef struct MessageRange {
         int64_t after, before;
         unsigned limit;

@@ -55,17 +55,9 @@ void turn_rows_free(TurnRow **rows, size_t n) {
         free(rows);
 }
 
-static int bind_text(sqlite3_stmt *s, int index, const char *text) {
-        return database_error(sqlite3_bind_text(s, index, strempty(text), -1, SQLITE_STATIC));
-}
-
-static int bind_int(sqlite3_stmt *s, int index, int64_t v) {
-        return database_error(sqlite3_bind_int64(s, index, v));
-}
-
 /* Times and counts come from clocks and providers: beyond SQLite's range they are cut, not wrapped. */
 static int bind_uint(sqlite3_stmt *s, int index, uint64_t v) {
-        return bind_int(s, index, (int64_t) MIN(v, (uint64_t) INT64_MAX));
+        return database_bind_int(s, index, (int64_t) MIN(v, (uint64_t) INT64_MAX));
 }
 
 static uint64_t column_uint(sqlite3_stmt *s, int column) {
@@ -134,7 +126,7 @@ static int items_read(Database *db, TurnRow *t) {
         r = database_prepare(db, "SELECT item, text, status FROM session_turn_items WHERE turn = ?1 "
                              "ORDER BY position", &s);
         if (r >= 0)
-                r = bind_int(s, 1, t->seq);
+                r = database_bind_int(s, 1, t->seq);
         if (r < 0)
                 return r;
         while ((r = database_error(sqlite3_step(s))) > 0) {
@@ -165,7 +157,7 @@ int turn_store_get(Database *db, const char *id, TurnRow **ret) {
 
         r = database_prepare(db, "SELECT " ROW_COLUMNS TEXT_COLUMNS " FROM session_turns WHERE id = ?1", &s);
         if (r >= 0)
-                r = bind_text(s, 1, id);
+                r = database_bind_text(s, 1, id);
         if (r >= 0)
                 r = database_error(sqlite3_step(s));
         if (r <= 0)
@@ -224,9 +216,9 @@ static int conversation_went_on(Database *db, const TurnRow *previous) {
                              "    OR EXISTS (SELECT 1 FROM conversation_messages WHERE conversation = ?1 "
                              "               AND turn_seq > ?2)", &s);
         if (r >= 0)
-                r = bind_text(s, 1, previous->conversation);
+                r = database_bind_text(s, 1, previous->conversation);
         if (r >= 0)
-                r = bind_int(s, 2, previous->seq);
+                r = database_bind_int(s, 2, previous->seq);
         if (r >= 0)
                 r = database_error(sqlite3_step(s));
         if (r < 0)
@@ -245,13 +237,13 @@ static int conversation_fork(Database *db, const char *conversation, const TurnR
                              " (SELECT * FROM conversation_messages WHERE conversation = ?2 AND turn_seq <= ?3 "
                              "  ORDER BY seq DESC LIMIT ?4) ORDER BY seq", &s);
         if (r >= 0)
-                r = bind_text(s, 1, conversation);
+                r = database_bind_text(s, 1, conversation);
         if (r >= 0)
-                r = bind_text(s, 2, previous->conversation);
+                r = database_bind_text(s, 2, previous->conversation);
         if (r >= 0)
-                r = bind_int(s, 3, previous->seq);
+                r = database_bind_int(s, 3, previous->seq);
         if (r >= 0)
-                r = bind_int(s, 4, FORK_MESSAGES_MAX);
+                r = database_bind_int(s, 4, FORK_MESSAGES_MAX);
         if (r >= 0)
                 r = step_done(s);
         return r;
@@ -305,11 +297,11 @@ static int turn_insert(Database *db, const TurnSubmission *t, const char *conver
         };
 
         for (size_t i = 0; i < ELEMENTSOF(texts); i++) {
-                r = bind_text(s, (int) i + 1, texts[i]);
+                r = database_bind_text(s, (int) i + 1, strempty(texts[i]));
                 if (r < 0)
                         return r;
         }
-        r = bind_int(s, 8, t->store);
+        r = database_bind_int(s, 8, t->store);
         if (r >= 0)
                 r = bind_uint(s, 9, t->now_usec);
         if (r >= 0)
@@ -338,7 +330,7 @@ int turn_store_submit(Database *db, const TurnSubmission *submission, TurnRow **
 
         r = database_prepare(db, "SELECT " ROW_COLUMNS NO_TEXT_COLUMNS " FROM session_turns WHERE id = ?1", &s);
         if (r >= 0)
-                r = bind_text(s, 1, submission->id);
+                r = database_bind_text(s, 1, submission->id);
         if (r >= 0)
                 r = database_error(sqlite3_step(s));
         if (r <= 0)
@@ -363,7 +355,7 @@ int turn_store_start(Database *db, int64_t seq, uint64_t now_usec) {
         r = database_prepare(db, "UPDATE session_turns SET status = 'running', attempts = attempts + 1, "
                              "started_usec = ?2 WHERE seq = ?1 AND status IN ('queued', 'running')", &s);
         if (r >= 0)
-                r = bind_int(s, 1, seq);
+                r = database_bind_int(s, 1, seq);
         if (r >= 0)
                 r = bind_uint(s, 2, now_usec);
         if (r >= 0)
@@ -388,9 +380,9 @@ static int turn_end(Database *db, int64_t seq, const TurnResult *result) {
                              "output_tokens = ?10, reasoning_tokens = ?11, ended_usec = ?12 "
                              "WHERE seq = ?1 AND status IN ('queued', 'running')", &s);
         if (r >= 0)
-                r = bind_int(s, 1, seq);
+                r = database_bind_int(s, 1, seq);
         for (size_t i = 0; i < ELEMENTSOF(texts) && r >= 0; i++)
-                r = bind_text(s, (int) i + 2, texts[i]);
+                r = database_bind_text(s, (int) i + 2, strempty(texts[i]));
         for (size_t i = 0; i < ELEMENTSOF(counts) && r >= 0; i++)
                 r = bind_uint(s, (int) i + 7, counts[i]);
         if (r >= 0)
@@ -407,15 +399,15 @@ static int item_insert(Database *db, int64_t seq, size_t position, const TurnIte
         r = database_prepare(db, "INSERT INTO session_turn_items (turn, position, item, text, status) "
                              "VALUES (?1, ?2, ?3, ?4, ?5)", &s);
         if (r >= 0)
-                r = bind_int(s, 1, seq);
+                r = database_bind_int(s, 1, seq);
         if (r >= 0)
                 r = bind_uint(s, 2, position);
         if (r >= 0)
-                r = bind_text(s, 3, item->item);
+                r = database_bind_text(s, 3, strempty(item->item));
         if (r >= 0)
-                r = bind_text(s, 4, item->text);
+                r = database_bind_text(s, 4, strempty(item->text));
         if (r >= 0)
-                r = bind_text(s, 5, item->complete ? "completed" : "incomplete");
+                r = database_bind_text(s, 5, item->complete ? "completed" : "incomplete");
         if (r >= 0)
                 r = step_done(s);
         return r;
@@ -431,9 +423,9 @@ static int remember_question(Database *db, int64_t seq, const TurnResult *result
                              "SELECT conversation, 'user', ?2, text, id, seq, created_usec FROM session_turns "
                              "WHERE seq = ?1", &s);
         if (r >= 0)
-                r = bind_int(s, 1, seq);
+                r = database_bind_int(s, 1, seq);
         if (r >= 0)
-                r = bind_text(s, 2, result->context);
+                r = database_bind_text(s, 2, strempty(result->context));
         if (r >= 0)
                 r = step_done(s);
         return r;
@@ -449,9 +441,9 @@ static int remember_answer(Database *db, int64_t seq, const TurnResult *result, 
                              "SELECT conversation, 'assistant', ?2, id, seq, ?3 FROM session_turns WHERE seq = ?1",
                              &s);
         if (r >= 0)
-                r = bind_int(s, 1, seq);
+                r = database_bind_int(s, 1, seq);
         if (r >= 0)
-                r = bind_text(s, 2, text);
+                r = database_bind_text(s, 2, strempty(text));
         if (r >= 0)
                 r = bind_uint(s, 3, result->now_usec);
         if (r >= 0)
@@ -508,7 +500,7 @@ static int items_delete(Database *db, const char *id) {
         r = database_prepare(db, "DELETE FROM session_turn_items WHERE turn = "
                              "(SELECT seq FROM session_turns WHERE id = ?1)", &s);
         if (r >= 0)
-                r = bind_text(s, 1, id);
+                r = database_bind_text(s, 1, id);
         if (r >= 0)
                 r = step_done(s);
         return r;
@@ -525,7 +517,7 @@ int turn_store_delete(Database *db, const char *id) {
         if (r >= 0)
                 r = database_prepare(db, "DELETE FROM session_turns WHERE id = ?1", &s);
         if (r >= 0)
-                r = bind_text(s, 1, id);
+                r = database_bind_text(s, 1, id);
         if (r >= 0)
                 r = step_done(s);
         if (r < 0)
