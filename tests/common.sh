@@ -64,6 +64,6 @@ install_packages() {
 build_tree() {
         local dir=$1 target=$2 log=$3
         shift 3
-        { [ -f "$dir/build.ninja" ] || meson setup "$dir" -Dtests=enabled "$@"; } >"$log" 2>&1 &&
+        { [ -f "$dir/build.ninja" ] || meson setup "$dir" -Dtests=enabled -Dtest_hooks=true "$@"; } >"$log" 2>&1 &&
                 ninja -C "$dir" "$target" >>"$log" 2>&1
 }

@@ -9,7 +9,7 @@
 #include "schema.h"
 #include "string-util.h"
 
-#define STATEMENTS_MAX 48
+#define STATEMENTS_MAX 160
 #define BUSY_TIMEOUT_MSEC 5000
 
 typedef struct Statement {
@@ -22,6 +22,8 @@ struct Database {
         char *path;
         Statement statements[STATEMENTS_MAX];
         size_t n_statements;
+        unsigned depth;         /* transactions within each other */
+        bool lazy;              /* the outermost one was begun by database_begin_lazy() and is not committed yet */
 };
 
 int database_error(int code) {
@@ -93,6 +95,7 @@ Database* database_free(Database *db) {
         if (!db)
                 return NULL;
 
+        (void) database_flush(db);
         for (size_t i = 0; i < db->n_statements; i++)
                 (void) sqlite3_finalize(db->statements[i].compiled);
         (void) sqlite3_close(db->handle);
@@ -138,6 +141,13 @@ int database_prepare(Database *db, const char *sql, sqlite3_stmt **ret) {
                         db->n_statements++;
         }
 
+        /* A row that is written by itself counts when its statement is done. */
+        if (db->lazy && db->depth == 0 && !sqlite3_stmt_readonly(s->compiled)) {
+                r = database_flush(db);
+                if (r < 0)
+                        return r;
+        }
+
         *ret = s->compiled;
         return 0;
 }
@@ -150,29 +160,93 @@ void database_statement_releasep(sqlite3_stmt **s) {
         }
 }
 
-int database_begin(Database *db, Transaction *ret) {
-        /* Immediate: a writer that starts as a reader can be refused in the middle. */
-        int r = database_exec(db, "BEGIN IMMEDIATE");
+/* After some errors (disk full, I/O) SQLite has rolled everything back by itself. */
+static bool transaction_is_lost(Database *db) {
+        if (!sqlite3_get_autocommit(db->handle))
+                return false;
+        db->lazy = false;
+        return true;
+}
+
+static int begin_within(Database *db, Transaction *ret) {
+        int r = transaction_is_lost(db) ? -EIO : database_exec(db, "SAVEPOINT inner");
 
         if (r < 0)
                 return r;
-        ret->db = db;
+        *ret = (Transaction) { .db = db, .inner = true };
+        db->depth++;
         return 0;
 }
 
+static int begin_outermost(Database *db) {
+        /* Immediate: a writer that starts as a reader can be refused in the middle. */
+        return database_exec(db, "BEGIN IMMEDIATE");
+}
+
+int database_begin(Database *db, Transaction *ret) {
+        int r;
+
+        if (db->depth > 0)
+                return begin_within(db, ret);
+        r = database_flush(db);
+        if (r >= 0)
+                r = begin_outermost(db);
+        if (r < 0)
+                return r;
+        *ret = (Transaction) { .db = db };
+        db->depth++;
+        return 0;
+}
+
+int database_begin_lazy(Database *db, Transaction *ret) {
+        int r;
+
+        if (!db->lazy && db->depth == 0) {
+                r = begin_outermost(db);
+                if (r < 0)
+                        return r;
+                db->lazy = true;
+        }
+        return begin_within(db, ret);
+}
+
+int database_flush(Database *db) {
+        int r;
+
+        if (!db->lazy)
+                return 0;
+        assert(db->depth == 0);
+
+        if (transaction_is_lost(db))
+                return -EIO;
+        r = database_exec(db, "COMMIT");
+        if (r >= 0 || !transaction_is_lost(db)) {
+                /* Whatever could not be committed shall not stand in the way of others. */
+                if (r < 0)
+                        (void) database_exec(db, "ROLLBACK");
+                db->lazy = false;
+        }
+        return r;
+}
+
 int database_commit(Transaction *t) {
-        int r = database_exec(t->db, "COMMIT");
+        int r = t->inner && transaction_is_lost(t->db) ? -EIO :
+                database_exec(t->db, t->inner ? "RELEASE inner" : "COMMIT");
 
         if (r < 0)
                 return r;
+        t->db->depth--;
         t->db = NULL;
         return 0;
 }
 
 void transaction_rollbackp(Transaction *t) {
-        /* After some errors (disk full, I/O) SQLite has rolled back by itself. */
-        if (t->db && !sqlite3_get_autocommit(t->db->handle))
-                (void) database_exec(t->db, "ROLLBACK");
+        if (!t->db)
+                return;
+        t->db->depth--;
+        if (!transaction_is_lost(t->db))
+                (void) database_exec(t->db, t->inner ? "ROLLBACK TO inner; RELEASE inner" : "ROLLBACK");
+        t->db = NULL;
 }
 
 int database_bind_text(sqlite3_stmt *s, int index, const char *text) {
@@ -211,7 +285,9 @@ void database_trim(Database *db) {
 }
 
 int database_checkpoint(Database *db) {
-        return database_error(sqlite3_wal_checkpoint_v2(db->handle, NULL, SQLITE_CHECKPOINT_TRUNCATE, NULL, NULL));
+        int r = database_flush(db);
+
+        return r < 0 ? r : database_error(sqlite3_wal_checkpoint_v2(db->handle, NULL, SQLITE_CHECKPOINT_TRUNCATE, NULL, NULL));
 }
 
 static int query_int(Database *db, const char *sql, int64_t *ret) {

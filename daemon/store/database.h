@@ -34,13 +34,20 @@ int database_exec(Database *db, const char *sql);
 /* Rows changed by the last statement. */
 int database_changes(Database *db);
 
-/* A transaction that is rolled back when it leaves the scope without database_commit(). */
+/* A transaction that is rolled back when it leaves the scope without database_commit(). One that is begun within another
+ * counts when that is committed. */
 typedef struct Transaction {
         Database *db;
+        bool inner;
 } Transaction;
 int database_begin(Database *db, Transaction *ret);
 int database_commit(Transaction *t);
 void transaction_rollbackp(Transaction *t);
+
+/* A transaction whose commit is on disk only with the next database_flush(), for many in a row that nobody is told of
+ * before. Whoever else writes flushes first. When that fails, all of them are undone. */
+int database_begin_lazy(Database *db, Transaction *ret);
+int database_flush(Database *db);
 
 /* NULL stays NULL. The text is not copied: it must be there until the statement is given back. */
 int database_bind_text(sqlite3_stmt *s, int index, const char *text);
