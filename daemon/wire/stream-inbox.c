@@ -167,7 +167,11 @@ static int catch_up_on_item(const char *text, size_t size, void *userdata) {
         r = signed_document_parse(&d, text, size);
         if (r == -ENOMEM)
                 return r;
-        root = r < 0 ? NULL : signed_document_root(d);
+        if (r < 0) {
+                refuse_envelope(s, NULL, r, /* missed= */ true);
+                return 0;
+        }
+        root = signed_document_root(d);
         /* An item without an envelope is one itself (server-api §9.2). */
         envelope = signed_get(root, "envelope") ?: root;
 

@@ -407,6 +407,16 @@ def test_unreadable_items_do_not_stop_the_others(server, keys, slug, cleanup):
     assert "too many recipients" in client.errors()
 
 
+def test_items_that_are_no_json_do_not_stop_the_others(server, keys, slug, cleanup):
+    ids = server.bulk(slug, 1, push=False)
+    body = '{"messages":[nul,"\\ud800",{"envelope":{"envelope_id":"msg_\\udc00"}},01]}'
+    server.fault("body", route="GET /messages/pending", body=body, times=1)
+    client = Client(keys, slug, server.url)
+    cleanup.append(client)
+    client.expect(envelope=ids[0], verdict="taken")
+    client.expect(caught_up=1)
+
+
 def test_pings_are_answered_while_a_message_takes_long(tmp_path, cleanup, keys):
     server = Server(tmp_path / "server", "--set", "ping_seconds=0.3", "--set", "pong_seconds=1.0")
     cleanup.append(server)
