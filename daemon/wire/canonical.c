@@ -104,23 +104,61 @@ static int compare_members_rfc8785(const void *a, const void *b) {
         return compare_members(*(const SignedValue *const *) a, *(const SignedValue *const *) b, CANONICAL_RFC8785);
 }
 
-/* The fewest digits that give the same double again: "d.ddde±XX" as printf writes it. */
-static void shortest_digits(double v, char digits[20], int *ret_exponent) {
-        char text[40];
-        size_t n = 0;
+typedef struct Decimal {
+        char digits[20];
+        int exponent;           /* of the first digit */
+} Decimal;
 
-        for (int precision = 0; precision < 17; precision++) {
-                (void) snprintf(text, sizeof(text), "%.*e", precision, v);
-                if (strtod(text, NULL) == v)
-                        break;
+/* |v| to n digits, as printf rounds it. */
+static void decimal_round(Decimal *d, double v, int n) {
+        char text[40], *w = d->digits;
+
+        (void) snprintf(text, sizeof(text), "%.*e", n - 1, fabs(v));
+        for (const char *p = text; *p != 'e'; p++)
+                if (*p >= '0' && *p <= '9')
+                        *w++ = *p;
+        *w = 0;
+        d->exponent = atoi(strchr(text, 'e') + 1);
+}
+
+static void decimal_next(Decimal *d) {
+        size_t i = strlen(d->digits);
+
+        while (i > 0 && d->digits[i - 1] == '9')
+                d->digits[--i] = '0';
+        if (i > 0)
+                d->digits[i - 1]++;
+        else {
+                d->digits[0] = '1';
+                d->exponent++;
         }
-        for (const char *p = text; *p && *p != 'e'; p++)
-                if (*p >= '0' && *p <= '9' && n < 18)
-                        digits[n++] = *p;
-        while (n > 1 && digits[n - 1] == '0')
-                n--;
-        digits[n] = 0;
-        *ret_exponent = atoi(strchr(text, 'e') + 1);
+}
+
+static bool decimal_is(const Decimal *d, double v) {
+        char text[40];
+
+        (void) snprintf(text, sizeof(text), "%c.%se%d", d->digits[0], d->digits + 1, d->exponent);
+        return strtod(text, NULL) == fabs(v);
+}
+
+/* The fewest digits that give the same double again. Below a power of two the doubles are twice as dense as above it: the
+ * nearest n digits may already be another double when the next greater ones are still this one. */
+static void shortest_digits(double v, Decimal *ret) {
+        for (int n = 1; n <= 17; n++) {
+                Decimal next;
+
+                decimal_round(ret, v, n);
+                if (decimal_is(ret, v))
+                        break;
+                next = *ret;
+                decimal_next(&next);
+                if (decimal_is(&next, v)) {
+                        *ret = next;
+                        break;
+                }
+        }
+        for (size_t n = strlen(ret->digits); n > 1 && ret->digits[n - 1] == '0'; n--)
+                ret->digits[n - 1] = 0;
 }
 
 /* digits × 10^exponent without an exponent part. */
@@ -154,38 +192,38 @@ static int put_with_exponent(StrBuf *b, const char *digits, int exponent, int mi
 }
 
 static int put_double_compat(StrBuf *b, double v) {
-        char digits[20];
-        int exponent, r;
+        Decimal d;
+        int r;
 
         if (v == 0)
                 return strbuf_puts(b, signbit(v) ? "-0.0" : "0");
         if (v == floor(v))
                 return strbuf_printf(b, "%.0f", v);
 
-        shortest_digits(v, digits, &exponent);
+        shortest_digits(v, &d);
         r = v < 0 ? strbuf_puts(b, "-") : 0;
         if (r < 0)
                 return r;
-        if (exponent >= -4 && exponent < 16)
-                return put_positional(b, digits, exponent);
-        return put_with_exponent(b, digits, exponent, 2);
+        if (d.exponent >= -4 && d.exponent < 16)
+                return put_positional(b, d.digits, d.exponent);
+        return put_with_exponent(b, d.digits, d.exponent, 2);
 }
 
 /* ECMAScript Number::toString (RFC 8785 §3.2.2.3). */
 static int put_double_rfc8785(StrBuf *b, double v) {
-        char digits[20];
-        int exponent, r;
+        Decimal d;
+        int r;
 
         if (v == 0)
                 return strbuf_puts(b, "0");
 
-        shortest_digits(v, digits, &exponent);
+        shortest_digits(v, &d);
         r = v < 0 ? strbuf_puts(b, "-") : 0;
         if (r < 0)
                 return r;
-        if (exponent >= -6 && exponent < 21)
-                return put_positional(b, digits, exponent);
-        return put_with_exponent(b, digits, exponent, 1);
+        if (d.exponent >= -6 && d.exponent < 21)
+                return put_positional(b, d.digits, d.exponent);
+        return put_with_exponent(b, d.digits, d.exponent, 1);
 }
 
 static int put_number(StrBuf *b, const SignedValue *v, CanonicalMode mode) {
@@ -201,8 +239,13 @@ static int put_number(StrBuf *b, const SignedValue *v, CanonicalMode mode) {
         return mode == CANONICAL_COMPAT ? put_double_compat(b, d) : put_double_rfc8785(b, d);
 }
 
+/* By size: a key may go on behind a NUL, and is another one then. */
+static bool key_is(const SignedValue *m, const char *key) {
+        return m->key_size == strlen(key) && memcmp(m->key, key, m->key_size) == 0;
+}
+
 static bool is_signature(const SignedValue *m) {
-        return streq(m->key, "signature") || streq(m->key, "self_signature");
+        return key_is(m, "signature") || key_is(m, "self_signature");
 }
 
 static int put_object(StrBuf *b, const SignedValue *v, CanonicalMode mode, bool for_signing) {

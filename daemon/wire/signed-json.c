@@ -6,6 +6,8 @@
 #include "signed-json.h"
 
 #define DEPTH_MAX 512
+/* In the tree a digit of one byte takes 80. Nothing of the protocol comes near: a page of 16 MiB has half as many. */
+#define VALUES_MAX (1U << 20)
 #define BLOCK_SIZE KIB(4)
 #define FEW_MEMBERS 16U
 
@@ -89,6 +91,7 @@ typedef struct Parser {
         SignedDocument *document;
         const char *p, *end;
         unsigned depth;
+        size_t n_values;
 } Parser;
 
 static int parse_value(Parser *s, SignedValue **ret);
@@ -284,62 +287,74 @@ static SignedValue* find_member(const SignedValue *o, const char *key, size_t si
         return NULL;
 }
 
-static int compare_keys(const void *a, const void *b) {
-        const SignedValue *x = *(SignedValue *const *) a, *y = *(SignedValue *const *) b;
+typedef struct Place {
+        SignedValue *member;
+        size_t index;
+} Place;
+
+static int compare_keys(const SignedValue *x, const SignedValue *y) {
         int c = memcmp(x->key, y->key, MIN(x->key_size, y->key_size));
 
         if (c != 0)
                 return c;
-        return x->key_size < y->key_size ? -1 : x->key_size > y->key_size;
+        return (x->key_size > y->key_size) - (x->key_size < y->key_size);
+}
+
+static int compare_places(const void *a, const void *b) {
+        const Place *x = a, *y = b;
+        int c = compare_keys(x->member, y->member);
+
+        return c != 0 ? c : (x->index > y->index) - (x->index < y->index);
 }
 
 static bool few_have_repeats(const SignedValue *o) {
         for (const SignedValue *m = o->child; m; m = m->next)
                 for (const SignedValue *l = m->next; l; l = l->next)
-                        if (l->key_size == m->key_size && memcmp(l->key, m->key, m->key_size) == 0)
+                        if (compare_keys(l, m) == 0)
                                 return true;
         return false;
 }
 
-/* 1, 0, -ENOMEM. Sorting keeps a hostile object of a million keys from costing a square. */
-static int many_have_repeats(const SignedValue *o) {
-        _cleanup_free_ SignedValue **sorted = NULL;
-        size_t n = 0;
-
-        sorted = new0(SignedValue*, o->size);
-        if (!sorted)
-                return -ENOMEM;
-        for (SignedValue *m = o->child; m; m = m->next)
-                sorted[n++] = m;
-        qsort(sorted, n, sizeof(SignedValue*), compare_keys);
-
-        for (size_t i = 1; i < n; i++)
-                if (compare_keys(&sorted[i - 1], &sorted[i]) == 0)
-                        return 1;
-        return 0;
+static void take_value(SignedValue *m, const SignedValue *from) {
+        m->type = from->type;
+        m->text = from->text;
+        m->size = from->size;
+        m->child = from->child;
 }
 
-/* Folds repeated keys: the last value at the first one's place. */
+/* Members that have no key any more. */
+static void drop_keyless(SignedValue *o) {
+        for (SignedValue **m = &o->child; *m; )
+                if ((*m)->key)
+                        m = &(*m)->next;
+                else {
+                        *m = (*m)->next;
+                        o->size--;
+                }
+}
+
+/* Folds repeated keys: the last value at the first one's place. Sorting keeps a hostile object of a million keys from
+ * costing a square. */
 static int object_fold_repeats(SignedValue *o) {
-        int r = o->size <= FEW_MEMBERS ? few_have_repeats(o) : many_have_repeats(o);
+        _cleanup_free_ Place *places = NULL;
+        size_t n = 0, first = 0;
 
-        if (r <= 0)
-                return r;
+        if (o->size <= FEW_MEMBERS && !few_have_repeats(o))
+                return 0;
+        places = new0(Place, o->size);
+        if (!places)
+                return -ENOMEM;
+        for (SignedValue *m = o->child; m; m = m->next, n++)
+                places[n] = (Place) { m, n };
+        qsort(places, n, sizeof(Place), compare_places);
 
-        /* Rare, and bounded by how often it is repeated: each round moves one value forward and drops its member. */
-        for (SignedValue *m = o->child; m; m = m->next)
-                for (SignedValue **later = &m->next; *later; )
-                        if ((*later)->key_size == m->key_size && memcmp((*later)->key, m->key, m->key_size) == 0) {
-                                SignedValue *l = *later;
-
-                                m->type = l->type;
-                                m->text = l->text;
-                                m->size = l->size;
-                                m->child = l->child;
-                                *later = l->next;
-                                o->size--;
-                        } else
-                                later = &(*later)->next;
+        for (size_t i = 1; i < n; i++)
+                if (compare_keys(places[first].member, places[i].member) == 0) {
+                        take_value(places[first].member, places[i].member);
+                        places[i].member->key = NULL;
+                } else
+                        first = i;
+        drop_keyless(o);
         return 0;
 }
 
@@ -412,7 +427,7 @@ static int parse_value(Parser *s, SignedValue **ret) {
         SignedValue *v;
         int r;
 
-        if (s->p >= s->end)
+        if (s->p >= s->end || ++s->n_values > VALUES_MAX)
                 return -EBADMSG;
         if (take_char(s, '{'))
                 return parse_container(s, SIGNED_OBJECT, '}', ret);
@@ -524,6 +539,8 @@ SignedValue* signed_string(SignedDocument *d, const char *s) {
 
         if (!s)
                 return signed_constant(d, SIGNED_NULL);
+        if (!utf8_is_valid(s, strlen(s)))
+                return NULL;
         v = value_new(d, SIGNED_STRING);
         if (!v)
                 return NULL;

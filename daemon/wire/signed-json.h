@@ -31,8 +31,8 @@ struct SignedValue {
 typedef struct SignedDocument SignedDocument;
 
 /* Parses one value: UTF-8, no NaN or Infinity, no lone surrogates, no bare control characters, nothing behind it, at
- * most 512 levels. A repeated key keeps its first place and its last value. -EBADMSG, -ENOMEM. The text need not
- * outlive the call. */
+ * most 512 levels and a million values. A repeated key keeps its first place and its last value. -EBADMSG, -ENOMEM. The
+ * text need not outlive the call. */
 int signed_document_parse(SignedDocument **ret, const char *text, size_t size);
 /* An empty document, to build values in. */
 int signed_document_new(SignedDocument **ret);
@@ -49,7 +49,7 @@ const char* signed_get_string(const SignedValue *o, const char *key);
 int signed_get_int(const SignedValue *o, const char *key, int64_t *ret);
 bool signed_is_null(const SignedValue *v);              /* NULL or null */
 
-/* Builders: NULL when out of memory, and when given a NULL value, so that calls nest. Texts are copied. */
+/* Builders: NULL when out of memory, so that calls nest, and for a text that is no UTF-8. Texts are copied. */
 SignedValue* signed_object(SignedDocument *d);
 SignedValue* signed_array(SignedDocument *d);
 SignedValue* signed_string(SignedDocument *d, const char *s);           /* NULL: null */

@@ -3,6 +3,7 @@
 /* The reader and the writers look at strings several bytes at a time: what is special is found at every place. */
 
 #include <stdio.h>
+#include <time.h>
 
 #include "signed-json.h"
 #include "tests.h"
@@ -103,6 +104,90 @@ TEST(repeated_keys) {
                 ASSERT_EQ(value, 77);
                 ASSERT_STREQ(signed_document_root(d)->child->key, "k");
         }
+}
+
+/* One repeat among so many must not have all of them compared with each other. */
+TEST(repeated_key_among_many) {
+        const unsigned n = 400000;
+        _cleanup_(signed_document_freep) SignedDocument *d = NULL;
+        _cleanup_(strbuf_done) StrBuf text = {};
+        clock_t begin = clock();
+        int64_t value;
+
+        for (unsigned i = 0; i < n; i++)
+                ASSERT_OK(strbuf_printf(&text, "%c\"k%u\":%u", i == 0 ? '{' : ',', i, i));
+        ASSERT_OK(strbuf_puts(&text, ",\"k7\":77,\"k7\":777}"));
+        ASSERT_OK(signed_document_parse(&d, text.text, text.size));
+        ASSERT_EQ(signed_document_root(d)->size, n);
+        ASSERT_OK(signed_get_int(signed_document_root(d), "k7", &value));
+        ASSERT_EQ(value, 777);
+        ASSERT_TRUE(clock() - begin < 20 * CLOCKS_PER_SEC);
+}
+
+static char* list_of(size_t n) {
+        _cleanup_(strbuf_done) StrBuf b = {};
+
+        ASSERT_OK(strbuf_puts(&b, "[0"));
+        for (size_t i = 1; i < n; i++)
+                ASSERT_OK(strbuf_puts(&b, ",0"));
+        ASSERT_OK(strbuf_puts(&b, "]"));
+        return strbuf_take(&b);
+}
+
+/* Each takes a multiple of its bytes in the tree. */
+TEST(too_many_values) {
+        _cleanup_free_ char *most = list_of((1U << 20) - 1), *more = list_of(1U << 20);
+
+        ASSERT_OK(parse(most, strlen(most)));
+        ASSERT_ERROR(parse(more, strlen(more)), EBADMSG);
+}
+
+/* A key behind which a NUL comes is no other key. */
+TEST(signature_with_nul_is_signed) {
+        static const char text[] = "{\"a\":1,\"self_signature\":2,\"signature\":3,\"signature\\u0000x\":4}";
+        _cleanup_(signed_document_freep) SignedDocument *d = NULL;
+        _cleanup_(strbuf_done) StrBuf b = {};
+
+        ASSERT_OK(signed_document_parse(&d, text, strlen(text)));
+        ASSERT_OK(canonical_format_for_signing(signed_document_root(d), CANONICAL_COMPAT, &b));
+        ASSERT_STREQ(b.text, "{\"a\":1,\"signature\\u0000x\":4}");
+}
+
+/* As Python and ECMAScript print them: below a power of two the nearest sixteen digits may be another double. */
+TEST(shortest_digits) {
+        static const struct { const char *token, *compat, *rfc8785; } t[] = {
+                { "7.1202363472230444e-307", "7.120236347223045e-307", "7.120236347223045e-307" },
+                { "-7.8545495444763625e-90", "-7.854549544476363e-90", "-7.854549544476363e-90" },
+                { "9.5367431640625e-07", "9.5367431640625e-07", "9.5367431640625e-7" },
+                { "5e-324", "5e-324", "5e-324" },
+                { "4.9406564584124654e-324", "5e-324", "5e-324" },
+                { "2.2250738585072014e-308", "2.2250738585072014e-308", "2.2250738585072014e-308" },
+                { "0.1", "0.1", "0.1" },
+                { "0.30000000000000004", "0.30000000000000004", "0.30000000000000004" },
+                { "9999999999999998.0", "9999999999999998", "9999999999999998" },
+                { "0.99999999999999989", "0.9999999999999999", "0.9999999999999999" },
+        };
+
+        for (size_t i = 0; i < ELEMENTSOF(t); i++) {
+                _cleanup_(signed_document_freep) SignedDocument *d = NULL;
+                _cleanup_(strbuf_done) StrBuf compat = {}, rfc8785 = {};
+
+                ASSERT_OK(signed_document_parse(&d, t[i].token, strlen(t[i].token)));
+                ASSERT_OK(canonical_format(signed_document_root(d), CANONICAL_COMPAT, &compat));
+                ASSERT_OK(canonical_format(signed_document_root(d), CANONICAL_RFC8785, &rfc8785));
+                ASSERT_STREQ(compat.text, t[i].compat);
+                ASSERT_STREQ(rfc8785.text, t[i].rfc8785);
+        }
+}
+
+TEST(texts_that_are_no_utf8_are_not_built) {
+        static const char *const bad[] = { "\xff", "a\xc3", "\xf0", "\xed\xa0\x80" };
+        _cleanup_(signed_document_freep) SignedDocument *d = NULL;
+
+        ASSERT_OK(signed_document_new(&d));
+        for (size_t i = 0; i < ELEMENTSOF(bad); i++)
+                ASSERT_NULL(signed_string(d, bad[i]));
+        ASSERT_NOT_NULL(signed_string(d, "\xf0\x9f\x98\x80"));
 }
 
 #define TEST_SUITE "signed-json"
