@@ -52,6 +52,24 @@ static int refuse_unless_oom(EnvelopeError *reterr, EnvelopeError e, int r) {
         return r == -ENOMEM ? r : refuse(reterr, e);
 }
 
+static bool is_longer_than(const SignedValue *o, const char *key, size_t max) {
+        const SignedValue *v = signed_get(o, key);
+
+        return v && v->type == SIGNED_STRING && v->size > max;
+}
+
+static bool has_long_id(const SignedValue *o) {
+        static const char *const ids[] = {
+                "envelope_id",    "sender_slug",   "space_id",    "channel_id",    "recipient_slug", "sender_subkey_id",
+                "thread_root_id", "message_nonce", "reply_to_id", "content_type",
+        };
+
+        for (size_t i = 0; i < ELEMENTSOF(ids); i++)
+                if (is_longer_than(o, ids[i], ENVELOPE_ID_MAX))
+                        return true;
+        return false;
+}
+
 int envelope_new(Envelope **ret, SignedDocument **document, const SignedValue *value) {
         const SignedValue *recipients;
         Envelope *e;
@@ -61,7 +79,7 @@ int envelope_new(Envelope **ret, SignedDocument **document, const SignedValue *v
         if (!value || value->type != SIGNED_OBJECT)
                 return -EBADMSG;
         recipients = signed_get(value, "recipients");
-        if (recipients && recipients->type == SIGNED_ARRAY && recipients->size > RECIPIENTS_MAX)
+        if ((recipients && recipients->type == SIGNED_ARRAY && recipients->size > RECIPIENTS_MAX) || has_long_id(value))
                 return -E2BIG;
 
         e = new0(Envelope, 1);
@@ -84,16 +102,25 @@ int envelope_parse(Envelope **ret, const char *text, size_t size) {
         return r < 0 ? r : envelope_new(ret, &d, signed_document_root(d));
 }
 
+static void wipe(StrBuf *b) {
+        if (b->text)
+                sodium_memzero(b->text, b->allocated);
+        strbuf_done(b);
+}
+
+/* As it was before envelope_decrypt(). */
+static void envelope_shut(Envelope *e) {
+        for (size_t i = 0; i < ELEMENTSOF(e->canonical); i++)
+                wipe(&e->canonical[i]);
+        e->payload = NULL;
+        e->plaintext = signed_document_free(e->plaintext);
+}
+
 Envelope* envelope_free(Envelope *e) {
         if (!e)
                 return NULL;
 
-        for (size_t i = 0; i < ELEMENTSOF(e->canonical); i++) {
-                if (e->canonical[i].text)
-                        sodium_memzero(e->canonical[i].text, e->canonical[i].size);
-                strbuf_done(&e->canonical[i]);
-        }
-        signed_document_free(e->plaintext);
+        envelope_shut(e);
         signed_document_free(e->outer);
         return mfree(e);
 }
@@ -300,16 +327,17 @@ int envelope_decrypt(Envelope *e, const char *device_id, const KemKey *kem, Enve
         if (e->payload)
                 return 1;
         if (e->plain)
-                return read_plaintext_envelope(e, reterr);
-
-        r = find_recipient(outer_of(e), device_id, &entry, reterr);
+                r = read_plaintext_envelope(e, reterr);
+        else {
+                r = find_recipient(outer_of(e), device_id, &entry, reterr);
+                if (r >= 0)
+                        r = unwrap_content_key(outer_of(e), entry, kem, key, reterr);
+                if (r >= 0)
+                        r = open_content(e, key, reterr);
+                sodium_memzero(key, sizeof(key));
+        }
         if (r < 0)
-                return r;
-        r = unwrap_content_key(outer_of(e), entry, kem, key, reterr);
-        if (r < 0)
-                return r;
-        r = open_content(e, key, reterr);
-        sodium_memzero(key, sizeof(key));
+                envelope_shut(e);
         return r;
 }
 
@@ -326,8 +354,11 @@ static int signature_fits_a_key(Envelope *e, const uint8_t (*keys)[KEY_SIZE], si
 
         if (!e->canonical[1].text) {
                 r = canonical_format_for_signing(e->payload, CANONICAL_RFC8785, &e->canonical[1]);
-                if (r < 0)
+                if (r < 0) {
+                        /* The beginning of a form is not a form. */
+                        wipe(&e->canonical[1]);
                         return r == -ENOMEM ? r : 0;
+                }
         }
         if (e->canonical[0].size == e->canonical[1].size &&
             memcmp(e->canonical[0].text, e->canonical[1].text, e->canonical[0].size) == 0)
@@ -359,7 +390,7 @@ static bool payload_is_complete(const SignedValue *p) {
         for (size_t i = 0; i < ELEMENTSOF(required); i++)
                 if (!signed_get(p, required[i]))
                         return false;
-        return signed_get_string(p, "content_type");
+        return signed_get_string(p, "content_type") && !has_long_id(p);
 }
 
 /* Checks 13, 15 and 17 need an outer route; a plaintext envelope has none. */

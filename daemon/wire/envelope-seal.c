@@ -27,7 +27,7 @@ static bool id_can_be_sent(const char *s) {
         for (; s[n]; n++)
                 if ((unsigned char) s[n] < 0x20 || s[n] == 0x7f)
                         return false;
-        return n <= 1024 && utf8_is_valid(s, n);
+        return n <= ENVELOPE_ID_MAX && utf8_is_valid(s, n);
 }
 
 static int draft_check(const MessageDraft *m, const SealSecrets *secrets) {
@@ -35,7 +35,9 @@ static int draft_check(const MessageDraft *m, const SealSecrets *secrets) {
                                                  : id_can_be_sent(m->recipient_slug);
 
         return route && id_can_be_sent(m->sender_slug) && id_can_be_sent(m->sender_subkey_id) &&
-                               id_can_be_sent(secrets->envelope_id) && m->content && m->content_type ? 0 : -EINVAL;
+                               id_can_be_sent(secrets->envelope_id) && m->content && id_can_be_sent(m->content_type) &&
+                               (!m->thread_root_id || id_can_be_sent(m->thread_root_id)) &&
+                               (!m->reply_to_id || id_can_be_sent(m->reply_to_id)) ? 0 : -EINVAL;
 }
 
 static SignedValue* string_or_null(SignedDocument *d, const char *s, bool active) {

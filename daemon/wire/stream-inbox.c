@@ -110,7 +110,7 @@ static void refuse_envelope(Stream *s, const SignedValue *envelope, int error, b
         _cleanup_free_ char *shown = str_printable(id, 80), *field = strjoin("PUFFO_ENVELOPE=", strempty(shown));
 
         log_fields(LOG_WARNING, 0, (const char *const[]) { field, NULL }, "Dropped envelope '%s': %s", strempty(shown),
-                   error == -E2BIG ? "it has too many recipients" : "malformed");
+                   error == -E2BIG ? "it has too many recipients or too long an id" : "malformed");
         acks_add(s, id, missed);
 }
 
