@@ -57,13 +57,14 @@ struct Agent {
 
         char *job; /* our start or stop job that is under way, or "" while it is being asked for */
         bool job_is_start;
-        unsigned n_conflicts;           /* starts in succession that found another unit of that name */
         bool refreshing, refresh_again;
         sd_bus_slot *refresh_slots[4];
         sd_bus_slot *job_slot;
         sd_event_source *retry;         /* armed after a start that failed, or when the session ended by itself */
         bool stopping;                  /* we asked for its end, so that it is no surprise */
         bool ended;                     /* it ended by itself and without an error: retry is armed for that */
+        bool in_the_way;                /* a unit of its name was there at the start: retry is armed for that */
+        bool in_the_way_before;         /* … and has stayed until retry was due */
         bool removing;                  /* archive or delete is waiting for the units to go */
         bool working_directory_pending; /* given to Connect, not yet told to the session */
         bool restart_when_idle;         /* what the session was started with is out of date */

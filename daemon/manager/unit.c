@@ -14,9 +14,6 @@
 
 /* After a start that the service manager refused; crashes are its own business (RestartUSec=). */
 #define RETRY_USEC (10 * USEC_PER_SEC)
-/* A unit of our name that does not go away is somebody's file: that is no reason to try without a pause. */
-#define CONFLICTS_MAX 3U
-
 static int manager_call(Manager *m, const char *member, sd_bus_message **ret) {
         return sd_bus_message_new_method_call(m->bus, ret, SYSTEMD, SYSTEMD_PATH, SYSTEMD_MANAGER, member);
 }
@@ -103,9 +100,27 @@ static int on_retry(sd_event_source *s, uint64_t usec, void *userdata) {
         Agent *a = userdata;
 
         a->retry = sd_event_source_disable_unref(a->retry);
-        a->ended = false;
+        a->in_the_way_before = a->in_the_way;
+        a->ended = a->in_the_way = false;
+        /* Whatever it was armed for, nothing is done on what was known then. */
+        agent_refresh_unit(a);
         agent_evaluate(a);
         return 0;
+}
+
+static void retry_later(Agent *a, uint64_t usec) {
+        int r = event_arm_timer(a->manager->event, &a->retry, usec, 0, on_retry, a);
+
+        if (r < 0)
+                (void) log_agent(a, LOG_ERR, r, "Failed to arm a timer: %m");
+}
+
+/* What stood in the way of a start has gone. */
+static void check_way_is_free(Agent *a) {
+        if (!a->in_the_way)
+                return;
+        a->in_the_way = false;
+        a->retry = sd_event_source_disable_unref(a->retry);
 }
 
 /* The service manager makes the pause after a crash. A session that ends without an error and without our wish goes
@@ -113,7 +128,6 @@ static int on_retry(sd_event_source *s, uint64_t usec, void *userdata) {
 static void check_end(Agent *a, const char *active) {
         const char *before = a->unit_state.active;
         bool was_up = before && !streq(before, "inactive") && !streq(before, "failed");
-        int r;
 
         if (!streq(active, "inactive")) {
                 if (a->ended)
@@ -126,18 +140,27 @@ static void check_end(Agent *a, const char *active) {
 
         (void) log_agent(a, LOG_NOTICE, 0, "The session of agent '%s' ended by itself, it is started again later.",
                          a->home->id);
-        r = event_arm_timer(a->manager->event, &a->retry, a->manager->restart_usec, 0, on_retry, a);
-        if (r < 0)
-                (void) log_agent(a, LOG_ERR, r, "Failed to arm a timer: %m");
-        a->ended = r >= 0;
+        retry_later(a, a->manager->restart_usec);
+        a->ended = a->retry != NULL;
 }
 
 static int on_listed(sd_bus_message *m, void *userdata, sd_bus_error *reterr_error) {
         const char *active = "inactive", *sub = "dead";
+        const sd_bus_error *e = sd_bus_message_get_error(m);
         Agent *a = userdata;
         int r;
 
-        if (!sd_bus_message_is_method_error(m, NULL) && sd_bus_message_enter_container(m, 'a', "(ssssssouso)") > 0)
+        if (e) {
+                /* Not to know is not to know that it is down. A service manager that executes itself anew says so
+                 * when it is back. */
+                (void) log_agent(a, LOG_WARNING, 0, "The state of unit '%s' is not told, asking again later: %s",
+                                 a->unit, e->message ?: e->name);
+                a->refreshing = false;
+                if (!a->retry)
+                        retry_later(a, RETRY_USEC);
+                return 0;
+        }
+        if (sd_bus_message_enter_container(m, 'a', "(ssssssouso)") > 0)
                 (void) sd_bus_message_read(m, "(ssssssouso)", NULL, NULL, NULL, &active, &sub, NULL, NULL, NULL, NULL,
                                            NULL);
         check_end(a, active);
@@ -214,8 +237,10 @@ static int on_unit_removed(sd_bus_message *m, void *userdata, sd_bus_error *rete
         if (!is_from_systemd(userdata, m) || sd_bus_message_read(m, "so", &unit, NULL) < 0)
                 return 0;
         a = find_by_unit(userdata, unit);
-        if (a)
-                agent_refresh_unit(a);
+        if (!a)
+                return 0;
+        check_way_is_free(a);
+        agent_refresh_unit(a);
         return 0;
 }
 
@@ -233,7 +258,8 @@ static int on_job_removed(sd_bus_message *m, void *userdata, sd_bus_error *reter
                 a->job = mfree(a->job);
                 if (a->job_is_start && !streq(result, "done") && !streq(result, "canceled"))
                         (void) log_agent(a, LOG_WARNING, 0, "Start of unit '%s' ended as '%s'.", a->unit, result);
-        }
+        } else
+                check_way_is_free(a);
         agent_refresh_unit(a);
         return 0;
 }
@@ -270,8 +296,12 @@ static int on_subscribed(sd_bus_message *m, void *userdata, sd_bus_error *reterr
         if (free_and_strdup(&manager->systemd_owner, sd_bus_message_get_sender(m)) < 0)
                 return -ENOMEM;
         manager->bus_ready = true;
-        for (size_t i = 0; i < manager->n_agents; i++)
+        for (size_t i = 0; i < manager->n_agents; i++) {
+                /* The end of a job may have been told while nobody listened: what it led to is seen in the unit. */
+                if (!isempty(manager->agents[i]->job))
+                        manager->agents[i]->job = mfree(manager->agents[i]->job);
                 agent_refresh_unit(manager->agents[i]);
+        }
         manager_queue_settle(manager);
         manager_check_known(manager);
         return sd_bus_call_method_async(manager->bus, NULL, SYSTEMD, SYSTEMD_PATH, SYSTEMD_MANAGER,
@@ -333,7 +363,7 @@ static void start_failed(Agent *a, const char *why) {
         a->job = mfree(a->job);
         (void) free_and_strdup(&a->status_text, why);
         (void) log_agent(a, LOG_ERR, 0, "Failed to start unit '%s': %s", a->unit, why);
-        (void) event_arm_timer(a->manager->event, &a->retry, RETRY_USEC, 0, on_retry, a);
+        retry_later(a, RETRY_USEC);
         agent_refresh_unit(a);
 }
 
@@ -344,20 +374,30 @@ static int take_job(Agent *a, sd_bus_message *m) {
         return r < 0 ? r : free_and_strdup(&a->job, job);
 }
 
+/* A unit of that name is there still (failed, or being collected), or there again. The service manager tells when it
+ * has gone; one that does not go is somebody's file, which is looked at again now and then. */
+static void wait_for_removal(Agent *a) {
+        a->job = mfree(a->job);
+        if (a->in_the_way_before)
+                start_failed(a, "another unit has its name; remove that one's file ('systemctl cat' shows where it is)");
+        else
+                retry_later(a, RETRY_USEC);
+        a->in_the_way = true;
+        (void) sd_bus_call_method_async(a->manager->bus, NULL, SYSTEMD, SYSTEMD_PATH, SYSTEMD_MANAGER,
+                                        "ResetFailedUnit", NULL, NULL, "s", a->unit);
+        agent_refresh_unit(a);
+}
+
 static int on_started(sd_bus_message *m, void *userdata, sd_bus_error *reterr_error) {
         const sd_bus_error *e = sd_bus_message_get_error(m);
         Agent *a = userdata;
 
         a->job_slot = sd_bus_slot_unref(a->job_slot);
         if (!e)
-                a->n_conflicts = 0;
-        if (e && sd_bus_error_has_name(e, "org.freedesktop.systemd1.UnitExists") && a->n_conflicts++ < CONFLICTS_MAX) {
-                /* It is there still (failed, or being collected), or there again. */
-                a->job = mfree(a->job);
-                (void) sd_bus_call_method_async(a->manager->bus, NULL, SYSTEMD, SYSTEMD_PATH, SYSTEMD_MANAGER,
-                                                "ResetFailedUnit", NULL, NULL, "s", a->unit);
-                agent_refresh_unit(a);
-        } else if (e)
+                a->in_the_way_before = false;
+        if (sd_bus_error_has_name(e, "org.freedesktop.systemd1.UnitExists"))
+                wait_for_removal(a);
+        else if (e)
                 start_failed(a, e->message ?: e->name);
         else if (take_job(a, m) < 0)
                 start_failed(a, "out of memory");
@@ -433,7 +473,7 @@ int agent_start_unit(Agent *a) {
         if (!a->job)
                 return -ENOMEM;
         a->job_is_start = true;
-        a->stopping = a->ended = false;
+        a->stopping = a->ended = a->in_the_way = false;
         a->retry = sd_event_source_disable_unref(a->retry);
 
         r = call_set_limits(a, &m);
