@@ -29,6 +29,8 @@ struct AgentMirror {
         char *owner;                    /* unique name of puffod on the bus; NULL: it is not known to be there */
         sd_bus_slot *match_added, *match_removed, *match_changed, *match_owner;
         sd_bus_slot *load_slot;         /* GetManagedObjects under way */
+        sd_bus_slot *refresh_slot;      /* GetAll of the agent at refresh_path under way, never two at once */
+        char *refresh_path;
         sd_event_source *retry;         /* armed only while somebody waits */
         AgentWaiter *waiters;
 };
@@ -312,6 +314,55 @@ static int mirror_on_removed(sd_bus_message *message, void *userdata, sd_bus_err
         return 0;
 }
 
+static void mirror_refresh_stale(AgentMirror *m);
+
+static int mirror_on_refreshed(sd_bus_message *reply, void *userdata, sd_bus_error *reterr_error) {
+        const sd_bus_error *error = sd_bus_message_get_error(reply);
+        AgentMirror *m = userdata;
+        MirroredAgent *a = agent_mirror_find_path(m, m->refresh_path);
+        int r;
+
+        m->refresh_slot = sd_bus_slot_unref(m->refresh_slot);
+        r = error ? -sd_bus_error_get_errno(error) : a ? read_properties(reply, a) : 0;
+        if (r < 0 && a)
+                log_warning_errno(r, "Failed to read agent '%s' again, ignoring: %m", a->id);
+        mirror_refresh_stale(m);
+        return 0;
+}
+
+static void mirror_refresh_stale(AgentMirror *m) {
+        MirroredAgent *a = NULL;
+        int r;
+
+        for (size_t i = 0; i < m->n && !a; i++)
+                if (m->agents[i]->stale)
+                        a = m->agents[i];
+        if (!a || m->refresh_slot)
+                return;
+
+        a->stale = false;
+        r = free_and_strdup(&m->refresh_path, a->path);
+        if (r >= 0)
+                r = sd_bus_call_method_async(m->bus, &m->refresh_slot, PUFFO_BUS_NAME, a->path,
+                                             "org.freedesktop.DBus.Properties", "GetAll", mirror_on_refreshed, m, "s",
+                                             PUFFO_BUS_AGENT_INTERFACE);
+        if (r < 0)
+                log_warning_errno(r, "Failed to ask for agent '%s' again, ignoring: %m", a->id);
+}
+
+/* as: names of what has changed, without the values, which are not for everybody on the bus. */
+static int read_invalidated(sd_bus_message *message, MirroredAgent *a) {
+        const char *name;
+        int r;
+
+        r = sd_bus_message_enter_container(message, 'a', "s");
+        if (r < 0)
+                return r;
+        while ((r = sd_bus_message_read(message, "s", &name)) > 0)
+                a->stale |= streq(name, "StatusText") || streq(name, "Workspace");
+        return r < 0 ? r : sd_bus_message_exit_container(message);
+}
+
 static int mirror_on_changed(sd_bus_message *message, void *userdata, sd_bus_error *reterr_error) {
         AgentMirror *m = userdata;
         const char *interface;
@@ -322,8 +373,13 @@ static int mirror_on_changed(sd_bus_message *message, void *userdata, sd_bus_err
         if (!a || !is_from_puffod(m, message))
                 return 0;
         r = sd_bus_message_read(message, "s", &interface);
-        if (r >= 0 && streq(interface, PUFFO_BUS_AGENT_INTERFACE))
+        if (r >= 0 && !streq(interface, PUFFO_BUS_AGENT_INTERFACE))
+                return 0;
+        if (r >= 0)
                 r = read_properties(message, a);
+        if (r >= 0)
+                r = read_invalidated(message, a);
+        mirror_refresh_stale(m);
         if (r < 0)
                 log_warning_errno(r, "Failed to read a change of agent '%s', ignoring: %m", a->id);
         return 0;
@@ -340,6 +396,7 @@ static int mirror_on_owner(sd_bus_message *message, void *userdata, sd_bus_error
         if (free_and_strdup(&m->owner, isempty(now) ? NULL : now) < 0)
                 m->owner = mfree(m->owner);     /* the list itself will tell again */
         m->load_slot = sd_bus_slot_unref(m->load_slot);
+        m->refresh_slot = sd_bus_slot_unref(m->refresh_slot);
         /* When it has only gone, systemd brings it back and we hear of that; who asks meanwhile waits, and starts it.
          */
         if (!isempty(now) || m->waiters)
@@ -400,6 +457,8 @@ AgentMirror* agent_mirror_free(AgentMirror *m) {
         mirror_wake_waiters(m, false);
         sd_event_source_disable_unref(m->retry);
         sd_bus_slot_unref(m->load_slot);
+        sd_bus_slot_unref(m->refresh_slot);
+        free(m->refresh_path);
         sd_bus_slot_unref(m->match_added);
         sd_bus_slot_unref(m->match_removed);
         sd_bus_slot_unref(m->match_changed);

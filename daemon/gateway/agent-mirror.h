@@ -13,6 +13,7 @@ typedef struct MirroredAgent {
         uint64_t created_usec;
         uint32_t pid;
         uid_t owner;
+        bool stale;             /* something changed that signals do not tell */
 } MirroredAgent;
 
 typedef struct AgentMirror AgentMirror;

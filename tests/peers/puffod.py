@@ -177,6 +177,22 @@ class Agent(dbus.service.Object):
             "Workspace": f"/home/x/{id}", "CreatedAt": dbus.UInt64(1795226603000000),
             "Owner": dbus.UInt32(os.getuid()), "QueueLength": dbus.UInt32(0)}, signature="sv")
 
+    @dbus.service.method("org.freedesktop.DBus.Properties", in_signature="s", out_signature="a{sv}")
+    def GetAll(self, interface):
+        log("GetAll", self.id)
+        return self.properties
+
+    @dbus.service.signal("org.freedesktop.DBus.Properties", signature="sa{sv}as")
+    def PropertiesChanged(self, interface, changed, invalidated):
+        pass
+
+    @dbus.service.method("x.Test", in_signature="a{sv}")
+    def Change(self, values):
+        """Says that something is another now, but not what it is."""
+        for name, value in values.items():
+            self.properties[name] = value
+            self.PropertiesChanged(AGENT, {}, [name])
+
     @dbus.service.method(AGENT, in_signature="sa{sv}", out_signature="h", async_callbacks=("reply", "fail"))
     def Submit(self, id, turn, reply, fail):
         log("Submit", self.id, id, json.dumps({k: str(v) for k, v in turn.items() if k != "Document"}))

@@ -213,6 +213,23 @@ def test_capitals(world):
     assert world.request("GET", "/v1/models/MANAGER")[1]["id"] == "manager"
 
 
+def test_changes_without_values(world):
+    """What is not for everybody on the bus is in no signal."""
+    def shown():
+        return {a["agent"]: (a["workspace"], a["status_text"]) for a in world.request("GET", "/agents")[1]["agents"]}
+
+    before = shown()
+    bus = dbus.bus.BusConnection(world.environment["DBUS_SESSION_BUS_ADDRESS"])
+    for values in [{"QueueLength": dbus.UInt32(1)}, {"Workspace": "/elsewhere"}, {"StatusText": "one"},
+                   {"StatusText": "two"}, {"StatusText": "three"}]:
+        bus.call_blocking("ai.puffo.Agents1", "/ai/puffo/Agents1/agent/manager", "x.Test", "Change", "a{sv}",
+                          (dbus.Dictionary(values, signature="sv"),))
+    bus.close()
+    wait(lambda: shown()["manager"] == ("/elsewhere", "three"), "the gateway has asked")
+    assert {i: s for i, s in shown().items() if i != "manager"} == {i: s for i, s in before.items() if i != "manager"}
+    assert 1 <= len(world.calls("GetAll manager")) <= 4 and not world.calls("GetAll bot")
+
+
 def test_signals_of_others(world):
     """Whoever is on the bus can send us a signal that looks like one of puffod's."""
     bus = dbus.bus.BusConnection(world.environment["DBUS_SESSION_BUS_ADDRESS"])
