@@ -44,7 +44,7 @@ static int on_journal_started(sd_bus_message *m, void *userdata, sd_bus_error *r
 /* journalctl does it: what may be read of which journal, rotation and following are its trade. The unit's fields are
  * written by journald itself and cannot be made up by a session; PUFFO_AGENT= is taken from puffod only. */
 static int start_journal(Agent *a, const RuntimeOptions *o, int fd, JournalCall *j) {
-        bool user = a->manager->scope == SCOPE_USER;
+        bool user = a->manager->scope == SCOPE_USER, follow = runtime_options_bool(o, "Follow", false);
         _cleanup_free_ char *name = NULL, *id = random_hex(8), *lines = NULL, *since = NULL, *by_unit = NULL,
                             *by_manager = NULL, *by_agent = NULL, *by_us = NULL;
         const char *argv[16] = { "/usr/bin/journalctl", "--output=json", "--no-pager", "--all" };
@@ -64,7 +64,7 @@ static int start_journal(Agent *a, const RuntimeOptions *o, int fd, JournalCall 
         argv[n++] = lines;
         if (usec > 0)
                 argv[n++] = since;
-        if (runtime_options_bool(o, "Follow", false))
+        if (follow)
                 argv[n++] = "--follow";
         argv[n++] = by_unit;
         argv[n++] = "+";
@@ -72,7 +72,7 @@ static int start_journal(Agent *a, const RuntimeOptions *o, int fd, JournalCall 
         argv[n++] = "+";
         argv[n++] = by_agent;
         argv[n++] = by_us;
-        return unit_start_helper(a->manager, name, argv, fd, on_journal_started, j);
+        return unit_start_reader(a->manager, name, argv, fd, follow, on_journal_started, j);
 }
 
 int agent_method_open_journal(sd_bus_message *message, void *userdata, sd_bus_error *reterr_error) {

@@ -77,17 +77,44 @@ char* unit_user_name(const char *id) {
         return strjoin("pf-", hex);
 }
 
+/* Of everything that puffod has started. systemd 252 ignores the mounts among these in a user manager without
+ * PrivateUsers=, without a word. */
+static int append_hardening(sd_bus_message *m, bool network) {
+        const char *const yes[] = {
+                "PrivateUsers",           "PrivateTmp",           "PrivateDevices",
+                "NoNewPrivileges",        "ProtectKernelModules", "ProtectClock",
+                "ProtectHostname",        "LockPersonality",      "RestrictRealtime",
+                "RestrictSUIDSGID",       "MemoryDenyWriteExecute",
+        };
+        int r;
+
+        r = append_string(m, "ProtectSystem", "strict");
+        for (size_t i = 0; i < ELEMENTSOF(yes) && r >= 0; i++)
+                r = sd_bus_message_append(m, "(sv)", yes[i], "b", 1);
+        if (r >= 0 && network) /* netlink: the C library's address selection */
+                r = sd_bus_message_append(m, "(sv)", "RestrictAddressFamilies", "(bas)", 1, 4, "AF_UNIX", "AF_INET",
+                                          "AF_INET6", "AF_NETLINK");
+        else if (r >= 0)
+                r = sd_bus_message_append(m, "(sv)", "RestrictAddressFamilies", "(bas)", 1, 1, "AF_UNIX");
+        if (r >= 0)
+                r = append_time(m, "RestrictNamespaces", 0);
+        if (r >= 0)
+                r = append_time(m, "CapabilityBoundingSet", 0);
+        if (r >= 0)
+                r = sd_bus_message_append(m, "(sv)", "SystemCallArchitectures", "as", 1, "native");
+        if (r >= 0)
+                r = sd_bus_message_append(m, "(sv)", "SystemCallFilter", "(bas)", 1, 1, "@system-service");
+        if (r >= 0)
+                r = sd_bus_message_append(m, "(sv)", "SystemCallErrorNumber", "i", EPERM);
+        if (r >= 0)
+                r = sd_bus_message_append(m, "(sv)", "UMask", "u", 0077U);
+        return r < 0 ? r : append_time(m, "LimitCORE", 0);
+}
+
 /* The same in both modes. */
 static int append_common(sd_bus_message *m, const Agent *a, const char *runtime_directory) {
         _cleanup_free_ char *description = strjoin("Session of AI agent ", a->home->id),
                             *credentials = strjoin(runtime_directory, "/credentials");
-        const char *const yes[] = {
-                "PrivateUsers",           "PrivateTmp",           "PrivateDevices",
-                "NoNewPrivileges",        "ProtectControlGroups", "ProtectKernelTunables",
-                "ProtectKernelModules",   "ProtectClock",         "ProtectHostname",
-                "LockPersonality",        "RestrictRealtime",     "RestrictSUIDSGID",
-                "MemoryDenyWriteExecute",
-        };
         int r;
 
         if (!description || !credentials)
@@ -119,29 +146,12 @@ static int append_common(sd_bus_message *m, const Agent *a, const char *runtime_
         if (r >= 0)
                 r = sd_bus_message_append(m, "(sv)", "FileDescriptorStoreMax", "u", 16U);
         if (r >= 0)
-                r = sd_bus_message_append(m, "(sv)", "UMask", "u", 0077U);
-        if (r >= 0)
-                r = append_time(m, "LimitCORE", 0);
-        if (r >= 0)
                 r = sd_bus_message_append(m, "(sv)", "LoadCredential", "a(ss)", 1, "session", credentials);
         if (r >= 0)
-                r = append_string(m, "ProtectSystem", "strict");
-        for (size_t i = 0; i < ELEMENTSOF(yes) && r >= 0; i++)
-                r = sd_bus_message_append(m, "(sv)", yes[i], "b", 1);
-        if (r >= 0) /* netlink: the C library's address selection */
-                r = sd_bus_message_append(m, "(sv)", "RestrictAddressFamilies", "(bas)", 1, 4, "AF_UNIX", "AF_INET",
-                                          "AF_INET6", "AF_NETLINK");
+                r = sd_bus_message_append(m, "(sv)", "ProtectControlGroups", "b", 1);
         if (r >= 0)
-                r = append_time(m, "RestrictNamespaces", 0);
-        if (r >= 0)
-                r = append_time(m, "CapabilityBoundingSet", 0);
-        if (r >= 0)
-                r = sd_bus_message_append(m, "(sv)", "SystemCallArchitectures", "as", 1, "native");
-        if (r >= 0)
-                r = sd_bus_message_append(m, "(sv)", "SystemCallFilter", "(bas)", 1, 1, "@system-service");
-        if (r >= 0)
-                r = sd_bus_message_append(m, "(sv)", "SystemCallErrorNumber", "i", EPERM);
-        return r;
+                r = sd_bus_message_append(m, "(sv)", "ProtectKernelTunables", "b", 1);
+        return r < 0 ? r : append_hardening(m, /* network= */ true);
 }
 
 static int append_user_mode(sd_bus_message *m, const Agent *a) {
@@ -226,21 +236,54 @@ int unit_append_session(sd_bus_message *m, const Agent *a) {
         return r < 0 ? r : sd_bus_message_append(m, "a(sa(sv))", 0);
 }
 
-int unit_start_helper(Manager *manager, const char *name, const char *const *argv, int stdout_fd,
-                      sd_bus_message_handler_t callback, void *userdata) {
-        _cleanup_bus_message_ sd_bus_message *m = NULL;
+/* Whose stream is never read, or never closed, is not to keep a unit for ever. */
+#define READER_TIME_USEC (10 * 60 * USEC_PER_SEC)
+#define FOLLOWER_TIME_USEC (24 * 60 * 60 * USEC_PER_SEC)
+
+/* It may read the journal and write to the pipe that it is given, and nothing else: in system mode as nobody in
+ * particular, in user mode as the user, whose home it does not see. Its /proc stays the machine's own: in a container,
+ * journalctl --follow was seen to tell nothing, without a word, under each of ProtectProc=, ProtectKernelTunables= and
+ * ProtectControlGroups=, probably because the /proc of such a unit has the boot id of the host. */
+static int append_reader_limits(sd_bus_message *m, Scope scope, bool follow) {
         int r;
 
-        r = sd_bus_message_new_method_call(manager->bus, &m, "org.freedesktop.systemd1", "/org/freedesktop/systemd1",
-                                           "org.freedesktop.systemd1.Manager", "StartTransientUnit");
+        r = append_string(m, "Slice", "puffod-readers.slice");
         if (r >= 0)
-                r = sd_bus_message_append(m, "ss", name, "fail");
+                r = append_time(m, "RuntimeMaxUSec", follow ? FOLLOWER_TIME_USEC : READER_TIME_USEC);
+        if (r >= 0)
+                r = append_time(m, "TimeoutStopUSec", 5 * USEC_PER_SEC);
+        if (r >= 0)
+                r = append_time(m, "TasksMax", 8);
+        if (r >= 0) /* the journal's files are mapped: what of them is in memory counts, and can be dropped */
+                r = append_time(m, "MemoryMax", MIB(128));
+        if (r >= 0)
+                r = append_time(m, "CPUWeight", 20);
+        if (r >= 0)
+                r = append_string(m, "ProtectHome", "yes");
+        if (r >= 0)
+                r = append_hardening(m, /* network= */ false);
+        if (r < 0 || scope == SCOPE_USER)
+                return r;
+
+        r = sd_bus_message_append(m, "(sv)", "DynamicUser", "b", 1);
+        if (r >= 0)
+                r = sd_bus_message_append(m, "(sv)", "SupplementaryGroups", "as", 1, "systemd-journal");
+        if (r >= 0)
+                r = sd_bus_message_append(m, "(sv)", "PrivateNetwork", "b", 1);
+        if (r >= 0)
+                r = sd_bus_message_append(m, "(sv)", "ProtectKernelLogs", "b", 1);
+        return r < 0 ? r : append_string(m, "DevicePolicy", "closed");
+}
+
+int unit_append_reader(sd_bus_message *m, Scope scope, const char *name, const char *const *argv, int stdout_fd,
+                       bool follow) {
+        int r;
+
+        r = sd_bus_message_append(m, "ss", name, "fail");
         if (r >= 0)
                 r = sd_bus_message_open_container(m, 'a', "(sv)");
         if (r >= 0)
                 r = append_string(m, "Description", "Reader for a client of puffod");
-        if (r >= 0)
-                r = append_string(m, "Slice", "puffod.slice");
         if (r >= 0)
                 r = append_string(m, "CollectMode", "inactive-or-failed");
         if (r >= 0)
@@ -250,14 +293,26 @@ int unit_start_helper(Manager *manager, const char *name, const char *const *arg
         if (r >= 0)
                 r = sd_bus_message_append(m, "(sv)", "IgnoreSIGPIPE", "b", 0);
         if (r >= 0)
-                r = sd_bus_message_append(m, "(sv)", "NoNewPrivileges", "b", 1);
-        if (r >= 0)
                 r = sd_bus_message_append(m, "(sv)", "StandardOutputFileDescriptor", "h", stdout_fd);
+        if (r >= 0) /* not into the stream */
+                r = append_string(m, "StandardError", "journal");
+        if (r >= 0)
+                r = append_reader_limits(m, scope, follow);
         if (r >= 0)
                 r = append_command(m, argv);
         if (r >= 0)
                 r = sd_bus_message_close_container(m);
+        return r < 0 ? r : sd_bus_message_append(m, "a(sa(sv))", 0);
+}
+
+int unit_start_reader(Manager *manager, const char *name, const char *const *argv, int stdout_fd, bool follow,
+                      sd_bus_message_handler_t callback, void *userdata) {
+        _cleanup_bus_message_ sd_bus_message *m = NULL;
+        int r;
+
+        r = sd_bus_message_new_method_call(manager->bus, &m, "org.freedesktop.systemd1", "/org/freedesktop/systemd1",
+                                           "org.freedesktop.systemd1.Manager", "StartTransientUnit");
         if (r >= 0)
-                r = sd_bus_message_append(m, "a(sa(sv))", 0);
+                r = unit_append_reader(m, manager->scope, name, argv, stdout_fd, follow);
         return r < 0 ? r : sd_bus_call_async(manager->bus, NULL, m, callback, userdata, 0);
 }

@@ -24,8 +24,12 @@ unsigned units_n_starting(Manager *m);
 
 /* The arguments of StartTransientUnit for an agent's session, for tests and for agent_start_unit(). */
 int unit_append_session(sd_bus_message *message, const Agent *a);
-/* One helper unit that runs argv with standard output at fd and leaves nothing behind. */
-int unit_start_helper(Manager *m, const char *name, const char *const *argv, int stdout_fd,
+/* A unit that runs argv, which reads the journal, with standard output at fd, and leaves nothing behind. follow: it
+ * may last. */
+int unit_start_reader(Manager *m, const char *name, const char *const *argv, int stdout_fd, bool follow,
                       sd_bus_message_handler_t callback, void *userdata);
+/* Its arguments of StartTransientUnit, for tests. */
+int unit_append_reader(sd_bus_message *message, Scope scope, const char *name, const char *const *argv, int stdout_fd,
+                       bool follow);
 /* The dynamic user of an agent in system mode (systemd-facts §4.6). */
 char* unit_user_name(const char *id);
