@@ -306,10 +306,56 @@ static int get_text(sd_bus *bus, const char *path, const char *interface, const 
                 { "Id", a->home->id },
                 { "Role", a->home->role },
                 { "Name", a->home->name },
-                { "DisplayName", a->config->display_name },
                 { "State", agent_state_to_string(a->state) },
                 { "Status", a->state == AGENT_BUSY ? "busy" : a->state == AGENT_FAILED ? "error" : "idle" },
                 { "Desired", a->config->running ? "running" : "stopped" },
+        };
+
+        for (size_t i = 0; i < ELEMENTSOF(texts); i++)
+                if (streq(texts[i].name, property))
+                        return sd_bus_message_append(reply, "s", strempty(texts[i].value));
+        return -EINVAL;
+}
+
+/* What its files and its session say. The rest is what the service manager shows of the unit anyway, and whose it is.
+ */
+static const char *const private_names[] = {
+        "DisplayName", "StatusText", "RuntimeKind", "Provider", "Model", "Harness", "SandboxProfile", "Slug",
+        "OperatorSlug", "Directory", "Workspace", "WorkingDirectory", "QueueLength", "MessagesProcessed", "LastEvent",
+        "Health", NULL,
+};
+
+bool agent_property_is_private(const char *name) {
+        return strv_contains((char *const *) private_names, name);
+}
+
+static int get_private_number(sd_bus *bus, const char *path, const char *interface, const char *property,
+                              sd_bus_message *reply, void *userdata, sd_bus_error *reterr_error) {
+        const Agent *a = userdata;
+        bool seen = reader_sees(a->manager, a->owner);
+        int r;
+
+        if (!seen) {
+                r = reader_refuse(a->manager, property, reterr_error);
+                if (r < 0)
+                        return r;
+        }
+        if (streq(property, "QueueLength"))
+                return sd_bus_message_append(reply, "u", seen ? a->queue_length : 0);
+        return sd_bus_message_append(reply, "t", !seen ? 0 : streq(property, "LastEvent") ? a->last_event
+                                                                                          : a->messages_processed);
+}
+
+static int get_private_text(sd_bus *bus, const char *path, const char *interface, const char *property,
+                            sd_bus_message *reply, void *userdata, sd_bus_error *reterr_error) {
+        const Agent *a = userdata;
+        const struct {
+                const char *name, *value;
+        } texts[] = {
+                { "DisplayName", a->config->display_name },
+                { "StatusText", a->status_text },
+                { "WorkingDirectory", a->working_directory },
+                { "Health", a->reported_health },
                 { "RuntimeKind", runtime_kind_to_string(a->config->kind) },
                 { "Provider", a->model.provider },
                 { "Model", a->model.model },
@@ -320,7 +366,12 @@ static int get_text(sd_bus *bus, const char *path, const char *interface, const 
                 { "Directory", a->home->directory },
                 { "Workspace", a->home->workspace },
         };
+        int r;
 
+        if (!reader_sees(a->manager, a->owner)) {
+                r = reader_refuse(a->manager, property, reterr_error);
+                return r < 0 ? r : sd_bus_message_append(reply, "s", "");
+        }
         for (size_t i = 0; i < ELEMENTSOF(texts); i++)
                 if (streq(texts[i].name, property))
                         return bus_append_text(reply, texts[i].value);
@@ -329,6 +380,7 @@ static int get_text(sd_bus *bus, const char *path, const char *interface, const 
 
 #define CHANGES SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE
 #define CONST SD_BUS_VTABLE_PROPERTY_CONST
+#define INVALIDATES SD_BUS_VTABLE_PROPERTY_EMITS_INVALIDATION
 #define ANYBODY SD_BUS_VTABLE_UNPRIVILEGED
 
 static const sd_bus_vtable agent_vtable[] = {
@@ -381,30 +433,30 @@ static const sd_bus_vtable agent_vtable[] = {
         SD_BUS_PROPERTY("Id", "s", get_text, 0, CONST),
         SD_BUS_PROPERTY("Role", "s", get_text, 0, CONST),
         SD_BUS_PROPERTY("Name", "s", get_text, 0, CONST),
-        SD_BUS_PROPERTY("DisplayName", "s", get_text, 0, CHANGES),
+        SD_BUS_PROPERTY("DisplayName", "s", get_private_text, 0, INVALIDATES),
         SD_BUS_PROPERTY("State", "s", get_text, 0, CHANGES),
         SD_BUS_PROPERTY("Status", "s", get_text, 0, CHANGES),
-        SD_BUS_PROPERTY("StatusText", "s", NULL, offsetof(Agent, status_text), CHANGES),
+        SD_BUS_PROPERTY("StatusText", "s", get_private_text, 0, INVALIDATES),
         SD_BUS_PROPERTY("Desired", "s", get_text, 0, CHANGES),
         SD_BUS_PROPERTY("Unit", "s", NULL, offsetof(Agent, unit), CONST),
         SD_BUS_PROPERTY("Slice", "s", NULL, offsetof(Agent, slice), CONST),
         SD_BUS_PROPERTY("MainPID", "u", NULL, offsetof(Agent, unit_state.main_pid), CHANGES),
         SD_BUS_PROPERTY("Restarts", "u", NULL, offsetof(Agent, unit_state.n_restarts), CHANGES),
-        SD_BUS_PROPERTY("RuntimeKind", "s", get_text, 0, CHANGES),
-        SD_BUS_PROPERTY("Provider", "s", get_text, 0, CHANGES),
-        SD_BUS_PROPERTY("Model", "s", get_text, 0, CHANGES),
-        SD_BUS_PROPERTY("Harness", "s", get_text, 0, CHANGES),
-        SD_BUS_PROPERTY("SandboxProfile", "s", get_text, 0, CHANGES),
-        SD_BUS_PROPERTY("Slug", "s", get_text, 0, CHANGES),
-        SD_BUS_PROPERTY("OperatorSlug", "s", get_text, 0, CHANGES),
-        SD_BUS_PROPERTY("Directory", "s", get_text, 0, CONST),
-        SD_BUS_PROPERTY("Workspace", "s", get_text, 0, CHANGES),
-        SD_BUS_PROPERTY("WorkingDirectory", "s", NULL, offsetof(Agent, working_directory), CHANGES),
-        SD_BUS_PROPERTY("QueueLength", "u", NULL, offsetof(Agent, queue_length), CHANGES),
-        SD_BUS_PROPERTY("MessagesProcessed", "t", NULL, offsetof(Agent, messages_processed), CHANGES),
+        SD_BUS_PROPERTY("RuntimeKind", "s", get_private_text, 0, INVALIDATES),
+        SD_BUS_PROPERTY("Provider", "s", get_private_text, 0, INVALIDATES),
+        SD_BUS_PROPERTY("Model", "s", get_private_text, 0, INVALIDATES),
+        SD_BUS_PROPERTY("Harness", "s", get_private_text, 0, INVALIDATES),
+        SD_BUS_PROPERTY("SandboxProfile", "s", get_private_text, 0, INVALIDATES),
+        SD_BUS_PROPERTY("Slug", "s", get_private_text, 0, INVALIDATES),
+        SD_BUS_PROPERTY("OperatorSlug", "s", get_private_text, 0, INVALIDATES),
+        SD_BUS_PROPERTY("Directory", "s", get_private_text, 0, INVALIDATES),
+        SD_BUS_PROPERTY("Workspace", "s", get_private_text, 0, INVALIDATES),
+        SD_BUS_PROPERTY("WorkingDirectory", "s", get_private_text, 0, INVALIDATES),
+        SD_BUS_PROPERTY("QueueLength", "u", get_private_number, 0, INVALIDATES),
+        SD_BUS_PROPERTY("MessagesProcessed", "t", get_private_number, 0, INVALIDATES),
         SD_BUS_PROPERTY("CreatedAt", "t", NULL, offsetof(Agent, created_at), CHANGES),
-        SD_BUS_PROPERTY("LastEvent", "t", NULL, offsetof(Agent, last_event), CHANGES),
-        SD_BUS_PROPERTY("Health", "s", NULL, offsetof(Agent, reported_health), CHANGES),
+        SD_BUS_PROPERTY("LastEvent", "t", get_private_number, 0, INVALIDATES),
+        SD_BUS_PROPERTY("Health", "s", get_private_text, 0, INVALIDATES),
         SD_BUS_PROPERTY("Owner", "u", NULL, offsetof(Agent, owner), CHANGES),
         SD_BUS_VTABLE_END,
 };
@@ -413,6 +465,10 @@ static void announce(Agent *a) {
         a->announced = true;
         a->dirty = 0;
         (void) sd_bus_emit_object_added(a->manager->bus, a->path);
+        /* What is not for everybody was left out of that: it is to be asked for. */
+        if (a->manager->scope == SCOPE_SYSTEM)
+                (void) sd_bus_emit_properties_changed_strv(a->manager->bus, a->path, PUFFO_BUS_AGENT_INTERFACE,
+                                                           (char**) private_names);
         (void) sd_bus_emit_signal(a->manager->bus, PUFFO_BUS_PATH, PUFFO_BUS_MANAGER_INTERFACE, "AgentAdded", "so",
                                   a->home->id, a->path);
 }

@@ -116,6 +116,8 @@ AgentState agent_state_derive(const char *active, const char *sub, const char *r
 
 /* agent-bus.c */
 int agent_export(Manager *m);
+/* For its owner only, in system mode. */
+bool agent_property_is_private(const char *name);
 /* What has changed since the last time; a new agent is announced first. */
 void agent_emit_changed(Agent *a);
 /* agent-file-bus.c: methods listed in agent-bus.c's vtable */

@@ -14,6 +14,22 @@ Polkit* polkit_free(Polkit *p);
 int polkit_verify_async(Manager *m, sd_bus_message *call, const char *action, const char *agent, uid_t owner,
                         sd_bus_error *reterr_error);
 
+/* The same for what is not worth a question to a person. > 0: *ret_authorized is the answer. */
+int polkit_ask_quietly(Manager *m, sd_bus_message *call, const char *action, bool *ret_authorized,
+                       sd_bus_error *reterr_error);
+
+/* reader.c ------------------------------------------------------------------------------------------------------ */
+
+/* From now on callers that read properties are looked at first. */
+int reader_watch(Manager *m);
+/* Finds out what the sender of call may see, in what is agent's or, NULL, anybody's. > 0: reader_sees() knows, until
+ * call has been dispatched. 0: polkit has been asked; return 1 from the method, as with polkit_verify_async(). */
+int reader_identify(Manager *m, sd_bus_message *call, const Agent *agent, sd_bus_error *reterr_error);
+/* May it be shown to whoever reads now? In user mode always; in signals, which everybody receives, otherwise never. */
+bool reader_sees(const Manager *m, uid_t owner);
+/* For getters of what is not to be seen: an error when just that is read, else 0: show nothing in its place. */
+int reader_refuse(const Manager *m, const char *what, sd_bus_error *reterr_error);
+
 /* credentials.c ------------------------------------------------------------------------------------------------- */
 
 /* listen_fd is taken over, on failure too. */
@@ -21,6 +37,13 @@ int credential_server_new(CredentialServer **ret, Manager *m, int listen_fd);
 CredentialServer* credential_server_free(CredentialServer *s);
 /* "\0<random>/unit/<unit>/<credential>", as the service manager binds its end, into its parts. -EBADMSG. */
 int credential_name_parse(const char *path, size_t size, char **ret_unit, char **ret_credential);
+
+/* state-link.c -------------------------------------------------------------------------------------------------- */
+
+#define STATE_LINKS "/var/lib/puffo"
+
+/* Removes links to state directories of agents that are gone; how many. */
+unsigned state_links_sweep(const char *directory);
 
 /* home-watch.c -------------------------------------------------------------------------------------------------- */
 

@@ -15,6 +15,8 @@
 #include "string-util.h"
 
 #define AGENTS_MAX 1024U
+#define OWNER_AGENTS_MAX 32U     /* of one user, in system mode */
+#define IMPORTS_MAX 4U           /* at a time; each is a process */
 #define READY_TIMEOUT_USEC (30 * USEC_PER_SEC)
 
 static int no_such_agent(sd_bus_error *reterr_error, const char *id) {
@@ -40,10 +42,23 @@ static int record_owner(Manager *m, const char *id, uid_t uid) {
         return path && text ? file_write_atomic(path, text, strlen(text), 0600) : -ENOMEM;
 }
 
-static int check_agent_limit(Manager *m, sd_bus_error *reterr_error) {
-        if (m->n_agents < AGENTS_MAX)
+int manager_check_limits(const Manager *m, uid_t owner, sd_bus_error *reterr_error) {
+        size_t n = 0;
+
+        if (m->n_agents >= AGENTS_MAX)
+                return bus_error_setf(reterr_error, PUFFO_ERROR_AGENT_LIMIT,
+                                      "There are %zu agents already, and no more than %u; archive or delete some "
+                                      "('puffoctl agent list' shows all).", m->n_agents, AGENTS_MAX);
+        /* Each of them is a unit, memory and a place on the disk of a machine that is not the owner's. */
+        if (m->scope == SCOPE_USER || owner == 0)
                 return 0;
-        return bus_error_setf(reterr_error, PUFFO_ERROR_AGENT_LIMIT, "There are %zu agents already.", m->n_agents);
+        for (size_t i = 0; i < m->n_agents; i++)
+                n += m->agents[i]->owner == owner;
+        if (n < OWNER_AGENTS_MAX)
+                return 0;
+        return bus_error_setf(reterr_error, PUFFO_ERROR_AGENT_LIMIT,
+                              "You have %zu agents on this machine already, and no more than %u; archive or delete some, "
+                              "or have agents of your own user instead (puffoctl --user).", n, OWNER_AGENTS_MAX);
 }
 
 /* Hiring is open to agents themselves: it has a limit that the operator sets. */
@@ -119,7 +134,7 @@ static int method_create_agent(sd_bus_message *message, void *userdata, sd_bus_e
         if (manager_find_agent(m, id))
                 return bus_error_setf(reterr_error, PUFFO_ERROR_AGENT_EXISTS, "There is an agent '%s' already.",
                                       id);
-        r = check_agent_limit(m, reterr_error);
+        r = manager_check_limits(m, uid, reterr_error);
         if (r < 0)
                 return r;
 
@@ -153,7 +168,9 @@ static int ensure_role(Manager *m, const char *role, const char *name, uid_t uid
                 return bus_error_setf(reterr_error, PUFFO_ERROR_INVALID_NAME,
                                       "invalid agent name: '%s' (too long with its role)", strempty(name));
         if (!manager_find_agent(m, id)) {
-                r = check_hire_limit(m, reterr_error);
+                r = manager_check_limits(m, uid, reterr_error);
+                if (r >= 0)
+                        r = check_hire_limit(m, reterr_error);
                 if (r < 0)
                         return r;
         }
@@ -290,6 +307,7 @@ static void import_done(int r, const char *text, void *userdata) {
         ImportCall *i = userdata;
         Agent *a = NULL;
 
+        i->manager->n_imports--;
         if (r >= 0)
                 r = record_owner(i->manager, text, i->uid);
         if (r >= 0)
@@ -327,6 +345,12 @@ static int method_import(sd_bus_message *message, void *userdata, sd_bus_error *
                                         reterr_error);
         if (r <= 0)
                 return r < 0 ? r : 1;
+        r = manager_check_limits(m, uid, reterr_error);
+        if (r < 0)
+                return r;
+        if (m->n_imports >= IMPORTS_MAX)
+                return bus_error_setf(reterr_error, SD_BUS_ERROR_LIMITS_EXCEEDED,
+                                      "%u archives are being taken in at the moment; try again later.", m->n_imports);
 
         i = new0(ImportCall, 1);
         if (!i)
@@ -338,15 +362,11 @@ static int method_import(sd_bus_message *message, void *userdata, sd_bus_error *
                 free(i);
                 return r;
         }
+        m->n_imports++;
         return 1;
 }
 
 /* --- looking --- */
-
-/* Properties and their signals are for everybody on the bus; these can be closed by a rule. */
-static int verify_inspect(Manager *m, sd_bus_message *message, sd_bus_error *reterr_error) {
-        return polkit_verify_async(m, message, "ai.puffo.agents.inspect", NULL, (uid_t) -1, reterr_error);
-}
 
 static int method_get_agent(sd_bus_message *message, void *userdata, sd_bus_error *reterr_error) {
         const char *id;
@@ -356,9 +376,6 @@ static int method_get_agent(sd_bus_message *message, void *userdata, sd_bus_erro
         r = sd_bus_message_read(message, "s", &id);
         if (r < 0)
                 return r;
-        r = verify_inspect(userdata, message, reterr_error);
-        if (r <= 0)
-                return r < 0 ? r : 1;
         a = manager_find_agent_lenient(userdata, id);
         return a && a->config ? sd_bus_reply_method_return(message, "o", a->path) : no_such_agent(reterr_error, id);
 }
@@ -368,7 +385,7 @@ static int method_list_agents(sd_bus_message *message, void *userdata, sd_bus_er
         Manager *m = userdata;
         int r;
 
-        r = verify_inspect(m, message, reterr_error);
+        r = reader_identify(m, message, NULL, reterr_error);
         if (r <= 0)
                 return r < 0 ? r : 1;
         r = sd_bus_message_new_method_return(message, &reply);
@@ -384,7 +401,7 @@ static int method_list_agents(sd_bus_message *message, void *userdata, sd_bus_er
                         r = sd_bus_message_append(reply, "sosu", a->home->id, a->path, agent_state_to_string(a->state),
                                                   a->unit_state.main_pid);
                 if (r >= 0)
-                        r = bus_append_text(reply, a->home->workspace);
+                        r = bus_append_text(reply, reader_sees(m, a->owner) ? a->home->workspace : "");
                 if (r >= 0)
                         r = sd_bus_message_close_container(reply);
         }
@@ -393,18 +410,28 @@ static int method_list_agents(sd_bus_message *message, void *userdata, sd_bus_er
         return r < 0 ? r : sd_bus_send(NULL, reply, NULL);
 }
 
+/* The reasons quote files. Of what could not even be taken for an agent nobody is the owner but root. */
+static uid_t owner_of_directory(const Manager *m, const char *directory) {
+        for (size_t i = 0; i < m->n_agents; i++)
+                if (streq(m->agents[i]->home->directory, directory))
+                        return m->agents[i]->owner;
+        return 0;
+}
+
 static int method_list_problems(sd_bus_message *message, void *userdata, sd_bus_error *reterr_error) {
         _cleanup_bus_message_ sd_bus_message *reply = NULL;
         Manager *m = userdata;
         int r;
 
-        r = verify_inspect(m, message, reterr_error);
+        r = reader_identify(m, message, NULL, reterr_error);
         if (r <= 0)
                 return r < 0 ? r : 1;
         r = sd_bus_message_new_method_return(message, &reply);
         if (r >= 0)
                 r = sd_bus_message_open_container(reply, 'a', "(ss)");
         for (char **p = m->problems; p && *p && r >= 0; p += 2) {
+                if (!reader_sees(m, owner_of_directory(m, p[0])))
+                        continue;
                 r = sd_bus_message_open_container(reply, 'r', "ss");
                 if (r >= 0)
                         r = bus_append_text(reply, p[0]);

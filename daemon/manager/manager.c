@@ -65,6 +65,7 @@ Manager* manager_free(Manager *m) {
                 agent_free(m->agents[i]);
         free(m->agents);
         polkit_free(m->polkit);
+        sd_bus_message_unref(m->reader);
         sd_event_source_disable_unref(m->settle);
         sd_bus_flush_close_unref(m->bus);
         daemon_config_free(m->config);
@@ -268,6 +269,7 @@ static int take_homes(Manager *m, AgentHome **homes, size_t n) {
         _cleanup_free_ Agent **agents = new0(Agent*, n);
         _cleanup_free_ bool *kept = new0(bool, m->n_agents);
         size_t n_agents = 0;
+        bool gone = false;
         int r = 0;
 
         if (!agents || !kept)
@@ -292,8 +294,12 @@ static int take_homes(Manager *m, AgentHome **homes, size_t n) {
                 if (!kept[j])
                         announce_removal(m, m->agents[j]);
         for (size_t j = 0; j < m->n_agents; j++)
-                if (!kept[j])
+                if (!kept[j]) {
                         agent_free(m->agents[j]);
+                        gone = true;
+                }
+        if (gone && m->scope == SCOPE_SYSTEM)
+                (void) state_links_sweep(STATE_LINKS);
         free(m->agents);
         m->agents = TAKE_PTR(agents);
         m->n_agents = n_agents;
@@ -477,6 +483,8 @@ int manager_start(Manager *m, int private_fd, int credentials_fd) {
 
         r = sd_bus_attach_event(m->bus, m->event, SD_EVENT_PRIORITY_NORMAL);
         if (r >= 0)
+                r = reader_watch(m);
+        if (r >= 0)
                 r = manager_export(m);
         if (r >= 0)
                 r = agent_export(m);
@@ -489,6 +497,8 @@ int manager_start(Manager *m, int private_fd, int credentials_fd) {
         if (r < 0)
                 return r;
 
+        if (m->scope == SCOPE_SYSTEM)
+                (void) state_links_sweep(STATE_LINKS);
         r = role_agents_adopt(m->paths);
         if (r < 0)
                 (void) log_warning_errno(r, "Failed to take over workspaces without an agent, going on without: %m");

@@ -27,6 +27,7 @@ struct Manager {
         char **problems;                /* pairs: directory, reason */
         uint64_t restart_usec;          /* RestartUSec= of sessions */
         uint64_t agent_limit;           /* of role agents */
+        unsigned n_imports;             /* under way */
 
         Agent **agents;                 /* sorted by id, manager first */
         size_t n_agents;
@@ -41,6 +42,9 @@ struct Manager {
         CredentialServer *credential_server;
         HomeWatch *watch;
         Polkit *polkit;
+        sd_bus_message *reader;         /* the call whose sender may see this (reader.c), while it is dispatched */
+        uid_t reader_uid;
+        bool reader_sees_all;
         sd_event_source *settle;        /* deferred: emits what changed, starts and stops what must be */
         bool bus_ready;                 /* units have been listed once; before that nothing is started */
         char *systemd_owner;            /* unique name of the service manager on the bus; NULL: not known yet */
@@ -68,11 +72,14 @@ Agent* manager_find_agent_lenient(Manager *m, const char *text);
 
 /* manager-bus.c, pairing-bus.c */
 int manager_export(Manager *m);
+/* May there be one more agent of that owner? */
+int manager_check_limits(const Manager *m, uid_t owner, sd_bus_error *reterr_error);
 void manager_emit_changed(Manager *m);
 int pairing_export(Manager *m);
 /* Keeps m->addresses true (gateway-address.c). */
 int gateway_address_watch(Manager *m);
 int manager_reload_pairing(Manager *m);
+bool pairing_property_is_private(const char *name);
 /* The vtable of an interface as introspection XML on stdout, for --bus-introspect. */
 int manager_print_introspection(const char *interface);
 

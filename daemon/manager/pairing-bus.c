@@ -61,13 +61,30 @@ static int get_paired(sd_bus *bus, const char *path, const char *interface, cons
         return sd_bus_message_append(reply, "b", ((Manager*) userdata)->paired);
 }
 
+bool pairing_property_is_private(const char *name) {
+        return streq(name, "Slug") || streq(name, "DeviceId");
+}
+
+/* Of the machine's agents in system mode: the administrator's business. */
+static int get_private(sd_bus *bus, const char *path, const char *interface, const char *property,
+                       sd_bus_message *reply, void *userdata, sd_bus_error *reterr_error) {
+        const Manager *m = userdata;
+        int r;
+
+        if (!reader_sees(m, 0)) {
+                r = reader_refuse(m, property, reterr_error);
+                return r < 0 ? r : sd_bus_message_append(reply, "s", "");
+        }
+        return bus_append_text(reply, streq(property, "Slug") ? m->pairing_slug : m->pairing_device);
+}
+
 static const sd_bus_vtable pairing_vtable[] = {
         SD_BUS_VTABLE_START(0),
         SD_BUS_METHOD_WITH_ARGS("Unpair", SD_BUS_NO_ARGS, SD_BUS_NO_RESULT, method_unpair, SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_SIGNAL_WITH_ARGS("Changed", SD_BUS_ARGS("b", paired), 0),
         SD_BUS_PROPERTY("Paired", "b", get_paired, 0, SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
-        SD_BUS_PROPERTY("Slug", "s", NULL, offsetof(Manager, pairing_slug), SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
-        SD_BUS_PROPERTY("DeviceId", "s", NULL, offsetof(Manager, pairing_device), SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
+        SD_BUS_PROPERTY("Slug", "s", get_private, 0, SD_BUS_VTABLE_PROPERTY_EMITS_INVALIDATION),
+        SD_BUS_PROPERTY("DeviceId", "s", get_private, 0, SD_BUS_VTABLE_PROPERTY_EMITS_INVALIDATION),
         SD_BUS_PROPERTY("PairedAt", "t", NULL, offsetof(Manager, paired_at), SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
         SD_BUS_VTABLE_END,
 };

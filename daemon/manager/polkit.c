@@ -25,6 +25,7 @@ typedef struct Verdict {
         sd_bus_message *call;
         char *action;
         sd_bus_slot *slot;
+        sd_bus_track *track;            /* of the caller: nobody else can take the verdict */
         sd_event_source *expiry;
         bool answered, authorized, challenge;
 } Verdict;
@@ -50,6 +51,7 @@ static void verdict_free(Verdict *v) {
         LIST_REMOVE(v, verdicts);
         v->polkit->n_verdicts--;
         sd_bus_slot_unref(v->slot);
+        sd_bus_track_unref(v->track);
         sd_event_source_disable_unref(v->expiry);
         sd_bus_message_unref(v->call);
         free(v->action);
@@ -62,6 +64,11 @@ Polkit* polkit_free(Polkit *p) {
         while (!LIST_EMPTY(&p->verdicts))
                 verdict_free(LIST_FIRST(&p->verdicts));
         return mfree(p);
+}
+
+static int verdict_on_caller_gone(sd_bus_track *track, void *userdata) {
+        verdict_free(userdata);
+        return 0;
 }
 
 static int verdict_on_expiry(sd_event_source *s, uint64_t usec, void *userdata) {
@@ -112,7 +119,7 @@ static bool is_full(const Polkit *p, const char *sender) {
         return p->n_verdicts >= VERDICTS_MAX || n >= VERDICTS_PER_SENDER_MAX;
 }
 
-static int ask(Polkit *p, sd_bus_message *call, const char *action, const char *agent, uid_t owner) {
+static int ask(Polkit *p, sd_bus_message *call, const char *action, const char *agent, uid_t owner, bool quietly) {
         _cleanup_bus_message_ sd_bus_message *q = NULL;
         _cleanup_free_ char *owner_text = asprintf_new("%u", (unsigned) owner);
         Verdict *v;
@@ -133,8 +140,9 @@ static int ask(Polkit *p, sd_bus_message *call, const char *action, const char *
                 r = agent ? sd_bus_message_append(q, "a{ss}", 2, "agent", agent, "owner", owner_text)
                           : sd_bus_message_append(q, "a{ss}", 0);
         if (r >= 0)
-                r = sd_bus_message_append(q, "us",
-                                          sd_bus_message_get_allow_interactive_authorization(call) > 0 ? 1U : 0U, "");
+                r = sd_bus_message_append(
+                                q, "us",
+                                !quietly && sd_bus_message_get_allow_interactive_authorization(call) > 0 ? 1U : 0U, "");
         if (r < 0)
                 return r;
 
@@ -147,8 +155,11 @@ static int ask(Polkit *p, sd_bus_message *call, const char *action, const char *
         p->n_verdicts++;
         v->action = strdup(action);
 
-        r = v->action ? sd_bus_call_async(p->manager->bus, &v->slot, q, verdict_on_reply, v, POLKIT_TIMEOUT_USEC)
-                      : -ENOMEM;
+        r = v->action ? sd_bus_track_new(p->manager->bus, &v->track, verdict_on_caller_gone, v) : -ENOMEM;
+        if (r >= 0)
+                r = sd_bus_track_add_sender(v->track, call);
+        if (r >= 0)
+                r = sd_bus_call_async(p->manager->bus, &v->slot, q, verdict_on_reply, v, POLKIT_TIMEOUT_USEC);
         if (r < 0)
                 verdict_free(v);
         return r;
@@ -184,6 +195,31 @@ static Verdict* find_verdict(Polkit *p, sd_bus_message *call) {
         return NULL;
 }
 
+static int too_many(sd_bus_error *reterr_error) {
+        return sd_bus_error_set(reterr_error, SD_BUS_ERROR_LIMITS_EXCEEDED,
+                                "Too many calls wait for an authorisation; answer those first.");
+}
+
+int polkit_ask_quietly(Manager *m, sd_bus_message *call, const char *action, bool *ret_authorized,
+                       sd_bus_error *reterr_error) {
+        Verdict *v = find_verdict(m->polkit, call);
+        int r;
+
+        if (v && streq(v->action, action)) {
+                *ret_authorized = v->authorized;
+                verdict_free(v);
+                return 1;
+        }
+        r = ask(m->polkit, call, action, NULL, (uid_t) -1, /* quietly= */ true);
+        if (r == -ENOBUFS)
+                return too_many(reterr_error);
+        if (r < 0) {
+                *ret_authorized = false;
+                return 1;
+        }
+        return 0;
+}
+
 int polkit_verify_async(Manager *m, sd_bus_message *call, const char *action, const char *agent, uid_t owner,
                         sd_bus_error *reterr_error) {
         _cleanup_(sd_bus_creds_unrefp) sd_bus_creds *creds = NULL;
@@ -211,9 +247,8 @@ int polkit_verify_async(Manager *m, sd_bus_message *call, const char *action, co
                         return authorized ? 1 : deny(call, action, agent, challenge, reterr_error);
         }
 
-        r = ask(m->polkit, call, action, agent, owner);
+        r = ask(m->polkit, call, action, agent, owner, /* quietly= */ false);
         if (r == -ENOBUFS)
-                return sd_bus_error_set(reterr_error, SD_BUS_ERROR_LIMITS_EXCEEDED,
-                                        "Too many calls wait for an authorisation; answer those first.");
+                return too_many(reterr_error);
         return r < 0 ? deny(call, action, agent, /* challenge= */ false, reterr_error) : 0;
 }

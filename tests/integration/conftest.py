@@ -67,4 +67,5 @@ def system_mode(alice, provider):
     for name in ["/var/lib/private/puffo", "/var/lib/puffo", "/var/lib/puffod"]:
         shutil.rmtree(name, ignore_errors=True)
     pathlib.Path("/etc/puffo/daemon.yml").unlink(missing_ok=True)
-    pathlib.Path("/var/lib/private/puffo").mkdir(mode=0o755)
+    for name in ["/var/lib/private/puffo", "/var/lib/puffo"]:
+        pathlib.Path(name).mkdir(mode=0o755)

@@ -2,7 +2,10 @@
 """Who may do what in system mode, decided by a real polkitd."""
 
 import json
+import os
 import pathlib
+import select
+import signal
 
 import pytest
 
@@ -33,6 +36,10 @@ def denied(suite, path, method, signature="", *args, user):
     return caught.value
 
 
+def get(suite, path, name, user):
+    return suite.call(path, "org.freedesktop.DBus.Properties", "Get", "ss", INTERFACE, name, user=user)[0]
+
+
 @pytest.mark.parametrize("method, signature, args", [
     ("Stop", "", []), ("Start", "", []), ("Restart", "", []), ("Delete", "", []), ("Archive", "", []),
     ("Pause", "", []),
@@ -55,7 +62,7 @@ def test_own_agent(system_mode, agents, alice, bob):
         assert json.loads(stream.splitlines()[-1])["type"] == "completed"
         system_mode.call(path, INTERFACE, "Stop", user=user)
         system_mode.call(path, INTERFACE, "Start", user=user)
-        assert system_mode.agent(f"helper-{user.name}").DisplayName == f"of {user.name}"
+        assert get(system_mode, path, "DisplayName", user) == f"of {user.name}"
 
 
 def test_looking_is_free(system_mode, agents, bob):
@@ -63,6 +70,140 @@ def test_looking_is_free(system_mode, agents, bob):
     state = system_mode.call(agents["alice"], "org.freedesktop.DBus.Properties", "Get", "ss", INTERFACE, "State",
                              user=bob)[0]
     assert state == "ready"
+
+
+PRIVATE = {"DisplayName", "StatusText", "RuntimeKind", "Provider", "Model", "Harness", "SandboxProfile", "Slug",
+           "OperatorSlug", "Directory", "Workspace", "WorkingDirectory", "QueueLength", "MessagesProcessed", "LastEvent",
+           "Health"}
+
+
+def test_what_others_see(system_mode, agents, alice, bob):
+    """Whose it is and whether it runs; not what it is called, where it lies, what it does and why it cannot."""
+    system_mode.call(agents["alice"], INTERFACE, "SetDisplayName", "s", "secret name", user=alice)
+    for user, other in [(alice, bob), (bob, alice)]:
+        path = agents[user.name]
+        for name in PRIVATE:
+            get(system_mode, path, name, user)
+            with pytest.raises(BusError) as caught:
+                get(system_mode, path, name, other)
+            assert caught.value.name == DENIED[0], (name, caught.value)
+
+        def all_of(reader):
+            return system_mode.call(path, "org.freedesktop.DBus.Properties", "GetAll", "s", INTERFACE,
+                                    user=reader)[0]
+        mine, theirs, roots = all_of(user), all_of(other), all_of(User("root"))
+        assert mine == roots and mine["Directory"] and mine["Workspace"] and mine["Health"]
+        assert all(not theirs[name] for name in PRIVATE)
+        assert {n: v for n, v in theirs.items() if n not in PRIVATE} == \
+               {n: v for n, v in mine.items() if n not in PRIVATE}
+
+        managed = system_mode.call("/ai/puffo/Agents1", "org.freedesktop.DBus.ObjectManager", "GetManagedObjects",
+                                   user=other)[0]
+        assert managed[path][INTERFACE] == theirs
+        assert managed[agents[other.name]][INTERFACE]["Workspace"]
+        listed = {a[0]: a[4] for a in system_mode.manager("ListAgents", user=other)[0]}
+        assert listed[f"helper-{user.name}"] == "" and listed[f"helper-{other.name}"] != ""
+    for name in ["Slug", "DeviceId"]:
+        with pytest.raises(BusError) as caught:
+            system_mode.call("/ai/puffo/Agents1/pairing", "org.freedesktop.DBus.Properties", "Get", "ss",
+                             "ai.puffo.Agents1.Pairing", name, user=bob)
+        assert caught.value.name == DENIED[0]
+
+
+def test_problems_of_others(system_mode, agents, alice, bob):
+    """They quote the file."""
+    file = pathlib.Path("/var/lib/private/puffo/helper-alice/agent.yml")
+    good = file.read_text()
+    file.write_text(good + "secret-word: [\n")
+    try:
+        system_mode.manager("Reload", user=User("root"))
+        for user, sees in [(alice, True), (bob, False), (User("root"), True)]:
+            problems = system_mode.manager("ListProblems", user=user)[0]
+            assert any(p[0] == str(file.parent) for p in problems) == sees
+    finally:
+        file.write_text(good)
+        system_mode.manager("Reload", user=User("root"))
+
+
+LISTEN = """
+import dbus, dbus.mainloop.glib, sys
+from gi.repository import GLib
+dbus.mainloop.glib.DBusGMainLoop(set_as_default=True)
+bus = dbus.SystemBus()
+def heard(*arguments, **more):
+    print(more["member"], arguments, flush=True)
+bus.add_signal_receiver(heard, bus_name="ai.puffo.Agents1", member_keyword="member")
+print("listening", flush=True)
+GLib.MainLoop().run()
+"""
+
+
+def test_signals_tell_nothing(system_mode, agents, alice, bob):
+    listener = bob.popen(["/usr/bin/python3", "-u", "-c", LISTEN])
+    try:
+        assert listener.stdout.readline() == "listening\n"
+        path = system_mode.manager("CreateAgent", "sa{sv}", "quiet", {"DisplayName": ("s", "secret one"),
+                                                                      "RuntimeKind": ("s", "chat-local")})[0]
+        system_mode.agent("quiet").wait_state("ready")
+        system_mode.call(path, INTERFACE, "SetDisplayName", "s", "secret two", user=alice)
+        system_mode.call(path, INTERFACE, "Submit", "sa{sv}", "quiet-turn", {"Text": ("s", "[[reply: secret three]]")})
+        system_mode.call(path, INTERFACE, "Delete", user=alice)
+        heard = ""
+        while "AgentRemoved" not in heard:
+            assert select.select([listener.stdout], [], [], 20)[0], heard
+            heard += os.read(listener.stdout.fileno(), 1 << 16).decode()
+    finally:
+        listener.kill()
+        listener.communicate()
+    assert "InterfacesAdded" in heard and "'DisplayName'" in heard and "'State'" in heard
+    assert "secret" not in heard and "/var/lib" not in heard and "chat-local" not in heard
+
+
+def test_rule_opens_the_view(system_mode, agents, bob):
+    rule = pathlib.Path("/etc/polkit-1/rules.d/10-test-inspect.rules")
+    rule.write_text('polkit.addRule(function (action, subject) {\n'
+                    f'    if (action.id === "ai.puffo.agents.inspect" && subject.user === "{bob.name}")\n'
+                    '        return polkit.Result.YES;\n});\n')
+    try:
+        def sees():
+            try:
+                return get(system_mode, agents["alice"], "Directory", bob)
+            except BusError:
+                return None
+        assert system_mode.wait(sees, 20, "the rule holds").endswith("/helper-alice")
+        assert all(a[4] for a in system_mode.manager("ListAgents", user=bob)[0])
+    finally:
+        rule.unlink()
+    system_mode.wait(lambda: not sees(), 20, "the rule is gone")
+
+
+LEAVE = """
+import dbus, dbus.bus, dbus.lowlevel, sys
+refused = 0
+for n in range(20):
+    bus = dbus.bus.BusConnection(dbus.bus.BUS_SYSTEM)
+    for _ in range(15):
+        message = dbus.lowlevel.MethodCallMessage("ai.puffo.Agents1", sys.argv[1], "ai.puffo.Agents1.Agent", "Pause")
+        bus.send_message(message)
+    try:
+        bus.call_blocking("ai.puffo.Agents1", sys.argv[1], "ai.puffo.Agents1.Agent", "Pause", "", (), timeout=0.3)
+    except dbus.DBusException as e:
+        refused += "LimitsExceeded" in e.get_dbus_name()
+    bus.close()
+print(refused)
+"""
+
+
+def test_callers_that_leave_take_their_questions_along(system_mode, agents, alice, bob):
+    """polkit is slow, and somebody asks, and leaves, and asks: that is not to keep others out."""
+    pid = system_mode.main_pid("polkit.service")
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        assert bob.run(["/usr/bin/python3", "-c", LEAVE, agents["alice"]]).stdout.strip() == "0"
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    system_mode.call(agents["alice"], INTERFACE, "Resume", user=alice)
+    assert system_mode.agent("helper-alice").wait_state("ready")
 
 
 def test_root_may(system_mode, agents):

@@ -1,13 +1,16 @@
 # SPDX-License-Identifier: MIT
 """puffod in system mode: what a session or an owner must not get from it, and what must outlive it."""
 
+import json
 import os
 import pathlib
+import select
+import subprocess
 import time
 
 import pytest
 
-from machine import BusError, User
+from machine import HERE, BusError, User
 
 AGENTS = pathlib.Path("/var/lib/private/puffo")
 
@@ -22,6 +25,13 @@ def agent(system_mode, alice):
     agent.call("Delete", user=alice)
     assert "a-b" not in system_mode.agents()
     assert not (AGENTS / "a-b").exists()
+    # The service manager's link to it.
+    assert not os.path.lexists("/var/lib/puffo/a-b")
+
+
+def status(pid):
+    lines = pathlib.Path(f"/proc/{pid}/status").read_text().splitlines()
+    return dict(line.split(":\t", 1) for line in lines if ":\t" in line)
 
 
 def restart_count(suite):
@@ -131,3 +141,63 @@ def test_leftovers_of_a_death_are_removed(system_mode, agent):
     system_mode.wait(lambda: not [p for p in AGENTS.iterdir() if p.name.startswith(".")], 30, "they are gone",
                      lambda: list(AGENTS.iterdir()))
     assert agent.State == "ready"
+
+
+def test_reader_of_the_journal(system_mode, agent, alice):
+    """Started by root's puffod for an ordinary user: it is nobody, sees little, and does not outlive its reader."""
+    def readers():
+        out = system_mode.systemctl("list-units", "--plain", "--no-legend", "puffo-journal-*.service").stdout
+        return [line.split()[0] for line in out.splitlines()]
+
+    request = json.dumps({"scope": "system", "path": agent.path, "interface": agent.INTERFACE,
+                          "method": "OpenJournal", "signature": "a{sv}", "args": [{"Follow": ["b", True]}]})
+    client = alice.popen([HERE / "bus_call.py"], stdin=subprocess.PIPE)
+    client.stdin.write(request)
+    client.stdin.close()
+    try:
+        unit = system_mode.wait(readers, 20, "a reader runs")[0]
+        for wanted in ['"fd"', '"MESSAGE"']:
+            assert select.select([client.stdout], [], [], 20)[0], "nothing comes"
+            assert wanted in client.stdout.buffer.raw.readline().decode()
+        fields = status(system_mode.main_pid(unit))
+        assert int(fields["Uid"].split()[0]) not in (0, alice.uid) and int(fields["CapEff"], 16) == 0
+        assert fields["NoNewPrivs"] == "1" and fields["Seccomp"] == "2"
+        show = {p: system_mode.show(unit, p) for p in ["Slice", "TasksMax", "MemoryMax", "RuntimeMaxUSec",
+                                                       "ProtectSystem", "ProtectHome"]}
+        assert show == {"Slice": "puffod-readers.slice", "TasksMax": "8", "MemoryMax": str(128 << 20),
+                        "RuntimeMaxUSec": "1d", "ProtectSystem": "strict", "ProtectHome": "yes"}
+    finally:
+        client.kill()
+        client.wait()
+        client.stdout.close()
+    system_mode.wait(lambda: not readers(), 30, "the reader has gone with its reader")
+
+
+def test_texts_that_are_cut(system_mode, alice):
+    """puffod must not be disconnected by a name whose 80th byte is half a character."""
+    count = restart_count(system_mode)
+    for before in range(76, 81):
+        with pytest.raises(BusError) as caught:
+            system_mode.manager("CreateAgent", "sa{sv}", "x" * before + "\U0001F421", {})
+        assert caught.value.name == "ai.puffo.Agents1.Error.InvalidName", caught.value
+    assert restart_count(system_mode) == count
+
+
+def test_quota(system_mode, bob):
+    """One user cannot fill the machine; others are not concerned."""
+    made = [f"many-{i}" for i in range(32)]
+    busctl = ["busctl", "--system", "call", "ai.puffo.Agents1", "/ai/puffo/Agents1", "ai.puffo.Agents1.Manager",
+              "CreateAgent", "sa{sv}"]
+    try:
+        for id in made:
+            bob.run([*busctl, id, "1", "Start", "b", "false"])
+        for method, signature, args in [("CreateAgent", "sa{sv}", ["one-more", {"Start": ["b", False]}]),
+                                        ("Hire", "ss", ["one", "more"]), ("Init", "s", ["more"])]:
+            with pytest.raises(BusError) as caught:
+                system_mode.manager(method, signature, *args, user=bob)
+            assert caught.value.name == "ai.puffo.Agents1.Error.AgentLimit", caught.value
+        system_mode.manager("CreateAgent", "sa{sv}", "not-bobs", {"Start": ("b", False)})
+        system_mode.agent("not-bobs").call("Delete")
+    finally:
+        for id in set(made) & set(system_mode.agents()):
+            system_mode.agent(id).call("Delete", user=bob)

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 
 #include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "agent.h"
 #include "bus-util.h"
@@ -218,7 +220,7 @@ static char** property_names(sd_bus_message *m) {
         ASSERT_OK(sd_bus_message_seal(m, 1, 0));
         ASSERT_OK(sd_bus_message_rewind(m, true));
         ASSERT_OK(sd_bus_message_read(m, "ss", &unit, &mode));
-        ASSERT_STREQ(unit, "puffo-session@a\\x2db.service");
+        ASSERT_TRUE(streq(unit, "puffo-session@a\\x2db.service") || streq(unit, "reader.service"));
         ASSERT_STREQ(mode, "fail");
         ASSERT_OK(sd_bus_message_enter_container(m, 'a', "(sv)"));
         while (sd_bus_message_enter_container(m, 'r', "sv") > 0) {
@@ -283,6 +285,30 @@ TEST(session_properties) {
         }
 }
 
+/* In system mode the service manager would run it as root, and a client's stream that nobody reads keeps it for ever. */
+TEST(reader_properties) {
+        static const char *const always[] = {
+                "Slice", "CollectMode", "RuntimeMaxUSec", "TasksMax", "MemoryMax", "NoNewPrivileges", "ProtectSystem",
+                "ProtectHome", "PrivateUsers", "PrivateDevices", "RestrictAddressFamilies", "CapabilityBoundingSet",
+                "SystemCallFilter", "StandardOutputFileDescriptor", "ExecStart",
+        },
+                                 *const only_system[] = { "DynamicUser", "SupplementaryGroups", "PrivateNetwork" },
+                                 *const argv[] = { "/bin/true", NULL };
+        _cleanup_(sd_bus_close_unrefp) sd_bus *bus = idle_bus();
+
+        for (Scope scope = 0; scope < _SCOPE_MAX; scope++) {
+                _cleanup_bus_message_ sd_bus_message *m = new_message(bus);
+                _cleanup_(strv_freep) char **names = NULL;
+
+                ASSERT_OK(unit_append_reader(m, scope, "reader.service", argv, STDOUT_FILENO, true));
+                names = property_names(m);
+                for (size_t i = 0; i < ELEMENTSOF(always); i++)
+                        ASSERT_TRUE(strv_contains(names, always[i]));
+                for (size_t i = 0; i < ELEMENTSOF(only_system); i++)
+                        ASSERT_EQ(strv_contains(names, only_system[i]), scope == SCOPE_SYSTEM);
+        }
+}
+
 TEST(key_stays_with_its_address) {
         static const struct {
                 const char *key, *url, *resolved_system, *resolved_user;
@@ -344,6 +370,65 @@ TEST(invalid_config_stays_a_problem) {
         ASSERT_OK(file_write_atomic(file, good, strlen(good), 0600));
         ASSERT_EQ(agent_load(a, &again), 1);
         agent_free(a);
+        ASSERT_OK(directory_remove(dir));
+}
+
+TEST(agent_limits) {
+        static const struct {
+                Scope scope;
+                size_t n_mine, n_others;
+                uid_t uid;
+                bool ok;
+        } t[] = {
+                { SCOPE_SYSTEM, 0, 31, 1000, true }, { SCOPE_SYSTEM, 31, 40, 1000, true },
+                { SCOPE_SYSTEM, 32, 0, 1000, false }, { SCOPE_SYSTEM, 32, 0, 0, true },
+                { SCOPE_USER, 32, 0, 1000, true }, { SCOPE_USER, 1024, 0, 1000, false },
+                { SCOPE_SYSTEM, 0, 1024, 0, false },
+        };
+
+        for (size_t i = 0; i < ELEMENTSOF(t); i++) {
+                Agent mine = { .owner = t[i].uid }, other = { .owner = 4711 }, *agents[1024];
+                Manager manager = { .scope = t[i].scope, .agents = agents };
+                _cleanup_bus_error_ sd_bus_error error = SD_BUS_ERROR_NULL;
+
+                while (manager.n_agents < t[i].n_mine + t[i].n_others) {
+                        agents[manager.n_agents] = manager.n_agents < t[i].n_mine ? &mine : &other;
+                        manager.n_agents++;
+                }
+                ASSERT_EQ(manager_check_limits(&manager, t[i].uid, &error) >= 0, t[i].ok);
+                if (!t[i].ok)
+                        ASSERT_STREQ(error.name, PUFFO_ERROR_AGENT_LIMIT);
+        }
+}
+
+TEST(state_links) {
+        char dir[] = "/tmp/test-manager-XXXXXX";
+        static const struct {
+                const char *name, *target;
+                bool stays;
+        } t[] = {
+                { "there", "../private/puffo/there", true }, { "gone", "../private/puffo/gone", false },
+                { "far-gone", "/nowhere/private/puffo/far-gone", false }, { "else", "../private/puffo/gone", true },
+                { "other", "/nowhere/other", true },
+        };
+        _cleanup_free_ char *links = path_join(mkdtemp(dir), "puffo"), *private = path_join(dir, "private"),
+                            *agents = path_join(private, "puffo"), *agent = path_join(agents, "there");
+
+        ASSERT_EQ(state_links_sweep(links), 0);
+        for (size_t i = 0; i < 4; i++)
+                ASSERT_OK(directory_make((char*[]) { links, private, agents, agent }[i], 0700));
+        for (size_t i = 0; i < ELEMENTSOF(t); i++) {
+                _cleanup_free_ char *path = path_join(links, t[i].name);
+
+                ASSERT_EQ(symlink(t[i].target, path), 0);
+        }
+        ASSERT_EQ(state_links_sweep(links), 2);
+        for (size_t i = 0; i < ELEMENTSOF(t); i++) {
+                _cleanup_free_ char *path = path_join(links, t[i].name);
+                struct stat st;
+
+                ASSERT_EQ(lstat(path, &st) == 0, t[i].stays);
+        }
         ASSERT_OK(directory_remove(dir));
 }
 
