@@ -4,6 +4,10 @@
 #include "agent-config.h"
 #include "paths.h"
 
+/* Beside a messages.db that came with an archive, until a session has taken it over: what waits or runs in there is not
+ * this agent's. Import cannot see to it, being no user of databases, and export of an agent that is not running neither. */
+#define AGENT_MESSAGES_COPIED "messages.db.copied"
+
 /* One agent's directory: what lies where, and what can be done with it as files. No process, no bus. In system mode
  * the directory belongs to the agent's own user, so nothing here follows a link out of it (agent-file.h). */
 

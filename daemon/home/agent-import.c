@@ -100,7 +100,7 @@ static bool is_left_out(const char *path) {
         const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path;
 
         return startswith(path, ".puffo-agent/") || streq(path, ".puffo-agent") || streq(path, "runtime.json") ||
-               streq(name, ".credentials.json") || streq(name, "auth.json") || endswith(name, ".tmp");
+               startswith(path, AGENT_MESSAGES_COPIED) || streq(name, ".credentials.json") || streq(name, "auth.json") || endswith(name, ".tmp");
 }
 
 static int write_all(int fd, const char *p, size_t n) {
@@ -412,6 +412,17 @@ static bool is_role_agent(const AgentConfig *c) {
                role_agent_id_split(c->id, &role, &name) >= 0;
 }
 
+static int mark_messages(Import *m) {
+        _cleanup_free_ char *messages = path_join(m->aside, "messages.db"),
+                            *mark = path_join(m->aside, AGENT_MESSAGES_COPIED);
+
+        if (!messages || !mark)
+                return -ENOMEM;
+        if (access(messages, F_OK) < 0)
+                return errno == ENOENT ? 0 : -errno;
+        return file_write_atomic(mark, "", 0, 0600);
+}
+
 static int import(Import *m, const HomePaths *p, int fd, const char *wanted_id, AgentHome **ret) {
         _cleanup_(agent_config_freep) AgentConfig *c = NULL;
         _cleanup_(agent_home_freep) AgentHome *taken = NULL;
@@ -435,6 +446,8 @@ static int import(Import *m, const HomePaths *p, int fd, const char *wanted_id, 
                 return r;
         role = is_role_agent(c);
         r = tame_config(m, c, role);
+        if (r >= 0)
+                r = mark_messages(m);
         if (r < 0)
                 return r;
 

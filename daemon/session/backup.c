@@ -9,6 +9,7 @@
 
 #include "backup.h"
 #include "string-util.h"
+#include "turn-store.h"
 
 #define PAGES_PER_STEP 128
 #define BYTES_PER_STEP KIB(256)
@@ -77,22 +78,12 @@ static int on_writable(sd_event_source *s, int fd, uint32_t revents, void *userd
         return send_step(userdata);
 }
 
-/* What waits or runs does so here: an agent made of the copy must not do it a second time, with nobody to read it. */
-static int copy_settle(Backup *b) {
-        return database_error(sqlite3_exec(b->copy,
-                                           "UPDATE session_turns SET status = 'failed', error_code = 'server_error', "
-                                           "error_kind = 'copied', error_message = 'The turn belongs to the agent "
-                                           "that this is a copy of (copied).', "
-                                           "ended_usec = max(created_usec, started_usec) + 1 "
-                                           "WHERE status IN ('queued', 'running')", NULL, NULL, NULL));
-}
-
 /* The copy is complete: the name is not needed any more, only the bytes. */
 static int copy_done(Backup *b) {
         int r;
 
         (void) sqlite3_backup_finish(TAKE_PTR(b->backup));
-        r = copy_settle(b);
+        r = turn_store_disown(b->copy);
         if (r < 0)
                 return r;
         copy_close(b);

@@ -433,6 +433,20 @@ static int open_database(Session *s, Database **ret) {
         return r;
 }
 
+static int disown_copied(Session *s, Database *db) {
+        _cleanup_free_ char *mark = path_join(s->directory, AGENT_MESSAGES_COPIED);
+        int r;
+
+        if (!mark)
+                return -ENOMEM;
+        if (access(mark, F_OK) < 0)
+                return errno == ENOENT ? 0 : -errno;
+        r = turn_store_disown(database_handle(db));
+        if (r < 0)
+                return r;
+        return unlink(mark) < 0 ? -errno : 0;
+}
+
 static int open_parts(Session *s) {
         _cleanup_(database_freep) Database *db = NULL;
         _cleanup_(turn_queue_freep) TurnQueue *queue = NULL;
@@ -443,7 +457,9 @@ static int open_parts(Session *s) {
         r = open_database(s, &db);
         if (r < 0)
                 return r;
-        r = session_value_get(db, WORKING_DIRECTORY, &directory);
+        r = disown_copied(s, db);
+        if (r >= 0)
+                r = session_value_get(db, WORKING_DIRECTORY, &directory);
         if (r >= 0)
                 r = turn_queue_new(&queue, s->event, db, &(TurnDriver) {
                         .start = driver_start, .cancel = driver_cancel, .changed = driver_changed,

@@ -493,6 +493,15 @@ int turn_store_finish(Database *db, int64_t seq, const TurnResult *result) {
         return database_commit(&transaction);
 }
 
+int turn_store_disown(sqlite3 *db) {
+        return database_error(sqlite3_exec(db,
+                                           "UPDATE session_turns SET status = 'failed', error_code = 'server_error', "
+                                           "error_kind = 'copied', error_message = 'The turn belongs to the agent "
+                                           "that this is a copy of (copied).', "
+                                           "ended_usec = max(created_usec, started_usec) + 1 "
+                                           "WHERE status IN ('queued', 'running')", NULL, NULL, NULL));
+}
+
 static int items_delete(Database *db, const char *id) {
         _cleanup_(database_statement_releasep) sqlite3_stmt *s = NULL;
         int r;

@@ -86,5 +86,9 @@ typedef struct TurnResult {
  * ended already or is gone: there is never a second answer. */
 int turn_store_finish(Database *db, int64_t seq, const TurnResult *result);
 
+/* For a database that is a copy: what waits or runs in it is the original's, and fails here ("copied"), so that it is
+ * not done a second time with nobody to read it. */
+int turn_store_disown(sqlite3 *db);
+
 /* Forgets a turn, not its conversation's messages. 1 = it was there. */
 int turn_store_delete(Database *db, const char *id);

@@ -176,9 +176,29 @@ TEST(export_of_an_unfolded_log) {
         ASSERT_STREQ(with, "bot/agent.yml\nbot/memory/topic.md\nbot/messages.db\nbot/messages.db-wal\n"
                            "bot/profile.md\n");
         ASSERT_OK(agent_home_import(f.paths, fd, "copy", &copy, &error));
+        ASSERT_TRUE(is_there(copy->directory, AGENT_MESSAGES_COPIED));
         path = path_join(copy->directory, "messages.db-wal");
         ASSERT_OK(file_read(path, 100, &text, NULL));
         ASSERT_STREQ(text, "more rows");
+}
+
+/* Whose the queue is does not depend on what an archive says. */
+TEST(import_marks_copied_messages) {
+        static const Entry entries[] = {
+                { "bot/agent.yml", "", NULL }, { "bot/messages.db.copied/x", "x", NULL },
+                { "bot/messages.db", "x", NULL },
+        };
+        FIXTURE(f);
+
+        for (size_t n = 1; n <= ELEMENTSOF(entries); n++) {
+                _cleanup_close_ int fd = make_zip(&f, entries, n);
+                _cleanup_(agent_home_freep) AgentHome *h = NULL;
+                _cleanup_free_ char *error = NULL;
+
+                ASSERT_OK(agent_home_import(f.paths, fd, NULL, &h, &error));
+                ASSERT_EQ(is_there(h->directory, AGENT_MESSAGES_COPIED), n == 3);
+                ASSERT_OK(agent_home_delete(f.paths, h));
+        }
 }
 
 /* The key of daemon.yml is for those whom the operator has chosen. */
@@ -306,8 +326,9 @@ TEST(import_of_upstream) {
         _cleanup_free_ char *error = NULL, *yml = NULL;
 
         ASSERT_OK(agent_home_import(f.paths, fd, NULL, &h, &error));
-        ASSERT_EQ(count_entries(h->directory), 6);
-        ASSERT_TRUE(is_there(h->directory, "messages.db") && is_there(h->directory, ".claude/settings.json") &&
+        ASSERT_EQ(count_entries(h->directory), 7);
+        ASSERT_TRUE(is_there(h->directory, "messages.db") && is_there(h->directory, AGENT_MESSAGES_COPIED) &&
+                    is_there(h->directory, ".claude/settings.json") &&
                     is_there(h->directory, "memory") && is_there(h->directory, "workspace"));
         ASSERT_FALSE(is_there(h->directory, ".claude/.credentials.json"));
         c = load(h);

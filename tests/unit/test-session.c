@@ -719,6 +719,27 @@ TEST(backup_of_a_busy_agent) {
         (void) database_free(copy);
 }
 
+/* An agent that was not running is copied file by file, with what a kill left in the queue. */
+TEST(import_of_a_busy_agent) {
+        static const Step steps[] = { { .silent = true }, { .deltas = { "a" } } };
+        _fixture_ Fixture *f = fixture_new(&fake_backend, steps);
+        _cleanup_free_ char *mark = path_join(f->directory, AGENT_MESSAGES_COPIED);
+        int readers[] = { submit(f, "one", "hi"), submit(f, "two", "ho") };
+
+        WAIT(f, n_calls == 1);
+        f->session = session_free(f->session);
+        puffod_disconnect(f);
+        ASSERT_OK(file_write_atomic(mark, "", 0, 0600));
+        session_open(f);
+        ASSERT_TRUE(access(mark, F_OK) < 0);
+        WAIT(f, f->n_registered == 2);
+        assert_turn(f, "one", "failed", "");
+        assert_turn(f, "two", "failed", "");
+        assert_stream(f, submit(f, "three", "hi"), "queued started message_done=a/completed completed");
+        for (size_t i = 0; i < ELEMENTSOF(readers); i++)
+                (void) close(readers[i]);
+}
+
 /* The same through a pipe, whose reader takes its time. */
 TEST(backup_through_a_pipe) {
         _fixture_ Fixture *f = fixture_new(&real_backend, NULL);
