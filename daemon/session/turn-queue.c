@@ -13,6 +13,12 @@
 /* Until the disk may have room again for an end that it refused. */
 #define UNSETTLED_RETRY_USEC (30 * USEC_PER_SEC)
 
+/* A turn that is said to have failed and not yet stored as such. */
+typedef struct Unsettled {
+        int64_t seq;
+        uint64_t ended_usec;
+} Unsettled;
+
 struct TurnQueue {
         sd_event *event;                /* borrowed */
         Database *db;                   /* borrowed */
@@ -23,7 +29,7 @@ struct TurnQueue {
         bool enabled;
         uint64_t n_processed, last_event_usec;
         sd_event_source *dispatch;      /* on when there may be a turn to begin */
-        int64_t *unsettled;             /* turns that are said to have failed and not yet stored as such */
+        Unsettled *unsettled;
         size_t n_unsettled;
         sd_event_source *settle_timer;
 };
@@ -221,9 +227,9 @@ static void settle_ends(TurnQueue *q) {
 
         if (q->n_unsettled == 0)
                 return;
-        result.now_usec = now_realtime_usec();
         for (size_t i = 0; i < q->n_unsettled; i++) {
-                r = turn_store_finish(q->db, q->unsettled[i], &result);
+                result.now_usec = q->unsettled[i].ended_usec;
+                r = turn_store_finish(q->db, q->unsettled[i].seq, &result);
                 if (r < 0)
                         q->unsettled[n++] = q->unsettled[i];
         }
@@ -235,16 +241,36 @@ static void settle_ends(TurnQueue *q) {
                 (void) log_warning_errno(r, "Failed to arm a timer, ignoring: %m");
 }
 
-static void add_unsettled(TurnQueue *q, int64_t seq) {
-        int64_t *grown = reallocarray(q->unsettled, q->n_unsettled + 1, sizeof(int64_t));
+static void add_unsettled(TurnQueue *q, int64_t seq, uint64_t ended_usec) {
+        Unsettled *grown = reallocarray(q->unsettled, q->n_unsettled + 1, sizeof(Unsettled));
 
         if (!grown) {
                 (void) log_oom();
                 return;
         }
         q->unsettled = grown;
-        q->unsettled[q->n_unsettled++] = seq;
+        q->unsettled[q->n_unsettled++] = (Unsettled) { .seq = seq, .ended_usec = ended_usec };
         settle_ends(q);
+}
+
+/* What everybody is told of a turn until the disk takes its end: the same as its readers were. */
+static int show_unsettled(TurnQueue *q, TurnRow *row) {
+        int r;
+
+        for (size_t i = 0; i < q->n_unsettled && !turn_status_is_final(row->status); i++) {
+                if (q->unsettled[i].seq != row->seq)
+                        continue;
+                r = free_and_strdup(&row->error_code, not_stored.error_code);
+                if (r >= 0)
+                        r = free_and_strdup(&row->error_kind, not_stored.error_kind);
+                if (r >= 0)
+                        r = free_and_strdup(&row->error_message, not_stored.error_message);
+                if (r < 0)
+                        return r;
+                row->status = not_stored.status;
+                row->ended_usec = q->unsettled[i].ended_usec;
+        }
+        return 0;
 }
 
 /* Stores the answer first and tells the readers afterwards, so that nobody is told of an answer that a crash
@@ -267,7 +293,8 @@ static void end_turn(TurnQueue *q, Turn *t, TurnResult *result) {
                                        database_path(q->db));
                 *result = not_stored;
                 result->usage = t->usage;
-                add_unsettled(q, t->seq);
+                result->now_usec = now_realtime_usec();
+                add_unsettled(q, t->seq, result->now_usec);
         }
         r = turn_emit_end(t, result);
         if (r < 0)
@@ -449,8 +476,11 @@ static int replay(TurnQueue *q, const char *id, int *fd) {
         r = turn_store_get(q->db, id, &row);
         if (r <= 0)
                 return r;
+        r = show_unsettled(q, row);
+        if (r < 0)
+                return r;
         if (!turn_status_is_final(row->status))
-                return -ESTALE;         /* its end could not be stored yet */
+                return -ESTALE;         /* its end could not be kept at all */
         r = turn_new_replay(&t, q->event, row);
         if (r < 0)
                 return r;
@@ -554,8 +584,12 @@ int turn_queue_get(TurnQueue *q, const char *id, TurnRow **ret) {
         _cleanup_(turn_row_freep) TurnRow *row = NULL;
         int r;
 
+        settle_ends(q);
         r = turn_store_get(q->db, id, &row);
         if (r <= 0)
+                return r;
+        r = show_unsettled(q, row);
+        if (r < 0)
                 return r;
         if (!row->store && turn_status_is_final(row->status))
                 return 0;

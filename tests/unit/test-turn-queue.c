@@ -452,6 +452,16 @@ TEST(stale_turns_are_given_up) {
 }
 
 /* An answer that cannot be stored is not given. */
+static void assert_failed(Fixture *f, const char *id, const char *kind) {
+        _cleanup_(turn_row_freep) TurnRow *row = NULL;
+
+        ASSERT_EQ(turn_queue_get(f->queue, id, &row), 1);
+        ASSERT_EQ(row->status, TURN_FAILED);
+        ASSERT_STREQ(row->error_code, "server_error");
+        ASSERT_STREQ(row->error_kind, kind);
+        ASSERT_TRUE(row->ended_usec > 0);
+}
+
 TEST(failing_store) {
         _fixture_ Fixture *f = fixture_new();
         int reader;
@@ -483,6 +493,7 @@ TEST(failing_store_that_recovers) {
                 settle(f);
                 assert_events(reader, "queued started message_started delta message_done=x/completed failed|");
                 ASSERT_EQ(stored_status(f, "one"), TURN_RUNNING);
+                assert_failed(f, "one", "storage");
                 ASSERT_EQ(f->n_started, 1);
 
                 ASSERT_OK(database_exec(f->db, "DROP TRIGGER t"));
