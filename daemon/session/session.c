@@ -50,12 +50,12 @@ struct Session {
         ChatHealth health;
         bool stopping, draining;                /* draining: only readers are waited for */
 
-        uint64_t started_usec, turn_grace_usec, retention_usec, swept_usec, open_pause_usec;
+        uint64_t started_usec, turn_grace_usec, retention_usec, sweep_usec, swept_usec, open_pause_usec;
         bool trimmed;                           /* the short pause after the last turn is over */
         int note_day;                           /* of the year; a day's note is made once */
         RuntimeFile written;                    /* what runtime.json holds; its strings: constants, written_error */
         char *written_error;
-        sd_event_source *update, *watch, *trim, *stop_timer, *reopen;
+        sd_event_source *update, *watch, *trim, *stop_timer, *reopen, *sweep;
 };
 
 static const char *const state_names[_SESSION_STATE_MAX] = {
@@ -308,6 +308,7 @@ static int chat_get_config(SessionConfig **ret, void *userdata) {
 }
 
 static int session_open(Session *s);
+static void sweep(Session *s);
 
 void session_reload(Session *s) {
         _cleanup_(session_config_freep) SessionConfig *c = NULL;
@@ -320,6 +321,7 @@ void session_reload(Session *s) {
                 (void) log_error_errno(r, "Failed to read the configuration again: %m");
         else
                 daily_note(s, c);
+        sweep(s);
 }
 
 static int on_watch(sd_event_source *source, const struct inotify_event *event, void *userdata) {
@@ -337,13 +339,20 @@ void session_broken(Session *s, int error) {
         (void) sd_event_exit(s->event, EXIT_FAILURE);
 }
 
+static int on_sweep(sd_event_source *source, uint64_t usec, void *userdata);
+
+/* Also once a day of its own accord: what is to be gone after a time is gone from an agent that nobody talks to as well.
+ * The hour of slack lets it fall together with something else that wakes the machine. */
 static void sweep(Session *s) {
         uint64_t now = now_realtime_usec();
         int r;
 
-        if (s->swept_usec > 0 && now - s->swept_usec < DAY_USEC)
+        if (s->swept_usec > 0 && now - s->swept_usec < s->sweep_usec)
                 return;
         s->swept_usec = now;
+        r = event_arm_timer(s->event, &s->sweep, s->sweep_usec, s->sweep_usec / 24, on_sweep, s);
+        if (r < 0)
+                (void) log_warning_errno(r, "Failed to arm a timer, ignoring: %m");
         r = retention_sweep(s->db, &(Retention) {
                 .turns_usec = TURNS_KEEP_USEC, .turns_max = TURNS_KEEP_MAX, .unstored_usec = UNSTORED_KEEP_USEC,
                 .messages_usec = s->retention_usec,
@@ -354,6 +363,15 @@ static void sweep(Session *s) {
                 log_info("Dropped %d old turns and messages.", r);
         if (r == -EUCLEAN)
                 session_broken(s, r);
+}
+
+static int on_sweep(sd_event_source *source, uint64_t usec, void *userdata) {
+        Session *s = userdata;
+
+        s->swept_usec = 0;      /* the other clock may say that it is not yet time */
+        sweep(s);
+        session_update(s);      /* gives the memory back */
+        return 0;
 }
 
 static int driver_start(Turn *t, TurnRow *row, void *userdata) {
@@ -514,6 +532,7 @@ static int session_init(Session *s, const SessionSpec *spec) {
         s->event = spec->event;
         s->started_usec = now_realtime_usec();
         s->note_day = -1;
+        s->sweep_usec = spec->sweep_usec ?: DAY_USEC;
         s->chat_spec = (ChatSpec) {
                 .event = spec->event, .backend = spec->backend, .retry_min_usec = spec->retry_min_usec,
                 .retry_max_usec = spec->retry_max_usec, .get_config = chat_get_config, .on_end = chat_on_end,
@@ -550,8 +569,6 @@ int session_new(Session **ret, const SessionSpec *spec) {
                                          s->directory);
 
         session_reload(s);
-        if (s->db)
-                sweep(s);
         /* The first report and READY=1 shall already tell the truth. */
         status_refresh(s);
         if (spec->socket) {
@@ -585,6 +602,7 @@ Session* session_free(Session *s) {
         (void) sd_event_source_disable_unref(s->trim);
         (void) sd_event_source_disable_unref(s->stop_timer);
         (void) sd_event_source_disable_unref(s->reopen);
+        (void) sd_event_source_disable_unref(s->sweep);
         if (s->runtime_path && s->written.status)
                 runtime_write(s, "stopped");
         s->queue = turn_queue_free(s->queue);

@@ -25,6 +25,7 @@ typedef struct SessionSpec {
         const ModelBackend *backend;    /* ChatSpec */
         const char *socket;             /* of puffod, copied; NULL: none is looked for */
         uint64_t retry_min_usec, retry_max_usec;        /* ChatSpec */
+        uint64_t sweep_usec;            /* between two looks for what is too old; 0: a day */
 } SessionSpec;
 
 /* Opens the database, takes over what is left of an earlier process and begins to work. Errors are logged. */

@@ -116,6 +116,7 @@ typedef struct Fixture {
         sd_bus *bus;
         Session *session;
         const ModelBackend *backend;
+        uint64_t sweep_usec;
         unsigned n_registered, n_reports;
         char *status, *status_text, *health, *working_directory;
         sd_bus_message *reply;          /* of the last call */
@@ -211,6 +212,7 @@ static void session_open(Fixture *f) {
         ASSERT_OK(session_new(&f->session, &(SessionSpec) {
                 .event = f->event, .id = "alice", .directory = f->directory, .backend = f->backend,
                 .socket = f->socket, .retry_min_usec = 1, .retry_max_usec = 2,
+                .sweep_usec = f->sweep_usec,
         }));
 }
 
@@ -738,6 +740,29 @@ TEST(import_of_a_busy_agent) {
         assert_stream(f, submit(f, "three", "hi"), "queued started message_done=a/completed completed");
         for (size_t i = 0; i < ELEMENTSOF(readers); i++)
                 (void) close(readers[i]);
+}
+
+static bool is_stored(Fixture *f, const char *id) {
+        _cleanup_(turn_row_freep) TurnRow *row = NULL;
+
+        return ASSERT_OK(turn_store_get(session_database(f->session), id, &row)) > 0;
+}
+
+/* Nobody talks to this agent, and nobody restarts it. */
+TEST(old_turns_go_without_a_new_one) {
+        static const char *const ids[] = { "one", "two" };
+        _fixture_ Fixture *f = fixture_new(&real_backend, NULL);
+
+        f->session = session_free(f->session);
+        puffod_disconnect(f);
+        f->sweep_usec = 50 * USEC_PER_MSEC;
+        session_open(f);
+        WAIT(f, f->n_registered == 2);
+        for (unsigned i = 0; i < ELEMENTSOF(ids); i++) {
+                assert_stream(f, submit(f, ids[i], "hi"), "queued started message_done=hi/completed completed");
+                ASSERT_OK(database_exec(session_database(f->session), "UPDATE session_turns SET ended_usec = 1"));
+                WAIT(f, !is_stored(f, ids[i]));
+        }
 }
 
 /* The same through a pipe, whose reader takes its time. */
