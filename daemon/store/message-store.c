@@ -96,6 +96,7 @@ int message_store_add(Database *db, const Message *m, int64_t received_at_ms) {
 #define COLUMNS "m.envelope_id, m.envelope_kind, m.sender_slug, m.channel_id, m.space_id, m.recipient_slug, " \
                 "m.content_type, m.content, m.sent_at, m.received_at, m.thread_root_id, m.reply_to_id, " \
                 "p.envelope_id IS NULL"
+#define REPLIES ", (SELECT COUNT(*) FROM messages r WHERE r.thread_root_id = m.envelope_id)"
 #define FROM " FROM messages m LEFT JOIN message_plaintext p ON p.envelope_id = m.envelope_id WHERE "
 #define RANGE " AND m.sent_at > ?2 AND m.sent_at < ?3 ORDER BY m.sent_at DESC, m.envelope_id DESC LIMIT ?4"
 
@@ -135,6 +136,7 @@ static int row_read(sqlite3_stmt *s, StoredMessage *m) {
         m->sent_at = sqlite3_column_int64(s, 8);
         m->received_at = sqlite3_column_int64(s, 9);
         m->encrypted = sqlite3_column_int(s, 12) != 0;
+        m->n_replies = sqlite3_column_count(s) > 13 ? (uint64_t) sqlite3_column_int64(s, 13) : 0;
         return 0;
 }
 
@@ -175,13 +177,30 @@ static int rows_read(sqlite3_stmt *s, StoredMessage **ret, size_t *ret_n) {
         return 0;
 }
 
-static int range_read(sqlite3_stmt *s, const char *key, const MessageRange *range, StoredMessage **ret,
-                      size_t *ret_n) {
-        unsigned limit = range && range->limit > 0 ? MIN(range->limit, LIMIT_MAX) : LIMIT_DEFAULT;
-        int r = database_bind_text(s, 1, key);
+/* 1 = *ret is when it was sent, 0 = there is none. */
+static int sent_at_of(Database *db, const char *envelope_id, int64_t *ret) {
+        _cleanup_(database_statement_releasep) sqlite3_stmt *s = NULL;
+        int r = database_prepare(db, "SELECT sent_at FROM messages WHERE envelope_id = ?1", &s);
 
         if (r >= 0)
-                r = database_bind_int(s, 2, range && range->after > 0 ? range->after : INT64_MIN);
+                r = database_bind_text(s, 1, envelope_id);
+        if (r >= 0)
+                r = step(s);
+        if (r > 0)
+                *ret = sqlite3_column_int64(s, 0);
+        return r;
+}
+
+static int range_read(Database *db, sqlite3_stmt *s, const char *key, const MessageRange *range, StoredMessage **ret,
+                      size_t *ret_n) {
+        unsigned limit = range && range->limit > 0 ? MIN(range->limit, LIMIT_MAX) : LIMIT_DEFAULT;
+        int64_t after = range && range->after > 0 ? range->after : INT64_MIN, since = INT64_MIN;
+        int r = database_bind_text(s, 1, key);
+
+        if (r >= 0 && range && !isempty(range->since))
+                r = sent_at_of(db, range->since, &since);
+        if (r >= 0)
+                r = database_bind_int(s, 2, MAX(after, since));
         if (r >= 0)
                 r = database_bind_int(s, 3, range && range->before > 0 ? range->before : INT64_MAX);
         if (r >= 0)
@@ -214,7 +233,31 @@ int message_store_channel(Database *db, const char *channel_id, const MessageRan
         _cleanup_(database_statement_releasep) sqlite3_stmt *s = NULL;
         int r = database_prepare(db, "SELECT " COLUMNS FROM "m.channel_id = ?1" RANGE, &s);
 
-        return r < 0 ? r : range_read(s, channel_id, range, ret, ret_n);
+        return r < 0 ? r : range_read(db, s, channel_id, range, ret, ret_n);
+}
+
+int message_store_roots(Database *db, const char *channel_id, const MessageRange *range, StoredMessage **ret,
+                        size_t *ret_n) {
+        _cleanup_(database_statement_releasep) sqlite3_stmt *s = NULL;
+        int r = database_prepare(db, "SELECT " COLUMNS REPLIES FROM "m.channel_id = ?1 AND m.thread_root_id IS NULL"
+                                 RANGE, &s);
+
+        return r < 0 ? r : range_read(db, s, channel_id, range, ret, ret_n);
+}
+
+int message_store_knows_channel(Database *db, const char *channel_id) {
+        _cleanup_(database_statement_releasep) sqlite3_stmt *s = NULL;
+        int r = database_prepare(db, "SELECT 1 FROM messages WHERE channel_id = ?1 LIMIT 1", &s);
+
+        if (r >= 0)
+                r = database_bind_text(s, 1, channel_id);
+        return r < 0 ? r : step(s);
+}
+
+int message_store_has(Database *db, const char *envelope_id) {
+        int64_t sent_at;
+
+        return sent_at_of(db, envelope_id, &sent_at);
 }
 
 int message_store_dm(Database *db, const char *peer, const MessageRange *range, StoredMessage **ret, size_t *ret_n) {
@@ -222,7 +265,7 @@ int message_store_dm(Database *db, const char *peer, const MessageRange *range, 
         int r = database_prepare(db, "SELECT " COLUMNS FROM "m.envelope_kind = 'dm' "
                                  "AND (m.sender_slug = ?1 OR m.recipient_slug = ?1)" RANGE, &s);
 
-        return r < 0 ? r : range_read(s, peer, range, ret, ret_n);
+        return r < 0 ? r : range_read(db, s, peer, range, ret, ret_n);
 }
 
 int message_store_thread(Database *db, const char *root_id, const MessageRange *range, StoredMessage **ret,
@@ -230,7 +273,7 @@ int message_store_thread(Database *db, const char *root_id, const MessageRange *
         _cleanup_(database_statement_releasep) sqlite3_stmt *s = NULL;
         int r = database_prepare(db, "SELECT " COLUMNS FROM "(m.envelope_id = ?1 OR m.thread_root_id = ?1)" RANGE, &s);
 
-        return r < 0 ? r : range_read(s, root_id, range, ret, ret_n);
+        return r < 0 ? r : range_read(db, s, root_id, range, ret, ret_n);
 }
 
 /* --- threads and channels --- */

@@ -23,6 +23,7 @@ typedef struct StoredMessage {
         EnvelopeKind kind;
         int64_t sent_at, received_at;   /* ms */
         bool encrypted;
+        uint64_t n_replies;             /* in its thread; message_store_roots() only */
 } StoredMessage;
 
 void stored_messages_free(StoredMessage *messages, size_t n);
@@ -31,15 +32,22 @@ void stored_messages_free(StoredMessage *messages, size_t n);
 int message_store_get(Database *db, const char *envelope_id, StoredMessage **ret);
 
 /* Which messages of a conversation, exclusive bounds in ms (0: none): the newest limit of them (0: 50), in the order
- * in which they were sent. */
+ * in which they were sent. since: later than that message, when it is there (NULL, "": no bound). */
 typedef struct MessageRange {
         int64_t after, before;
+        const char *since;
         unsigned limit;
 } MessageRange;
 
 int message_store_channel(Database *db, const char *channel_id, const MessageRange *range, StoredMessage **ret,
                           size_t *ret_n);
 int message_store_dm(Database *db, const char *peer, const MessageRange *range, StoredMessage **ret, size_t *ret_n);
+/* What is no reply, with the number of its replies. */
+int message_store_roots(Database *db, const char *channel_id, const MessageRange *range, StoredMessage **ret,
+                        size_t *ret_n);
+/* Whether a message of it is there: what is unknown is not the same as what is empty. */
+int message_store_knows_channel(Database *db, const char *channel_id);
+int message_store_has(Database *db, const char *envelope_id);
 /* The root and its replies. */
 int message_store_thread(Database *db, const char *root_id, const MessageRange *range, StoredMessage **ret,
                          size_t *ret_n);

@@ -151,6 +151,79 @@ TEST(conversations) {
         assert_ids(rows, n, "a d ");
 }
 
+TEST(roots_and_their_replies) {
+        FIXTURE(f);
+        Message reply = message(&f, "r1", 21), second = message(&f, "r2", 22), stray = message(&f, "r3", 23);
+        StoredMessage *rows;
+        size_t n;
+
+        add(&f, "a", 10);
+        add(&f, "b", 20);
+        add(&f, "c", 20);
+        add(&f, "d", 30);
+        reply.thread_root_id = second.thread_root_id = "a";
+        stray.thread_root_id = "gone";
+        ASSERT_EQ(message_store_add(f.db, &reply, 1), MESSAGE_NEW);
+        ASSERT_EQ(message_store_add(f.db, &second, 1), MESSAGE_NEW);
+        ASSERT_EQ(message_store_add(f.db, &stray, 1), MESSAGE_NEW);
+
+        ASSERT_OK(message_store_roots(f.db, "ch_1", NULL, &rows, &n));
+        ASSERT_EQ(n, 4);
+        ASSERT_EQ(rows[0].n_replies, 2);
+        ASSERT_EQ(rows[1].n_replies, 0);
+        assert_ids(rows, n, "a b c d ");
+        ASSERT_OK(message_store_roots(f.db, "ch_1", &(MessageRange) { .limit = 2 }, &rows, &n));
+        assert_ids(rows, n, "c d ");
+        ASSERT_OK(message_store_thread(f.db, "a", NULL, &rows, &n));
+        ASSERT_EQ(rows[0].n_replies, 0);
+        assert_ids(rows, n, "a r1 r2 ");
+}
+
+TEST(bounds_are_exclusive_and_the_later_one_counts) {
+        static const struct { MessageRange range; const char *ids; } t[] = {
+                { { .since = "a" }, "b c d " },
+                { { .since = "b" }, "d " },             /* c was sent at the same time */
+                { { .since = "nowhere" }, "a b c d " },
+                { { .since = "" }, "a b c d " },
+                { { .since = "a", .after = 20 }, "d " },
+                { { .since = "b", .after = 5 }, "d " },
+                { { .after = 10, .before = 30 }, "b c " },
+                { { .before = 10 }, "" },
+                { { .after = -1, .before = -1 }, "a b c d " },
+                { { .since = "d" }, "" },
+        };
+        FIXTURE(f);
+
+        add(&f, "a", 10);
+        add(&f, "b", 20);
+        add(&f, "c", 20);
+        add(&f, "d", 30);
+        for (size_t i = 0; i < ELEMENTSOF(t); i++) {
+                StoredMessage *rows;
+                size_t n;
+
+                ASSERT_OK(message_store_roots(f.db, "ch_1", &t[i].range, &rows, &n));
+                assert_ids(rows, n, t[i].ids);
+                ASSERT_OK(message_store_channel(f.db, "ch_1", &t[i].range, &rows, &n));
+                assert_ids(rows, n, t[i].ids);
+        }
+}
+
+TEST(unknown_is_not_empty) {
+        FIXTURE(f);
+        Message reply = message(&f, "r", 20);
+
+        ASSERT_EQ(message_store_knows_channel(f.db, "ch_1"), 0);
+        ASSERT_EQ(message_store_has(f.db, "r"), 0);
+        reply.thread_root_id = "a";
+        ASSERT_EQ(message_store_add(f.db, &reply, 1), MESSAGE_NEW);
+        ASSERT_EQ(message_store_knows_channel(f.db, "ch_1"), 1);
+        ASSERT_EQ(message_store_knows_channel(f.db, ""), 0);
+        ASSERT_EQ(message_store_has(f.db, "r"), 1);
+        ASSERT_EQ(message_store_has(f.db, "a"), 0);
+        ASSERT_EQ(message_store_has(f.db, ""), 0);
+}
+
 TEST(cursors_never_go_back) {
         FIXTURE(f);
         int64_t at = -1;
