@@ -5,18 +5,29 @@
 #include "string-util.h"
 #include "websocket-internal.h"
 
+/* Read in one turn of the loop. */
+#define TURN_BYTES_MAX KIB(256)
+/* Queued frames, mostly pongs for a peer that sends pings and reads nothing. */
+#define QUEUED_MAX 4096U
+
+bool websocket_frames_want_read(const WebSocketFrames *f) {
+        return wslay_event_get_read_enabled(f->wslay) && wslay_event_get_queued_msg_count(f->wslay) < QUEUED_MAX;
+}
+
 static ssize_t frames_on_recv(wslay_event_context_ptr ctx, uint8_t *data, size_t size, int flags, void *userdata) {
         WebSocketFrames *f = userdata;
         ssize_t n;
 
         /* One message at a time: it stops here until that one was read. */
-        if (!STAILQ_EMPTY(&f->received)) {
+        if (!STAILQ_EMPTY(&f->received) || f->budget == 0 || !websocket_frames_want_read(f)) {
+                f->more = f->budget == 0;
                 wslay_event_set_error(ctx, WSLAY_ERR_WOULDBLOCK);
                 return -1;
         }
         n = f->read(f->transport, data, size);
         if (n > 0) {
                 f->heard = true;
+                f->budget -= MIN(f->budget, (size_t) n);
                 return n;
         }
         if (n == -EAGAIN)
@@ -44,6 +55,35 @@ static int frames_on_mask(wslay_event_context_ptr ctx, uint8_t *data, size_t siz
         return getrandom(data, size, 0) == (ssize_t) size ? 0 : -1;
 }
 
+static bool is_control(uint8_t opcode) {
+        return opcode & 0x08;
+}
+
+/* wslay would keep each frame's payload by itself, which takes a hundred times as much when frames are of one byte. */
+static void frames_on_frame(wslay_event_context_ptr ctx, const struct wslay_event_on_frame_recv_start_arg *arg,
+                            void *userdata) {
+        WebSocketFrames *f = userdata;
+
+        f->opcode = arg->opcode;
+        if (is_control(arg->opcode))
+                return;
+        if (arg->opcode != WSLAY_CONTINUATION_FRAME)
+                f->wanted = arg->opcode == WSLAY_TEXT_FRAME;
+        if (f->wanted && arg->payload_length > f->max_message - f->text.size) {
+                (void) wslay_event_queue_close(ctx, WSLAY_CODE_MESSAGE_TOO_BIG, NULL, 0);
+                wslay_event_shutdown_read(ctx);
+                f->wanted = false;
+        }
+}
+
+static void frames_on_chunk(wslay_event_context_ptr ctx, const struct wslay_event_on_frame_recv_chunk_arg *arg,
+                            void *userdata) {
+        WebSocketFrames *f = userdata;
+
+        if (f->wanted && !is_control(f->opcode) && strbuf_append(&f->text, (const char*) arg->data, arg->data_length) < 0)
+                f->no_memory = true;
+}
+
 static void frames_on_message(wslay_event_context_ptr ctx, const struct wslay_event_on_msg_recv_arg *arg,
                               void *userdata) {
         WebSocketFrames *f = userdata;
@@ -51,19 +91,21 @@ static void frames_on_message(wslay_event_context_ptr ctx, const struct wslay_ev
 
         if (arg->opcode == WSLAY_PONG)
                 f->pong = true;
-        if (arg->opcode != WSLAY_TEXT_FRAME)
+        if (arg->opcode != WSLAY_TEXT_FRAME || !f->wanted)
                 return;
 
-        m = malloc(sizeof(WebSocketMessage) + arg->msg_length + 1);
+        m = f->no_memory ? NULL : new0(WebSocketMessage, 1);
         if (!m) {
                 f->no_memory = true;
                 return;
         }
-        m->size = arg->msg_length;
-        /* An empty message has no address. */
-        if (m->size > 0)
-                memcpy(m->text, arg->msg, m->size);
-        m->text[m->size] = 0;
+        m->size = f->text.size;
+        m->text = strbuf_take(&f->text);
+        if (!m->text) {
+                free(m);
+                f->no_memory = true;
+                return;
+        }
         STAILQ_INSERT_TAIL(&f->received, m, messages);
 }
 
@@ -72,14 +114,25 @@ int websocket_frames_init(WebSocketFrames *f, size_t max_message) {
                 .recv_callback = frames_on_recv,
                 .send_callback = frames_on_send,
                 .genmask_callback = frames_on_mask,
+                .on_frame_recv_start_callback = frames_on_frame,
+                .on_frame_recv_chunk_callback = frames_on_chunk,
                 .on_msg_recv_callback = frames_on_message,
         };
 
         STAILQ_INIT(&f->received);
         if (wslay_event_context_client_init(&f->wslay, &callbacks, f) != 0)
                 return -ENOMEM;
+        wslay_event_config_set_no_buffering(f->wslay, 1);
         wslay_event_config_set_max_recv_msg_length(f->wslay, max_message);
+        f->max_message = max_message;
         return 0;
+}
+
+WebSocketMessage* websocket_message_free(WebSocketMessage *m) {
+        if (!m)
+                return NULL;
+        free(m->text);
+        return mfree(m);
 }
 
 static WebSocketMessage* frames_take(WebSocketFrames *f) {
@@ -96,14 +149,17 @@ void websocket_frames_done(WebSocketFrames *f) {
         if (f->wslay) {
                 wslay_event_context_free(f->wslay);
                 while ((m = frames_take(f)))
-                        free(m);
+                        websocket_message_free(m);
         }
+        strbuf_done(&f->text);
         *f = (WebSocketFrames) {};
 }
 
 int websocket_frames_read(WebSocketFrames *f, WebSocketMessage **ret) {
         int k = 0;
 
+        f->more = false;
+        f->budget = TURN_BYTES_MAX;
         if (STAILQ_EMPTY(&f->received))
                 k = wslay_event_recv(f->wslay);
 

@@ -129,7 +129,9 @@ static int websocket_update_io(WebSocket *w) {
         bool writes = w->state == WEBSOCKET_OPENING ? w->out.size > 0
                                                     : wslay_event_want_write(w->frames.wslay) || w->farewell > 0;
 
-        return sd_event_source_set_io_events(w->io, EPOLLIN | (writes ? EPOLLOUT : 0));
+        bool reads = w->state == WEBSOCKET_OPENING || websocket_frames_want_read(&w->frames);
+
+        return sd_event_source_set_io_events(w->io, (reads ? EPOLLIN : 0) | (writes ? EPOLLOUT : 0));
 }
 
 static int websocket_ping(WebSocket *w, uint64_t timeout_usec) {
@@ -220,7 +222,7 @@ static void websocket_read(WebSocket *w) {
 
         w->alive = &self;
         for (unsigned n = 0; n < MESSAGES_PER_TURN; n++) {
-                _cleanup_free_ WebSocketMessage *m = NULL;
+                _cleanup_(websocket_message_freep) WebSocketMessage *m = NULL;
 
                 r = websocket_frames_read(&w->frames, &m);
                 if (r <= 0)
@@ -249,8 +251,8 @@ static void websocket_read(WebSocket *w) {
                 websocket_end_cut(w, r == -EPIPE ? "The server ended the connection without closing it"
                                                  : "The connection broke");
         else {
-                /* > 0: more is waiting, perhaps inside of TLS where no poll sees it. */
-                if (r > 0)
+                /* More is waiting, perhaps inside of TLS where no poll sees it. */
+                if (r > 0 || w->frames.more)
                         (void) sd_event_source_set_enabled(w->turn, SD_EVENT_ONESHOT);
                 websocket_settle(w);
         }

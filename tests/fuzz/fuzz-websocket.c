@@ -48,7 +48,7 @@ static int read_all(const uint8_t *data, size_t size, size_t step, StrBuf *seen)
         f.transport = &in;
 
         for (;;) {
-                _cleanup_free_ WebSocketMessage *m = NULL;
+                _cleanup_(websocket_message_freep) WebSocketMessage *m = NULL;
 
                 in.blocked = false;
                 r = websocket_frames_read(&f, &m);

@@ -2,6 +2,7 @@
 
 #include <arpa/inet.h>
 #include <fcntl.h>
+#include <malloc.h>
 #include <netinet/in.h>
 #include <openssl/evp.h>
 #include <stdio.h>
@@ -12,7 +13,7 @@
 #include "string-util.h"
 #include "tests.h"
 #include "websocket-handshake.h"
-#include "websocket.h"
+#include "websocket-internal.h"
 
 /* RFC 6455 §1.3 */
 #define KEY "dGhlIHNhbXBsZSBub25jZQ=="
@@ -255,6 +256,130 @@ TEST(messages_whole_fragmented_and_in_pieces) {
                 ASSERT_EQ(seen.end.failure, HTTP_OK);
                 ASSERT_EQ(seen.end.code, 1000);
         }
+}
+
+/* --- frames alone, from a peer that never stops --- */
+
+typedef struct Flood {
+        const char *unit;       /* sent over and over */
+        size_t size, read, limit;       /* read: in this call; limit: of all that comes */
+        bool deaf;              /* takes nothing */
+} Flood;
+
+static ssize_t flood_read(void *transport, void *data, size_t size) {
+        Flood *f = transport;
+        char *w = data;
+        size_t n = 0;
+
+        if (f->limit == 0)
+                return -EAGAIN;
+        for (; n + f->size <= size && f->limit > 0; n += f->size, f->limit--)
+                memcpy(w + n, f->unit, f->size);
+        f->read += n;
+        if (f->read > MIB(1))
+                fail_msg("it goes on reading");
+        return (ssize_t) n;
+}
+
+static ssize_t flood_write(void *transport, const void *data, size_t size) {
+        return ((Flood*) transport)->deaf ? -EAGAIN : (ssize_t) size;
+}
+
+static void frames_begin(WebSocketFrames *f, Flood *flood, size_t max_message) {
+        ASSERT_OK(websocket_frames_init(f, max_message));
+        f->read = flood_read;
+        f->write = flood_write;
+        f->transport = flood;
+}
+
+TEST(pings_without_end) {
+        for (unsigned deaf = 0; deaf <= 1; deaf++) {
+                Flood flood = { .unit = "\x89\x00", .size = 2, .limit = SIZE_MAX, .deaf = deaf };
+                _cleanup_(websocket_frames_done) WebSocketFrames f = {};
+                size_t all = 0;
+
+                frames_begin(&f, &flood, 1000);
+                for (unsigned turn = 0; turn < 50; turn++, flood.read = 0) {
+                        WebSocketMessage *m;
+
+                        ASSERT_EQ(websocket_frames_read(&f, &m), 0);
+                        ASSERT_EQ(websocket_frames_write(&f) > 0, deaf);
+                        ASSERT_EQ(websocket_frames_want_read(&f), !deaf);
+                        all += flood.read;
+                        ASSERT_TRUE(wslay_event_get_queued_msg_count(f.wslay) < 10000);
+                }
+                /* Whoever takes the answers is listened to. */
+                ASSERT_EQ(all > KIB(100), !deaf);
+        }
+}
+
+/* They are read, but others have their turn. */
+TEST(bytes_that_nobody_wants_without_end) {
+        Flood flood = { .unit = "\x82\x06" "abcdef", .size = 8, .limit = SIZE_MAX };
+        _cleanup_(websocket_frames_done) WebSocketFrames f = {};
+
+        frames_begin(&f, &flood, 1000);
+        for (unsigned turn = 0; turn < 50; turn++, flood.read = 0) {
+                WebSocketMessage *m;
+
+                ASSERT_EQ(websocket_frames_read(&f, &m), 0);
+                ASSERT_TRUE(f.more);
+        }
+}
+
+TEST(fragments_of_one_byte) {
+        const size_t n = 300000;
+        Flood flood = { .unit = "\x01\x01x", .size = 3, .limit = 1 };
+        _cleanup_(websocket_frames_done) WebSocketFrames f = {};
+        WebSocketMessage *m = NULL;
+        size_t before = mallinfo2().uordblks;
+
+        frames_begin(&f, &flood, n + 2);
+        ASSERT_EQ(websocket_frames_read(&f, &m), 0);
+        flood = (Flood) { .unit = "\x00\x01x", .size = 3, .limit = n };
+        while (flood.limit > 0) {
+                flood.read = 0;
+                ASSERT_EQ(websocket_frames_read(&f, &m), 0);
+        }
+        ASSERT_TRUE(mallinfo2().uordblks - before < 4 * n);
+        flood = (Flood) { .unit = "\x80\x01x", .size = 3, .limit = 1 };
+        ASSERT_EQ(websocket_frames_read(&f, &m), 1);
+        ASSERT_EQ(m->size, n + 2);
+        ASSERT_EQ(m->text[n + 1], 'x');
+        ASSERT_EQ(m->text[n + 2], 0);
+        m = websocket_message_free(m);
+
+        /* One more is one too many. */
+        flood = (Flood) { .unit = "\x01\x01x", .size = 3, .limit = 1 };
+        ASSERT_EQ(websocket_frames_read(&f, &m), 0);
+        flood = (Flood) { .unit = "\x00\x01x", .size = 3, .limit = n + 2 };
+        for (int r = 0; r == 0 && flood.limit > 0; ) {
+                flood.read = 0;
+                r = websocket_frames_read(&f, &m);
+                ASSERT_TRUE(r == 0 || r == -EPROTO);
+        }
+        ASSERT_ERROR(websocket_frames_read(&f, &m), EPROTO);
+        ASSERT_EQ(websocket_frames_write(&f), 0);
+        ASSERT_EQ(wslay_event_get_status_code_sent(f.wslay), 1009);
+}
+
+TEST(pings_and_bytes_between_fragments) {
+        static const char frames[] = "\x01\x01" "a" "\x89\x02" "pp" "\x00\x00" "\x8a\x01" "q" "\x80\x02" "bc"
+                                     "\x02\x01" "d" "\x89\x00" "\x80\x01" "e" "\x81\x01" "f";
+        Flood flood = { .unit = frames, .size = sizeof(frames) - 1, .limit = 1 };
+        _cleanup_(websocket_frames_done) WebSocketFrames f = {};
+        static const char *const texts[] = { "abc", "f" };
+
+        frames_begin(&f, &flood, 1000);
+        for (size_t i = 0; i < ELEMENTSOF(texts); i++) {
+                _cleanup_(websocket_message_freep) WebSocketMessage *m = NULL;
+
+                ASSERT_EQ(websocket_frames_read(&f, &m), 1);
+                ASSERT_STREQ(m->text, texts[i]);
+                ASSERT_EQ(m->size, strlen(texts[i]));
+        }
+        ASSERT_TRUE(f.pong);
+        ASSERT_EQ(wslay_event_get_queued_msg_count(f.wslay), 2);
 }
 
 TEST(cut_in_the_middle_of_a_frame) {
