@@ -27,6 +27,7 @@ struct PendingReader {
         bool scalar;            /* the value is one that no bracket or quote ends */
         bool first;             /* nothing came yet in this object or list */
         bool has_list;
+        bool too_large;         /* the item; it is read to its end, so that those behind it are not lost */
 };
 
 int pending_reader_new(PendingReader **ret, size_t max_item, pending_item_t on_item, void *userdata) {
@@ -94,10 +95,21 @@ static int item_add(PendingReader *p, const char *data, size_t n) {
         return strbuf_append(&p->text, data, n);
 }
 
+static int item_go_on(PendingReader *p, const char *data, size_t n) {
+        int r = p->too_large ? 0 : item_add(p, data, n);
+
+        if (r != -E2BIG)
+                return r;
+        p->too_large = true;
+        strbuf_done(&p->text);
+        return 0;
+}
+
 static int item_end(PendingReader *p) {
-        int r = p->on_item(p->text.text, p->text.size, p->userdata);
+        int r = p->too_large ? p->on_item(NULL, 0, p->userdata) : p->on_item(p->text.text, p->text.size, p->userdata);
 
         p->text.size = 0;
+        p->too_large = false;
         p->place = PLACE_AFTER_ITEM;
         return r;
 }
@@ -168,7 +180,7 @@ static int step(PendingReader *p, char c) {
                         return -EBADMSG;
                 value_begin(p, c);
                 p->place = PLACE_IN_ITEM;
-                return item_add(p, &c, 1);
+                return item_go_on(p, &c, 1);
         case PLACE_AFTER_ITEM:
                 p->first = false;
                 p->place = c == ',' ? PLACE_ITEM : PLACE_AFTER_VALUE;
@@ -205,7 +217,7 @@ int pending_reader_feed(PendingReader *p, const char *data, size_t size) {
                         break;
                 case PLACE_IN_ITEM:
                         n = value_span(p, data, size, &done);
-                        r = item_add(p, data, n);
+                        r = item_go_on(p, data, n);
                         if (r >= 0 && done)
                                 r = item_end(p);
                         break;

@@ -163,6 +163,11 @@ static int catch_up_on_item(const char *text, size_t size, void *userdata) {
         const char *id;
         int r;
 
+        /* It stays with the server, and is not fetched for its own sake. */
+        if (!text) {
+                log_warning("A pending message is larger than %zu MiB and is left out.", ENVELOPE_SIZE_MAX >> 20);
+                return 0;
+        }
         s->catch_up.n_items++;
         r = signed_document_parse(&d, text, size);
         if (r == -ENOMEM)
@@ -194,7 +199,7 @@ static int catch_up_on_data(HttpRequest *q, const char *data, size_t size, void 
         if (r < 0) {
                 (void) free_and_strdup(&s->catch_up.problem,
                                        r == -EBADMSG ? "The server's answer is no list of messages" :
-                                       r == -E2BIG   ? "A pending message is too large" :
+                                       r == -E2BIG   ? "The server's list of messages has a monstrous key" :
                                                        strerror(-r));
                 return r;
         }

@@ -14,6 +14,8 @@
 static int collect(const char *text, size_t size, void *userdata) {
         StrBuf *seen = userdata;
 
+        if (!text)
+                return strbuf_append(seen, "too large", sizeof("too large"));
         if (size == 0 || size > ITEM_MAX)
                 abort();
         if (strbuf_append(seen, text, size) < 0)

@@ -417,6 +417,19 @@ def test_items_that_are_no_json_do_not_stop_the_others(server, keys, slug, clean
     client.expect(caught_up=1)
 
 
+def test_pending_message_that_is_too_large_does_not_stop_the_others(server, keys, slug, cleanup):
+    server.control("queue", {"slug": slug, "envelope": {"envelope_id": "msg_big", "pad": "x" * (17 << 20)},
+                             "push": False})
+    last = server.bulk(slug, 1, push=False)
+    client = Client(keys, slug, server.url)
+    cleanup.append(client)
+    client.expect(envelope=last[0], verdict="taken")
+    client.expect(caught_up=1)
+    assert "larger than 16 MiB" in client.errors()
+    assert server.queued(slug) == ["msg_big"]
+    assert server.counters()["requests"]["GET /messages/pending"] == 2
+
+
 def test_pings_are_answered_while_a_message_takes_long(tmp_path, cleanup, keys):
     server = Server(tmp_path / "server", "--set", "ping_seconds=0.3", "--set", "pong_seconds=1.0")
     cleanup.append(server)

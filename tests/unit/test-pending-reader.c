@@ -6,7 +6,7 @@
 static int collect(const char *text, size_t size, void *userdata) {
         StrBuf *b = userdata;
 
-        ASSERT_OK(strbuf_append(b, text, size));
+        ASSERT_OK(text ? strbuf_append(b, text, size) : strbuf_puts(b, "too large"));
         return strbuf_puts(b, "|");
 }
 
@@ -57,7 +57,16 @@ TEST(answers) {
                 { "{\"a\":,\"messages\":[]}", -EBADMSG, "" },
                 { "{\"messages\":[]}x", -EBADMSG, "" },
                 { "{\"messages\":[{\"t\":\"cut", -EBADMSG, "" },
-                { "{\"messages\":[\"0123456789012345678901234567890123456789012345678901234567890123\"]}", -E2BIG, "" },
+                { "{\"k0123456789012345678901234567890123456789012345678901234567890123\":1,\"messages\":[]}", -E2BIG,
+                  "" },
+
+                /* One that is too large does not keep those behind it from coming. */
+                { "{\"messages\":[1,\"0123456789012345678901234567890123456789012345678901234567890123\",{}]}", 0,
+                  "1|too large|{}|" },
+                { "{\"messages\":[[0123456789012345678901234567890,[{\"]\":1234567890123456789012345678901}]],2]}", 0,
+                  "too large|2|" },
+                { "{\"messages\":[00000000000000000000000000000000000000000000000000000000000000000 ,3]}", 0,
+                  "too large|3|" },
         };
 
         for (size_t i = 0; i < ELEMENTSOF(t); i++)
