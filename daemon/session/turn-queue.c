@@ -30,6 +30,8 @@ struct TurnQueue {
         uint64_t n_processed, last_event_usec;
         sd_event_source *dispatch;      /* on when there may be a turn to begin */
         Unsettled *unsettled;
+        sd_event_source *hold;          /* armed: nothing is begun until then */
+        bool held;
         size_t n_unsettled;
         sd_event_source *settle_timer;
 };
@@ -53,6 +55,7 @@ TurnQueue* turn_queue_free(TurnQueue *q) {
         settle_ends(q);
         free(q->unsettled);
         (void) sd_event_source_disable_unref(q->settle_timer);
+        (void) sd_event_source_disable_unref(q->hold);
         list_free(&q->waiting);
         list_free(&q->ended);
         (void) sd_event_source_disable_unref(q->dispatch);
@@ -129,7 +132,7 @@ static Turn* find(TurnQueue *q, const char *id) {
 }
 
 static void wake(TurnQueue *q) {
-        if (!q->enabled || q->running || q->n_waiting == 0)
+        if (!q->enabled || q->held || q->running || (q->n_waiting == 0 && !q->driver.offer))
                 return;
         int r = sd_event_source_set_enabled(q->dispatch, SD_EVENT_ONESHOT);
         if (r < 0)
@@ -138,6 +141,10 @@ static void wake(TurnQueue *q) {
 
 void turn_queue_set_enabled(TurnQueue *q, bool enabled) {
         q->enabled = enabled;
+        wake(q);
+}
+
+void turn_queue_poke(TurnQueue *q) {
         wake(q);
 }
 
@@ -198,8 +205,14 @@ static void keep_ended(TurnQueue *q, Turn *t) {
 
 /* ---- ends ---- */
 
-static int store_end(TurnQueue *q, Turn *t, const TurnResult *result) {
-        int r = turn_store_finish(q->db, t->seq, result);
+static int finish(TurnQueue *q, int64_t seq, TurnResult *result) {
+        result->also = q->driver.also;
+        result->userdata = q->driver.userdata;
+        return turn_store_finish(q->db, seq, result);
+}
+
+static int store_end(TurnQueue *q, Turn *t, TurnResult *result) {
+        int r = finish(q, t->seq, result);
 
         if (r > 0)
                 /* Deleted or ended behind our back: whatever is stored stands. */
@@ -229,7 +242,7 @@ static void settle_ends(TurnQueue *q) {
                 return;
         for (size_t i = 0; i < q->n_unsettled; i++) {
                 result.now_usec = q->unsettled[i].ended_usec;
-                r = turn_store_finish(q->db, q->unsettled[i].seq, &result);
+                r = finish(q, q->unsettled[i].seq, &result);
                 if (r < 0)
                         q->unsettled[n++] = q->unsettled[i];
         }
@@ -273,9 +286,13 @@ static int show_unsettled(TurnQueue *q, TurnRow *row) {
         return 0;
 }
 
+static bool is_patient(const TurnQueue *q, const Turn *t) {
+        return q->driver.patient_source && streq(t->source, q->driver.patient_source);
+}
+
 /* Stores the answer first and tells the readers afterwards, so that nobody is told of an answer that a crash
- * unmakes. */
-static void end_turn(TurnQueue *q, Turn *t, TurnResult *result) {
+ * unmakes. false: it could not be stored and is to be found once more. */
+static bool end_turn(TurnQueue *q, Turn *t, TurnResult *result) {
         int r;
 
         r = turn_message_end(t, result->status == TURN_COMPLETED);
@@ -286,21 +303,53 @@ static void end_turn(TurnQueue *q, Turn *t, TurnResult *result) {
         result->usage = t->usage;
         result->context = t->context;
         result->now_usec = now_realtime_usec();
+        if (q->driver.ending)
+                q->driver.ending(t, result, q->driver.userdata);
 
         r = store_end(q, t, result);
         if (r < 0) {
                 (void) log_error_errno(r, "Failed to store the end of turn '%s' in '%s': %m", t->id,
                                        database_path(q->db));
+                if (is_patient(q, t) && r != -EUCLEAN)
+                        return false;
                 *result = not_stored;
                 result->usage = t->usage;
                 result->now_usec = now_realtime_usec();
                 add_unsettled(q, t->seq, result->now_usec);
-        }
+        } else if (q->driver.ended)
+                q->driver.ended(t, result, q->driver.userdata);
         r = turn_emit_end(t, result);
         if (r < 0)
                 (void) log_warning_errno(r, "Failed to write the last event of turn '%s', ignoring: %m", t->id);
         q->n_processed++;
         q->last_event_usec = now_realtime_usec();
+        return true;
+}
+
+static int on_hold(sd_event_source *s, uint64_t usec, void *userdata) {
+        TurnQueue *q = userdata;
+
+        q->held = false;
+        wake(q);
+        return 0;
+}
+
+/* Back to the front, until the disk may have room again. */
+static void put_back(TurnQueue *q, Turn *t) {
+        int r;
+
+        turn_items_free(t->items, t->n_items);
+        t->items = NULL;
+        t->n_items = 0;
+        t->first = true;
+        TAILQ_INSERT_HEAD(&q->waiting, t, turns);
+        q->n_waiting++;
+        q->held = true;
+        r = event_arm_timer(q->event, &q->hold, UNSETTLED_RETRY_USEC, USEC_PER_SEC, on_hold, q);
+        if (r < 0) {
+                (void) log_warning_errno(r, "Failed to arm a timer, ignoring: %m");
+                q->held = false;
+        }
 }
 
 static void log_end(const Turn *t, const TurnResult *result) {
@@ -323,9 +372,11 @@ void turn_queue_end(TurnQueue *q, Turn *t, TurnResult *result) {
 
         q->running = NULL;
         result->remember = result->status != TURN_FAILED;
-        end_turn(q, t, result);
-        log_end(t, result);
-        keep_ended(q, t);
+        if (end_turn(q, t, result)) {
+                log_end(t, result);
+                keep_ended(q, t);
+        } else
+                put_back(q, t);
         wake(q);
         changed(q);
 }
@@ -378,10 +429,17 @@ static int begin_turn(TurnQueue *q, Turn *t, TurnRow **ret) {
 static int on_dispatch(sd_event_source *s, void *userdata) {
         TurnQueue *q = userdata;
         TurnRow *row = NULL;
-        Turn *t = TAILQ_FIRST(&q->waiting);
+        Turn *t;
         int r;
 
-        if (!q->enabled || q->running || !t)
+        if (!q->enabled || q->held || q->running)
+                return 0;
+        t = TAILQ_FIRST(&q->waiting);
+        if (!(t && t->first) && q->driver.offer &&
+            q->driver.offer(t ? t->created_usec : UINT64_MAX, q->driver.userdata))
+                return 0;
+        t = TAILQ_FIRST(&q->waiting);
+        if (!t)
                 return 0;
 
         settle_ends(q);
@@ -395,6 +453,12 @@ static int on_dispatch(sd_event_source *s, void *userdata) {
                 (void) turn_row_free(row);
                 if (r == -EUCLEAN && q->driver.broken)
                         q->driver.broken(r, q->driver.userdata);
+                else if (is_patient(q, t)) {
+                        q->running = NULL;
+                        put_back(q, t);
+                        changed(q);
+                        return 0;
+                }
                 fail_turn(q, t, "storage", "The turn could not be read from the database (storage).");
                 return 0;
         }
@@ -427,7 +491,7 @@ static int settle(TurnQueue *q, const TurnRow *row) {
                 return 1;
 
         (void) log_warning_errno(0, "Turn '%s' is given up: %s", row->id, message);
-        r = turn_store_finish(q->db, row->seq, &(TurnResult) {
+        r = finish(q, row->seq, &(TurnResult) {
                 .status = TURN_FAILED, .error_code = "server_error", .error_kind = kind, .error_message = message,
                 .usage = row->usage, .now_usec = now_realtime_usec(),
         });
@@ -489,10 +553,31 @@ static int replay(TurnQueue *q, const char *id, int *fd) {
         return r < 0 ? r : 1;
 }
 
+/* What is to run: in the database and in memory, but not in the queue yet. */
+static int add_new(TurnQueue *q, const TurnSubmission *submission, Turn **ret) {
+        _cleanup_(turn_row_freep) TurnRow *row = NULL;
+        _cleanup_(turn_freep) Turn *t = NULL;
+        int r;
+
+        r = turn_store_submit(q->db, submission, &row);
+        if (r < 0) {
+                if (r == -EUCLEAN && q->driver.broken)
+                        q->driver.broken(r, q->driver.userdata);
+                return r;
+        }
+        r = turn_new(&t, q->event, row);
+        if (r >= 0)
+                r = turn_emit_queued(t, q->n_waiting + !!q->running);
+        if (r < 0) {
+                (void) turn_store_delete(q->db, submission->id);
+                return r;
+        }
+        *ret = TAKE_PTR(t);
+        return 0;
+}
+
 int turn_queue_submit(TurnQueue *q, const TurnSubmission *submission, bool accept, int stream_fd) {
         _cleanup_close_ int fd = stream_fd;
-        _cleanup_(turn_row_freep) TurnRow *row = NULL;
-        _cleanup_(turn_freep) Turn *owned = NULL;
         Turn *t = find(q, submission->id);
         int r;
 
@@ -508,24 +593,28 @@ int turn_queue_submit(TurnQueue *q, const TurnSubmission *submission, bool accep
         if (q->n_waiting >= QUEUE_MAX)
                 return -ENOBUFS;
 
-        r = turn_store_submit(q->db, submission, &row);
-        if (r < 0) {
-                if (r == -EUCLEAN && q->driver.broken)
-                        q->driver.broken(r, q->driver.userdata);
+        r = add_new(q, submission, &t);
+        if (r < 0)
                 return r;
-        }
-        r = turn_new(&owned, q->event, row);
-        if (r >= 0)
-                r = turn_emit_queued(owned, q->n_waiting + !!q->running);
-        if (r < 0) {
-                (void) turn_store_delete(q->db, submission->id);
-                return r;
-        }
-        t = TAKE_PTR(owned);
         append_waiting(q, t);
         wake(q);
         changed(q);
         return subscribe(t, &fd);
+}
+
+int turn_queue_submit_first(TurnQueue *q, const TurnSubmission *submission) {
+        Turn *t;
+        int r;
+
+        r = add_new(q, submission, &t);
+        if (r < 0)
+                return r;
+        t->first = true;
+        TAILQ_INSERT_HEAD(&q->waiting, t, turns);
+        q->n_waiting++;
+        wake(q);
+        changed(q);
+        return 0;
 }
 
 int turn_queue_open_stream(TurnQueue *q, const char *id, int stream_fd) {
@@ -556,8 +645,10 @@ int turn_queue_interrupt(TurnQueue *q, const char *id) {
 
         TAILQ_REMOVE(&q->waiting, t, turns);
         q->n_waiting--;
-        end_turn(q, t, &result);
-        keep_ended(q, t);
+        if (end_turn(q, t, &result))
+                keep_ended(q, t);
+        else
+                put_back(q, t);
         changed(q);
         return 1;
 }

@@ -13,10 +13,21 @@ typedef struct TurnDriver {
         int (*start)(Turn *t, TurnRow *row, void *userdata);
         /* Stops without answering. Messages left open are closed by the queue. */
         void (*cancel)(Turn *t, void *userdata);
+        /* A turn that ran is about to end so: the driver may fill in what is its side of result. May be NULL. */
+        void (*ending)(Turn *t, TurnResult *result, void *userdata);
+        /* What else becomes true with the end of any turn, in its transaction (TurnResult.also). May be NULL. */
+        int (*also)(Database *db, const char *id, const TurnResult *result, void *userdata);
+        /* It has ended, and that is stored. May be NULL. */
+        void (*ended)(Turn *t, const TurnResult *result, void *userdata);
+        /* Before the next turn is begun, which waits since then (realtime; UINT64_MAX: there is none): whether another
+         * one goes first. It is submitted for the front, now or later, or turn_queue_poke() is called. May be NULL. */
+        bool (*offer)(uint64_t waiting_since_usec, void *userdata);
         /* Something that is shown has changed: the running turn, the length, the counters. */
         void (*changed)(void *userdata);
         /* The database is damaged: nothing can be promised any more. */
         void (*broken)(int error, void *userdata);
+        /* Turns of this source are never given up for a disk that is full: they run once more. May be NULL. */
+        const char *patient_source;
         void *userdata;
 } TurnDriver;
 
@@ -37,6 +48,10 @@ void turn_queue_abandon(TurnQueue *q);
  * !accept; -ENOENT, -EINPROGRESS: as turn_store_submit(); -EINVAL, -EBUSY: as event_log_subscribe(); -ESTALE: its
  * end could not be stored. > 0: it was known. */
 int turn_queue_submit(TurnQueue *q, const TurnSubmission *submission, bool accept, int stream_fd);
+/* The same for the front of the queue, without a reader, and however many wait. */
+int turn_queue_submit_first(TurnQueue *q, const TurnSubmission *submission);
+/* Asks the driver for another offer. */
+void turn_queue_poke(TurnQueue *q);
 /* -ENOENT: no such turn, -ESTALE: its stream is gone. */
 int turn_queue_open_stream(TurnQueue *q, const char *id, int stream_fd);
 /* id "": the running one. 1: ended, 0: there was nothing to end. */

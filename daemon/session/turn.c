@@ -18,9 +18,11 @@ static int turn_alloc(Turn **ret, sd_event *event, const TurnRow *row) {
         t->status = row->status;
         t->store = row->store;
         t->attempts = row->attempts;
+        t->created_usec = row->created_usec;
         t->id = strdup(row->id);
         t->conversation = strdup(row->conversation);
-        if (!t->id || !t->conversation)
+        t->source = strdup(strempty(row->source));
+        if (!t->id || !t->conversation || !t->source)
                 return -ENOMEM;
         r = event_log_new(&t->log, event);
         if (r < 0)
@@ -44,6 +46,7 @@ Turn* turn_free(Turn *t) {
         strbuf_done(&t->open_text);
         free(t->open_item);
         free(t->context);
+        free(t->source);
         free(t->conversation);
         free(t->id);
         return mfree(t);

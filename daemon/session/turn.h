@@ -11,10 +11,12 @@
  * the stream needs. The queue owns it. */
 typedef struct Turn {
         int64_t seq;
-        char *id, *conversation;
+        char *id, *conversation, *source;
         TurnStatus status;
         bool store;
+        bool first;                             /* nothing goes before it */
         unsigned attempts;
+        uint64_t created_usec;
         uint64_t started_boottime_usec;         /* of the present attempt */
 
         char *context;                          /* TurnResult.context of this attempt, may be NULL */

@@ -325,6 +325,8 @@ int turn_store_submit(Database *db, const TurnSubmission *submission, TurnRow **
                         return r;
         }
         r = turn_insert(db, submission, followed ?: submission->conversation);
+        if (r >= 0 && submission->also)
+                r = submission->also(db, submission->id, submission->userdata);
         if (r < 0)
                 return r;
 
@@ -457,13 +459,30 @@ static int remember(Database *db, int64_t seq, const TurnResult *result) {
         int r;
 
         r = remember_question(db, seq, result);
-        for (size_t i = 0; i < result->n_items && r >= 0; i++) {
+        for (size_t i = 0; i < result->n_items && r >= 0 && !result->mute; i++) {
                 bool replaced = !result->items[i].complete && i + 1 < result->n_items;
 
                 if (!replaced && !isempty(result->items[i].text))
                         r = remember_answer(db, seq, result, result->items[i].text);
         }
         return r;
+}
+
+static int end_also(Database *db, int64_t seq, const TurnResult *result) {
+        _cleanup_(database_statement_releasep) sqlite3_stmt *s = NULL;
+        _cleanup_free_ char *id = NULL;
+        int r;
+
+        r = database_prepare(db, "SELECT id FROM session_turns WHERE seq = ?1", &s);
+        if (r >= 0)
+                r = database_bind_int(s, 1, seq);
+        if (r >= 0)
+                r = database_error(sqlite3_step(s));
+        if (r > 0)
+                r = database_column_strdup(s, 0, &id);
+        if (r < 0)
+                return r;
+        return id ? result->also(db, id, result, result->userdata) : 0;
 }
 
 int turn_store_finish(Database *db, int64_t seq, const TurnResult *result) {
@@ -487,6 +506,11 @@ int turn_store_finish(Database *db, int64_t seq, const TurnResult *result) {
         }
         if (result->remember) {
                 r = remember(db, seq, result);
+                if (r < 0)
+                        return r;
+        }
+        if (result->also) {
+                r = end_also(db, seq, result);
                 if (r < 0)
                         return r;
         }

@@ -56,6 +56,9 @@ typedef struct TurnSubmission {
         const char *id, *text, *instructions, *conversation, *previous, *history, *document, *source;
         bool store;
         uint64_t now_usec;
+        /* What else becomes true with the turn, in its transaction; < 0 undoes it. May be NULL. */
+        int (*also)(Database *db, const char *id, void *userdata);
+        void *userdata;
 } TurnSubmission;
 
 /* Appends to the queue. With previous the turn goes on in that turn's conversation or, when something has come
@@ -71,16 +74,21 @@ int turn_store_list_pending(Database *db, TurnRow ***ret, size_t *ret_n);
 /* Marks a queued turn, or one that a crash left running, as running and counts the attempt. -ESTALE: it has ended. */
 int turn_store_start(Database *db, int64_t seq, uint64_t now_usec);
 
-typedef struct TurnResult {
+typedef struct TurnResult TurnResult;
+struct TurnResult {
         TurnStatus status;              /* a final one */
         const char *reason, *error_code, *error_kind, *error_message;   /* NULL: "" */
         TurnUsage usage;
         const TurnItem *items;
         size_t n_items;
-        bool remember;                  /* the exchange becomes part of the conversation */
+        bool remember;                  /* the exchange becomes part of the conversation … */
+        bool mute;                      /* … but for the answer */
         const char *context;            /* in front of the user's text for the model (NULL: nothing) */
         uint64_t now_usec;
-} TurnResult;
+        /* What else becomes true with the end, in its transaction; < 0 undoes it. May be NULL. */
+        int (*also)(Database *db, const char *id, const TurnResult *result, void *userdata);
+        void *userdata;
+};
 
 /* Ends a turn: status, answer and the conversation's new messages at once. > 0 without doing anything when it has
  * ended already or is gone: there is never a second answer. */

@@ -103,8 +103,35 @@ static void flush_list(Stream *s, char ***list, bool all, bool by_frame) {
 }
 
 void acks_add(Stream *s, const char *envelope_id, bool missed) {
-        if (!isempty(envelope_id) && strv_extend(missed ? &s->acks.missed : &s->acks.live, envelope_id) < 0)
+        if (!isempty(envelope_id) &&
+            strv_extend(missed ? &s->acks.fresh_missed : &s->acks.fresh_live, envelope_id) < 0)
                 (void) log_oom();
+}
+
+static void list_move(char ***from, char ***to) {
+        for (char **id = *from; id && *id; id++)
+                if (strv_extend(to, *id) < 0)
+                        (void) log_oom();
+        *from = strv_free(*from);
+}
+
+void acks_commit(Stream *s) {
+        Acks *a = &s->acks;
+        int r;
+
+        if (!a->fresh_missed && !a->fresh_live)
+                return;
+        r = s->handlers.commit ? s->handlers.commit(s, s->handlers.userdata) : 0;
+        if (r < 0) {
+                log_warning_errno(r, "%zu messages could not be stored, they will come again: %m",
+                                  strv_length(a->fresh_missed) + strv_length(a->fresh_live));
+                a->fresh_missed = strv_free(a->fresh_missed);
+                a->fresh_live = strv_free(a->fresh_live);
+                catch_up_put_off(s);
+                return;
+        }
+        list_move(&a->fresh_missed, &a->missed);
+        list_move(&a->fresh_live, &a->live);
 }
 
 void acks_flush(Stream *s, bool all) {
@@ -123,4 +150,6 @@ void acks_done(Stream *s) {
                 ack_call_free(a);
         s->acks.missed = strv_free(s->acks.missed);
         s->acks.live = strv_free(s->acks.live);
+        s->acks.fresh_missed = strv_free(s->acks.fresh_missed);
+        s->acks.fresh_live = strv_free(s->acks.fresh_live);
 }

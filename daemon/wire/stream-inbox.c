@@ -32,8 +32,6 @@ static void inbox_wake(Stream *s) {
                 (void) sd_event_source_set_enabled(s->inbox.turn, SD_EVENT_ONESHOT);
 }
 
-static void catch_up_put_off(Stream *s);
-
 static void catch_up_resume(Stream *s) {
         if (!s->catch_up.paused || s->inbox.n_queued > MISSED_QUEUE_LOW)
                 return;
@@ -54,6 +52,7 @@ static void inbox_deliver_next(Stream *s) {
 }
 
 static void inbox_after(Stream *s) {
+        acks_commit(s);
         acks_flush(s, /* all= */ false);
         catch_up_resume(s);
         inbox_wake(s);
@@ -126,6 +125,7 @@ void inbox_add_live(Stream *s, SignedDocument **document, const SignedValue *env
                 catch_up_again(s);
         else if (r < 0) {
                 refuse_envelope(s, envelope, r, /* missed= */ false);
+                acks_commit(s);
                 acks_flush(s, /* all= */ false);
         }
 }
@@ -241,7 +241,7 @@ static void catch_up_retry_later(Stream *s) {
 }
 
 /* A round that is under way sees to it at its end. */
-static void catch_up_put_off(Stream *s) {
+void catch_up_put_off(Stream *s) {
         int enabled = SD_EVENT_OFF;
 
         s->catch_up.put_off = true;
@@ -335,6 +335,7 @@ void catch_up_check(Stream *s) {
 
         if (!c->running || c->call || missed_are_queued(s))
                 return;
+        acks_commit(s);
         acks_flush(s, /* all= */ true);
         if (acks_are_pending(s))
                 return;

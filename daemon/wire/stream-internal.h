@@ -48,6 +48,7 @@ LIST_HEAD(AckCallList, AckCall);
 
 typedef struct Acks {
         char **missed, **live;          /* stored, but not told yet */
+        char **fresh_missed, **fresh_live;      /* not known to be on disk */
         struct AckCallList calls;
         bool by_frame;                  /* this server has no other way */
 } Acks;
@@ -86,12 +87,16 @@ void catch_up_begin(Stream *s);
 void catch_up_cancel(Stream *s);
 /* Another look, soon, for a message that may have been in what could not be read. */
 void catch_up_again(Stream *s);
+/* Something that was handed out has to come again. */
+void catch_up_put_off(Stream *s);
 /* Looks whether the pass is over, now that something of it is. */
 void catch_up_check(Stream *s);
 
 /* stream-ack.c */
 void acks_done(Stream *s);
 void acks_add(Stream *s, const char *envelope_id, bool missed);
+/* What was added is on disk when the user says so, and else put off. */
+void acks_commit(Stream *s);
 /* Tells the server; whole chunks only unless all. */
 void acks_flush(Stream *s, bool all);
 bool acks_are_pending(const Stream *s);

@@ -59,6 +59,7 @@ static void stream_drop_connection(Stream *s) {
         inbox_clear(s);
         s->greeted = false;
         s->acks.by_frame = false;
+        acks_commit(s);
         s->acks.missed = strv_free(s->acks.missed);
         acks_flush(s, /* all= */ false);
 }
@@ -296,6 +297,7 @@ void stream_stop(Stream *s) {
                 stream_lost(s, NULL);
                 return;
         }
+        acks_commit(s);
         acks_flush(s, /* all= */ true);
         catch_up_cancel(s);
         inbox_clear(s);
