@@ -42,9 +42,8 @@ static int mark_plaintext(Database *db, const char *envelope_id) {
 }
 
 /* > 0: there is one of this id. */
-static int message_insert(Database *db, const Message *m, int64_t received_at_ms) {
+static int row_insert(Database *db, const StoredMessage *m, size_t content_size) {
         _cleanup_(database_statement_releasep) sqlite3_stmt *s = NULL;
-        _cleanup_(strbuf_done) StrBuf content = {};
         const char *const texts[] = { m->envelope_id, envelope_kind_to_string(m->kind), m->sender_slug, m->channel_id,
                                       m->space_id, m->recipient_slug, m->content_type };
         int r = database_prepare(db, "INSERT OR IGNORE INTO messages (envelope_id, envelope_kind, sender_slug, "
@@ -55,15 +54,11 @@ static int message_insert(Database *db, const Message *m, int64_t received_at_ms
         for (size_t i = 0; i < ELEMENTSOF(texts) && r >= 0; i++)
                 r = database_bind_text(s, (int) i + 1, texts[i]);
         if (r >= 0)
-                r = m->content->type == SIGNED_STRING ? strbuf_append(&content, m->content->text, m->content->size)
-                                                      : signed_value_format(m->content, &content);
-        if (r >= 0)
-                r = database_error(sqlite3_bind_text64(s, 8, strempty(content.text), content.size, SQLITE_STATIC,
-                                                       SQLITE_UTF8));
+                r = database_error(sqlite3_bind_text64(s, 8, m->content, content_size, SQLITE_STATIC, SQLITE_UTF8));
         if (r >= 0)
                 r = database_bind_int(s, 9, m->sent_at);
         if (r >= 0)
-                r = database_bind_int(s, 10, received_at_ms);
+                r = database_bind_int(s, 10, m->received_at);
         if (r >= 0)
                 r = database_bind_text(s, 11, isempty(m->thread_root_id) ? NULL : m->thread_root_id);
         if (r >= 0)
@@ -73,9 +68,30 @@ static int message_insert(Database *db, const Message *m, int64_t received_at_ms
         return r < 0 ? r : database_changes(db) == 0;
 }
 
+static int message_insert(Database *db, const Message *m, int64_t received_at_ms) {
+        _cleanup_(strbuf_done) StrBuf content = {};
+        int r = m->content->type == SIGNED_STRING ? strbuf_append(&content, m->content->text, m->content->size)
+                                                  : signed_value_format(m->content, &content);
+
+        if (r < 0)
+                return r;
+        return row_insert(db, &(StoredMessage) {
+                .envelope_id = (char*) m->envelope_id, .sender_slug = (char*) m->sender_slug,
+                .channel_id = (char*) m->channel_id, .space_id = (char*) m->space_id,
+                .recipient_slug = (char*) m->recipient_slug, .content_type = (char*) m->content_type,
+                .thread_root_id = (char*) m->thread_root_id, .reply_to_id = (char*) m->reply_to_id,
+                .content = content.text ?: (char[]) { '\0' }, .kind = m->kind, .sent_at = m->sent_at,
+                .received_at = received_at_ms,
+        }, content.size);
+}
+
+int message_store_add_sent(Database *db, const StoredMessage *m) {
+        return row_insert(db, m, strlen(m->content));
+}
+
 int message_store_add(Database *db, const Message *m, int64_t received_at_ms) {
         _cleanup_(transaction_rollbackp) Transaction t = {};
-        int r = database_begin(db, &t);
+        int r = database_begin_lazy(db, &t);
 
         if (r >= 0)
                 r = message_insert(db, m, received_at_ms);

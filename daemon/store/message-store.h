@@ -13,7 +13,7 @@ typedef enum MessageNews {
         MESSAGE_REPLAYED,               /* this signed payload came in another envelope before (wire-protocol §17.3) */
 } MessageNews;
 
-/* Stores a verified message, on disk when it returns. MessageNews, or < 0. */
+/* Stores a verified message, on disk after the next database_flush(). MessageNews, or < 0. */
 int message_store_add(Database *db, const Message *m, int64_t received_at_ms);
 
 typedef struct StoredMessage {
@@ -25,6 +25,9 @@ typedef struct StoredMessage {
         bool encrypted;
         uint64_t n_replies;             /* in its thread; message_store_roots() only */
 } StoredMessage;
+
+/* Stores what we have sent ourselves. > 0: it has come back already. */
+int message_store_add_sent(Database *db, const StoredMessage *m);
 
 void stored_messages_free(StoredMessage *messages, size_t n);
 
