@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 
+#include <sys/queue.h>
+
 #include "crash-point.h"
 #include "envelope.h"
 #include "event-util.h"
@@ -142,7 +144,12 @@ static void row_done(Outbox *o) {
 }
 
 static int on_retry(sd_event_source *s, uint64_t usec, void *userdata) {
-        row_attempt(userdata);
+        Outbox *o = userdata;
+
+        if (o->row)
+                row_attempt(o);
+        else
+                look_again(o);
         return 0;
 }
 
@@ -153,13 +160,14 @@ static void retry_in(Outbox *o, uint64_t usec) {
                 (void) log_oom();
 }
 
-/* What could not be written down did not happen, as far as anybody was told. */
+/* What could not be written down did not happen, as far as anybody was told: the row is read again. */
 static void store_failed(Outbox *o, int error) {
         Station at = station_of(o->row, NULL);
 
         station_log(LOG_ERR, error, &at, "The state of an outgoing message could not be stored: %m");
         if (error == -EUCLEAN && o->spec.on_broken)
                 o->spec.on_broken(error, o->spec.userdata);
+        o->row = outbox_row_free(o->row);
         retry_in(o, STORE_PAUSE_USEC);
 }
 
@@ -325,9 +333,11 @@ static void row_attempt(Outbox *o) {
 
 static int on_turn(sd_event_source *s, void *userdata) {
         Outbox *o = userdata;
-        int r;
+        int armed = SD_EVENT_OFF, r;
 
-        if (!o->started || o->row)
+        if (o->retry)
+                (void) sd_event_source_get_enabled(o->retry, &armed);
+        if (!o->started || o->row || armed != SD_EVENT_OFF)
                 return 0;
         r = outbox_store_next(o->spec.db, 0, &o->row);
         if (r < 0) {
