@@ -48,7 +48,7 @@ struct CertLookup {
         CertCache *cache;               /* NULL: the cache is gone */
         LookupSlot *slots;
         size_t n_slots, n_waiting;
-        bool is_called;
+        bool is_called, joined;
         int error;
         char *text;
         cert_looked_up_t on_done;

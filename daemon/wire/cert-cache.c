@@ -140,9 +140,10 @@ void cert_cache_invalidate(CertCache *c, const char *slug) {
 
 void cert_cache_drop(CertCache *c, const CertChain *chain) {
         CacheEntry *e = entry_find(c, cert_chain_slug(chain));
+        _cleanup_(cert_chain_unrefp) _unused_ CertChain *held = e ? cert_chain_ref(e->chain) : NULL;
 
-        if (e && e->chain == chain)
-                entry_free(c, e);
+        if (!e || e->chain == chain)
+                cert_cache_invalidate(c, cert_chain_slug(chain));
 }
 
 void cert_cache_set_policy(CertCache *c, CertPolicy policy) {
@@ -244,7 +245,11 @@ static int lookup_fill(CertLookup *l, const char *const *slugs) {
                 }
                 for (size_t k = 0; k < n && !listed; k++)
                         listed = streq(wanted[k], slugs[i]);
-                if (!listed && !flight_find(l->cache, slugs[i]))
+                if (listed)
+                        continue;
+                if (flight_find(l->cache, slugs[i]))
+                        l->joined = true;
+                else
                         wanted[n++] = slugs[i];
         }
         /* The flights are known before they start, for those that fail at once. */
@@ -307,6 +312,10 @@ CertLookup* cert_lookup_free(CertLookup *l) {
 int cert_lookup_error(const CertLookup *l, const char **ret_text) {
         *ret_text = l->text;
         return l->error;
+}
+
+bool cert_lookup_joined(const CertLookup *l) {
+        return l->joined;
 }
 
 CertChain* cert_lookup_chain(const CertLookup *l, size_t i) {

@@ -61,8 +61,8 @@ CertChain* cert_cache_get(CertCache *c, const char *slug);
 /* Something new is in the registry ("cert_update"). slug NULL: whose is not known. What is being fetched at the moment
  * still goes to who waits for it, and to nobody else. */
 void cert_cache_invalidate(CertCache *c, const char *slug);
-/* No key of this chain fitted: the next lookup fetches, if nobody has since. It is up to the caller to look up only
- * once more. */
+/* No key of this chain fitted: the next lookup fetches, if nobody has since, and does not wait for what was asked for
+ * before. It is up to the caller to look up only once more. */
 void cert_cache_drop(CertCache *c, const CertChain *chain);
 
 /* > 0: *ret is what the user should be told of this chain, and has not been told yet of this slug. 0: nothing. */
@@ -85,5 +85,7 @@ DEFINE_TRIVIAL_CLEANUP_FUNC(CertLookup*, cert_lookup_free);
 
 /* 0, or the first error: some chains may be there nevertheless. *ret_text (may be NULL) is borrowed. */
 int cert_lookup_error(const CertLookup *l, const char **ret_text);
+/* Part of it had been asked for before the lookup began, and so may be older than it. */
+bool cert_lookup_joined(const CertLookup *l);
 /* Of the i-th slug; NULL when it could not be fetched. Borrowed from the lookup. */
 CertChain* cert_lookup_chain(const CertLookup *l, size_t i);

@@ -154,6 +154,10 @@ const char* envelope_claimed_subkey(const Envelope *e) {
         return e->payload ? signed_get_string(e->payload, "sender_subkey_id") : NULL;
 }
 
+size_t envelope_signed_size(const Envelope *e) {
+        return e->canonical[0].size;
+}
+
 static Field field_get(const SignedValue *o, const char *key) {
         const SignedValue *v = signed_get(o, key);
 

@@ -104,6 +104,8 @@ int envelope_decrypt(Envelope *e, const char *device_id, const KemKey *kem, Enve
 int envelope_claimed_sent_at(const Envelope *e, int64_t *ret);
 /* The subkey that it names, for trying that key first. After envelope_decrypt(); NULL when it names none. */
 const char* envelope_claimed_subkey(const Envelope *e);
+/* How many bytes each of its tries hashes. */
+size_t envelope_signed_size(const Envelope *e);
 /* Checks 12–17, with each of these keys. On ENVELOPE_SIGNATURE_INVALID it may be called again with others.
  * ret is valid as long as e. */
 int envelope_verify(Envelope *e, const uint8_t (*keys)[KEY_SIZE], size_t n_keys, Message *ret, EnvelopeError *reterr);

@@ -5,6 +5,10 @@
 #include "log.h"
 #include "receiver.h"
 
+/* What is hashed at most for a message whose key is not the one that it names. */
+#define TRIES_BYTES_MAX MIB(64)
+#define TRIES_MIN 4U
+
 struct Receiver {
         const Identity *identity;
         CertCache *cache;
@@ -13,6 +17,7 @@ struct Receiver {
         void *userdata;
         Envelope *envelope;             /* under way; borrowed */
         CertLookup *lookup;
+        bool asked_again;
 };
 
 /* The receipt may point into the lookup, and its reader may begin the next one. */
@@ -54,6 +59,12 @@ static void receiver_warn(Receiver *r, const CertChain *chain) {
                 log_warning("%s", text);
 }
 
+/* Anybody may send 16 MiB that a thousand keys do not fit, and the loop waits meanwhile: the newest will do then. */
+static size_t tries_max(const Envelope *e) {
+        return CLAMP(TRIES_BYTES_MAX / MAX(envelope_signed_size(e), (size_t) 1), (size_t) TRIES_MIN,
+                     (size_t) CERT_SUBKEYS_MAX);
+}
+
 /* Tries this chain's keys: the one that the message names, which nearly always is the one, and then the others.
  * > 0: answered. 0: none fits. */
 static int receiver_verify(Receiver *r, CertChain *chain) {
@@ -76,7 +87,7 @@ static int receiver_verify(Receiver *r, CertChain *chain) {
         k = n > 0 ? envelope_verify(r->envelope, (const uint8_t (*)[KEY_SIZE]) first, 1, &message, &error) : n;
         if (n > 0 && k == -EBADMSG && error == ENVELOPE_SIGNATURE_INVALID) {
                 keys = calloc(CERT_SUBKEYS_MAX, KEY_SIZE);
-                n = keys ? cert_chain_keys_at(chain, sent_at, named, keys, CERT_SUBKEYS_MAX) : -ENOMEM;
+                n = keys ? cert_chain_keys_at(chain, sent_at, named, keys, tries_max(r->envelope)) : -ENOMEM;
                 if (n > 1)
                         k = envelope_verify(r->envelope, (const uint8_t (*)[KEY_SIZE]) keys + 1, (size_t) n - 1,
                                             &message, &error);
@@ -93,9 +104,24 @@ static int receiver_verify(Receiver *r, CertChain *chain) {
         return 1;
 }
 
+static void receiver_look_up(Receiver *r);
+
+/* > 0: it is fetched once more, as what came may have been on its way before the message was signed. */
+static int receiver_ask_again(Receiver *r, const CertChain *chain) {
+        if (r->asked_again || !cert_lookup_joined(r->lookup))
+                return 0;
+
+        r->asked_again = true;
+        cert_cache_drop(r->cache, chain);
+        r->lookup = cert_lookup_free(r->lookup);
+        receiver_look_up(r);
+        return 1;
+}
+
 static void receiver_on_lookup(CertLookup *l, void *userdata) {
         Receiver *r = userdata;
         CertChain *chain = cert_lookup_chain(l, 0);
+        const bool refused = chain && cert_chain_verdict(chain) == CERT_CHAIN_REFUSED;
         const char *text = NULL;
 
         if (!chain) {
@@ -104,13 +130,24 @@ static void receiver_on_lookup(CertLookup *l, void *userdata) {
                 receiver_later(r, text ?: strerror(-error));
                 return;
         }
-        if (cert_chain_verdict(chain) == CERT_CHAIN_REFUSED) {
+        if (!refused && !cert_chain_is_empty(chain) && receiver_verify(r, chain) > 0)
+                return;
+        if (receiver_ask_again(r, chain) > 0)
+                return;
+        if (refused) {
                 receiver_warn(r, chain);
                 receiver_refuse(r, "sender_certificates_refused");
-        } else if (cert_chain_is_empty(chain))
-                receiver_refuse(r, "sender_unknown");
-        else if (receiver_verify(r, chain) == 0)
-                receiver_refuse(r, envelope_error_to_string(ENVELOPE_SIGNATURE_INVALID));
+        } else
+                receiver_refuse(r, cert_chain_is_empty(chain) ? "sender_unknown"
+                                                              : envelope_error_to_string(ENVELOPE_SIGNATURE_INVALID));
+}
+
+static void receiver_look_up(Receiver *r) {
+        const char *sender = envelope_claimed_sender(r->envelope);
+        int k = cert_cache_lookup(r->cache, &sender, 1, receiver_on_lookup, r, &r->lookup);
+
+        if (k < 0)
+                receiver_later(r, strerror(-k));
 }
 
 void receiver_take(Receiver *r, Envelope *e) {
@@ -122,6 +159,7 @@ void receiver_take(Receiver *r, Envelope *e) {
         assert(r && e && !r->envelope);
 
         r->envelope = e;
+        r->asked_again = false;
         k = envelope_decrypt(e, r->identity->device_id, r->kem, &error);
         if (k < 0) {
                 receiver_fail(r, k, error);
@@ -142,9 +180,7 @@ void receiver_take(Receiver *r, Envelope *e) {
                 /* It may have been signed by a subkey that is newer than what we know. */
                 cert_cache_drop(r->cache, held);
         }
-        k = cert_cache_lookup(r->cache, &sender, 1, receiver_on_lookup, r, &r->lookup);
-        if (k < 0)
-                receiver_later(r, strerror(-k));
+        receiver_look_up(r);
 }
 
 void receiver_cancel(Receiver *r) {

@@ -125,6 +125,45 @@ TEST(no_key_fitted) {
         assert_ptr_equal(cert_cache_get(w.cache, "bob-0001"), cert_lookup_chain(second, 0));
 }
 
+/* What is on its way may be of before the message that no key fits. */
+TEST(no_key_fitted_and_one_is_under_way) {
+        PERSON(bob, "bob-0001");
+        WORLD(w, 0, 0);
+        LOOK_UP(first, w, "bob-0001");
+        LOOK_UP(joined, w, "bob-0001");
+        PAGE(page);
+
+        ASSERT_FALSE(cert_lookup_joined(first));
+        ASSERT_TRUE(cert_lookup_joined(joined));
+        page_add_all(&page, &bob);
+        answer(&w, "bob-0001 since 0", &page);
+        run(&w);
+        ASSERT_EQ(w.n_requests, 1);
+
+        cert_cache_drop(w.cache, cert_lookup_chain(joined, 0));
+        LOOK_UP(again, w, "bob-0001");
+        ASSERT_FALSE(cert_lookup_joined(again));
+        cert_cache_drop(w.cache, cert_lookup_chain(joined, 0));
+        LOOK_UP(once_more, w, "bob-0001");
+        ASSERT_FALSE(cert_lookup_joined(once_more));
+        ASSERT_EQ(w.n_requests, 3);
+}
+
+/* Nobody else has the chain. */
+TEST(dropped_while_borrowed) {
+        PERSON(bob, "bob-0001");
+        WORLD(w, 0, 0);
+        PAGE(page);
+        CertLookup *first = look_up(&w, (const char *const[]) { "bob-0001" }, 1);
+
+        page_add_all(&page, &bob);
+        answer(&w, "bob-0001 since 0", &page);
+        run(&w);
+        first = cert_lookup_free(first);
+        cert_cache_drop(w.cache, cert_cache_get(w.cache, "bob-0001"));
+        ASSERT_NULL(cert_cache_get(w.cache, "bob-0001"));
+}
+
 TEST(invalidated_under_way) {
         PERSON(bob, "bob-0001");
         WORLD(w, 0, 0);

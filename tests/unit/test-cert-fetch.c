@@ -131,6 +131,21 @@ TEST(maps) {
         ASSERT_EQ(count_recipients(cert_lookup_chain(l, 0), NOW), 0);
 }
 
+/* "bob-0001" and a NUL behind it is nobody. */
+TEST(maps_with_nul_in_a_slug) {
+        static const char text[] = "{\"cache\":{\"identities\":{\"bob-0001\\u0000x\":{\"a\":1}}}}";
+        WORLD(w, 0, 0);
+        LOOK_UP(l, w, "bob-0001");
+        Page page = {};
+
+        ASSERT_OK(signed_document_parse(&page.d, text, strlen(text)));
+        page.root = signed_document_root(page.d);
+        answer(&w, "bob-0001 since 0", &page);
+        run(&w);
+        assert_error(l, 0, NULL);
+        ASSERT_TRUE(cert_chain_verdict(cert_lookup_chain(l, 0)) != CERT_CHAIN_REFUSED);
+}
+
 /* Such a page does not tell whose the devices are, so that each slug is asked for alone. */
 TEST(maps_of_several) {
         PERSON(bob, "bob-0001");
