@@ -28,12 +28,15 @@ static void receiver_answer(Receiver *r, const Receipt *receipt) {
         r->on_received(r, receipt, r->userdata);
 }
 
+/* Ids are the sender's choice and so may hold anything. */
 static void receiver_later(Receiver *r, const char *reason) {
-        log_warning("Envelope '%s' has to wait: %s", envelope_id(r->envelope), reason);
+        _cleanup_free_ char *id = str_printable(envelope_id(r->envelope), 80);
+
+        log_warning("Envelope '%s' has to wait: %s", strempty(id), reason);
         receiver_answer(r, &(Receipt) { .kind = RECEIPT_LATER, .reason = reason });
 }
 
-/* Ids are the sender's choice and so may hold anything; the reason is one of ours. */
+/* The reason is one of ours. */
 static void receiver_refuse(Receiver *r, const char *reason) {
         _cleanup_free_ char *id = str_printable(envelope_id(r->envelope), 80),
                             *sender = str_printable(envelope_claimed_sender(r->envelope), 80),

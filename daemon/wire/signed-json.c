@@ -68,6 +68,14 @@ SignedValue* signed_document_root(SignedDocument *d) {
         return d->root;
 }
 
+size_t signed_document_size(const SignedDocument *d) {
+        size_t size = sizeof(SignedDocument);
+
+        for (const Block *b = d->blocks; b; b = b->next)
+                size += sizeof(Block) + b->size;
+        return size;
+}
+
 static SignedValue* value_new(SignedDocument *d, SignedType type) {
         SignedValue *v = document_alloc(d, sizeof(SignedValue));
 

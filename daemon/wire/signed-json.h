@@ -40,6 +40,8 @@ int signed_document_new(SignedDocument **ret);
 SignedDocument* signed_document_free(SignedDocument *d);
 DEFINE_TRIVIAL_CLEANUP_FUNC(SignedDocument*, signed_document_free);
 SignedValue* signed_document_root(SignedDocument *d);
+/* What it takes in memory. */
+size_t signed_document_size(const SignedDocument *d);
 
 /* Member of an object or NULL; o may be NULL or of another type. */
 SignedValue* signed_get(const SignedValue *o, const char *key);

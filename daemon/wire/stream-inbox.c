@@ -83,7 +83,8 @@ void stream_delivered(Stream *s, Delivery verdict) {
                 inbox_after(s);
 }
 
-static int inbox_add(Stream *s, SignedDocument **document, const SignedValue *envelope, size_t size, bool missed) {
+static int inbox_add(Stream *s, SignedDocument **document, const SignedValue *envelope, bool missed) {
+        const size_t size = signed_document_size(*document);
         Item *i = new0(Item, 1);
         int r;
 
@@ -113,14 +114,16 @@ static void refuse_envelope(Stream *s, const SignedValue *envelope, int error, b
         acks_add(s, id, missed);
 }
 
-void inbox_add_live(Stream *s, SignedDocument **document, const SignedValue *envelope, size_t size) {
+void inbox_add_live(Stream *s, SignedDocument **document, const SignedValue *envelope) {
+        const size_t size = signed_document_size(*document);
         int r;
 
-        if (s->inbox.n_queued >= LIVE_QUEUE_MAX || s->inbox.n_bytes + size > LIVE_BYTES_MAX) {
+        if (s->inbox.n_queued >= LIVE_QUEUE_MAX ||
+            (s->inbox.n_queued > 0 && s->inbox.n_bytes + size > LIVE_BYTES_MAX)) {
                 catch_up_again(s);
                 return;
         }
-        r = inbox_add(s, document, envelope, size, /* missed= */ false);
+        r = inbox_add(s, document, envelope, /* missed= */ false);
         if (r == -ENOMEM)
                 catch_up_again(s);
         else if (r < 0) {
@@ -184,7 +187,7 @@ static int catch_up_on_item(const char *text, size_t size, void *userdata) {
         if (!s->catch_up.first_id && free_and_strdup(&s->catch_up.first_id, id) < 0)
                 return -ENOMEM;
 
-        r = inbox_add(s, &d, envelope, size, /* missed= */ true);
+        r = inbox_add(s, &d, envelope, /* missed= */ true);
         if (r == -ENOMEM)
                 return r;
         if (r < 0)

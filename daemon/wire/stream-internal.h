@@ -17,7 +17,7 @@
 typedef struct Item {
         STAILQ_ENTRY(Item) items;
         Envelope *envelope;
-        size_t size;
+        size_t size;                    /* in memory: a hostile one takes far more there than on its way */
         bool missed;                    /* of GET /messages/pending, not of the stream */
 } Item;
 
@@ -82,7 +82,7 @@ void inbox_done(Stream *s);
 /* What no user has seen yet is dropped: the server still has it. */
 void inbox_clear(Stream *s);
 /* A message off the stream; *document is taken over. */
-void inbox_add_live(Stream *s, SignedDocument **document, const SignedValue *envelope, size_t size);
+void inbox_add_live(Stream *s, SignedDocument **document, const SignedValue *envelope);
 void catch_up_begin(Stream *s);
 void catch_up_cancel(Stream *s);
 /* Another look, soon, for a message that may have been in what could not be read. */

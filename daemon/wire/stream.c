@@ -130,14 +130,14 @@ static void stream_on_garbage(Stream *s) {
         catch_up_again(s);
 }
 
-static void stream_on_frame(Stream *s, SignedDocument **document, size_t size) {
+static void stream_on_frame(Stream *s, SignedDocument **document) {
         const SignedValue *frame = signed_document_root(*document);
         const char *type = strempty(signed_get_string(frame, "type"));
 
         if (streq(type, "ping"))
                 stream_send_pong(s);
         else if (streq(type, "message"))
-                inbox_add_live(s, document, signed_get(frame, "envelope"), size);
+                inbox_add_live(s, document, signed_get(frame, "envelope"));
         else if (streq(type, "event")) {
                 const SignedValue *event = signed_get(frame, "event");
 
@@ -157,7 +157,7 @@ static void stream_on_text(WebSocket *w, const char *text, size_t size, void *us
         if (r >= 0 && signed_document_root(d)->type != SIGNED_OBJECT)
                 r = -EBADMSG;
         if (r >= 0 && s->greeted)
-                stream_on_frame(s, &d, size);
+                stream_on_frame(s, &d);
         else if (r >= 0)
                 stream_on_greeting(s, signed_document_root(d));
         else if (s->greeted)

@@ -142,6 +142,14 @@ TEST(too_many_values) {
         ASSERT_ERROR(parse(more, strlen(more)), EBADMSG);
 }
 
+TEST(size_in_memory) {
+        _cleanup_free_ char *list = list_of(100000);
+        _cleanup_(signed_document_freep) SignedDocument *d = NULL;
+
+        ASSERT_OK(signed_document_parse(&d, list, strlen(list)));
+        ASSERT_TRUE(signed_document_size(d) > 100000 * sizeof(SignedValue));
+}
+
 /* A key behind which a NUL comes is no other key. */
 TEST(signature_with_nul_is_signed) {
         static const char text[] = "{\"a\":1,\"self_signature\":2,\"signature\":3,\"signature\\u0000x\":4}";
