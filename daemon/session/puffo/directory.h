@@ -20,7 +20,7 @@ typedef struct DirectoryPerson {
         bool is_agent;                          /* known to be one (registry, or has an owner) */
 } DirectoryPerson;
 
-/* What is known now; NULL when nothing is. Borrowed until the loop runs. */
+/* What is known now, be it old; NULL when nothing is. Borrowed until the loop runs or a function below is called. */
 const DirectoryPerson* directory_person(Directory *d, const char *slug);
 const char* directory_space_name(Directory *d, const char *space_id);
 const char* directory_channel_name(Directory *d, const char *channel_id);
@@ -30,7 +30,8 @@ typedef struct DirectoryChannel {
 } DirectoryChannel;
 
 /* Makes sure that what can be known of these is known: asks for what is not there or too old, many at a time, and calls
- * once, from the loop, when that is over or has failed. -ENOMEM. */
+ * once, from the loop, when that is over or has failed. on_done may free the lookup and the directory, and look up more.
+ * Slugs and ids that nobody can be asked for are left out. -ENOMEM. */
 typedef struct DirectoryLookup DirectoryLookup;
 typedef void (*directory_done_t)(DirectoryLookup *l, void *userdata);
 int directory_look_up(Directory *d, const char *const *slugs, size_t n_slugs, const DirectoryChannel *channels,
