@@ -320,7 +320,9 @@ void agent_evaluate(Agent *a) {
         /* Wanted and not there: it is about to be started, unless the service manager has just refused to, or in a
          * moment. */
         if (desired && unit_is_down(a))
-                state = !a->retry || (a->in_the_way && !a->in_the_way_before) ? AGENT_STARTING : a->ended ? AGENT_RESTARTING : AGENT_FAILED;
+                state = !a->retry || (a->in_the_way && !a->in_the_way_before) ? AGENT_STARTING
+                      : a->ended                                            ? AGENT_RESTARTING
+                                                                            : AGENT_FAILED;
 
         if (a->link && (state == AGENT_READY || state == AGENT_BUSY || state == AGENT_FAILED))
                 set_status_text(a, a->reported_text);

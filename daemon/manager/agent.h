@@ -63,6 +63,9 @@ struct Agent {
         sd_event_source *retry;         /* armed after a start that failed, or when the session ended by itself */
         bool stopping;                  /* we asked for its end, so that it is no surprise */
         bool ended;                     /* it ended by itself and without an error: retry is armed for that */
+        bool start_ended;               /* so did our job; what has come of it is not known yet */
+        unsigned n_ends;                /* such ends in succession, each before it had run for long */
+        uint64_t up_since_usec;         /* CLOCK_BOOTTIME; 0: it is not up */
         bool in_the_way;                /* a unit of its name was there at the start: retry is armed for that */
         bool in_the_way_before;         /* … and has stayed until retry was due */
         bool removing;                  /* archive or delete is waiting for the units to go */

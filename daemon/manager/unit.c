@@ -14,6 +14,10 @@
 
 /* After a start that the service manager refused; crashes are its own business (RestartUSec=). */
 #define RETRY_USEC (10 * USEC_PER_SEC)
+#define END_PAUSE_MAX_USEC (10 * 60 * USEC_PER_SEC)
+/* Who has run for so long may begin with the shortest pause again. */
+#define STEADY_USEC (60 * USEC_PER_SEC)
+
 static int manager_call(Manager *m, const char *member, sd_bus_message **ret) {
         return sd_bus_message_new_method_call(m->bus, ret, SYSTEMD, SYSTEMD_PATH, SYSTEMD_MANAGER, member);
 }
@@ -123,25 +127,45 @@ static void check_way_is_free(Agent *a) {
         a->retry = sd_event_source_disable_unref(a->retry);
 }
 
+uint64_t unit_end_pause(uint64_t restart_usec, unsigned n_ends) {
+        uint64_t pause = restart_usec;
+
+        while (n_ends-- > 1 && pause < END_PAUSE_MAX_USEC)
+                pause *= 2;
+        return MAX(MIN(pause, END_PAUSE_MAX_USEC), restart_usec);
+}
+
 /* The service manager makes the pause after a crash. A session that ends without an error and without our wish goes
- * for good with it, and one that did so again and again would be started again and again. */
+ * for good with it, and one that did so again and again would be started again and again. It may be so quick that it
+ * is never seen to be up: then all that is known is that a job of ours has ended and that there is nothing. */
 static void check_end(Agent *a, const char *active) {
         const char *before = a->unit_state.active;
         bool was_up = before && !streq(before, "inactive") && !streq(before, "failed");
+        bool started = a->start_ended;
+        uint64_t now = now_boottime_usec(), ran;
 
+        a->start_ended = false;
         if (!streq(active, "inactive")) {
                 if (a->ended)
                         a->retry = sd_event_source_disable_unref(a->retry);
                 a->ended = false;
+                if (!streq(active, "active"))
+                        a->up_since_usec = 0;
+                else if (a->up_since_usec == 0)
+                        a->up_since_usec = now;
                 return;
         }
-        if (!was_up || a->job || a->stopping || a->retry || !a->config || !a->config->running || a->removing)
+        ran = a->up_since_usec > 0 ? now - a->up_since_usec : 0;
+        a->up_since_usec = 0;
+        if (!(was_up || started) || a->job || a->stopping || a->retry || !a->config || !a->config->running ||
+            a->removing)
                 return;
 
-        (void) log_agent(a, LOG_NOTICE, 0, "The session of agent '%s' ended by itself, it is started again later.",
-                         a->home->id);
-        retry_later(a, a->manager->restart_usec);
+        a->n_ends = ran >= STEADY_USEC ? 1 : a->n_ends + 1;
+        retry_later(a, unit_end_pause(a->manager->restart_usec, a->n_ends));
         a->ended = a->retry != NULL;
+        (void) log_agent(a, LOG_NOTICE, 0, "The session of agent '%s' ended by itself, it is started again in %" PRIu64
+                         " s.", a->home->id, unit_end_pause(a->manager->restart_usec, a->n_ends) / USEC_PER_SEC);
 }
 
 static int on_listed(sd_bus_message *m, void *userdata, sd_bus_error *reterr_error) {
@@ -256,6 +280,7 @@ static int on_job_removed(sd_bus_message *m, void *userdata, sd_bus_error *reter
 
         if (streq_ptr(a->job, job)) {
                 a->job = mfree(a->job);
+                a->start_ended = !a->stopping;
                 if (a->job_is_start && !streq(result, "done") && !streq(result, "canceled"))
                         (void) log_agent(a, LOG_WARNING, 0, "Start of unit '%s' ended as '%s'.", a->unit, result);
         } else
@@ -473,7 +498,7 @@ int agent_start_unit(Agent *a) {
         if (!a->job)
                 return -ENOMEM;
         a->job_is_start = true;
-        a->stopping = a->ended = a->in_the_way = false;
+        a->stopping = a->ended = a->in_the_way = a->start_ended = false;
         a->retry = sd_event_source_disable_unref(a->retry);
 
         r = call_set_limits(a, &m);

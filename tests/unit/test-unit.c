@@ -2,6 +2,7 @@
 
 /* Starting units against a service manager that does what the test wants. */
 
+#include <limits.h>
 #include <sys/socket.h>
 
 #include "agent.h"
@@ -85,6 +86,8 @@ static int on_call(sd_bus_message *m, void *userdata, sd_bus_error *reterr_error
         }
         if (sd_bus_message_is_method_call(m, "org.freedesktop.DBus.Properties", "Get"))
                 return reply(m, "v", "u", 0U);
+        if (sd_bus_message_is_method_call(m, NULL, "StopUnit"))
+                return reply(m, "o", "/job/1");
         w->n_resets += sd_bus_message_is_method_call(m, NULL, "ResetFailedUnit");
         return reply(m, "");
 }
@@ -217,6 +220,84 @@ TEST(state_that_is_not_told) {
         ASSERT_STREQ(w.agent->unit_state.active, "active");
         ASSERT_EQ(w.n_starts, 0);
         ASSERT_EQ(w.n_lists, 2);
+}
+
+TEST(end_pause) {
+        static const struct {
+                uint64_t restart_usec;
+                unsigned n_ends;
+                uint64_t pause;
+        } t[] = {
+                { 10 * USEC_PER_SEC, 1, 10 * USEC_PER_SEC }, { 10 * USEC_PER_SEC, 2, 20 * USEC_PER_SEC },
+                { 10 * USEC_PER_SEC, 4, 80 * USEC_PER_SEC }, { 10 * USEC_PER_SEC, 7, 600 * USEC_PER_SEC },
+                { 10 * USEC_PER_SEC, UINT_MAX, 600 * USEC_PER_SEC }, { 86400 * USEC_PER_SEC, 9, 86400 * USEC_PER_SEC },
+                { USEC_PER_SEC / 10, 3, 4 * USEC_PER_SEC / 10 },
+        };
+
+        for (size_t i = 0; i < ELEMENTSOF(t); i++)
+                ASSERT_EQ(unit_end_pause(t[i].restart_usec, t[i].n_ends), t[i].pause);
+}
+
+static uint64_t retry_in(const Agent *a) {
+        uint64_t at = 0;
+
+        ASSERT_NOT_NULL(a->retry);
+        ASSERT_OK(sd_event_source_get_time(a->retry, &at));
+        return at - now_boottime_usec();
+}
+
+/* Over before anybody has seen it up, whatever its job is said to have come to: never a loop. */
+TEST(sessions_that_end_at_once) {
+        static const char *const results[] = { "done", "failed", "dependency", "skipped", "canceled" };
+        _cleanup_(world_done) World w;
+
+        world_init(&w);
+        run(&w);
+        for (unsigned i = 0; i < ELEMENTSOF(results); i++) {
+                ASSERT_EQ(w.n_starts, i + 1);
+                ASSERT_STREQ(w.agent->job, "/job/1");
+                send_removed(&w, "JobRemoved", "uoss", 1U, "/job/1", UNIT, results[i]);
+                send_removed(&w, "UnitRemoved", "so", UNIT, "/x");
+                run(&w);
+                ASSERT_EQ(w.n_starts, i + 1);
+                ASSERT_EQ(w.agent->state, AGENT_RESTARTING);
+                ASSERT_TRUE(retry_in(w.agent) > (10U << i) * USEC_PER_SEC - USEC_PER_SEC);
+                ASSERT_TRUE(retry_in(w.agent) <= (10U << i) * USEC_PER_SEC);
+
+                /* As if the time had passed. */
+                ASSERT_OK(sd_event_source_set_time(w.agent->retry, 0));
+                run(&w);
+        }
+
+        /* One that has run for a while begins with the short pause. */
+        w.active = "active";
+        send_removed(&w, "JobRemoved", "uoss", 1U, "/job/1", UNIT, "done");
+        run(&w);
+        ASSERT_NULL(w.agent->retry);
+        ASSERT_TRUE(w.agent->up_since_usec > 0);
+        w.agent->up_since_usec -= 60 * USEC_PER_SEC;
+        w.active = NULL;
+        send_removed(&w, "UnitRemoved", "so", UNIT, "/x");
+        run(&w);
+        ASSERT_EQ(w.agent->n_ends, 1);
+        ASSERT_TRUE(retry_in(w.agent) <= 10 * USEC_PER_SEC);
+        ASSERT_EQ(w.n_starts, ELEMENTSOF(results) + 1);
+}
+
+/* What we stop ourselves is no end by itself. */
+TEST(stop_is_no_end) {
+        _cleanup_(world_done) World w;
+
+        world_init(&w);
+        w.active = "active";
+        run(&w);
+        ASSERT_OK(agent_stop_unit(w.agent));
+        run(&w);
+        w.active = NULL;
+        send_removed(&w, "JobRemoved", "uoss", 1U, "/job/1", UNIT, "done");
+        run(&w);
+        ASSERT_EQ(w.agent->n_ends, 0);
+        ASSERT_NULL(w.agent->retry);
 }
 
 #define TEST_SUITE "unit"
