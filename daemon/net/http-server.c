@@ -185,7 +185,8 @@ static void exchange_free(HttpExchange *x) {
         strbuf_done(&x->body);
         strbuf_done(&x->out);
         strv_free(x->headers);
-        strv_free(x->parameters);
+        free(x->parameters);
+        free(x->decoded);
         free(x->path);
         free(x);
 }

@@ -262,6 +262,23 @@ TEST(echo) {
                 }
 }
 
+TEST(many_parameters) {
+        _cleanup_(strbuf_done) StrBuf b = {};
+        Fixture f;
+        Client c;
+
+        ASSERT_OK(strbuf_puts(&b, "GET /?"));
+        for (unsigned i = 0; i < 50; i++)
+                ASSERT_OK(strbuf_puts(&b, "&&"));
+        ASSERT_OK(strbuf_puts(&b, "a&b=1&q=last&q=later HTTP/1.1\r\nHost: x\r\n\r\n"));
+        fixture_start(&f, 10);
+        client_open(&c, &f);
+        client_send(&c, &f, b.text);
+        RUN_UNTIL(&f, client_has(&c, "GET / q=last h=-/0 n=0 []"));
+        client_close(&c);
+        fixture_done(&f);
+}
+
 TEST(keep_alive_and_connection_data) {
         Fixture f;
         Client c;
