@@ -146,6 +146,7 @@ typedef struct Client {
         int fd;
         StrBuf in;
         bool ended, reset;
+        unsigned n_trickled;
 } Client;
 
 static int client_on_input(sd_event_source *s, int fd, uint32_t revents, void *userdata) {
@@ -504,10 +505,11 @@ TEST(handler_outlasts_the_idle_timeout) {
         fixture_done(&f);
 }
 
+/* Slow as the machine may be, this is slower: what it has to show is counted in bytes, not in seconds. */
 static int trickle(sd_event_source *s, uint64_t usec, void *userdata) {
         Client *c = userdata;
 
-        (void) send(c->fd, "x", 1, MSG_NOSIGNAL|MSG_DONTWAIT);
+        c->n_trickled += send(c->fd, "x", 1, MSG_NOSIGNAL|MSG_DONTWAIT) == 1;
         (void) sd_event_source_set_time_relative(s, 100 * USEC_PER_MSEC);
         return sd_event_source_set_enabled(s, SD_EVENT_ONESHOT);
 }
@@ -531,14 +533,13 @@ TEST(slow_head) {
 
 TEST(slow_body) {
         static const char *const requests[] = {
-                "POST /p HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n",
-                "GET /no-body HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n",
+                "POST /p HTTP/1.1\r\nHost: x\r\nContent-Length: 200\r\n\r\n",
+                "GET /no-body HTTP/1.1\r\nHost: x\r\nContent-Length: 200\r\n\r\n",
         };
 
         /* Nor does it keep one whose body is always about to be complete. */
         for (size_t i = 0; i < ELEMENTSOF(requests); i++) {
                 sd_event_source *timer = NULL;
-                uint64_t begun = now_boottime_usec();
                 Fixture f;
                 Client c;
 
@@ -546,12 +547,12 @@ TEST(slow_body) {
                 client_open(&c, &f);
                 client_send(&c, &f, requests[i]);
                 ASSERT_OK(sd_event_add_time_relative(f.event, &timer, CLOCK_MONOTONIC, 0, 1, trickle, &c));
-                while (!c.ended) {
-                        ASSERT_TRUE(now_boottime_usec() - begun < 20 * USEC_PER_SEC);
-                        run(&f);
-                }
+                RUN_UNTIL(&f, c.ended || c.n_trickled >= 200);
+                ASSERT_TRUE(c.ended && c.n_trickled < 200);
                 ASSERT_EQ(f.n_head, 1);
                 ASSERT_EQ(f.n_request, 0);
+                /* The client sees the end before libmicrohttpd has come to see it. */
+                RUN_UNTIL(&f, f.n_end == 1);
                 ASSERT_EQ(f.n_gone, 1);
                 sd_event_source_disable_unref(timer);
                 client_close(&c);
