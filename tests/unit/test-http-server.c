@@ -313,24 +313,34 @@ TEST(pipelined) {
         fixture_done(&f);
 }
 
+/* How far libmicrohttpd lets a broken request come decides whose words its answer is in. */
 TEST(refused_before_the_handler) {
-        static const char *const t[] = {
-                "\x16\x03\x01\x02\x01\x01\xfc\x03\x03 TLS\r\n\r\n",
-                "garbage\r\n\r\n",
-                "GET / HTTP/1.1\r\nno colon\r\nHost: x\r\n\r\n",
-                "GET / HTTP/1.1\r\n\r\n",                                       /* no Host */
-                "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\nContent-Length: 2\r\n\r\nabc",
-                "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
-                "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
-                "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
-                "POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
-                "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n",
-                "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1, 1\r\n\r\nx",
-                "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999999999999999\r\n\r\n",
-                "GET / HTTP/2.7\r\nHost: x\r\n\r\n",
-                "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding : chunked\r\n\r\n0\r\n\r\n",
-                "POST / HTTP/1.1\r\nHost: x\r\nContent-Length\t: 3\r\n\r\nabc",
-                "GET / HTTP/1.1\r\nHost: x\r\nX\xc3\xa9: 1\r\n\r\n",
+        static const char ours[] = "The head of the request is broken";
+        static const struct {
+                const char *request;
+                unsigned status;        /* 0: closed without an answer */
+                bool ours;
+        } t[] = {
+                { "\x16\x03\x01\x02\x01\x01\xfc\x03\x03 TLS\r\n\r\n", 400, false },
+                { "garbage\r\n\r\n", 0, false },
+                { "GET / HTTP/1.1\r\nno colon\r\nHost: x\r\n\r\n", 400, false },
+                { "GET / HTTP/1.1\r\n\r\n", 400, true },                        /* no Host */
+                { "GET /a b HTTP/1.1\r\nHost: x\r\n\r\n", 400, true },
+                { "GET /?a b HTTP/1.1\r\nHost: x\r\n\r\n", 400, true },
+                { "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\nContent-Length: 2\r\n\r\nabc", 400, true },
+                { "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+                  400, true },
+                { "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n", 400, true },
+                { "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n"
+                  "0\r\n\r\n", 400, true },
+                { "POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400, true },
+                { "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n", 400, false },
+                { "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1, 1\r\n\r\nx", 400, false },
+                { "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999999999999999\r\n\r\n", 413, false },
+                { "GET / HTTP/2.7\r\nHost: x\r\n\r\n", 505, false },
+                { "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding : chunked\r\n\r\n0\r\n\r\n", 400, true },
+                { "POST / HTTP/1.1\r\nHost: x\r\nContent-Length\t: 3\r\n\r\nabc", 400, true },
+                { "GET / HTTP/1.1\r\nHost: x\r\nX\xc3\xa9: 1\r\n\r\n", 400, true },
         };
 
         for (size_t i = 0; i < ELEMENTSOF(t); i++) {
@@ -339,21 +349,22 @@ TEST(refused_before_the_handler) {
 
                 fixture_start(&f, 1000);
                 client_open(&c, &f);
-                client_send(&c, &f, t[i]);
-                RUN_UNTIL(&f, c.ended);
-                if (f.n_head != 0 || !(c.in.size == 0 || status_of(&c) >= 400))
-                        fail_msg("Case %zu: %u heads, answer '%s'", i, f.n_head, strempty(c.in.text));
+                client_send(&c, &f, t[i].request);
+                RUN_UNTIL(&f, t[i].ours ? client_has(&c, ours) : c.ended);
+                if (f.n_head != 0 || status_of(&c) != t[i].status || client_has(&c, ours) != t[i].ours || c.reset)
+                        fail_msg("Case %zu: %u heads, answer '%s'%s", i, f.n_head, strempty(c.in.text),
+                                 c.reset ? ", reset" : "");
                 client_close(&c);
                 fixture_done(&f);
         }
 }
 
 TEST(head_too_large) {
-        _cleanup_free_ char *filler = calloc(1, 65536);
+        _cleanup_free_ char *filler = calloc(1, MIB(1) + 1);
         Fixture f;
         Client c;
 
-        memset(filler, 'x', 65535);
+        memset(filler, 'x', MIB(1));
         fixture_start(&f, 1000);
         client_open(&c, &f);
         client_send(&c, &f, GET("/") "X-Filler: ");
@@ -361,6 +372,9 @@ TEST(head_too_large) {
         client_send(&c, &f, "\r\n\r\n");
         RUN_UNTIL(&f, c.ended);
         ASSERT_EQ(f.n_head, 0);
+        /* The client has to see why. */
+        ASSERT_FALSE(c.reset);
+        ASSERT_EQ(status_of(&c), 431);
         client_close(&c);
         fixture_done(&f);
 }

@@ -484,6 +484,12 @@ def test_refusals(world):
                     {"Content-Length": "3", "Transfer-Encoding": "chunked"}]:
         got, answer, _ = world.request("POST", "/v1/responses", None, headers)
         assert got == 400 and "head of the request" in answer["error"]["message"]
+    for head in [b"GET /healthz HTTP/1.1\r\n\r\n", b"GET /health z HTTP/1.1\r\nHost: localhost\r\n\r\n"]:
+        with socket.create_connection(("127.0.0.1", world.port), timeout=30) as s:
+            s.sendall(head)
+            answer = http.client.HTTPResponse(s)
+            answer.begin()
+            assert answer.status == 400 and json.loads(answer.read())["error"]["type"] == "invalid_request_error"
     assert not world.calls("Submit")
     got, answer, headers = world.request("PUT", "/v1/responses")
     assert got == 405 and headers["allow"] == "POST"
