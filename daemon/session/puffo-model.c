@@ -10,7 +10,7 @@
 #include "model-wire.h"
 
 #define REQUEST_SIZE_MAX MIB(32)
-#define KEY_SIZE_MAX KIB(8)
+#define KEY_SIZE_MAX (KIB(16) + 1)
 /* A provider's event can hold the whole answer. Escaped, this is well below what the session takes for a line. */
 #define DELTA_SIZE_MAX KIB(64)
 

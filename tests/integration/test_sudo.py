@@ -61,12 +61,13 @@ def test_on_and_off(system, alice):
 
 
 def test_address_and_key_go_along(system, alice):
+    key = "sk-of-the-machine-" + "k" * 6000     # more than a page
     allow("alice ALL=(ALL) NOPASSWD: ALL")
     alice.run(["agent-proxy", "enable", "--system", "--port", "7013"],
-              env={"AGENT_PROXY_API_KEY": "sk-of-the-machine"})
+              env={"AGENT_PROXY_API_KEY": key})
     base = "http://127.0.0.1:7013"
     assert system.http("GET", "/v1/models", base=base).status == 401
-    header = {"Authorization": "Bearer sk-of-the-machine"}
+    header = {"Authorization": "Bearer " + key}
     assert system.http("GET", "/v1/models", headers=header, base=base).status == 200
     # sudo logs what it runs.
     logged = system.journal("_COMM=sudo")
