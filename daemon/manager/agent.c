@@ -358,6 +358,12 @@ int agent_credential(Agent *a, char **ret, size_t *ret_size) {
                 r = json_put_int(o, "turn_grace_usec", (int64_t) d->turn_grace_usec);
         if (r >= 0)
                 r = json_put_int(o, "retention_days", (int64_t) d->retention_days);
+        if (r >= 0)
+                r = json_put_int(o, "dispatch_jitter_usec", (int64_t) (d->dispatch_jitter_ms * USEC_PER_MSEC));
+        if (r >= 0)
+                r = json_put_string(o, "verify_certs", d->wire_verify_certs);
+        if (r >= 0)
+                r = json_put_string(o, "ca_file", d->wire_ca_file);
         if (r < 0)
                 return r;
 

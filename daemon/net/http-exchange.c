@@ -72,22 +72,15 @@ static int query_decode(char *s) {
         return 0;
 }
 
-/* One copy and one list, however many names there are. */
 static int exchange_parse_query(HttpExchange *x) {
         _cleanup_free_ char *query = strdup(x->query);
-        const char **l;
-        size_t n = 1;
+        _cleanup_(strv_freep) char **l = NULL;
         char *next;
+        int r;
 
-        for (const char *c = x->query; *c; c++)
-                n += *c == '&';
-        l = new0(const char*, 2 * n + 1);
-        if (!query || !l) {
-                free(l);
+        if (!query)
                 return -ENOMEM;
-        }
 
-        n = 0;
         for (char *part = query; part; part = next) {
                 char *value;
 
@@ -100,12 +93,14 @@ static int exchange_parse_query(HttpExchange *x) {
 
                 if (query_decode(part) < 0 || (value && query_decode(value) < 0))
                         continue;
-                l[n++] = part;
-                l[n++] = strempty(value);
+                r = strv_extend(&l, part);
+                if (r >= 0)
+                        r = strv_extend(&l, strempty(value));
+                if (r < 0)
+                        return r;
         }
 
-        x->decoded = TAKE_PTR(query);
-        x->parameters = l;
+        x->parameters = TAKE_PTR(l);
         return 0;
 }
 
@@ -114,7 +109,7 @@ const char* http_exchange_query(HttpExchange *x, const char *name) {
 
         if (!x->query || (!x->parameters && exchange_parse_query(x) < 0))
                 return NULL;
-        for (const char **p = x->parameters; *p; p += 2)
+        for (char **p = x->parameters; p && *p; p += 2)
                 if (streq(p[0], name))
                         return p[1];
         return NULL;

@@ -18,6 +18,11 @@ void chat_prompt_done(ChatPrompt *p) {
         "[puffo-agent system message] this turn comes from a local client: answer in plain text, do not use " \
         "send_message for the answer."
 
+/* message-pipeline §11.6 */
+#define RESTARTED_LINE \
+        "[puffo-agent system message] this turn was interrupted by a restart. Finish it now; what you have sent already " \
+        "does not have to be sent again."
+
 static int paragraph(StrBuf *b, const char *text) {
         int r = 0;
 
@@ -34,8 +39,10 @@ static int question(const SessionConfig *config, const TurnRow *row, const char 
         StrBuf b = {};
         int r = 0;
 
-        if (!isempty(config->agent->slug))
+        if (!isempty(config->agent->slug) && !streq_ptr(row->source, "puffo"))
                 r = paragraph(&b, LOCAL_CLIENT_LINE);
+        if (streq_ptr(row->source, "puffo") && row->attempts > 1)
+                r = paragraph(&b, RESTARTED_LINE);
         if (r >= 0 && !isempty(row->instructions)) {
                 r = paragraph(&b, "[instructions for this request]\n");
                 if (r >= 0)

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <systemd/sd-daemon.h>
 
+#include "crash-point.h"
 #include "config.h"
 #include "file-util.h"
 #include "log.h"
@@ -114,12 +115,16 @@ static int socket_path(Scope scope, char **ret) {
 static int run(const Arguments *a) {
         _cleanup_(sd_event_unrefp) sd_event *event = NULL;
         _cleanup_(session_freep) Session *session = NULL;
-        _cleanup_free_ char *socket = NULL, *field = NULL;
+        _cleanup_free_ char *socket = NULL, *field = NULL, *crash_at = NULL;
         int r;
 
         field = strjoin("PUFFO_AGENT=", a->id);
         if (!field || log_add_process_field(field) < 0)
                 return log_oom();
+        crash_at = path_join(a->directory, "crash-at");
+        if (!crash_at)
+                return log_oom();
+        crash_point_watch(crash_at);
         r = socket_path(a->scope, &socket);
         if (r < 0)
                 return log_error_errno(r, "Failed to find the runtime directory: %m");

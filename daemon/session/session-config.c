@@ -11,6 +11,7 @@
 #define CREDENTIAL_SIZE_MAX KIB(64)
 #define TURN_GRACE_DEFAULT_USEC (20 * USEC_PER_SEC)
 #define RETENTION_DEFAULT_DAYS 90
+#define JITTER_DEFAULT_USEC (1500 * USEC_PER_MSEC)
 
 static char* secret_free(char *s) {
         if (s)
@@ -28,6 +29,8 @@ SessionConfig* session_config_free(SessionConfig *c) {
         free(c->provider);
         free(c->model);
         free(c->base_url);
+        free(c->verify_certs);
+        free(c->ca_file);
         free(c->fault);
         free(c->ignored);
         return mfree(c);
@@ -103,8 +106,13 @@ static int credential_apply(SessionConfig *c) {
                 r = value_take(&c->base_url, o, "base_url", a->llm_base_url);
         if (r >= 0)
                 r = value_take(&c->api_key, o, "api_key", a->api_key);
+        if (r >= 0)
+                r = value_take(&c->verify_certs, o, "verify_certs", NULL);
+        if (r >= 0)
+                r = value_take(&c->ca_file, o, "ca_file", NULL);
         c->turn_grace_usec = usec_take(o, "turn_grace_usec", TURN_GRACE_DEFAULT_USEC);
         c->task_timeout_usec = usec_take(o, "task_timeout_usec", a->task_timeout_usec);
+        c->dispatch_jitter_usec = usec_take(o, "dispatch_jitter_usec", JITTER_DEFAULT_USEC);
         days = json_get_int(o, "retention_days", RETENTION_DEFAULT_DAYS);
         c->retention_usec = days <= 0 ? 0 : (uint64_t) MIN(days, (int64_t) 36500) * 86400 * USEC_PER_SEC;
         credential_wipe(o);

@@ -11,6 +11,8 @@ typedef struct SessionConfig {
         char *provider, *model, *base_url, *api_key;    /* "" when not set */
         uint64_t turn_grace_usec, task_timeout_usec;
         uint64_t retention_usec;                /* of conversations; 0: for ever */
+        uint64_t dispatch_jitter_usec;
+        char *verify_certs, *ca_file;           /* daemon.yml's wire block; "": the default */
 
         char *fault;            /* why no turn can be taken and what to do, or NULL */
         char *ignored;          /* what is wrong with the agent.yml in whose place last was taken, or NULL */

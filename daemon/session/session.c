@@ -12,6 +12,7 @@
 #include "file-util.h"
 #include "log.h"
 #include "manager-link.h"
+#include "puffo.h"
 #include "role.h"
 #include "runtime-file.h"
 #include "session.h"
@@ -39,6 +40,8 @@ struct Session {
         Database *db;                           /* NULL while it cannot be opened */
         TurnQueue *queue;                       /* exists with db */
         Chat *chat;                             /* exists with db */
+        Puffo *puffo;                           /* NULL: no identity there, or keys that cannot be used */
+        char *puffo_fault;                      /* why that is so, or NULL */
         ManagerLink *link;
         ChatSpec chat_spec;
 
@@ -129,6 +132,10 @@ static char* status_text_new(Session *s) {
         }
         if (s->health == CHAT_HEALTH_AUTH_FAILED)
                 return strdup("ready, but the model provider refused the key at the last turn (auth)");
+        if (s->puffo_fault)
+                return strjoin("ready, but not for Puffo: ", s->puffo_fault);
+        if (s->puffo && !isempty(puffo_status_text(s->puffo)))
+                return strjoin("ready, ", puffo_status_text(s->puffo));
         return strdup(session_state_to_string(s->state));
 }
 
@@ -251,6 +258,8 @@ static int on_update(sd_event_source *source, void *userdata) {
 
 /* ---- configuration ---- */
 
+static int puffo_update(Session *s, const SessionConfig *c);
+
 static int session_configure(Session *s, SessionConfig **ret) {
         _cleanup_(session_config_freep) SessionConfig *c = NULL;
         int r;
@@ -272,6 +281,9 @@ static int session_configure(Session *s, SessionConfig **ret) {
                 r = free_and_strdup(&s->fault, c->fault);
                 if (r < 0)
                         return r;
+                r = puffo_update(s, c);
+                if (r < 0)
+                        return r;
                 turn_queue_set_enabled(s->queue, !s->fault && !s->stopping);
         }
         session_update(s);
@@ -279,6 +291,48 @@ static int session_configure(Session *s, SessionConfig **ret) {
         if (ret)
                 *ret = TAKE_PTR(c);
         return 0;
+}
+
+/* ---- the chat service ---- */
+
+static void puffo_on_changed(void *userdata) {
+        session_update(userdata);
+}
+
+static void puffo_on_broken(int error, void *userdata) {
+        session_broken(userdata, error);
+}
+
+/* An agent whose keys cannot be used is there for everybody else. */
+static int puffo_make(Session *s, const SessionConfig *c) {
+        _cleanup_free_ char *text = NULL;
+        int r;
+
+        r = puffo_new(&s->puffo, &(PuffoSpec) {
+                .event = s->event, .db = s->db, .queue = s->queue, .config = c, .on_changed = puffo_on_changed,
+                .on_broken = puffo_on_broken, .userdata = s,
+        }, &text);
+        if (r == -ENOMEM)
+                return r;
+        if (r < 0 && !streq_ptr(text, s->puffo_fault))
+                log_error("The agent cannot be on Puffo: %s", text ?: strerror(-r));
+        free(s->puffo_fault);
+        s->puffo_fault = r < 0 ? text ? TAKE_PTR(text) : strdup(strerror(-r)) : NULL;
+        return 0;
+}
+
+static int puffo_update(Session *s, const SessionConfig *c) {
+        if (!s->db || !c->agent)
+                return 0;
+        if (s->puffo && !puffo_is_for(s->puffo, c))
+                s->puffo = puffo_free(s->puffo);
+        if (isempty(c->agent->slug) || isempty(c->agent->server_url)) {
+                s->puffo_fault = mfree(s->puffo_fault);
+                return 0;
+        }
+        if (s->puffo)
+                return puffo_configure(s->puffo, c);
+        return s->stopping ? 0 : puffo_make(s, c);
 }
 
 /* A role agent finds a note for each day in its workspace. */
@@ -377,7 +431,35 @@ static int on_sweep(sd_event_source *source, uint64_t usec, void *userdata) {
 static int driver_start(Turn *t, TurnRow *row, void *userdata) {
         Session *s = userdata;
 
+        if (s->puffo)
+                batches_begun(puffo_batches(s->puffo), t);
         return chat_start(s->chat, t, row);
+}
+
+static bool driver_offer(uint64_t waiting_since_usec, void *userdata) {
+        Session *s = userdata;
+
+        return s->puffo && batches_offer(puffo_batches(s->puffo), waiting_since_usec);
+}
+
+static void driver_ending(Turn *t, TurnResult *result, void *userdata) {
+        Session *s = userdata;
+
+        if (s->puffo)
+                batches_ending(puffo_batches(s->puffo), t, result);
+}
+
+static int driver_also(Database *db, const char *id, const TurnResult *result, void *userdata) {
+        Session *s = userdata;
+
+        return s->puffo ? batches_also(puffo_batches(s->puffo), db, id, result) : 0;
+}
+
+static void driver_ended(Turn *t, const TurnResult *result, void *userdata) {
+        Session *s = userdata;
+
+        if (s->puffo)
+                batches_ended(puffo_batches(s->puffo), t, result);
 }
 
 static void driver_cancel(Turn *t, void *userdata) {
@@ -404,6 +486,8 @@ static void chat_on_end(Turn *t, TurnResult *result, void *userdata) {
 static void chat_on_health(ChatHealth health, void *userdata) {
         Session *s = userdata;
 
+        if (health == CHAT_HEALTH_OK && s->puffo)
+                batches_resume(puffo_batches(s->puffo));
         if (s->health == health)
                 return;
         s->health = health;
@@ -480,8 +564,10 @@ static int open_parts(Session *s) {
                 r = session_value_get(db, WORKING_DIRECTORY, &directory);
         if (r >= 0)
                 r = turn_queue_new(&queue, s->event, db, &(TurnDriver) {
-                        .start = driver_start, .cancel = driver_cancel, .changed = driver_changed,
-                        .broken = driver_broken, .userdata = s,
+                        .start = driver_start, .cancel = driver_cancel, .ending = driver_ending,
+                        .also = driver_also, .ended = driver_ended, .offer = driver_offer,
+                        .changed = driver_changed, .broken = driver_broken, .patient_source = BATCHES_SOURCE,
+                        .userdata = s,
                 });
         if (r >= 0)
                 r = turn_queue_load(queue);
@@ -585,6 +671,8 @@ void session_stop(Session *s) {
         if (s->stopping)
                 return;
         s->stopping = true;
+        if (s->puffo)
+                puffo_stop(s->puffo);
         (void) sd_notify(0, "STOPPING=1\nSTATUS=stopping");
         if (s->queue)
                 turn_queue_set_enabled(s->queue, false);
@@ -605,6 +693,9 @@ Session* session_free(Session *s) {
         (void) sd_event_source_disable_unref(s->sweep);
         if (s->runtime_path && s->written.status)
                 runtime_write(s, "stopped");
+        if (s->queue)
+                turn_queue_abandon(s->queue);
+        s->puffo = puffo_free(s->puffo);
         s->queue = turn_queue_free(s->queue);
         s->chat = chat_free(s->chat);
         s->agent = agent_config_free(s->agent);
@@ -625,5 +716,6 @@ Session* session_free(Session *s) {
         free(s->status_text);
         free(s->working_directory);
         free(s->written_error);
+        free(s->puffo_fault);
         return mfree(s);
 }

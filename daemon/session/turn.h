@@ -26,6 +26,7 @@ typedef struct Turn {
         char *open_item;                        /* id of the message that grows, or NULL */
         StrBuf open_text;
         TurnUsage usage;
+        unsigned n_answers;                     /* tool calls that have put something into the chat */
 
         EventLog *log;
         sd_event_source *expiry;                /* when the stream of an ended turn is dropped */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 
+#include "batches.h"
 #include "directory.h"
 #include "outbox.h"
 #include "session-config.h"
@@ -32,6 +33,12 @@ DEFINE_TRIVIAL_CLEANUP_FUNC(Puffo*, puffo_free);
 bool puffo_is_for(const Puffo *p, const SessionConfig *config);
 /* Takes over what can change while it runs: triggers, operator, policy, jitter. */
 int puffo_configure(Puffo *p, const SessionConfig *config);
+
+/* Takes leave of the server, within a few seconds; puffo_free() does not wait for it. */
+void puffo_stop(Puffo *p);
+
+/* What the queue's driver has to say to. */
+Batches* puffo_batches(Puffo *p);
 
 /* For the tools. All borrowed. */
 Outbox* puffo_outbox(Puffo *p);

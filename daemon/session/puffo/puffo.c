@@ -1,0 +1,298 @@
+/* SPDX-License-Identifier: MIT */
+
+#include "batches.h"
+#include "crash-point.h"
+#include "event-util.h"
+#include "file-util.h"
+#include "intake.h"
+#include "log.h"
+#include "puffo.h"
+#include "receiver.h"
+#include "server-certs.h"
+#include "stream.h"
+
+struct Puffo {
+        PuffoSpec spec;
+        char *server_url, *slug, *device_id, *ca_file;          /* what it was made for */
+        char *home_space, *operator_slug, *status_text;
+        bool on_dm, on_mention, on_all;
+
+        HttpClient *http;
+        Identity *identity;
+        ServerClient *client;
+        CertCache *certs;
+        Receiver *receiver;
+        Directory *directory;
+        Outbox *outbox;
+        Batches *batches;
+        Stream *stream;
+        Envelope *envelope;             /* with the receiver */
+        bool queued;                    /* since the last commit */
+};
+
+Outbox* puffo_outbox(Puffo *p) {
+        return p->outbox;
+}
+
+Directory* puffo_directory(Puffo *p) {
+        return p->directory;
+}
+
+ServerClient* puffo_client(Puffo *p) {
+        return p->client;
+}
+
+Database* puffo_database(Puffo *p) {
+        return p->spec.db;
+}
+
+Batches* puffo_batches(Puffo *p) {
+        return p->batches;
+}
+
+const char* puffo_slug(const Puffo *p) {
+        return p->slug;
+}
+
+const char* puffo_home_space(const Puffo *p) {
+        return p->home_space;
+}
+
+const char* puffo_status_text(const Puffo *p) {
+        return strempty(p->status_text);
+}
+
+bool puffo_is_connected(const Puffo *p) {
+        return stream_state(p->stream) == STREAM_CONNECTED;
+}
+
+/* ---- what comes in ---- */
+
+static void broken(int error, void *userdata) {
+        Puffo *p = userdata;
+
+        p->spec.on_broken(error, p->spec.userdata);
+}
+
+static Delivery take(Puffo *p, const Message *m) {
+        int r = intake_message(p->spec.db, p->directory, m, &(IntakePolicy) {
+                .own_slug = p->slug, .on_dm = p->on_dm, .on_mention = p->on_mention, .on_all = p->on_all,
+        }, NULL, now_realtime_ms());
+
+        if (r < 0) {
+                (void) log_error_errno(r, "A message could not be stored, it will come again: %m");
+                if (r == -EUCLEAN)
+                        broken(r, p);
+                return DELIVERY_LATER;
+        }
+        p->queued = p->queued || r == INTAKE_QUEUED;
+        return DELIVERY_TAKEN;
+}
+
+static void on_received(Receiver *r, const Receipt *receipt, void *userdata) {
+        Puffo *p = userdata;
+        Delivery verdict = receipt->kind == RECEIPT_MESSAGE ? take(p, receipt->message) :
+                           receipt->kind == RECEIPT_LATER   ? DELIVERY_LATER :
+                                                              DELIVERY_TAKEN;
+
+        p->envelope = NULL;
+        stream_delivered(p->stream, verdict);
+}
+
+static void on_envelope(Stream *s, Envelope *e, void *userdata) {
+        Puffo *p = userdata;
+
+        p->envelope = e;
+        receiver_take(p->receiver, e);
+}
+
+static int on_commit(Stream *s, void *userdata) {
+        Puffo *p = userdata;
+        int r;
+
+        crash_point("intake-commit");
+        r = database_flush(p->spec.db);
+        if (r == -EUCLEAN)
+                broken(r, p);
+        if (r < 0)
+                return r;
+        crash_point("intake-committed");
+        if (p->queued)
+                batches_poke(p->batches);
+        p->queued = false;
+        return 0;
+}
+
+static void on_cert_update(Stream *s, const char *slug, void *userdata) {
+        Puffo *p = userdata;
+
+        cert_cache_invalidate(p->certs, slug);
+}
+
+static void on_state(Stream *s, StreamState state, const char *reason, void *userdata) {
+        Puffo *p = userdata;
+        _cleanup_free_ char *text = NULL;
+
+        text = state == STREAM_CONNECTED ? strjoin("connected to ", server_client_url(p->client)) :
+               isempty(reason)           ? strjoin("connecting to ", server_client_url(p->client)) :
+                                           strjoin("not connected to ", server_client_url(p->client), ": ", reason);
+        free(p->status_text);
+        p->status_text = TAKE_PTR(text);
+        p->spec.on_changed(p->spec.userdata);
+}
+
+/* ---- life ---- */
+
+static int load_identity(Puffo *p, const SessionConfig *config, char **reterr) {
+        _cleanup_free_ char *directory = path_join(config->home->directory, "keys"), *text = NULL;
+        int r;
+
+        if (!directory)
+                return -ENOMEM;
+        r = identity_import(directory, p->slug, &text);
+        if (r >= 0)
+                r = identity_load(&p->identity, directory, p->slug, &text);
+        if (r == -ENOMEM)
+                return r;
+        if (r < 0) {
+                *reterr = text ? TAKE_PTR(text) : asprintf_new("The keys of '%s' cannot be read from '%s': %s",
+                                                               p->slug, directory, strerror(-r));
+                return -EBADMSG;
+        }
+        if (p->identity->excess_mode != 0)
+                log_warning("The key file of '%s' in '%s' can be read by others (chmod 600 it).", p->slug, directory);
+        if (!isempty(p->device_id) && !streq(p->identity->device_id, p->device_id)) {
+                *reterr = asprintf_new("The key file is of device '%s', but agent.yml has puffo_core.device_id '%s'.",
+                                       p->identity->device_id, p->device_id);
+                return *reterr ? -EBADMSG : -ENOMEM;
+        }
+        r = server_client_new(&p->client, &(ServerClientSpec) {
+                .event = p->spec.event, .http = p->http, .identity = p->identity, .key_directory = directory,
+                .server_url = p->server_url, .ca_file = isempty(p->ca_file) ? NULL : p->ca_file,
+        });
+        if (r == -EINVAL) {
+                *reterr = asprintf_new("puffo_core.server_url '%s' of agent.yml is no http(s) URL.", p->server_url);
+                return *reterr ? -EBADMSG : -ENOMEM;
+        }
+        return r;
+}
+
+static int make_parts(Puffo *p, const SessionConfig *config) {
+        int r;
+
+        r = cert_cache_new(&p->certs, &(CertCacheSpec) {
+                .event = p->spec.event, .source = server_cert_source(p->client),
+                .pins = message_store_pins(p->spec.db),
+        });
+        if (r >= 0)
+                r = receiver_new(&p->receiver, p->identity, p->certs, on_received, p);
+        if (r >= 0)
+                r = directory_new(&p->directory, p->spec.event, p->client, p->spec.db);
+        if (r >= 0)
+                r = outbox_new(&p->outbox, &(OutboxSpec) {
+                        .event = p->spec.event, .db = p->spec.db, .client = p->client, .certs = p->certs,
+                        .on_broken = broken, .userdata = p,
+                });
+        if (r >= 0)
+                r = batches_new(&p->batches, &(BatchesSpec) {
+                        .event = p->spec.event, .db = p->spec.db, .queue = p->spec.queue, .outbox = p->outbox,
+                        .preparation = {
+                                .event = p->spec.event, .db = p->spec.db, .client = p->client,
+                                .directory = p->directory, .workspace = config->home->workspace, .own_slug = p->slug,
+                        },
+                        .userdata = p,
+                });
+        if (r >= 0)
+                r = puffo_configure(p, config);
+        if (r >= 0)
+                r = outbox_start(p->outbox);
+        if (r >= 0)
+                r = stream_new(&p->stream, p->client, p->spec.event, &(StreamHandlers) {
+                        .on_envelope = on_envelope, .commit = on_commit, .on_cert_update = on_cert_update,
+                        .on_state = on_state, .userdata = p,
+                }, NULL);
+        return r;
+}
+
+int puffo_new(Puffo **ret, const PuffoSpec *spec, char **reterr) {
+        _cleanup_(puffo_freep) Puffo *p = new0(Puffo, 1);
+        const AgentConfig *a = spec->config->agent;
+        int r;
+
+        if (!p)
+                return -ENOMEM;
+        p->spec = *spec;
+        p->spec.config = NULL;
+        p->server_url = strdup(strempty(a->server_url));
+        p->slug = strdup(strempty(a->slug));
+        p->device_id = strdup(strempty(a->device_id));
+        p->ca_file = strdup(strempty(spec->config->ca_file));
+        if (!p->server_url || !p->slug || !p->device_id || !p->ca_file)
+                return -ENOMEM;
+
+        r = crypto_init();
+        if (r >= 0)
+                r = http_client_new(&p->http, spec->event);
+        if (r >= 0)
+                r = load_identity(p, spec->config, reterr);
+        if (r >= 0)
+                r = make_parts(p, spec->config);
+        if (r < 0)
+                return r;
+        batches_start(p->batches);
+
+        *ret = TAKE_PTR(p);
+        return 0;
+}
+
+Puffo* puffo_free(Puffo *p) {
+        if (!p)
+                return NULL;
+        p->stream = stream_free(p->stream);
+        p->batches = batches_free(p->batches);
+        p->outbox = outbox_free(p->outbox);
+        p->directory = directory_free(p->directory);
+        p->receiver = receiver_free(p->receiver);
+        p->certs = cert_cache_free(p->certs);
+        p->client = server_client_free(p->client);
+        p->identity = identity_free(p->identity);
+        p->http = http_client_free(p->http);
+        free(p->server_url);
+        free(p->slug);
+        free(p->device_id);
+        free(p->ca_file);
+        free(p->home_space);
+        free(p->operator_slug);
+        free(p->status_text);
+        return mfree(p);
+}
+
+bool puffo_is_for(const Puffo *p, const SessionConfig *config) {
+        const AgentConfig *a = config->agent;
+
+        return a && streq(p->server_url, strempty(a->server_url)) && streq(p->slug, strempty(a->slug)) &&
+               streq(p->device_id, strempty(a->device_id)) && streq(p->ca_file, strempty(config->ca_file));
+}
+
+int puffo_configure(Puffo *p, const SessionConfig *config) {
+        const AgentConfig *a = config->agent;
+        CertPolicy policy = cert_policy_from_string(strempty(config->verify_certs));
+        int r;
+
+        p->on_dm = a->on_dm;
+        p->on_mention = a->on_mention;
+        p->on_all = a->on_all;
+        cert_cache_set_policy(p->certs, policy < 0 ? CERT_POLICY_WARN : policy);
+        r = free_and_strdup(&p->home_space, strempty(a->space_id));
+        if (r >= 0)
+                r = free_and_strdup(&p->operator_slug, strempty(a->operator_slug));
+        if (r >= 0)
+                r = batches_configure(p->batches, p->operator_slug, config->dispatch_jitter_usec);
+        return MIN(r, 0);
+}
+
+/* ---- leaving ---- */
+
+void puffo_stop(Puffo *p) {
+        stream_stop(p->stream);
+}
