@@ -154,3 +154,157 @@ def test_client_gone(peer):
     while json.loads(peer.call("GET", "/_log")[2])["outcome"] is None:
         pass
     assert json.loads(peer.call("GET", "/_log")[2])["outcome"] == "client-gone"
+
+
+SCHEMA = {"type": "object", "properties": {"text": {"type": "string"}}}
+NAMES = ("mcp__puffo__send_message", "mcp__puffo__list_spaces")
+
+
+class Talk:
+    """A client of each dialect that calls tools as the services want it."""
+
+    def __init__(self, peer, dialect, text):
+        self.peer, self.dialect, self.body = peer, dialect, {"model": "m"}
+        if dialect == "google":
+            self.body["contents"] = [{"role": "user", "parts": [{"text": text}]}]
+            functions = [{"name": n, "parametersJsonSchema": SCHEMA} for n in NAMES]
+            self.body["tools"] = [{"functionDeclarations": functions}]
+            return
+        self.body["messages"] = [{"role": "user", "content": text}]
+        if dialect == "openai":
+            self.body["tools"] = [{"type": "function", "function": {"name": n, "parameters": SCHEMA}} for n in NAMES]
+        else:
+            self.body.update({"max_tokens": 100, "tools": [{"name": n, "input_schema": SCHEMA} for n in NAMES]})
+
+    def ask(self):
+        """Status, what was said, and [name, arguments text] of the calls; the whole reply is kept."""
+        self.body["stream"] = True
+        if self.dialect == "google":
+            body = {k: v for k, v in self.body.items() if k not in ("stream", "model")}
+            path = "/v1beta/models/m:streamGenerateContent?alt=sse"
+            status, _, text = self.peer.call("POST", path, body, {"x-goog-api-key": "sk-test-1"})
+            contents = [c["content"] for e in events(text) for c in e.get("candidates", [])]
+            self.parts = [p for content in contents for p in content.get("parts", [])]
+            calls = [[p["functionCall"]["name"], json.dumps(p["functionCall"].get("args", {}))]
+                     for p in self.parts if "functionCall" in p]
+            said_here = "".join(p.get("text", "") for p in self.parts if not p.get("thought"))
+        elif self.dialect == "openai":
+            status, _, text = self.peer.call("POST", "/v1/chat/completions", self.body,
+                                             {"authorization": "Bearer sk-test-1"})
+            deltas = [c["delta"] for e in events(text) for c in e.get("choices", [])]
+            said_here, self.calls = "".join(d.get("content") or "" for d in deltas), []
+            for piece in (p for d in deltas for p in d.get("tool_calls", [])):
+                if piece["index"] == len(self.calls):
+                    self.calls.append({"id": piece["id"], "type": "function", "function": dict(piece["function"])})
+                else:
+                    self.calls[piece["index"]]["function"]["arguments"] += piece["function"]["arguments"]
+            calls = [[c["function"]["name"], c["function"]["arguments"]] for c in self.calls]
+            self.said = said_here
+        else:
+            status, _, text = self.peer.call("POST", "/v1/messages", self.body,
+                                             {"x-api-key": "sk-test-1", "anthropic-version": "2023-06-01"})
+            self.blocks = []
+            for e in events(text):
+                if e["type"] == "content_block_start":
+                    self.blocks.append({**e["content_block"], "json": ""})
+                elif e["type"] == "content_block_delta":
+                    d = e["delta"]
+                    for name in ("text", "thinking", "signature"):
+                        if name in d:
+                            self.blocks[-1][name] += d[name]
+                    self.blocks[-1]["json"] += d.get("partial_json", "")
+            calls = [[b["name"], b["json"]] for b in self.blocks if b["type"] == "tool_use"]
+            said_here = "".join(b["text"] for b in self.blocks if b["type"] == "text")
+            for b in self.blocks:
+                text_of_it = b.pop("json")
+                if b["type"] == "tool_use":
+                    b["input"] = json.loads(text_of_it or "{}")
+        return status, said_here, calls
+
+    def answer(self, *results):
+        if self.dialect == "google":
+            names = [p["functionCall"]["name"] for p in self.parts if "functionCall" in p]
+            self.body["contents"] += [
+                {"role": "model", "parts": self.parts},
+                {"role": "user", "parts": [{"functionResponse": {"name": n, "response": {"output": r}}}
+                                           for n, r in zip(names, results)]}]
+        elif self.dialect == "openai":
+            self.body["messages"].append({"role": "assistant", "content": self.said or None, "tool_calls": self.calls})
+            self.body["messages"] += [{"role": "tool", "tool_call_id": c["id"], "content": r}
+                                      for c, r in zip(self.calls, results)]
+        else:
+            ids = [b["id"] for b in self.blocks if b["type"] == "tool_use"]
+            self.body["messages"] += [
+                {"role": "assistant", "content": self.blocks},
+                {"role": "user", "content": [{"type": "tool_result", "tool_use_id": i, "content": r}
+                                             for i, r in zip(ids, results)]}]
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_tools(peer, dialect):
+    talk = Talk(peer, dialect, 'hi [[think: hm]] [[say: One moment.]] [[tool: list_spaces]] '
+                               '[[tool: send_message {"text": "a [b] c"}]]\n'
+                               '[[then]] [[tool: unknown {"deep": {"list": [1, [2]]}}]] [[reply: Done.]]')
+    first = "" if dialect != "google" else "{}"
+    status, text, calls = talk.ask()
+    assert (status, text) == (200, "One moment.")
+    assert calls[0] == [NAMES[1], first] and calls[1][0] == NAMES[0]
+    assert json.loads(calls[1][1]) == {"text": "a [b] c"}
+
+    talk.answer("none", "sent")
+    status, text, calls = talk.ask()
+    assert (status, text) == (200, "")
+    assert calls[0][0] == "unknown" and json.loads(calls[0][1]) == {"deep": {"list": [1, [2]]}}
+
+    talk.answer("no such tool")
+    assert talk.ask() == (200, "Done.", [])
+    log = [json.loads(line) for line in peer.call("GET", "/_log")[2].splitlines()]
+    assert [e["step"] for e in log] == [1, 2, 3]
+    assert [e["results"] for e in log] == [[], ["none", "sent"], ["no such tool"]]
+    assert log[0]["offered"] == list(NAMES)
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_tools_strict(peer, dialect):
+    script = '[[tool: list_spaces {"a": 1}]] [[tool: list_spaces {"a": 2}]] [[reply: x]]'
+    talk = Talk(peer, dialect, script)
+    assert len(talk.ask()[2]) == 2
+    talk.answer("only one")
+    assert talk.ask()[0] == 400
+
+    if dialect != "openai":     # what was thought has to come back
+        talk = Talk(peer, dialect, "[[think: hm]] " + script)
+        talk.ask()
+        if dialect == "google":
+            for part in talk.parts:
+                part.pop("thoughtSignature")
+        else:
+            talk.blocks = [b for b in talk.blocks if b["type"] != "thinking"]
+        talk.answer("1", "2")
+        assert talk.ask()[0] == 400
+
+    talk = Talk(peer, dialect, "[[no-tools]] y")
+    status, _, _ = talk.ask()
+    assert status == 400
+    del talk.body["tools"]
+    assert talk.ask()[:2] == (200, "You said: y")
+
+    talk = Talk(peer, dialect, script)
+    if dialect == "google":
+        talk.body["toolConfig"] = {"functionCallingConfig": {"mode": "NONE"}}
+    else:
+        talk.body["tool_choice"] = {"type": "none"} if dialect == "anthropic" else "none"
+    assert talk.ask() == (200, "x", [])
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_tools_troubles(peer, dialect):
+    talk = Talk(peer, dialect, '[[tool: list_spaces {"a": 1}]] [[reply: x]] '
+                               '[[status: 503]] [[at-step: 2]] [[times: 1]]')
+    assert talk.ask()[0] == 200
+    talk.answer("r")
+    assert talk.ask()[0] == 503
+    assert talk.ask() == (200, "x", [])
+    peer.call("POST", "/_script", [{"tools": [{"name": "send_message", "arguments": {"text": "ü"}}], "reply": "s"}])
+    status, text, calls = Talk(peer, dialect, "z").ask()
+    assert (status, text, calls[0][0]) == (200, "s", NAMES[0]) and json.loads(calls[0][1]) == {"text": "ü"}
