@@ -22,13 +22,15 @@ bool bus_error_is_transient(const sd_bus_error *error) {
         static const char *const names[] = {
                 SD_BUS_ERROR_SERVICE_UNKNOWN, SD_BUS_ERROR_NAME_HAS_NO_OWNER, SD_BUS_ERROR_NO_REPLY,
                 SD_BUS_ERROR_DISCONNECTED, SD_BUS_ERROR_NO_SERVER, SD_BUS_ERROR_TIMEOUT,
+                "org.freedesktop.DBus.Error.TimedOut",          /* the bus's word for a start that takes too long */
         };
 
         for (size_t i = 0; i < ELEMENTSOF(names); i++)
                 if (sd_bus_error_has_name(error, names[i]))
                         return true;
-        /* What the bus says when a start that it asked for went wrong. */
-        return error->name && startswith(error->name, "org.freedesktop.DBus.Error.Spawn.");
+        /* What the bus says when a start that it asked for went wrong, by itself or by systemd. */
+        return error->name && (startswith(error->name, "org.freedesktop.DBus.Error.Spawn.") ||
+                               startswith(error->name, "org.freedesktop.systemd1."));
 }
 
 static int bus_call_send(BusCall *c);

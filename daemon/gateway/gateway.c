@@ -315,6 +315,7 @@ static void listener_on_end(HttpExchange *x, bool client_gone, void *userdata) {
                 response_turn_on_end(c->turn, client_gone);
         agent_waiter_free(c->waiter);
         bus_call_free(c->bus_call);
+        sd_bus_message_unref(c->hired);
         free(c);
 
         if (g->stopping && LIST_EMPTY(&g->calls))

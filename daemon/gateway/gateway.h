@@ -58,6 +58,7 @@ struct Call {
 
         AgentWaiter *waiter;
         struct BusCall *bus_call;
+        sd_bus_message *hired;          /* puffod's answer, while we wait to see the agent */
         ResponseTurn *turn;             /* of POST /v1/responses and of streams */
         LIST_ENTRY(Call) calls;
 };

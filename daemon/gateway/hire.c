@@ -62,13 +62,24 @@ static int hire_append(sd_bus_message *message, void *userdata) {
         return r < 0 ? r : bus_append_text(message, json_get_string(body, "name"));
 }
 
-static int hire_answer(Call *c, const char *path, uint32_t pid, bool created) {
-        MirroredAgent *a = agent_mirror_find_path(c->gateway->agents, path);
+/* -ESRCH: the agent is not among those that we know. */
+static int hire_answer(Call *c, sd_bus_message *reply) {
         _cleanup_json_ json_object *o = json_object_new_object();
-        bool starting = a && pid == 0 && !streq_ptr(a->state, "failed");
+        MirroredAgent *a;
+        const char *path;
+        bool starting;
+        uint32_t pid;
+        int created, r;
 
-        if (!a)         /* signals come before the reply that follows from them: it was removed meanwhile */
+        r = sd_bus_message_rewind(reply, true);
+        if (r >= 0)
+                r = sd_bus_message_read(reply, "oub", &path, &pid, &created);
+        if (r < 0)
+                return r;
+        a = agent_mirror_find_path(c->gateway->agents, path);
+        if (!a)
                 return -ESRCH;
+        starting = pid == 0 && !streq_ptr(a->state, "failed");
         if (!o || json_put_string(o, "agent", a->id) < 0 || json_put_string(o, "role", strempty(a->role)) < 0 ||
             json_put_string(o, "name", strempty(a->name)) < 0 ||
             (pid > 0 ? json_put_int(o, "pid", pid) : json_put_null(o, "pid")) < 0 ||
@@ -79,12 +90,27 @@ static int hire_answer(Call *c, const char *path, uint32_t pid, bool created) {
         return 0;
 }
 
+/* Signals come before the reply that follows from them: with a list that is puffod's own, who is not in it was removed
+ * meanwhile. The same request makes it again. */
+static void hire_on_agents(bool loaded, void *userdata) {
+        _cleanup_api_error_ ApiError e = {};
+        Call *c = userdata;
+        int r;
+
+        c->waiter = agent_waiter_free(c->waiter);
+        r = loaded ? hire_answer(c, c->hired) : -ESRCH;
+        if (r == -ESRCH) {
+                (void) api_error_set(&e, 503, "agent_not_ready", NULL,
+                                     "The agent was hired, and is not there any more or not yet known: ask again.");
+                call_reply_error(c, &e);
+        } else if (r < 0)
+                call_reply_errno(c, r);
+}
+
 static void hire_done(sd_bus_message *reply, const sd_bus_error *error, void *userdata) {
         _cleanup_api_error_ ApiError e = {};
         Call *c = userdata;
-        const char *path;
-        uint32_t pid;
-        int created, r;
+        int r;
 
         if (error && sd_bus_error_has_name(error, PUFFO_ERROR_INVALID_NAME)) {
                 /* Each is fine by itself, as seen above: it is too long with its role. */
@@ -93,9 +119,12 @@ static void hire_done(sd_bus_message *reply, const sd_bus_error *error, void *us
         } else if (error)
                 call_reply_bus_error(c, error);
         else {
-                r = sd_bus_message_read(reply, "oub", &path, &pid, &created);
-                if (r >= 0)
-                        r = hire_answer(c, path, pid, created);
+                r = hire_answer(c, reply);
+                if (r == -ESRCH) {
+                        /* A puffod that has just come up answers before we have its list. */
+                        c->hired = sd_bus_message_ref(reply);
+                        r = agent_mirror_wait(c->gateway->agents, &c->waiter, hire_on_agents, c);
+                }
                 if (r < 0)
                         call_reply_errno(c, r);
         }

@@ -14,6 +14,10 @@ event stream does not read. Directives in a turn's text:
     [[ahead]]         waits in the queue first      [[late: ms]]    Submit is answered late
     [[queue-full]], [[not-ready]]                   Submit is refused
     [[gone]]          OpenStream finds no stream
+
+Hiring "late" takes long, "removed" is gone before anybody hears of it, "masked" and "slow" are
+errors of the bus itself, and over "crash" this program dies. $AGENTS is
+what else is there from the start, and GetManagedObjects takes $SLOW_LIST ms.
 """
 
 import json
@@ -273,10 +277,14 @@ class Root(dbus.service.Object):
         self.bus, self.agents = bus, {}
         for id, role, name in [("engineer_alice", "engineer", "alice"), ("manager", "manager", ""), ("bot", "", "")]:
             self.agents[id] = Agent(bus, id, role, name)
+        for id in os.environ.get("AGENTS", "").split():
+            self.agents[id] = Agent(bus, id, *id.split("_"))
 
-    @dbus.service.method("org.freedesktop.DBus.ObjectManager", out_signature="a{oa{sa{sv}}}")
-    def GetManagedObjects(self):
-        return {a.path: {AGENT: a.properties} for a in self.agents.values()} | {ROOT: {MANAGER: {"Version": "0"}}}
+    @dbus.service.method("org.freedesktop.DBus.ObjectManager", out_signature="a{oa{sa{sv}}}",
+                         async_callbacks=("reply", "fail"))
+    def GetManagedObjects(self, reply, fail):
+        objects = {a.path: {AGENT: a.properties} for a in self.agents.values()} | {ROOT: {MANAGER: {"Version": "0"}}}
+        GLib.timeout_add(int(os.environ.get("SLOW_LIST", "0")), lambda: reply(objects))
 
     @dbus.service.signal("org.freedesktop.DBus.ObjectManager", signature="oa{sa{sv}}")
     def InterfacesAdded(self, path, interfaces):
@@ -290,7 +298,14 @@ class Root(dbus.service.Object):
             raise error("InvalidName", f"invalid agent name: '{name}' (too long with its role)")
         if name == "late":
             return ROOT + "/agent/manager", dbus.UInt32(0), True
+        if name in ("masked", "slow"):      # what the bus says of a service that it cannot start
+            raise dbus.exceptions.DBusException("no", name={"masked": "org.freedesktop.systemd1.UnitMasked",
+                                                            "slow": "org.freedesktop.DBus.Error.TimedOut"}[name])
+        if name == "removed":
+            return ROOT + "/agent/removed", dbus.UInt32(4242), True
         created = id not in self.agents
+        if created and name == "crash":
+            os._exit(1)
         if created:
             self.agents[id] = Agent(self.bus, id, role, name)
             self.InterfacesAdded(self.agents[id].path, {AGENT: self.agents[id].properties})

@@ -74,13 +74,13 @@ class World:
         wait((directory / "bus").exists, "the bus is up")
 
     def spawn(self, command, **more):
-        process = subprocess.Popen(command, env=self.environment, **more)
+        process = subprocess.Popen(command, **{"env": self.environment, **more})
         self.processes.append(process)
         return process
 
-    def start_puffod(self):
+    def start_puffod(self, **environment):
         self.calls_path.unlink(missing_ok=True)
-        self.puffod = self.spawn(["/usr/bin/python3", PUFFOD, self.calls_path])
+        self.puffod = self.spawn(["/usr/bin/python3", PUFFOD, self.calls_path], env=self.environment | environment)
         wait(lambda: self.calls("ready"), "puffod is up")
 
     def listen(self, address="127.0.0.1"):
@@ -196,6 +196,22 @@ def test_hire(world):
     status, answer, _ = world.request("POST", "/hire", {"role": "r" * 32, "name": "n" * 32})
     assert status == 400 and answer["error"]["param"] == "name"
     assert answer["error"]["message"].startswith("invalid agent name: ")
+
+
+def test_hire_meets_a_restart(world):
+    """The next puffod knows the agent that the last one died over, and says so before the gateway has its list."""
+    first = world.puffod
+    world.start_puffod(AGENTS="writer_crash", SLOW_LIST="300")      # waits in the bus's queue for the name
+    status, answer, _ = world.request("POST", "/hire", {"role": "writer", "name": "crash"})
+    assert first.wait(timeout=60) == 1
+    assert status == 200 and answer["agent"] == "writer_crash" and not answer["created"]
+
+
+@pytest.mark.parametrize("name", ["removed", "masked", "slow"])
+def test_hire_that_may_be_tried_again(world, name):
+    status, answer, headers = world.request("POST", "/hire", {"role": "writer", "name": name})
+    assert status == 503 and answer["error"]["code"] == "agent_not_ready" and headers["retry-after"] == "10"
+    assert headers["x-should-retry"] == "true"
 
 
 def test_hire_in_system_mode(bare):
