@@ -7,6 +7,9 @@
  * server that knows no such route gets everything by the stream (server-api §9.3). Acknowledgements that are lost do no
  * harm: the messages come again, and whoever has stored them knows. */
 
+/* A server that takes its time is not asked faster for that: each call costs some 15 kB. */
+#define CALLS_MAX 4U
+
 struct AckCall {
         Stream *stream;
         ServerCall *call;
@@ -16,6 +19,7 @@ struct AckCall {
 
 static AckCall* ack_call_free(AckCall *a) {
         LIST_REMOVE(a, calls);
+        a->stream->acks.n_calls--;
         server_call_free(a->call);
         strv_free(a->ids);
         return mfree(a);
@@ -59,6 +63,7 @@ static void ack_on_done(ServerCall *call, const CallReply *reply, void *userdata
                 log_debug("Could not acknowledge %zu messages, they will come again: %s", strv_length(a->ids),
                           reply->error);
         ack_call_free(a);
+        acks_flush(s, /* all= */ false);
         catch_up_check(s);
 }
 
@@ -71,6 +76,7 @@ static int ack_by_call(Stream *s, char ***ids) {
         a->stream = s;
         a->ids = TAKE_PTR(*ids);
         LIST_INSERT_HEAD(&s->acks.calls, a, calls);
+        s->acks.n_calls++;
         r = api_ack(s->client, (const char *const*) a->ids, strv_length(a->ids), ack_on_done, a, &a->call);
         if (r < 0)
                 ack_call_free(a);
@@ -90,7 +96,7 @@ static char** take_chunk(char ***list) {
 }
 
 static void flush_list(Stream *s, char ***list, bool all, bool by_frame) {
-        while (strv_length(*list) >= (all ? 1 : ACK_CHUNK)) {
+        while (strv_length(*list) >= (all ? 1 : ACK_CHUNK) && (by_frame || s->acks.n_calls < CALLS_MAX)) {
                 _cleanup_(strv_freep) char **chunk = take_chunk(list);
                 int r;
 

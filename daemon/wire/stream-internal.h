@@ -50,6 +50,7 @@ typedef struct Acks {
         char **missed, **live;          /* stored, but not told yet */
         char **fresh_missed, **fresh_live;      /* not known to be on disk */
         struct AckCallList calls;
+        unsigned n_calls;
         bool by_frame;                  /* this server has no other way */
 } Acks;
 
