@@ -144,7 +144,7 @@ _unused_ static void fake_answer_bytes(const char *line, long status, const char
         if (status == 0)
                 reply = (CallReply) { .failure = CALL_NETWORK, .error = "Connection refused" };
         else if (status / 100 != 2)
-                reply = (CallReply) { .failure = CALL_STATUS, .status = status, .error = "HTTP 4xx SECRET: raw words" };
+                reply = (CallReply) { .failure = CALL_STATUS, .status = status, .error = "HTTP 4xx: raw words" };
         else if (!call->spec.raw && size > 0 && signed_document_parse(&document, body, size) < 0)
                 reply.failure = CALL_PROTOCOL;
         else if (document)

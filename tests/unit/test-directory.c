@@ -76,7 +76,8 @@ TEST(a_person) {
         ASSERT_NULL(directory_person(w.directory, "bo-17fe"));
         look_up(&w, 0, "bo-17fe", NULL, NULL);
         ASSERT_EQ(w.n_done, 0);
-        answer(&w, BO, 200, "{\"profiles\":[{\"slug\":\"bo-17fe\",\"username\":\"bo\",\"display_name\":\"  Bo Lin\\n\","
+        answer(&w, BO, 200,
+               "{\"profiles\":[{\"slug\":\"bo-17fe\",\"username\":\"bo\",\"display_name\":\"  Bo Lin\\n\","
                "\"bio\":null,\"avatar_url\":\"https://x/y\",\"owner_slug\":null}]}");
         ASSERT_EQ(w.n_done, 1);
         ASSERT_STREQ(directory_person(w.directory, "bo-17fe")->display_name, "Bo Lin");
@@ -109,7 +110,8 @@ TEST(a_person_is_kept_for_ten_minutes) {
         ASSERT_EQ(w.n_done, 4);
         fake.now_usec += 2 * USEC_PER_SEC;
         look_up(&w, 0, "bo-17fe", NULL, NULL);
-        answer(&w, BO, 200, "{\"profiles\":[{\"slug\":\"bo-17fe\",\"display_name\":\"Bob\",\"owner_slug\":\"a-1\"}]}");
+        answer(&w, BO, 200,
+               "{\"profiles\":[{\"slug\":\"bo-17fe\",\"display_name\":\"Bob\",\"owner_slug\":\"a-1\"}]}");
         ASSERT_STREQ(directory_person(w.directory, "bo-17fe")->display_name, "Bob");
         ASSERT_TRUE(directory_person(w.directory, "bo-17fe")->is_agent);
 }
@@ -207,7 +209,8 @@ TEST(one_list_tells_all_names_of_a_space) {
         WORLD(w);
 
         look_up(&w, 0, NULL, "sp_1", "ch_1");
-        answer(&w, "GET /spaces", 200, "{\"spaces\":[{\"space_id\":\"sp_1\",\"name\":\" Lab \"},{\"id\":\"sp_2\",\"name\":\"Two\"}]}");
+        answer(&w, "GET /spaces", 200,
+               "{\"spaces\":[{\"space_id\":\"sp_1\",\"name\":\" Lab \"},{\"id\":\"sp_2\",\"name\":\"Two\"}]}");
         answer(&w, "GET /spaces/sp_1/channels", 200, "{\"channels\":[{\"channel_id\":\"ch_1\",\"name\":\"ops\"},"
                "{\"channel_id\":\"ch_2\",\"name\":\"General\",\"is_public\":true}]}");
         ASSERT_EQ(w.n_done, 1);
@@ -230,10 +233,12 @@ TEST(the_log_is_replayed_only_for_channels_that_are_not_listed) {
         look_up(&w, 0, NULL, "sp_1", "ch_9");
         answer(&w, "GET /spaces", 200, "{\"spaces\":[]}");
         answer(&w, "GET /spaces/sp_1/channels", 200, "{\"channels\":[{\"channel_id\":\"ch_1\",\"name\":\"ops\"}]}");
-        answer(&w, "GET /spaces/sp_1/events", 200, "{\"events\":[{\"kind\":\"create_space\"},7,{\"kind\":\"create_channel\","
-               "\"payload\":7}],\"has_more\":true,\"next_cursor\":\"1:bo:ev\"}");
-        answer(&w, "GET /spaces/sp_1/events?since=1:bo:ev", 200, "{\"events\":[{\"kind\":\"create_channel\",\"payload\":"
-               "{\"channel_id\":\"ch_9\",\"name\":\"nine\"}}],\"has_more\":true,\"next_cursor\":\"2:bo:ev\"}");
+        answer(&w, "GET /spaces/sp_1/events", 200,
+               "{\"events\":[{\"kind\":\"create_space\"},7,{\"kind\":\"create_channel\",\"payload\":7}],"
+               "\"has_more\":true,\"next_cursor\":\"1:bo:ev\"}");
+        answer(&w, "GET /spaces/sp_1/events?since=1:bo:ev", 200,
+               "{\"events\":[{\"kind\":\"create_channel\",\"payload\":{\"channel_id\":\"ch_9\",\"name\":\"nine\"}}],"
+               "\"has_more\":true,\"next_cursor\":\"2:bo:ev\"}");
         ASSERT_EQ(w.n_done, 1);
         ASSERT_STREQ(directory_channel_name(w.directory, "ch_9"), "nine");
         ASSERT_EQ(fake.n_calls, 4);
@@ -319,7 +324,8 @@ TEST(members_tell_who_is_an_agent) {
         look_up(&w, 0, "bo-17fe", "sp_1", NULL);
         answer(&w, "GET /spaces", 200, "{\"spaces\":[]}");
         answer(&w, BO, 200, "{\"profiles\":[{\"slug\":\"bo-17fe\"}]}");
-        answer(&w, "GET /spaces/sp_1/members", 200, "{\"members\":[7,{},{\"slug\":\"bo-17fe\",\"identity_type\":\"agent\"},"
+        answer(&w, "GET /spaces/sp_1/members", 200,
+               "{\"members\":[7,{},{\"slug\":\"bo-17fe\",\"identity_type\":\"agent\"},"
                "{\"slug\":\"amy-0002\",\"identity_type\":\"human\"}]}");
         ASSERT_EQ(w.n_done, 1);
         ASSERT_TRUE(directory_person(w.directory, "bo-17fe")->is_agent);

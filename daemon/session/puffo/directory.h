@@ -29,9 +29,9 @@ typedef struct DirectoryChannel {
         const char *space_id, *channel_id;
 } DirectoryChannel;
 
-/* Makes sure that what can be known of these is known: asks for what is not there or too old, many at a time, and calls
- * once, from the loop, when that is over or has failed. on_done may free the lookup and the directory, and look up more.
- * Slugs and ids that nobody can be asked for are left out. -ENOMEM. */
+/* Makes sure that what can be known of these is known: asks for what is not there or too old, many at a time, and
+ * calls once, from the loop, when that is over or has failed. on_done may free the lookup and the directory, and look
+ * up more. Slugs and ids that nobody can be asked for are left out. -ENOMEM. */
 typedef struct DirectoryLookup DirectoryLookup;
 typedef void (*directory_done_t)(DirectoryLookup *l, void *userdata);
 int directory_look_up(Directory *d, const char *const *slugs, size_t n_slugs, const DirectoryChannel *channels,
