@@ -72,15 +72,22 @@ static int query_decode(char *s) {
         return 0;
 }
 
+/* One copy and one list, however many names there are. */
 static int exchange_parse_query(HttpExchange *x) {
         _cleanup_free_ char *query = strdup(x->query);
-        _cleanup_(strv_freep) char **l = NULL;
+        const char **l;
+        size_t n = 1;
         char *next;
-        int r;
 
-        if (!query)
+        for (const char *c = x->query; *c; c++)
+                n += *c == '&';
+        l = new0(const char*, 2 * n + 1);
+        if (!query || !l) {
+                free(l);
                 return -ENOMEM;
+        }
 
+        n = 0;
         for (char *part = query; part; part = next) {
                 char *value;
 
@@ -93,14 +100,12 @@ static int exchange_parse_query(HttpExchange *x) {
 
                 if (query_decode(part) < 0 || (value && query_decode(value) < 0))
                         continue;
-                r = strv_extend(&l, part);
-                if (r >= 0)
-                        r = strv_extend(&l, strempty(value));
-                if (r < 0)
-                        return r;
+                l[n++] = part;
+                l[n++] = strempty(value);
         }
 
-        x->parameters = TAKE_PTR(l);
+        x->decoded = TAKE_PTR(query);
+        x->parameters = l;
         return 0;
 }
 
@@ -109,7 +114,7 @@ const char* http_exchange_query(HttpExchange *x, const char *name) {
 
         if (!x->query || (!x->parameters && exchange_parse_query(x) < 0))
                 return NULL;
-        for (char **p = x->parameters; p && *p; p += 2)
+        for (const char **p = x->parameters; *p; p += 2)
                 if (streq(p[0], name))
                         return p[1];
         return NULL;

@@ -35,7 +35,8 @@ struct HttpExchange {
         HttpConnection *connection;
         const char *method;             /* borrowed from libmicrohttpd */
         char *path, *query;             /* as sent; query may be NULL */
-        char **parameters;              /* decoded on demand: name, value, name, value … */
+        char *decoded;                  /* the query, on demand … */
+        const char **parameters;        /* … and in it: name, value, name, value … */
         StrBuf body;
         size_t discarded;               /* of a body over the limit */
         bool expects_body, ignores_body, http10, headed, requested, oversize;

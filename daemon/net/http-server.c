@@ -7,6 +7,13 @@
 #include "http-server-internal.h"
 #include "http-util.h"
 
+/* What libmicrohttpd refuses by itself never gets to a handler, and what it says then (a few words of HTML) cannot be
+ * replaced: up to 1.0 there is no hook for it, before the head is complete there is nothing to answer to, and after a
+ * reply of its own it calls nobody. That is left to it: a request line without a version of 1.x (400, 505, or no answer
+ * at all), a header line without a colon, a Content-Length that is no number or not below 2^64, chunks that are none
+ * (400, 413), and a head over CONNECTION_MEMORY (414, 431). What else it would refuse when told to be strict is looked
+ * for here, see exchange_check_framing(): then the handler gives the answer. */
+
 /* libmicrohttpd without threads: its epoll descriptor is a source of our loop, its time-outs a timer. After anything
  * that gives it work from outside (a resumed connection) the timer is set to "at once": nothing else would wake it. */
 
@@ -185,7 +192,8 @@ static void exchange_free(HttpExchange *x) {
         strbuf_done(&x->body);
         strbuf_done(&x->out);
         strv_free(x->headers);
-        strv_free(x->parameters);
+        free(x->parameters);
+        free(x->decoded);
         free(x->path);
         free(x);
 }
@@ -267,6 +275,10 @@ static int exchange_check_framing(HttpExchange *x, uint64_t *ret_length) {
         /* "Transfer-Encoding :" is to us some other header, and may not be to the proxy (RFC 9112 §5.1). */
         (void) MHD_get_connection_values(x->connection->mhd, MHD_HEADER_KIND, check_name, &names_are_valid);
         if (!names_are_valid)
+                return -EBADMSG;
+        /* Where the path ends is as unclear as which server is meant (RFC 9112 §§3, 3.2). */
+        if (strchr(x->path, ' ') || (x->query && strchr(x->query, ' ')) ||
+            (!x->http10 && http_exchange_header_count(x, "Host") == 0))
                 return -EBADMSG;
         if (http_exchange_header_count(x, "Transfer-Encoding") > 1 ||
             http_exchange_header_count(x, "Content-Length") > 1 || (encoding && length))
@@ -527,7 +539,7 @@ int http_server_new(HttpServer **ret, sd_event *event, int listen_fd, const Http
                                   MHD_OPTION_CONNECTION_MEMORY_LIMIT, CONNECTION_MEMORY,
                                   MHD_OPTION_CONNECTION_LIMIT, s->spec.max_connections,
                                   MHD_OPTION_CONNECTION_TIMEOUT, spec->idle_timeout_seconds ?: IDLE_TIMEOUT_SECONDS,
-                                  MHD_OPTION_STRICT_FOR_CLIENT, 1,
+                                  MHD_OPTION_STRICT_FOR_CLIENT, 0,
                                   MHD_OPTION_URI_LOG_CALLBACK, server_on_uri, s,
                                   MHD_OPTION_NOTIFY_COMPLETED, server_on_completed, s,
                                   MHD_OPTION_NOTIFY_CONNECTION, server_on_connection, s,
