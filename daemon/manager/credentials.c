@@ -8,6 +8,7 @@
 #include <sodium.h>
 #include <sys/socket.h>
 #include <sys/un.h>
+#include <systemd/sd-login.h>
 
 #include "agent.h"
 #include "helpers.h"
@@ -53,14 +54,23 @@ static Agent* find_agent_by_unit(Manager *m, const char *unit) {
         return NULL;
 }
 
-/* Only the service manager may ask: in user mode it has our uid, in system mode root's. */
-static int peer_is_service_manager(int fd) {
+/* It is not the service manager itself that asks, but the process that it has forked for the unit, in the unit's
+ * control group already and with the manager's uid still: ours in user mode, root's in system mode. The uid alone is
+ * that of everything else the user runs, and the address is chosen freely. */
+static int peer_check(const Manager *m, int fd, const char *asked_for) {
+        _cleanup_free_ char *unit = NULL;
         struct ucred ucred;
         socklen_t n = sizeof(ucred);
+        int r;
 
         if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &ucred, &n) < 0)
                 return -errno;
-        return ucred.uid == geteuid() ? 0 : -EPERM;
+        if (ucred.uid != geteuid())
+                return -EPERM;
+        r = m->scope == SCOPE_USER ? sd_peer_get_user_unit(fd, &unit) : sd_peer_get_unit(fd, &unit);
+        if (r < 0)
+                return r == -ENOMEM ? r : -EPERM;
+        return streq(unit, asked_for) ? 0 : -EPERM;
 }
 
 static int answer(Manager *m, int fd, const char **ret_what) {
@@ -73,12 +83,11 @@ static int answer(Manager *m, int fd, const char **ret_what) {
         int r;
 
         *ret_what = "who asks";
-        r = peer_is_service_manager(fd);
-        if (r < 0)
-                return r;
         if (getpeername(fd, (struct sockaddr*) &peer, &n) < 0)
                 return -errno;
         r = credential_name_parse(peer.sun_path, n - offsetof(struct sockaddr_un, sun_path), &unit, &credential);
+        if (r >= 0)
+                r = peer_check(m, fd, unit);
         if (r < 0)
                 return r;
 

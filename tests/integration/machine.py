@@ -20,6 +20,16 @@ BASE = "http://127.0.0.1:7011"
 UNITS = ["puffo-gateway.socket", "puffo-gateway.service", "puffod.socket", "puffod-credentials.socket",
          "puffod.service"]
 
+# What the service manager does for LoadCredential=, done by somebody else.
+ASK_FOR_CREDENTIAL = """
+import os, socket, sys
+s = socket.socket(socket.AF_UNIX)
+s.settimeout(10)
+s.bind("\\0" + os.urandom(8).hex() + "/unit/" + sys.argv[2] + "/session")
+s.connect(sys.argv[1])
+print(sum(len(part) for part in iter(lambda: s.recv(4096), b"")))
+"""
+
 
 class Failed(AssertionError):
     """A command that should have worked."""

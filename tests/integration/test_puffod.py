@@ -4,13 +4,14 @@
 import json
 import os
 import pathlib
+import re
 import select
 import subprocess
 import time
 
 import pytest
 
-from machine import HERE, BusError, User
+from machine import ASK_FOR_CREDENTIAL, HERE, BusError, User
 
 AGENTS = pathlib.Path("/var/lib/private/puffo")
 
@@ -50,6 +51,43 @@ def test_links_of_a_session_lead_nowhere(system_mode, agent):
         with pytest.raises(BusError) as caught:
             agent.call(method, signature, *args)
         assert caught.value.name == "ai.puffo.Agents1.Error.NoSuchFile", (method, caught.value)
+
+
+def test_paths_in_agent_yml_lead_nowhere(system_mode, agent, alice):
+    """Its owner's and its session's to write, and root's puffod reads and writes what it names."""
+    directory, target = AGENTS / "a-b", pathlib.Path("/etc/puffo-test")
+    file = directory / "agent.yml"
+    good, owner = file.read_text(), file.stat()
+    target.mkdir()
+    try:
+        (target / "secret.md").write_text("root's own")
+        (directory / "out").symlink_to(target)
+        (directory / "up").symlink_to("../../../../..")
+        for to in ["/etc/puffo-test", "../../../../../etc/puffo-test", "memory/../../../../../etc/puffo-test", "out",
+                   "up/etc/puffo-test"]:
+            rest = re.sub("(?m)^(profile|memory_dir|workspace_dir):.*\n", "", good)
+            file.write_text(f"{rest}profile: {to}/secret.md\nmemory_dir: {to}\nworkspace_dir: {to}\n")
+            os.chown(file, owner.st_uid, owner.st_gid)
+            system_mode.manager("Reload", user=User("root"))
+            assert system_mode.manager("ListProblems")[0] == []
+            for method, signature, args in [("WriteProfile", "s", ["mine"]), ("ReadProfile", "", []),
+                                            ("ReadMemory", "s", ["secret"]), ("ListFiles", "s", [""]),
+                                            ("OpenFile", "s", ["secret.md"])]:
+                with pytest.raises(BusError) as caught:
+                    agent.call(method, signature, *args, user=alice)
+                assert caught.value.name in ["ai.puffo.Agents1.Error.NoSuchFile",
+                                             "ai.puffo.Agents1.Error.Failed"], (to, method, caught.value)
+            agent.call("SetRuntime", "a{sv}", {"MaxTokens": ("u", 999)}, user=alice)
+            assert file.stat().st_uid == owner.st_uid
+            assert [p.name for p in target.iterdir()] == ["secret.md"], to
+            assert (target / "secret.md").read_text() == "root's own", to
+    finally:
+        file.write_text(good)
+        system_mode.manager("Reload", user=User("root"))
+        for link in ["out", "up"]:
+            (directory / link).unlink(missing_ok=True)
+        (target / "secret.md").unlink()
+        target.rmdir()
 
 
 def test_agent_yml_that_is_no_file(system_mode, agent):
@@ -103,6 +141,17 @@ def test_sockets_start_anew(system_mode, agent):
     agent.wait_state("ready")
     assert agent.MainPID == pid
     agent.call("ListMessages", "ssu", "", "", 1)
+
+
+def test_credential_is_for_its_own_unit(system_mode, agent):
+    """The uid and the address that one binds to prove nothing: here they are root's and right."""
+    ask = ["/usr/bin/python3", "-c", ASK_FOR_CREDENTIAL, "/run/puffo/credentials", agent.Unit]
+    root = User("root")
+    assert root.run(ask).stdout.strip() == "0"
+    # Another unit, as a harness or another agent's session is one.
+    for unit in ["puffo-harness@a\\x2db.service", "puffo-session@other.service"]:
+        out = root.run(["systemd-run", "--quiet", "--pipe", "--wait", "--collect", f"--unit={unit}", *ask]).stdout
+        assert out.strip() == "0", unit
 
 
 def test_directory_is_not_taken_over(system_mode, agent, bob):

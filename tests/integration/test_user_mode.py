@@ -10,7 +10,7 @@ import zipfile
 
 import pytest
 
-from machine import BusError, output_text
+from machine import ASK_FOR_CREDENTIAL, BusError, output_text
 from test_units import assert_read_only, declared
 
 SECRET = "sk-test-alice"
@@ -144,6 +144,15 @@ def test_only_sessions_are_heard_on_the_private_bus(user_mode, engineer, alice):
                       "ai.puffo.Private1.Manager", "Register"], check=False, timeout=30)
     assert said.returncode != 0
     assert engineer.State == "ready"
+
+
+def test_credential_is_for_its_own_unit(user_mode, engineer, alice):
+    """Whatever the user runs has the user's uid: another agent's hands among it."""
+    ask = ["/usr/bin/python3", "-c", ASK_FOR_CREDENTIAL, alice.runtime / "puffo/credentials", engineer.Unit]
+    assert alice.run(ask).stdout.strip() == "0"
+    unit = session_unit("nobody-s").replace("session", "harness")
+    out = alice.run(["systemd-run", "--user", "--quiet", "--pipe", "--wait", "--collect", f"--unit={unit}", *ask])
+    assert out.stdout.strip() == "0"
 
 
 def test_agents_outlive_the_daemons(user_mode, engineer):
