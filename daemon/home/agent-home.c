@@ -411,16 +411,46 @@ int agent_home_archive(const HomePaths *p, const AgentHome *h, char **ret_path) 
         return 0;
 }
 
-int agent_home_delete(const HomePaths *p, const AgentHome *h) {
-        _cleanup_free_ char *workspace = NULL;
+/* Between the two renames only the first one's new name says that the workspace is to go as well, else it would be
+ * taken for that of an agent who has lost his directory (role_agents_adopt()). */
+int agent_home_hide(const HomePaths *p, const AgentHome *h, char ***ret) {
+        _cleanup_free_ char *workspace = NULL, *suffix = NULL, *directory = NULL, *hidden = NULL;
+        _cleanup_(strv_freep) char **trees = NULL;
         int r;
 
         r = own_workspace(p, h, &workspace);
         if (r < 0)
                 return r;
-        r = tree_remove(h->directory);
-        if (r >= 0 && workspace)
-                r = tree_remove(workspace);
+        suffix = workspace ? strjoin("-", h->id) : strdup("");
+        if (!suffix)
+                return -ENOMEM;
+        r = tree_hide(h->directory, suffix, &directory);
+        if (r < 0 && r != -ENOENT)
+                return r;
+        if (workspace) {
+                r = tree_hide(workspace, "", &hidden);
+                if (r < 0 && r != -ENOENT) {
+                        if (directory)
+                                (void) rename(directory, h->directory);
+                        return r;
+                }
+        }
+
+        if (hidden && strv_extend(&trees, hidden) < 0)
+                return -ENOMEM;
+        if (directory && strv_extend(&trees, directory) < 0)
+                return -ENOMEM;
+        *ret = TAKE_PTR(trees);
+        return 0;
+}
+
+int agent_home_delete(const HomePaths *p, const AgentHome *h) {
+        _cleanup_(strv_freep) char **trees = NULL;
+        int r;
+
+        r = agent_home_hide(p, h, &trees);
+        for (char **t = trees; t && *t && r >= 0; t++)
+                r = directory_remove(*t);
         return r;
 }
 

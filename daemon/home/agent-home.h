@@ -63,6 +63,10 @@ const char* agent_profile_template(void);
 /* Moves the directory to <archived>/<id>-<YYYYMMDD-HHMMSS>; a role agent's workspace below proxy_home goes with it as
  * "workspace". *ret_path: where it is now. Only for agents whose units are gone. -EBUSY for manager. */
 int agent_home_archive(const HomePaths *p, const AgentHome *h, char **ret_path);
+/* Takes the directory and the same workspace out of sight, by renaming: from then on there is no such agent, also after
+ * a crash. *ret: the trees that directory_remove() is to remove, at leisure and in this order. On failure everything is
+ * where it was. */
+int agent_home_hide(const HomePaths *p, const AgentHome *h, char ***ret);
 /* Removes the directory and the same workspace; others stay. */
 int agent_home_delete(const HomePaths *p, const AgentHome *h);
 

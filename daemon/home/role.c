@@ -313,6 +313,43 @@ static int adopt(const HomePaths *p, const char *id) {
         return r == -ENOMEM ? r : MAX(r, 0);
 }
 
+/* A deletion that was cut short between the agent's directory and its workspace: see agent_home_hide(). */
+static int finish_deletion(const HomePaths *p, const char *parent, const char *name, const char *id) {
+        _cleanup_free_ char *hidden = path_join(parent, name), *agent = path_join(parent, id),
+                            *workspace = path_join(p->proxy_home, id), *plain = NULL, *gone = NULL;
+        int r;
+
+        if (!hidden || !agent || !workspace)
+                return -ENOMEM;
+        if (access(agent, F_OK) < 0) {
+                r = tree_hide(workspace, "", &gone);
+                if (r < 0 && r != -ENOENT)
+                        return r;
+        }
+        plain = memdup0(hidden, strlen(hidden) - strlen(id) - 1);
+        if (!plain)
+                return -ENOMEM;
+        return rename(hidden, plain) < 0 ? -errno : 0;
+}
+
+static int finish_deletions(const HomePaths *p, const char *parent) {
+        DIR *dir = opendir(parent);
+        struct dirent *entry;
+        int r = 0;
+
+        if (!dir)
+                return errno == ENOENT ? 0 : -errno;
+        while (r >= 0 && (entry = readdir(dir))) {
+                const char *suffix = tree_hidden_suffix(entry->d_name);
+                _cleanup_free_ char *role = NULL, *name = NULL;
+
+                if (suffix && suffix[0] == '-' && role_agent_id_split(suffix + 1, &role, &name) >= 0)
+                        r = finish_deletion(p, parent, entry->d_name, suffix + 1);
+        }
+        (void) closedir(dir);
+        return r;
+}
+
 int role_agents_adopt(const HomePaths *p) {
         struct dirent *entry;
         int r = 0, n = 0;
@@ -320,6 +357,11 @@ int role_agents_adopt(const HomePaths *p) {
 
         if (!p->proxy_home)
                 return 0;
+        r = finish_deletions(p, p->agents);
+        if (r >= 0)
+                r = finish_deletions(p, p->role_agents);
+        if (r < 0)
+                return r;
         dir = opendir(p->proxy_home);
         if (!dir)
                 return errno == ENOENT ? 0 : -errno;

@@ -196,7 +196,7 @@ int tree_move(const char *from, const char *to) {
         return r < 0 ? r : tree_remove(from);
 }
 
-int tree_remove(const char *path) {
+int tree_hide(const char *path, const char *suffix, char **ret) {
         _cleanup_free_ char *hex = random_hex(4), *parent = NULL, *hidden = NULL;
         const char *name;
         int r;
@@ -207,13 +207,30 @@ int tree_remove(const char *path) {
         if (r < 0)
                 return r;
         /* The dot keeps it out of every listing while it is going. */
-        hidden = strjoin(parent, "/.gone-", hex);
+        hidden = strjoin(parent, "/.gone-", hex, suffix);
         if (!hidden)
                 return -ENOMEM;
-
         if (rename(path, hidden) < 0)
-                return errno == ENOENT ? 0 : -errno;
+                return -errno;
+
+        *ret = TAKE_PTR(hidden);
+        return 0;
+}
+
+int tree_remove(const char *path) {
+        _cleanup_free_ char *hidden = NULL;
+        int r;
+
+        r = tree_hide(path, "", &hidden);
+        if (r < 0)
+                return r == -ENOENT ? 0 : r;
         return directory_remove(hidden);
+}
+
+const char* tree_hidden_suffix(const char *name) {
+        const char *rest = startswith(name, ".gone-");
+
+        return rest && strlen(rest) > 8 && strspn(rest, "0123456789abcdef") >= 8 ? rest + 8 : NULL;
 }
 
 /* Exactly the names that are made here: somebody's own files may begin with a dot too. */

@@ -19,6 +19,12 @@ int tree_move(const char *from, const char *to);
 /* Takes a tree out of sight at once, then removes it. A missing one is success. */
 int tree_remove(const char *path);
 
+/* The first half of that alone: one rename within the parent, to ".gone-XXXXXXXX" with a suffix. tree_sweep() takes
+ * care of those without one. -ENOENT. */
+int tree_hide(const char *path, const char *suffix, char **ret);
+/* The suffix that such a name was given; NULL: none, or another name. */
+const char* tree_hidden_suffix(const char *name);
+
 /* Removes what a process that was killed has left of these in a directory, except what is not older than before: there
  * somebody may be at it. How many went. */
 int tree_sweep(const char *parent, time_t before);

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 
 #include <dirent.h>
+#include <sched.h>
+#include <sys/mount.h>
 #include <sys/stat.h>
 
 #include "agent-home.h"
@@ -416,6 +418,42 @@ TEST(delete) {
         ASSERT_OK(agent_home_delete(f.paths, role));
         ASSERT_EQ(count_entries(f.paths->role_agents), 0);
         ASSERT_FALSE(is_there(f.paths->proxy_home, "engineer"));
+}
+
+TEST(hide) {
+        FIXTURE(f);
+        _cleanup_(agent_home_freep) AgentHome *a = create(&f, "bot"), *role = NULL, *found = NULL;
+        _cleanup_(strv_freep) char **trees = NULL, **none = NULL, **both = NULL;
+
+        ASSERT_OK(agent_home_hide(f.paths, a, &trees));
+        ASSERT_EQ(strv_length(trees), 1);
+        ASSERT_TRUE(is_there(trees[0], "agent.yml"));
+        ASSERT_ERROR(agent_home_find(f.paths, "bot", &found), ENOENT);
+        ASSERT_OK(agent_home_hide(f.paths, a, &none));
+        ASSERT_EQ(strv_length(none), 0);
+
+        ASSERT_OK(role_agent_ensure(f.paths, "engineer", NULL, "", &role));
+        ASSERT_OK(agent_home_hide(f.paths, role, &both));
+        ASSERT_EQ(strv_length(both), 2);
+        ASSERT_TRUE(is_there(both[0], "AGENTS.md") && is_there(both[1], "agent.yml"));
+        ASSERT_FALSE(is_there(f.paths->proxy_home, "engineer"));
+        ASSERT_ERROR(agent_home_find(f.paths, "engineer", &found), ENOENT);
+}
+
+/* A workspace that cannot go keeps the agent. */
+TEST(hide_is_all_or_nothing) {
+        FIXTURE(f);
+        _cleanup_(agent_home_freep) AgentHome *h = NULL, *found = NULL;
+        _cleanup_(strv_freep) char **trees = NULL;
+
+        ASSERT_OK(role_agent_ensure(f.paths, "engineer", NULL, "", &h));
+        if (unshare(CLONE_NEWNS) < 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
+                skip();
+        ASSERT_EQ(mount(h->workspace, h->workspace, NULL, MS_BIND, NULL), 0);
+        ASSERT_ERROR(agent_home_hide(f.paths, h, &trees), EBUSY);
+        ASSERT_EQ(umount(h->workspace), 0);
+        ASSERT_OK(agent_home_find(f.paths, "engineer", &found));
+        ASSERT_TRUE(is_there(found->workspace, "AGENTS.md"));
 }
 
 TEST(leftovers_are_swept) {

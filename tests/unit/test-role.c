@@ -179,6 +179,31 @@ TEST(workspace_may_be_a_link) {
         ASSERT_TRUE(is_there(elsewhere, "AGENTS.md"));
 }
 
+/* Killed between the two halves of a deletion: what is left is no agent. */
+TEST(deletion_is_gone_on_with) {
+        FIXTURE(f);
+        _cleanup_free_ char *workspace = path_join(f.paths->proxy_home, "writer_bo"),
+                            *from = path_join(f.paths->role_agents, "writer_bo"),
+                            *to = path_join(f.paths->role_agents, ".gone-0123abcd-writer_bo");
+        _cleanup_(agent_home_freep) AgentHome *h = NULL, *found = NULL;
+
+        ASSERT_OK(role_agent_ensure(f.paths, "writer", "bo", "", &h));
+        ASSERT_EQ(rename(from, to), 0);
+        ASSERT_EQ(role_agents_adopt(f.paths), 0);
+        ASSERT_ERROR(agent_home_find(f.paths, "writer_bo", &found), ENOENT);
+        ASSERT_FALSE(is_there(f.paths->proxy_home, "writer_bo"));
+        ASSERT_EQ(agent_homes_sweep(f.paths, time(NULL) + 2), 2);
+
+        /* Unless there is one of that name again. */
+        ASSERT_EQ(mkdir(to, 0700), 0);
+        h = agent_home_free(h);
+        ASSERT_OK(role_agent_ensure(f.paths, "writer", "bo", "", &h));
+        ASSERT_EQ(role_agents_adopt(f.paths), 0);
+        ASSERT_TRUE(is_there(workspace, "AGENTS.md"));
+        ASSERT_EQ(agent_homes_sweep(f.paths, time(NULL) + 2), 1);
+        ASSERT_TRUE(is_there(workspace, "AGENTS.md"));
+}
+
 TEST(adopt) {
         FIXTURE(f);
         _cleanup_(agent_home_freep) AgentHome *h = NULL;
