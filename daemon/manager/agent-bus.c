@@ -32,8 +32,11 @@ static uint64_t gone_timeout(const Agent *a) {
 /* Reads the file anew, so that nothing is written over what somebody has just changed. */
 static int reload_before_change(Agent *a, sd_bus_error *reterr_error) {
         _cleanup_free_ char *error = NULL;
-        int r = agent_load(a, &error);
+        int r = agent_check_stays(a, reterr_error);
 
+        if (r < 0)
+                return r;
+        r = agent_load(a, &error);
         if (r == -EBADMSG)
                 return bus_error_setf(reterr_error, PUFFO_ERROR_INVALID_CONFIG, "Repair the file first: %s",
                                       strempty(error));
@@ -59,8 +62,8 @@ static int want_running(Agent *a, sd_bus_message *message, sd_bus_error *reterr_
         return 0;
 }
 
-static int wait_until_ready(Agent *a, sd_bus_message *message) {
-        int r = pending_new(a, PENDING_READY, message, READY_TIMEOUT_USEC, NULL);
+static int wait_until_ready(Agent *a, sd_bus_message *message, sd_bus_error *reterr_error) {
+        int r = pending_new(a, PENDING_READY, message, READY_TIMEOUT_USEC, NULL, reterr_error);
 
         if (r < 0)
                 return r;
@@ -76,7 +79,7 @@ static int method_start(sd_bus_message *message, void *userdata, sd_bus_error *r
         if (r <= 0)
                 return r < 0 ? r : 1;
         r = want_running(a, message, reterr_error);
-        return r < 0 ? r : wait_until_ready(a, message);
+        return r < 0 ? r : wait_until_ready(a, message, reterr_error);
 }
 
 static int method_connect(sd_bus_message *message, void *userdata, sd_bus_error *reterr_error) {
@@ -104,7 +107,7 @@ static int method_connect(sd_bus_message *message, void *userdata, sd_bus_error 
         a->working_directory_pending = true;
         a->dirty |= AGENT_DIRTY_REPORT;
         agent_tell_working_directory(a);
-        return wait_until_ready(a, message);
+        return wait_until_ready(a, message, reterr_error);
 }
 
 void agent_tell_working_directory(Agent *a) {
@@ -162,9 +165,9 @@ static int method_stop(sd_bus_message *message, void *userdata, sd_bus_error *re
         r = agent_verify(a, message, MANAGE, reterr_error);
         if (r <= 0)
                 return r < 0 ? r : 1;
-        r = want_stopped(a, reterr_error);
+        r = a->removing ? 0 : want_stopped(a, reterr_error);
         if (r >= 0)
-                r = pending_new(a, PENDING_GONE, message, gone_timeout(a), NULL);
+                r = pending_new(a, PENDING_GONE, message, gone_timeout(a), NULL, reterr_error);
         if (r < 0)
                 return r;
         agent_evaluate(a);
@@ -178,6 +181,9 @@ static int method_restart(sd_bus_message *message, void *userdata, sd_bus_error 
         r = agent_verify(a, message, MANAGE, reterr_error);
         if (r <= 0)
                 return r < 0 ? r : 1;
+        r = agent_check_stays(a, reterr_error);
+        if (r < 0)
+                return r;
         if (a->state == AGENT_STOPPED || a->state == AGENT_STOPPING)
                 return bus_error_setf(reterr_error, PUFFO_ERROR_NOT_READY,
                                       "Agent '%s' is %s; 'puffoctl agent start %s' starts it.", a->home->id,
@@ -196,12 +202,12 @@ static int remove_agent(Agent *a, sd_bus_message *message, PendingKind kind, sd_
                 return sd_bus_error_set(reterr_error, PUFFO_ERROR_FAILED,
                                         "The agent '" ROLE_MANAGER
                                         "' is always there; it can be stopped, not removed.");
-        if (a->removing)
-                return bus_error_setf(reterr_error, PUFFO_ERROR_FAILED, "Agent '%s' is being removed already.",
-                                      a->home->id);
+        r = agent_check_stays(a, reterr_error);
+        if (r < 0)
+                return r;
 
         a->removing = true;
-        r = pending_new(a, kind, message, gone_timeout(a), NULL);
+        r = pending_new(a, kind, message, gone_timeout(a), NULL, reterr_error);
         if (r < 0) {
                 a->removing = false;
                 return r;

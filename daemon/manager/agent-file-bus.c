@@ -57,6 +57,9 @@ int agent_method_write_profile(sd_bus_message *message, void *userdata, sd_bus_e
         r = agent_verify(a, message, "ai.puffo.agents.manage", reterr_error);
         if (r <= 0)
                 return r < 0 ? r : 1;
+        r = agent_check_stays(a, reterr_error);
+        if (r < 0)
+                return r;
         r = agent_home_write_profile(a->home, a->config, text);
         if (r < 0)
                 return manager_error(reterr_error, r, "write the profile of", a->home->id);

@@ -348,6 +348,9 @@ int agent_method_export(sd_bus_message *message, void *userdata, sd_bus_error *r
         r = agent_verify(a, message, "ai.puffo.agents.manage", reterr_error);
         if (r <= 0)
                 return r < 0 ? r : 1;
+        r = agent_check_stays(a, reterr_error);
+        if (r < 0)
+                return r;
 
         e = new0(ExportCall, 1);
         if (!e)

@@ -37,7 +37,7 @@ static bool connection_was_lost(const sd_bus_error *e) {
 static int park_again(Relay *relay) {
         Agent *a = manager_find_agent(relay->manager, relay->agent_id);
 
-        return a ? pending_new(a, PENDING_RELAY, relay->call, PARK_TIMEOUT_USEC, NULL) : -ENOENT;
+        return a ? pending_new(a, PENDING_RELAY, relay->call, PARK_TIMEOUT_USEC, NULL, NULL) : -ENOENT;
 }
 
 static int on_reply(sd_bus_message *m, void *userdata, sd_bus_error *reterr_error) {
@@ -73,6 +73,9 @@ static int on_reply(sd_bus_message *m, void *userdata, sd_bus_error *reterr_erro
 static int session_is_there(Agent *a, sd_bus_message *message, sd_bus_error *reterr_error) {
         int r;
 
+        r = agent_check_stays(a, reterr_error);
+        if (r < 0)
+                return r;
         if (session_link_is_up(a->link))
                 return 1;
         if (a->state == AGENT_STOPPED || a->state == AGENT_STOPPING || a->state == AGENT_FAILED)
@@ -80,8 +83,8 @@ static int session_is_there(Agent *a, sd_bus_message *message, sd_bus_error *ret
                                       "Agent '%s' is %s%s%s; 'puffoctl agent start %s' starts it.", a->home->id,
                                       agent_state_to_string(a->state), *a->status_text ? ": " : "", a->status_text,
                                       a->home->id);
-        r = pending_new(a, PENDING_RELAY, message, PARK_TIMEOUT_USEC, NULL);
-        return r < 0 ? r : 0;
+        r = pending_new(a, PENDING_RELAY, message, PARK_TIMEOUT_USEC, NULL, reterr_error);
+        return MIN(r, 0);
 }
 
 static int relay(Agent *a, sd_bus_message *message, const char *member, bool with_stream, bool repeatable) {

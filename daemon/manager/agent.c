@@ -47,6 +47,12 @@ AgentState agent_state_derive(const char *active, const char *sub, const char *r
         return AGENT_STARTING;
 }
 
+int agent_check_stays(const Agent *a, sd_bus_error *reterr_error) {
+        if (!a->removing)
+                return 0;
+        return bus_error_setf(reterr_error, PUFFO_ERROR_NO_SUCH_AGENT, "Agent '%s' is being removed.", a->home->id);
+}
+
 bool agent_is_manager(const Agent *a) {
         return streq(a->home->id, ROLE_MANAGER);
 }
@@ -129,6 +135,7 @@ Agent* agent_free(Agent *a) {
                 return NULL;
 
         pending_fail_all(a);
+        removal_forget_agent(a->removal);
         if (a->manager->private_server)
                 private_server_forget_agent(a->manager->private_server, a);
         for (size_t i = 0; i < ELEMENTSOF(a->refresh_slots); i++)

@@ -23,6 +23,7 @@ typedef enum AgentState {
 const char* agent_state_to_string(AgentState s);
 
 typedef struct Pending Pending;
+typedef struct Removal Removal;
 typedef struct SessionLink SessionLink;
 LIST_HEAD(PendingList, Pending);
 
@@ -68,7 +69,8 @@ struct Agent {
         uint64_t up_since_usec;         /* CLOCK_BOOTTIME; 0: it is not up */
         bool in_the_way;                /* a unit of its name was there at the start: retry is armed for that */
         bool in_the_way_before;         /* … and has stayed until retry was due */
-        bool removing;                  /* archive or delete is waiting for the units to go */
+        bool removing;                  /* archive or delete is waiting for the units to go, or at work */
+        Removal *removal;               /* borrowed; the one that is at work */
         bool working_directory_pending; /* given to Connect, not yet told to the session */
         bool restart_when_idle;         /* what the session was started with is out of date */
         bool listed;                    /* its unit has been looked at once */
@@ -76,6 +78,7 @@ struct Agent {
         uint8_t credential_hash[32];    /* of what the session was given; all zero: unknown */
 
         struct PendingList pending;
+        unsigned n_pending;
         unsigned dirty;                 /* AGENT_DIRTY_*: property groups to emit */
         bool announced;
 };
@@ -112,6 +115,8 @@ int agent_credential(Agent *a, char **ret, size_t *ret_size);
 void agent_check_credential(Agent *a);
 /* The session says by its hash which credential it has: a puffod before this one gave it. */
 void agent_adopt_credential(Agent *a, const char *hex);
+/* It is going: nothing is to be done with it any more. */
+int agent_check_stays(const Agent *a, sd_bus_error *reterr_error);
 /* A role agent's role and name, "" otherwise. */
 bool agent_is_manager(const Agent *a);
 /* State from the unit's ActiveState and SubState, the session's report and the desired state; pure, for tests. */

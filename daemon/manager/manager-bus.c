@@ -222,14 +222,17 @@ static int make_role_ready(Manager *m, sd_bus_message *message, const char *role
         if (r <= 0)
                 return r < 0 ? r : 1;
 
-        r = ensure_role(m, role, name, uid, &a, &created, reterr_error);
+        /* What is missing would be made anew in the directories that are about to go. */
+        r = a ? agent_check_stays(a, reterr_error) : 0;
+        if (r >= 0)
+                r = ensure_role(m, role, name, uid, &a, &created, reterr_error);
         if (r < 0)
                 return r;
         r = agent_set_desired(a, true);
         if (r < 0)
                 return manager_error(reterr_error, r, "start agent", id);
 
-        r = pending_new(a, kind, message, READY_TIMEOUT_USEC, &p);
+        r = pending_new(a, kind, message, READY_TIMEOUT_USEC, &p, reterr_error);
         if (r < 0)
                 return r;
         p->created = created;

@@ -12,10 +12,14 @@
 #include "string-util.h"
 #include "unit.h"
 
+/* Each is a message with all that is in it. */
+#define PENDING_MAX 128U
+
 Pending* pending_free(Pending *p) {
         if (!p)
                 return NULL;
         LIST_REMOVE(p, entries);
+        p->agent->n_pending--;
         sd_event_source_disable_unref(p->timeout);
         sd_bus_message_unref(p->call);
         return mfree(p);
@@ -49,8 +53,15 @@ static void reply_ready(Pending *p, bool in_time) {
         }
 }
 
+static void not_removed(Agent *a) {
+        a->removing = false;
+        agent_evaluate(a);
+}
+
 static int on_timeout(sd_event_source *s, uint64_t usec, void *userdata) {
         Pending *p = userdata;
+        PendingKind kind = p->kind;
+        Agent *a = p->agent;
 
         switch (p->kind) {
 
@@ -72,21 +83,29 @@ static int on_timeout(sd_event_source *s, uint64_t usec, void *userdata) {
                                 p->call, PUFFO_ERROR_FAILED,
                                 "Agent '%s' has not stopped in time; see 'journalctl PUFFO_AGENT=%s'.",
                                 p->agent->home->id, p->agent->home->id);
-                p->agent->removing = false;
         }
 
         pending_free(p);
+        if (kind == PENDING_ARCHIVE || kind == PENDING_DELETE)
+                not_removed(a);
         return 0;
 }
 
-int pending_new(Agent *a, PendingKind kind, sd_bus_message *call, uint64_t timeout_usec, Pending **ret) {
-        Pending *p = new0(Pending, 1);
+int pending_new(Agent *a, PendingKind kind, sd_bus_message *call, uint64_t timeout_usec, Pending **ret,
+                sd_bus_error *reterr_error) {
+        Pending *p;
         int r;
 
+        if (a->n_pending >= PENDING_MAX)
+                return bus_error_setf(reterr_error, SD_BUS_ERROR_LIMITS_EXCEEDED,
+                                      "%u calls wait for agent '%s' already; try again later.", a->n_pending,
+                                      a->home->id);
+        p = new0(Pending, 1);
         if (!p)
                 return -ENOMEM;
         *p = (Pending) { .agent = a, .kind = kind, .call = sd_bus_message_ref(call) };
         LIST_INSERT_HEAD(&a->pending, p, entries);
+        a->n_pending++;
         r = event_arm_timer(a->manager->event, &p->timeout, timeout_usec, USEC_PER_SEC / 10, on_timeout, p);
         if (r < 0) {
                 pending_free(p);
@@ -97,25 +116,49 @@ int pending_new(Agent *a, PendingKind kind, sd_bus_message *call, uint64_t timeo
         return 0;
 }
 
-/* Archiving and deleting may move gigabytes between file systems: done by a child. */
+/* Archiving and deleting may move gigabytes between file systems: done by a child. What is deleted is out of sight
+ * before that, so that whoever makes an agent of the same name meanwhile finds nothing of it, and loses nothing to it.
+ */
 typedef struct RemovalArgs {
         const HomePaths *paths;
         const AgentHome *home;
-        bool archive;
+        char **trees;           /* NULL: archive */
 } RemovalArgs;
 
-typedef struct Removal {
+struct Removal {
         Manager *manager;
+        Agent *agent;           /* NULL: it has gone already; one with its id is another */
         sd_bus_message *call;
         char *id, *slice;
         bool archive;
-} Removal;
+};
+
+static Removal* removal_free(Removal *removal) {
+        if (!removal)
+                return NULL;
+        if (removal->agent)
+                removal->agent->removal = NULL;
+        sd_bus_message_unref(removal->call);
+        free(removal->id);
+        free(removal->slice);
+        return mfree(removal);
+}
+DEFINE_TRIVIAL_CLEANUP_FUNC(Removal*, removal_free);
+
+void removal_forget_agent(Removal *removal) {
+        if (removal)
+                removal->agent = NULL;
+}
 
 static int removal_run(void *userdata, char **ret_text) {
         const RemovalArgs *args = userdata;
+        int r = 0;
 
-        return args->archive ? agent_home_archive(args->paths, args->home, ret_text)
-                             : agent_home_delete(args->paths, args->home);
+        if (!args->trees)
+                return agent_home_archive(args->paths, args->home, ret_text);
+        for (char **t = args->trees; *t && r >= 0; t++)
+                r = directory_remove(*t);
+        return r;
 }
 
 /* The id is free again: whoever puts an agent there next is not to find it given to somebody else. */
@@ -136,32 +179,32 @@ static void reply_removed(const Removal *removal, const char *text) {
 }
 
 static void removal_done(int r, const char *text, void *userdata) {
-        Removal *removal = userdata;
-        Agent *a = manager_find_agent(removal->manager, removal->id);
+        _cleanup_(removal_freep) Removal *removal = userdata;
         _cleanup_bus_error_ sd_bus_error error = SD_BUS_ERROR_NULL;
+        Manager *m = removal->manager;
 
-        if (r < 0) {
-                (void) manager_error(&error, r, removal->archive ? "archive agent" : "delete agent", removal->id);
-                (void) sd_bus_reply_method_error(removal->call, &error);
-                if (a)
-                        a->removing = false;
-        } else {
-                unit_forget_slice(removal->manager, removal->slice);
-                forget_owner(removal->manager, removal->id);
-                (void) manager_rescan(removal->manager);
-                reply_removed(removal, text);
+        (void) manager_rescan(m);
+        /* It may have been made anew while the old one was going. */
+        if (!manager_find_agent(m, removal->id)) {
+                unit_forget_slice(m, removal->slice);
+                forget_owner(m, removal->id);
         }
+        if (removal->agent)
+                not_removed(removal->agent);
 
-        sd_bus_message_unref(removal->call);
-        free(removal->id);
-        free(removal->slice);
-        free(removal);
+        if (r >= 0) {
+                reply_removed(removal, text);
+                return;
+        }
+        (void) manager_error(&error, r, removal->archive ? "archive agent" : "delete agent", removal->id);
+        (void) sd_bus_reply_method_error(removal->call, &error);
 }
 
 static int removal_start(Pending *p) {
         Agent *a = p->agent;
-        RemovalArgs args = { a->manager->paths, a->home, p->kind == PENDING_ARCHIVE };
-        Removal *removal = new0(Removal, 1);
+        _cleanup_(strv_freep) char **trees = NULL;
+        _cleanup_(removal_freep) Removal *removal = new0(Removal, 1);
+        RemovalArgs args = { a->manager->paths, a->home };
         int r;
 
         if (!removal)
@@ -171,17 +214,23 @@ static int removal_start(Pending *p) {
                 .call = sd_bus_message_ref(p->call),
                 .id = strdup(a->home->id),
                 .slice = strdup(a->slice),
-                .archive = args.archive,
+                .archive = p->kind == PENDING_ARCHIVE,
         };
-        r = removal->id && removal->slice ? worker_run(a->manager->event, removal_run, &args, removal_done, removal)
-                                          : -ENOMEM;
-        if (r < 0) {
-                sd_bus_message_unref(removal->call);
-                free(removal->id);
-                free(removal->slice);
-                free(removal);
+        if (!removal->id || !removal->slice)
+                return -ENOMEM;
+        if (!removal->archive) {
+                r = agent_home_hide(args.paths, args.home, &trees);
+                if (r < 0)
+                        return r;
+                args.trees = trees ?: (char*[]) { NULL };
         }
-        return r;
+
+        r = worker_run(a->manager->event, removal_run, &args, removal_done, removal);
+        if (r < 0)
+                return r;
+        removal->agent = a;
+        a->removal = TAKE_PTR(removal);
+        return 0;
 }
 
 static void answer_gone(Pending *p) {
@@ -193,6 +242,7 @@ static void answer_gone(Pending *p) {
                 r = removal_start(p);
         if (r < 0) {
                 p->agent->removing = false;
+                manager_queue_settle(p->agent->manager);
                 (void) sd_bus_reply_method_errnof(p->call, r, "Failed to remove agent '%s': %m", p->agent->home->id);
         }
 }

@@ -23,10 +23,13 @@ struct Pending {
         bool created;           /* Hire */
 };
 
-/* Keeps call (a reference of its own). */
-int pending_new(Agent *a, PendingKind kind, sd_bus_message *call, uint64_t timeout_usec, Pending **ret);
+/* Keeps call (a reference of its own). reterr_error: there are too many already; may be NULL, as ret may. */
+int pending_new(Agent *a, PendingKind kind, sd_bus_message *call, uint64_t timeout_usec, Pending **ret,
+                sd_bus_error *reterr_error);
 Pending* pending_free(Pending *p);
 /* Answers those for whom a's present state is what they wait for. May free a's pending list members, never a. */
 void pending_check(Agent *a);
-/* The agent is going away: everybody gets NoSuchAgent. */
+/* The agent is going away: everybody gets NoSuchAgent. What is being removed goes on. */
 void pending_fail_all(Agent *a);
+/* Its agent is freed; NULL is fine. */
+void removal_forget_agent(Removal *r);
