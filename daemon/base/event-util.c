@@ -54,6 +54,34 @@ int event_arm_timer(sd_event *event, sd_event_source **s, uint64_t delay_usec, u
         return sd_event_source_set_enabled(*s, SD_EVENT_ONESHOT);
 }
 
+bool errno_is_shortage(int error) {
+        return error == EMFILE || error == ENFILE || error == ENOMEM || error == ENOBUFS;
+}
+
+static int on_pause_over(sd_event_source *s, uint64_t usec, void *userdata) {
+        return sd_event_source_set_enabled(userdata, SD_EVENT_ON);
+}
+
+int event_pause_new(sd_event_source *io, sd_event_source **ret) {
+        _cleanup_event_source_ sd_event_source *s = NULL;
+        int r;
+
+        r = sd_event_add_time(sd_event_source_get_event(io), &s, CLOCK_BOOTTIME, UINT64_MAX, 0, on_pause_over, io);
+        if (r < 0)
+                return r;
+        *ret = TAKE_PTR(s);
+        return 0;
+}
+
+int event_pause(sd_event_source *io, sd_event_source *pause, uint64_t usec) {
+        int r;
+
+        r = sd_event_source_set_time_relative(pause, usec);
+        if (r >= 0)
+                r = sd_event_source_set_enabled(pause, SD_EVENT_ONESHOT);
+        return r < 0 ? r : sd_event_source_set_enabled(io, SD_EVENT_OFF);
+}
+
 static uint64_t clock_usec(clockid_t clock) {
         struct timespec ts;
 

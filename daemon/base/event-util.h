@@ -19,6 +19,14 @@ int event_new_with_stop(sd_event **ret, sd_event_signal_handler_t on_stop, void 
 int event_arm_timer(sd_event *event, sd_event_source **s, uint64_t delay_usec, uint64_t accuracy_usec,
                     sd_event_time_handler_t callback, void *userdata);
 
+/* Whether accept4() has failed for want of something that others may give back (descriptors, memory): what waits to be
+ * accepted would wake us again at once. */
+bool errno_is_shortage(int error);
+/* What event_pause() needs, made while there is enough of everything. To be freed before io. */
+int event_pause_new(sd_event_source *io, sd_event_source **ret);
+/* Does not look at io for so long. */
+int event_pause(sd_event_source *io, sd_event_source *pause, uint64_t usec);
+
 uint64_t now_realtime_usec(void);
 int64_t now_realtime_ms(void);        /* as times stand in Puffo's protocol */
 uint64_t now_boottime_usec(void);

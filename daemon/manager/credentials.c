@@ -11,6 +11,7 @@
 #include <systemd/sd-login.h>
 
 #include "agent.h"
+#include "event-util.h"
 #include "helpers.h"
 #include "log.h"
 #include "string-util.h"
@@ -18,7 +19,7 @@
 struct CredentialServer {
         Manager *manager;
         int fd;
-        sd_event_source *io;
+        sd_event_source *io, *pause;
 };
 
 int credential_name_parse(const char *path, size_t size, char **ret_unit, char **ret_credential) {
@@ -130,6 +131,10 @@ static int on_connection(sd_event_source *s, int listen_fd, uint32_t revents, vo
         const char *what;
         int r;
 
+        if (fd < 0 && errno_is_shortage(errno)) {
+                (void) log_warning_errno(errno, "A session's credential cannot be given out for the moment: %m");
+                (void) event_pause(c->io, c->pause, USEC_PER_SEC);
+        }
         if (fd < 0)
                 return 0;
         r = answer(c->manager, fd, &what);
@@ -152,6 +157,8 @@ int credential_server_new(CredentialServer **ret, Manager *m, int listen_fd) {
         /* Before anything else: a start of a unit waits for it. */
         if (r >= 0)
                 r = sd_event_source_set_priority(c->io, SD_EVENT_PRIORITY_IMPORTANT);
+        if (r >= 0)
+                r = event_pause_new(c->io, &c->pause);
         if (r < 0) {
                 credential_server_free(c);
                 return r;
@@ -163,6 +170,7 @@ int credential_server_new(CredentialServer **ret, Manager *m, int listen_fd) {
 CredentialServer* credential_server_free(CredentialServer *c) {
         if (!c)
                 return NULL;
+        sd_event_source_disable_unref(c->pause);
         sd_event_source_disable_unref(c->io);
         safe_close(c->fd);
         return mfree(c);

@@ -8,6 +8,7 @@
 
 #include "agent-turn-bus.h"
 #include "bus-util.h"
+#include "event-util.h"
 #include "log.h"
 #include "pending.h"
 #include "private-server.h"
@@ -32,7 +33,7 @@ struct SessionLink {
 struct PrivateServer {
         Manager *manager;
         int fd;
-        sd_event_source *io;
+        sd_event_source *io, *pause;
         LIST_HEAD(SessionLinkList, SessionLink) links;
         unsigned n_links;
 };
@@ -307,8 +308,13 @@ static int on_connection(sd_event_source *source, int listen_fd, uint32_t revent
         PrivateServer *s = userdata;
         int fd = accept4(listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 
-        if (fd < 0)
+        if (fd < 0) {
+                if (errno_is_shortage(errno)) {
+                        (void) log_warning_errno(errno, "Sessions cannot connect for the moment: %m");
+                        (void) event_pause(s->io, s->pause, USEC_PER_SEC);
+                }
                 return 0;
+        }
         if (s->n_links >= LINKS_MAX) {
                 log_warning("More than %u sessions want to talk at once: one was disconnected.", LINKS_MAX);
                 safe_close(fd);
@@ -330,6 +336,8 @@ int private_server_new(PrivateServer **ret, Manager *m, int listen_fd) {
         LIST_INIT(&s->links);
 
         r = sd_event_add_io(m->event, &s->io, listen_fd, EPOLLIN, on_connection, s);
+        if (r >= 0)
+                r = event_pause_new(s->io, &s->pause);
         if (r < 0) {
                 private_server_free(s);
                 return r;
@@ -349,6 +357,7 @@ PrivateServer* private_server_free(PrivateServer *s) {
                 l->agent = NULL;
                 link_free(l);
         }
+        sd_event_source_disable_unref(s->pause);
         sd_event_source_disable_unref(s->io);
         safe_close(s->fd);
         return mfree(s);
