@@ -245,6 +245,7 @@ static const RuntimeOption export_options[] = {
 typedef struct ExportCall {
         Manager *manager;
         sd_bus_message *call;
+        uid_t uid;
         char *agent_id;
         ExportFlags flags;
         bool messages;
@@ -252,6 +253,7 @@ typedef struct ExportCall {
 } ExportCall;
 
 static void export_call_free(ExportCall *e) {
+        transfer_end(e->manager, e->uid);
         sd_bus_message_unref(e->call);
         safe_close(e->destination);
         safe_close(e->backup);
@@ -299,7 +301,8 @@ static int export_start(ExportCall *e) {
         const Agent *a = manager_find_agent(e->manager, e->agent_id);
         ExportArgs args = { a, e };
 
-        return a && a->config ? worker_run(e->manager->event, export_run, &args, export_done, e) : -ENOENT;
+        return a && a->config ? worker_run(e->manager->event, export_run, &args, TRANSFER_TIME_USEC, export_done, e)
+                              : -ENOENT;
 }
 
 static int on_backup(sd_bus_message *m, void *userdata, sd_bus_error *reterr_error) {
@@ -337,6 +340,7 @@ static int ask_for_backup(Agent *a, ExportCall *e) {
 int agent_method_export(sd_bus_message *message, void *userdata, sd_bus_error *reterr_error) {
         _cleanup_(runtime_options_done) RuntimeOptions options = {};
         Agent *a = userdata;
+        uid_t uid = 0;
         ExportCall *e;
         int fd, r;
 
@@ -349,15 +353,22 @@ int agent_method_export(sd_bus_message *message, void *userdata, sd_bus_error *r
         if (r <= 0)
                 return r < 0 ? r : 1;
         r = agent_check_stays(a, reterr_error);
+        if (r >= 0)
+                r = manager_sender_uid(message, &uid);
+        if (r >= 0)
+                r = transfer_begin(a->manager, uid, reterr_error);
         if (r < 0)
                 return r;
 
         e = new0(ExportCall, 1);
-        if (!e)
+        if (!e) {
+                transfer_end(a->manager, uid);
                 return -ENOMEM;
+        }
         *e = (ExportCall) {
                 .manager = a->manager,
                 .call = sd_bus_message_ref(message),
+                .uid = uid,
                 .agent_id = strdup(a->home->id),
                 .flags = (runtime_options_bool(&options, "Secrets", false) ? EXPORT_SECRETS : 0) |
                          (runtime_options_bool(&options, "Workspace", false) ? EXPORT_WORKSPACE : 0),

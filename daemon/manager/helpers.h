@@ -56,7 +56,16 @@ int home_watch_update(HomeWatch *w);
 
 /* Runs fn in a child process, because it may take long, and calls back with its result: r, and the text that it gave.
  * fn must not touch the bus or the loop. args are used in the child only; what they point to must live until fork().
- */
+ * timeout_usec: after that it is killed and r is -ETIME; 0: whenever. */
 typedef int (*worker_function_t)(void *args, char **ret_text);
 typedef void (*worker_done_t)(int r, const char *text, void *userdata);
-int worker_run(sd_event *event, worker_function_t fn, void *args, worker_done_t done, void *userdata);
+int worker_run(sd_event *event, worker_function_t fn, void *args, uint64_t timeout_usec, worker_done_t done,
+               void *userdata);
+
+/* Archives are read from and written to what a caller has passed, which may be in a file system that he makes himself
+ * and never answer: so many at a time, so long. */
+#define TRANSFERS_OF_USER_MAX 4U        /* in system mode */
+#define TRANSFER_TIME_USEC (30 * 60 * USEC_PER_SEC)
+
+int transfer_begin(Manager *m, uid_t uid, sd_bus_error *reterr_error);
+void transfer_end(Manager *m, uid_t uid);

@@ -16,7 +16,6 @@
 
 #define AGENTS_MAX 1024U
 #define OWNER_AGENTS_MAX 32U     /* of one user, in system mode */
-#define IMPORTS_MAX 4U           /* at a time; each is a process */
 #define READY_TIMEOUT_USEC (30 * USEC_PER_SEC)
 
 static int no_such_agent(sd_bus_error *reterr_error, const char *id) {
@@ -24,7 +23,7 @@ static int no_such_agent(sd_bus_error *reterr_error, const char *id) {
                               "There is no agent '%s'; 'puffoctl agent list' shows all.", id);
 }
 
-static int sender_uid(sd_bus_message *message, uid_t *ret) {
+int manager_sender_uid(sd_bus_message *message, uid_t *ret) {
         _cleanup_(sd_bus_creds_unrefp) sd_bus_creds *creds = NULL;
         int r = sd_bus_query_sender_creds(message, SD_BUS_CREDS_EUID, &creds);
 
@@ -126,7 +125,7 @@ static int method_create_agent(sd_bus_message *message, void *userdata, sd_bus_e
         if (agent_config_check_runtime(config, &error) < 0)
                 return bus_error_setf(reterr_error, PUFFO_ERROR_INVALID_CONFIG, "%s", error);
 
-        r = sender_uid(message, &uid);
+        r = manager_sender_uid(message, &uid);
         if (r >= 0)
                 r = polkit_verify_async(m, message, "ai.puffo.agents.manage", id, uid, reterr_error);
         if (r <= 0)
@@ -210,7 +209,7 @@ static int make_role_ready(Manager *m, sd_bus_message *message, const char *role
         uid_t uid = 0, owner;
         int r;
 
-        r = sender_uid(message, &uid);
+        r = manager_sender_uid(message, &uid);
         if (r >= 0)
                 r = role_agent_id_join(role, name, &id);
         if (r < 0)
@@ -310,7 +309,7 @@ static void import_done(int r, const char *text, void *userdata) {
         ImportCall *i = userdata;
         Agent *a = NULL;
 
-        i->manager->n_imports--;
+        transfer_end(i->manager, i->uid);
         if (r >= 0)
                 r = record_owner(i->manager, text, i->uid);
         if (r >= 0)
@@ -342,7 +341,7 @@ static int method_import(sd_bus_message *message, void *userdata, sd_bus_error *
                 return r;
         if (*args.id && !agent_id_is_valid(args.id))
                 return bus_error_setf(reterr_error, PUFFO_ERROR_INVALID_NAME, "invalid agent id: '%.80s'", args.id);
-        r = sender_uid(message, &uid);
+        r = manager_sender_uid(message, &uid);
         if (r >= 0)
                 r = polkit_verify_async(m, message, "ai.puffo.agents.manage", *args.id ? args.id : NULL, uid,
                                         reterr_error);
@@ -351,21 +350,23 @@ static int method_import(sd_bus_message *message, void *userdata, sd_bus_error *
         r = manager_check_limits(m, uid, reterr_error);
         if (r < 0)
                 return r;
-        if (m->n_imports >= IMPORTS_MAX)
-                return bus_error_setf(reterr_error, SD_BUS_ERROR_LIMITS_EXCEEDED,
-                                      "%u archives are being taken in at the moment; try again later.", m->n_imports);
+        r = transfer_begin(m, uid, reterr_error);
+        if (r < 0)
+                return r;
 
         i = new0(ImportCall, 1);
-        if (!i)
+        if (!i) {
+                transfer_end(m, uid);
                 return -ENOMEM;
+        }
         *i = (ImportCall) { m, sd_bus_message_ref(message), uid };
-        r = worker_run(m->event, import_run, &args, import_done, i);
+        r = worker_run(m->event, import_run, &args, TRANSFER_TIME_USEC, import_done, i);
         if (r < 0) {
+                transfer_end(m, uid);
                 sd_bus_message_unref(i->call);
                 free(i);
                 return r;
         }
-        m->n_imports++;
         return 1;
 }
 

@@ -27,7 +27,8 @@ struct Manager {
         char **problems;                /* pairs: directory, reason */
         uint64_t restart_usec;          /* RestartUSec= of sessions */
         uint64_t agent_limit;           /* of role agents */
-        unsigned n_imports;             /* under way */
+        uid_t transfers[16];            /* imports and exports under way, by who asked for them */
+        unsigned n_transfers;
 
         Agent **agents;                 /* sorted by id, manager first */
         size_t n_agents;
@@ -72,6 +73,7 @@ Agent* manager_find_agent_lenient(Manager *m, const char *text);
 
 /* manager-bus.c, pairing-bus.c */
 int manager_export(Manager *m);
+int manager_sender_uid(sd_bus_message *message, uid_t *ret);
 /* May there be one more agent of that owner? */
 int manager_check_limits(const Manager *m, uid_t owner, sd_bus_error *reterr_error);
 void manager_emit_changed(Manager *m);

@@ -225,7 +225,7 @@ static int removal_start(Pending *p) {
                 args.trees = trees ?: (char*[]) { NULL };
         }
 
-        r = worker_run(a->manager->event, removal_run, &args, removal_done, removal);
+        r = worker_run(a->manager->event, removal_run, &args, 0, removal_done, removal);
         if (r < 0)
                 return r;
         removal->agent = a;

@@ -447,6 +447,12 @@ static int die(void *args, char **ret_text) {
         abort();
 }
 
+static int hang(void *args, char **ret_text) {
+        while (pause() < 0)
+                ;
+        return 0;
+}
+
 static void work_done(int r, const char *text, void *userdata) {
         WorkerResult *w = userdata;
 
@@ -463,6 +469,7 @@ TEST(worker) {
                 const char *text;
         } t[] = {
                 { work, "good", 5, "got good" }, { work, "bad", -EBADMSG, "got bad" }, { die, "", -EIO, "" },
+                { hang, "", -ETIME, "" },
         };
         sigset_t mask;
 
@@ -473,12 +480,38 @@ TEST(worker) {
                 WorkerResult w = {};
 
                 ASSERT_OK(sd_event_new(&w.event));
-                ASSERT_OK(worker_run(w.event, t[i].fn, (void*) t[i].args, work_done, &w));
+                ASSERT_OK(worker_run(w.event, t[i].fn, (void*) t[i].args, t[i].fn == hang ? USEC_PER_SEC / 10 : 0,
+                                     work_done, &w));
                 ASSERT_OK(sd_event_loop(w.event));
                 ASSERT_EQ(w.r, t[i].r);
                 ASSERT_STREQ(w.text, t[i].text);
                 free(w.text);
                 sd_event_unref(w.event);
+        }
+}
+
+TEST(transfers) {
+        static const struct {
+                Scope scope;
+                uid_t uid;
+                unsigned n;
+        } t[] = { { SCOPE_SYSTEM, 1000, 4 }, { SCOPE_SYSTEM, 0, 16 }, { SCOPE_USER, 1000, 16 } };
+
+        for (size_t i = 0; i < ELEMENTSOF(t); i++) {
+                Manager m = { .scope = t[i].scope };
+
+                for (unsigned n = 0; n < t[i].n; n++)
+                        ASSERT_OK(transfer_begin(&m, t[i].uid, NULL));
+                for (unsigned round = 0; round < 2; round++) {
+                        _cleanup_bus_error_ sd_bus_error error = SD_BUS_ERROR_NULL;
+
+                        ASSERT_TRUE(transfer_begin(&m, t[i].uid, &error) < 0);
+                        ASSERT_STREQ(error.name, SD_BUS_ERROR_LIMITS_EXCEEDED);
+                        transfer_end(&m, t[i].uid);
+                        ASSERT_OK(transfer_begin(&m, t[i].uid, NULL));
+                }
+                /* Others are not concerned, as long as there is room for anybody. */
+                ASSERT_EQ(transfer_begin(&m, 1001, NULL) >= 0, t[i].n < 16);
         }
 }
 
