@@ -49,8 +49,10 @@ unsigned state_links_sweep(const char *directory);
 
 int home_watch_new(HomeWatch **ret, Manager *m);
 HomeWatch* home_watch_free(HomeWatch *w);
-/* Watches exactly the directories that are there now. */
+/* Watches exactly the directories that are there now, as far as the kernel lets it. */
 int home_watch_update(HomeWatch *w);
+/* What keeps it from doing so, for a person; "": nothing. NULL: out of memory. */
+char* home_watch_problem(const HomeWatch *w);
 
 /* worker.c ------------------------------------------------------------------------------------------------------ */
 

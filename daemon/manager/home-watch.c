@@ -7,6 +7,7 @@
 #include <sys/inotify.h>
 
 #include "agent.h"
+#include "bus-util.h"
 #include "event-util.h"
 #include "file-util.h"
 #include "helpers.h"
@@ -31,6 +32,7 @@ struct HomeWatch {
         Watch **watches;
         size_t n_watches;
         sd_event_source *later;
+        int shortage;           /* errno of a directory that could not be watched for want of watches, else 0 */
 };
 
 int home_watch_new(HomeWatch **ret, Manager *m) {
@@ -125,6 +127,10 @@ static int want(HomeWatch *w, const char *path, bool whole) {
                       : -ENOMEM;
         if (r < 0) {
                 watch_free(new);
+                if (r == -ENOSPC || errno_is_shortage(-r)) {
+                        w->shortage = -r;
+                        return 0;
+                }
                 return r == -ENOENT || r == -ENOTDIR ? 0 : r;   /* gone already: the parent's watch will tell */
         }
         w->watches[w->n_watches++] = new;
@@ -175,6 +181,7 @@ int home_watch_update(HomeWatch *w) {
         const HomePaths *p = w->manager->paths;
         int r;
 
+        w->shortage = 0;
         for (size_t i = 0; i < w->n_watches; i++)
                 w->watches[i]->wanted = false;
 
@@ -199,4 +206,15 @@ int home_watch_update(HomeWatch *w) {
                 } else
                         i++;
         return MIN(r, 0);
+}
+
+char* home_watch_problem(const HomeWatch *w) {
+        if (w->shortage == 0)
+                return strdup("");
+        return asprintf_new("%s: what changes there is not noticed by itself (%s); raise the limit (sysctl fs.inotify.%s) "
+                            "or call Reload (busctl --%s call " PUFFO_BUS_NAME " " PUFFO_BUS_PATH " "
+                            PUFFO_BUS_MANAGER_INTERFACE " Reload) after each change",
+                            w->manager->paths->agents, strerror(w->shortage),
+                            w->shortage == ENOSPC ? "max_user_watches" : "max_user_instances",
+                            scope_to_string(w->manager->scope));
 }

@@ -306,6 +306,19 @@ static int take_homes(Manager *m, AgentHome **homes, size_t n) {
         return r;
 }
 
+static int update_watch(Manager *m) {
+        _cleanup_free_ char *problem = NULL;
+        int r;
+
+        r = home_watch_update(m->watch);
+        if (r < 0)
+                return r;
+        problem = home_watch_problem(m->watch);
+        if (!problem)
+                return -ENOMEM;
+        return *problem ? add_problem(m, m->paths->agents, problem) : 0;
+}
+
 int manager_rescan(Manager *m) {
         char **before = TAKE_PTR(m->problems), **problems = NULL;
         AgentHome **homes = NULL;
@@ -329,7 +342,7 @@ int manager_rescan(Manager *m) {
         if (r >= 0)
                 r = manager_reload_pairing(m);
         if (r >= 0)
-                r = home_watch_update(m->watch);
+                r = update_watch(m);
 
         for (size_t i = 0; i < m->n_agents; i++)
                 if (!m->agents[i]->listed && m->bus_ready)
