@@ -7,7 +7,8 @@
 #include "json-util.h"
 #include "puffo.h"
 
-/* The agent's tools (message-pipeline §16): one table, whoever calls them – a model by native tool calls, a CLI by MCP. */
+/* The agent's tools (message-pipeline §16): one table, whoever calls them – a model by native tool calls, a CLI by
+ * MCP. */
 typedef struct Tool {
         const char *name;               /* as in §16, without a prefix */
         const char *description;        /* for the model */
@@ -42,9 +43,9 @@ typedef struct ToolCall ToolCall;
 /* Called once, from the loop, never from inside tool_call_start(). May free the call. */
 typedef void (*tool_done_t)(ToolCall *c, const ToolResult *result, void *userdata);
 
-/* name and arguments (any JSON, or NULL for none) as the model gave them: an unknown tool or bad arguments are a result
- * with is_error. key names the call for good: the messages of a call that is started again under the same key after a
- * crash are not sent a second time. -ENOMEM. */
+/* name and arguments (any JSON, or NULL for none) as the model gave them: an unknown tool or bad arguments are a
+ * result with is_error. key (NULL: none) names the call for good: the messages of a call that is started again under
+ * the same key after a crash are not sent a second time. -ENOMEM. */
 int tool_call_start(ToolBox *b, const char *name, json_object *arguments, const char *key, tool_done_t on_done,
                     void *userdata, ToolCall **ret);
 /* Forgets a call that is under way; a message of it that is in the outbox goes out nevertheless. */

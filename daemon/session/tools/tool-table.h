@@ -1,0 +1,7 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+#include "tool-internal.h"
+
+#define TOOLS_MAX 18U
+extern const ToolEntry tool_table[TOOLS_MAX];
