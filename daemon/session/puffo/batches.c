@@ -33,6 +33,8 @@ struct Batches {
 
         char *ending;                   /* the turn that ends just now, and what is to be said */
         char *reply;
+        DispatchRow *rows;              /* of the turn that runs: queued again, they have none */
+        size_t n_rows;
 };
 
 /* ---- choosing ---- */
@@ -373,10 +375,13 @@ static void pause_for_auth(Batches *b) {
                 (void) log_oom();
 }
 
-void batches_ended(Batches *b, const Turn *t, const TurnResult *result) {
-        DispatchRow *rows;
-        size_t n;
+static void rows_forget(Batches *b) {
+        dispatch_rows_free(b->rows, b->n_rows);
+        b->rows = NULL;
+        b->n_rows = 0;
+}
 
+void batches_ended(Batches *b, const Turn *t, const TurnResult *result) {
         if (!streq(t->source, BATCHES_SOURCE))
                 return;
         crash_point("batch-ended");
@@ -384,28 +389,28 @@ void batches_ended(Batches *b, const Turn *t, const TurnResult *result) {
         b->ending = mfree(b->ending);
         if (verdict(result) == VERDICT_AGAIN)
                 pause_for_auth(b);
-        /* Rows that are queued again have no turn any more: whoever was told of the beginning is told of the end with
-         * what it was told. */
-        if (b->spec.on_ended && dispatch_store_of_turn(b->spec.db, t->id, &rows, &n) >= 0) {
-                b->spec.on_ended(t->id, rows, n, result->status == TURN_FAILED ? strempty(result->error_kind) : NULL,
+        if (b->spec.on_ended)
+                b->spec.on_ended(t->id, b->rows, b->n_rows,
+                                 result->status == TURN_FAILED ? strempty(result->error_kind) : NULL,
                                  b->spec.userdata);
-                dispatch_rows_free(rows, n);
-        }
+        rows_forget(b);
 }
 
 void batches_begun(Batches *b, const Turn *t) {
-        DispatchRow *rows;
-        size_t n;
+        int r;
 
-        if (!streq(t->source, BATCHES_SOURCE) || dispatch_store_of_turn(b->spec.db, t->id, &rows, &n) < 0)
+        if (!streq(t->source, BATCHES_SOURCE))
                 return;
+        rows_forget(b);
+        r = dispatch_store_of_turn(b->spec.db, t->id, &b->rows, &b->n_rows);
+        if (r < 0)
+                (void) log_warning_errno(r, "The messages of turn '%s' cannot be told: %m", t->id);
         crash_point("batch-begun");
-        if (n > 0)
-                station_log(LOG_INFO, 0, &(Station) { "started", rows[0].envelope_id, NULL, t->id },
+        if (b->n_rows > 0)
+                station_log(LOG_INFO, 0, &(Station) { "started", b->rows[0].envelope_id, NULL, t->id },
                             "Turn '%s' is with the model.", t->id);
         if (b->spec.on_begun)
-                b->spec.on_begun(t->id, rows, n, b->spec.userdata);
-        dispatch_rows_free(rows, n);
+                b->spec.on_begun(t->id, b->rows, b->n_rows, b->spec.userdata);
 }
 
 /* ---- life ---- */
@@ -464,5 +469,6 @@ Batches* batches_free(Batches *b) {
         free(b->choosing);
         free(b->ending);
         free(b->reply);
+        rows_forget(b);
         return mfree(b);
 }

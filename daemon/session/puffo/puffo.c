@@ -9,6 +9,7 @@
 #include "puffo.h"
 #include "receiver.h"
 #include "server-certs.h"
+#include "status-reporter.h"
 #include "stream.h"
 
 struct Puffo {
@@ -25,6 +26,7 @@ struct Puffo {
         Directory *directory;
         Outbox *outbox;
         Batches *batches;
+        StatusReporter *status;
         Stream *stream;
         Envelope *envelope;             /* with the receiver */
         bool queued;                    /* since the last commit */
@@ -138,7 +140,30 @@ static void on_state(Stream *s, StreamState state, const char *reason, void *use
                                            strjoin("not connected to ", server_client_url(p->client), ": ", reason);
         free(p->status_text);
         p->status_text = TAKE_PTR(text);
+        status_reporter_set_connected(p->status, state == STREAM_CONNECTED);
         p->spec.on_changed(p->spec.userdata);
+}
+
+/* ---- what is told of turns ---- */
+
+static void on_begun(const char *turn, const DispatchRow *rows, size_t n, void *userdata) {
+        Puffo *p = userdata;
+
+        if (n > 0)
+                status_reporter_begin(p->status, rows[0].envelope_id);
+}
+
+static void on_ended(const char *turn, const DispatchRow *rows, size_t n, const char *error, void *userdata) {
+        _cleanup_free_ StatusRun *runs = new0(StatusRun, n);
+        Puffo *p = userdata;
+
+        if (!runs) {
+                (void) log_oom();
+                return;
+        }
+        for (size_t i = 0; i < n; i++)
+                runs[i] = (StatusRun) { rows[i].envelope_id, error };
+        status_reporter_end(p->status, runs, n);
 }
 
 /* ---- life ---- */
@@ -200,8 +225,10 @@ static int make_parts(Puffo *p, const SessionConfig *config) {
                                 .event = p->spec.event, .db = p->spec.db, .client = p->client,
                                 .directory = p->directory, .workspace = config->home->workspace, .own_slug = p->slug,
                         },
-                        .userdata = p,
+                        .on_begun = on_begun, .on_ended = on_ended, .userdata = p,
                 });
+        if (r >= 0)
+                r = status_reporter_new(&p->status, p->spec.event, p->client);
         if (r >= 0)
                 r = puffo_configure(p, config);
         if (r >= 0)
@@ -250,6 +277,7 @@ Puffo* puffo_free(Puffo *p) {
                 return NULL;
         p->stream = stream_free(p->stream);
         p->batches = batches_free(p->batches);
+        p->status = status_reporter_free(p->status);
         p->outbox = outbox_free(p->outbox);
         p->directory = directory_free(p->directory);
         p->receiver = receiver_free(p->receiver);
