@@ -44,6 +44,97 @@ static int google_content_new(ModelRole role, json_object **ret, json_object **r
         return 0;
 }
 
+/* {"functionCall": {"id"?, "name", "args"?}}. */
+static int google_add_call(json_object *parts, const ModelToolCall *call) {
+        _cleanup_free_ char *name = model_tool_wire_name(call->name);
+        json_object *part = json_object_new_object(), *o;
+        int r;
+
+        r = model_array_add(parts, part);
+        if (r < 0)
+                return r;
+        o = json_object_new_object();
+        r = model_object_add(part, "functionCall", o);
+        if (r >= 0 && !model_tool_id_is_ours(call->id))
+                r = json_put_string(o, "id", call->id);
+        if (r >= 0)
+                r = name ? json_put_string(o, "name", name) : -ENOMEM;
+        return r < 0 ? r : model_object_add(o, "args", model_tool_arguments(call->arguments));
+}
+
+static int google_add_result(json_object *parts, const ModelToolResult *result) {
+        _cleanup_free_ char *name = model_tool_wire_name(result->name);
+        json_object *part = json_object_new_object(), *o, *response;
+        int r;
+
+        r = model_array_add(parts, part);
+        if (r < 0)
+                return r;
+        o = json_object_new_object();
+        r = model_object_add(part, "functionResponse", o);
+        if (r >= 0 && !model_tool_id_is_ours(result->id))
+                r = json_put_string(o, "id", result->id);
+        if (r >= 0)
+                r = name ? json_put_string(o, "name", name) : -ENOMEM;
+        if (r < 0)
+                return r;
+        response = json_object_new_object();
+        r = model_object_add(o, "response", response);
+        return r < 0 ? r : json_put_string(response, result->is_error ? "error" : "output", strempty(result->text));
+}
+
+/* A message as parts: in the provider's own words, signatures included, when we have them. */
+static int google_add_parts(json_object *parts, const ModelMessage *m) {
+        _cleanup_json_ json_object *own = NULL;
+        int r = 0;
+
+        if (m->n_calls > 0)
+                r = model_opaque_parse(m->opaque, &google_driver, &own);
+        if (r >= 0 && json_object_is_type(own, json_type_array)) {
+                for (size_t i = 0; i < json_object_array_length(own) && r >= 0; i++)
+                        r = model_array_add(parts, json_object_get(json_object_array_get_idx(own, i)));
+                return r;
+        }
+        for (size_t i = 0; i < m->n_results && r >= 0; i++)
+                r = google_add_result(parts, m->results + i);
+        if (r >= 0 && !model_text_is_blank(m->text))
+                r = model_array_add(parts, model_text_part_new(NULL, m->text));
+        for (size_t i = 0; i < m->n_calls && r >= 0; i++)
+                r = google_add_call(parts, m->calls + i);
+        return r;
+}
+
+static int google_put_tools(json_object *body, const ModelRequest *q) {
+        json_object *list = json_object_new_array(), *tool, *functions, *config, *calling;
+        int r;
+
+        r = model_object_add(body, "tools", list);
+        if (r < 0)
+                return r;
+        tool = json_object_new_object();
+        r = model_array_add(list, tool);
+        if (r < 0)
+                return r;
+        functions = json_object_new_array();
+        r = model_object_add(tool, "functionDeclarations", functions);
+        for (size_t i = 0; i < q->n_tools && r >= 0; i++) {
+                json_object *function = NULL;
+
+                r = model_tool_declare(q->tools + i, "parametersJsonSchema", &function);
+                if (r >= 0)
+                        r = model_array_add(functions, function);
+        }
+        if (r < 0 || !q->no_calls)
+                return r;
+        config = json_object_new_object();
+        r = model_object_add(body, "toolConfig", config);
+        if (r < 0)
+                return r;
+        calling = json_object_new_object();
+        r = model_object_add(config, "functionCallingConfig", calling);
+        return r < 0 ? r : json_put_string(calling, "mode", "NONE");
+}
+
 static int google_body(const ModelRequest *q, json_object *body) {
         json_object *contents = json_object_new_array(), *content, *parts = NULL, *config;
         int r;
@@ -60,7 +151,12 @@ static int google_body(const ModelRequest *q, json_object *body) {
                         if (r < 0)
                                 return r;
                 }
-                r = model_array_add(parts, model_text_part_new(NULL, q->messages[i].text));
+                r = google_add_parts(parts, q->messages + i);
+                if (r < 0)
+                        return r;
+        }
+        if (q->n_tools > 0) {
+                r = google_put_tools(body, q);
                 if (r < 0)
                         return r;
         }
@@ -112,16 +208,78 @@ static ModelStop google_stop(const char *reason) {
         return MODEL_STOP_OTHER;
 }
 
-static int google_say_parts(ModelCall *c, json_object *parts) {
+static int google_take_text(ModelCall *c, json_object *part) {
+        bool thought = json_get_bool(part, "thought", false);
+        ModelPartKind kind = thought ? MODEL_PART_THOUGHT : MODEL_PART_TEXT;
+        json_object *signature = json_get(part, "thoughtSignature");
+        ModelPart *p = c->n_parts > 0 ? c->parts + c->n_parts - 1 : NULL;
+        int r = 0;
+
+        /* Pieces are put together again up to where something is signed. */
+        if (!p || p->kind != kind || p->extra || signature)
+                r = model_part_begin(c, kind, -1, &p);
+        if (r >= 0)
+                r = model_part_add(c, p, json_get(part, "text"));
+        if (r >= 0)
+                r = model_part_put_extra(c, p, "thoughtSignature", signature);
+        return r < 0 || thought ? r : model_call_say(c, json_get(part, "text"));
+}
+
+static int google_take_call(ModelCall *c, json_object *part, json_object *call) {
+        ModelPart *p;
+        int r;
+
+        r = model_part_begin_call(c, -1, json_get_string(call, "id"), json_get_string(call, "name"), &p);
+        if (r >= 0)
+                r = model_part_set_arguments(c, p, json_get(call, "args"), /* preset= */ false);
+        if (r >= 0)
+                r = model_part_put_extra(c, p, "functionCall", call);
+        return r < 0 ? r : model_part_put_extra(c, p, "thoughtSignature", json_get(part, "thoughtSignature"));
+}
+
+static int google_part_text(json_object *o, const ModelPart *p) {
+        int r = json_put_string(o, "text", strempty(p->text.text));
+
+        return r >= 0 && p->kind == MODEL_PART_THOUGHT ? json_put_bool(o, "thought", true) : r;
+}
+
+/* All parts unchanged: newer models refuse the next call without their signatures. */
+static int google_opaque(ModelCall *c, json_object **ret) {
+        _cleanup_json_ json_object *list = json_object_new_array();
+        bool is_signed = false;
+        int r = 0;
+
+        if (!list)
+                return -ENOMEM;
+        for (size_t i = 0; i < c->n_parts && r >= 0; i++) {
+                const ModelPart *p = c->parts + i;
+                json_object *part, *signature = json_get(p->extra, "thoughtSignature");
+
+                if (p->kind != MODEL_PART_CALL && !signature && model_text_is_blank(p->text.text))
+                        continue;
+                part = json_object_new_object();
+                r = model_array_add(list, part);
+                if (r >= 0)
+                        r = p->kind == MODEL_PART_CALL ?
+                            json_put(part, "functionCall", json_object_get(json_get(p->extra, "functionCall"))) :
+                            google_part_text(part, p);
+                if (r >= 0 && signature)
+                        r = json_put(part, "thoughtSignature", json_object_get(signature));
+                is_signed = is_signed || signature;
+        }
+        if (r >= 0 && is_signed)
+                *ret = TAKE_PTR(list);
+        return r;
+}
+
+static int google_take_parts(ModelCall *c, json_object *parts) {
         if (!json_object_is_type(parts, json_type_array))
                 return 0;
         for (size_t i = 0; i < json_object_array_length(parts); i++) {
-                json_object *part = json_object_array_get_idx(parts, i);
+                json_object *part = json_object_array_get_idx(parts, i), *call = json_get(part, "functionCall");
                 int r;
 
-                if (json_get_bool(part, "thought", false))
-                        continue;
-                r = model_call_say(c, json_get(part, "text"));
+                r = call ? google_take_call(c, part, call) : google_take_text(c, part);
                 if (r < 0)
                         return r;
         }
@@ -147,7 +305,7 @@ static int google_event(ModelCall *c, json_object *o) {
 
         if (json_object_is_type(candidates, json_type_array))
                 candidate = json_object_array_get_idx(candidates, 0);
-        r = google_say_parts(c, json_get(json_get(candidate, "content"), "parts"));
+        r = google_take_parts(c, json_get(json_get(candidate, "content"), "parts"));
         if (r < 0)
                 return r;
         reason = json_get_string(candidate, "finishReason");
@@ -228,6 +386,7 @@ static ModelErrorKind google_classify(json_object *error, const char *text, uint
 }
 
 const ModelDriver google_driver = {
+        .name = "google",
         .default_model = "gemini-2.5-pro",
         .default_base_url = "https://generativelanguage.googleapis.com",
         .base_url_variable = "GOOGLE_GEMINI_BASE_URL",
@@ -235,5 +394,6 @@ const ModelDriver google_driver = {
         .url = google_url,
         .body = google_body,
         .event = google_event,
+        .opaque = google_opaque,
         .classify = google_classify,
 };

@@ -65,23 +65,13 @@ int model_call_stop(ModelCall *c, ModelStop stop, const char *reason) {
         return c->message ? 0 : -ENOMEM;
 }
 
-/* Nothing of c may be used after this. */
-static void call_done(ModelCall *c) {
-        c->state = CALL_DONE;
-        if (c->timer)
-                (void) sd_event_source_set_enabled(c->timer, SD_EVENT_OFF);
-        if (c->result.error == MODEL_ERROR_NONE)
-                c->result.retry_after_usec = USEC_INFINITY;
-        c->result.message = c->message;
-        c->result.request_id = c->request_id;
-        c->result.text = strempty(c->text.text);
-        c->on_done(c, &c->result, c->userdata);
-}
-
 static void call_fail_errno(ModelCall *c, int r) {
         switch (r) {
         case -ENOMEM:
                 model_call_fail(c, MODEL_ERROR_MEMORY, "out of memory");
+                break;
+        case -E2BIG:
+                model_call_fail(c, MODEL_ERROR_PROTOCOL, "the reply calls too many tools, or one with too much");
                 break;
         case -EFBIG:
                 model_call_fail(c, MODEL_ERROR_PROTOCOL, "the reply is larger than 16 MiB");
@@ -92,6 +82,26 @@ static void call_fail_errno(ModelCall *c, int r) {
         default:
                 model_call_fail(c, MODEL_ERROR_PROTOCOL, strerror(-r));
         }
+}
+
+/* Nothing of c may be used after this. */
+static void call_done(ModelCall *c) {
+        int r;
+
+        c->state = CALL_DONE;
+        if (c->result.error == MODEL_ERROR_NONE) {
+                r = model_call_finish_tools(c);
+                if (r < 0)
+                        call_fail_errno(c, r);
+        }
+        if (c->timer)
+                (void) sd_event_source_set_enabled(c->timer, SD_EVENT_OFF);
+        if (c->result.error == MODEL_ERROR_NONE)
+                c->result.retry_after_usec = USEC_INFINITY;
+        c->result.message = c->message;
+        c->result.request_id = c->request_id;
+        c->result.text = strempty(c->text.text);
+        c->on_done(c, &c->result, c->userdata);
 }
 
 static int call_on_event(const char *event, const char *data, size_t size, const char *id, void *userdata) {
@@ -200,6 +210,33 @@ static uint64_t backoff_usec(unsigned n) {
         return usec - usec / 4 * random / UINT16_MAX;
 }
 
+/* Another attempt follows. */
+static void call_forget_failure(ModelCall *c) {
+        c->state = CALL_WAITING;
+        c->result.error = MODEL_ERROR_NONE;
+        c->result.http_status = 0;
+        c->result.retry_after_usec = USEC_INFINITY;
+        c->message = mfree(c->message);
+        c->request_id = mfree(c->request_id);
+}
+
+/* Models without tools, and servers that have none for this one, are asked once more in words only. */
+static bool call_retry_without_tools(ModelCall *c) {
+        if (c->answered || !c->offered ||
+            !model_error_is_tools_refused(c->result.http_status, c->result.error, c->message))
+                return false;
+        if (event_arm_timer(c->event, &c->timer, 0, 1, call_on_timer, c) < 0)
+                return false;
+
+        json_object_object_del(c->body, "tools");
+        json_object_object_del(c->body, "tool_choice");
+        json_object_object_del(c->body, "toolConfig");
+        c->offered = false;
+        c->result.tools_refused = true;
+        call_forget_failure(c);
+        return true;
+}
+
 /* Whether the failure just recorded is followed by another attempt; forgets it then. */
 static bool call_retry(ModelCall *c, HttpRequest *q) {
         const char *wanted = http_request_header(q, "x-should-retry");
@@ -222,12 +259,7 @@ static bool call_retry(ModelCall *c, HttpRequest *q) {
                 return false;
 
         c->n_retries++;
-        c->state = CALL_WAITING;
-        c->result.error = MODEL_ERROR_NONE;
-        c->result.http_status = 0;
-        c->result.retry_after_usec = USEC_INFINITY;
-        c->message = mfree(c->message);
-        c->request_id = mfree(c->request_id);
+        call_forget_failure(c);
         return true;
 }
 
@@ -238,7 +270,7 @@ static void call_on_reply(HttpRequest *q, const HttpReply *reply, void *userdata
         call_take_request_id(c, q);
         if (c->result.error == MODEL_ERROR_NONE && !c->complete) {
                 call_fail_reply(c, q, reply);
-                if (call_retry(c, q))
+                if (call_retry_without_tools(c) || call_retry(c, q))
                         return;
         }
         call_done(c);
@@ -305,8 +337,22 @@ static int call_on_timer(sd_event_source *s, uint64_t usec, void *userdata) {
         return 0;
 }
 
-static bool text_is_blank(const char *s) {
-        return !s || s[strspn(s, " \t\r\n\f\v")] == 0;
+static bool text_is_valid(const char *s) {
+        return !s || utf8_is_valid(s, strlen(s));
+}
+
+static bool message_is_valid(const ModelMessage *m) {
+        if (!text_is_valid(m->text) || !text_is_valid(m->opaque))
+                return false;
+        for (size_t i = 0; i < m->n_calls; i++)
+                if (isempty(m->calls[i].id) || !text_is_valid(m->calls[i].id) || !text_is_valid(m->calls[i].name) ||
+                    !text_is_valid(m->calls[i].arguments))
+                        return false;
+        for (size_t i = 0; i < m->n_results; i++)
+                if (isempty(m->results[i].id) || !text_is_valid(m->results[i].id) ||
+                    !text_is_valid(m->results[i].name) || !text_is_valid(m->results[i].text))
+                        return false;
+        return true;
 }
 
 /* Providers want a user's message first and last and no blank ones. */
@@ -319,9 +365,11 @@ static int messages_shape(const ModelCallSpec *spec, ModelMessage **ret, size_t 
         for (size_t i = 0; i < spec->n_messages; i++) {
                 const ModelMessage *m = spec->messages + i;
 
-                if (text_is_blank(m->text) || (n == 0 && m->role == MODEL_ROLE_ASSISTANT))
+                if (model_text_is_blank(m->text) && m->n_calls == 0 && m->n_results == 0)
                         continue;
-                if (!utf8_is_valid(m->text, strlen(m->text)))
+                if (n == 0 && (m->role == MODEL_ROLE_ASSISTANT || m->n_results > 0))
+                        continue;
+                if (!message_is_valid(m))
                         return -EINVAL;
                 l[n++] = *m;
         }
@@ -395,9 +443,12 @@ static int call_prepare_request(ModelCall *c, const ModelCallSpec *spec, const M
                                                    : spec->base_url;
         ModelRequest q = {
                 .model = isempty(spec->model) ? c->driver->default_model : spec->model,
-                .system = text_is_blank(spec->system) ? NULL : spec->system,
+                .system = model_text_is_blank(spec->system) ? NULL : spec->system,
                 .messages = messages,
                 .n_messages = n,
+                .tools = spec->tools,
+                .n_tools = spec->n_tools,
+                .no_calls = spec->no_calls,
                 .max_tokens = MIN(spec->max_tokens ?: MAX_TOKENS_DEFAULT, (uint64_t) INT32_MAX),
         };
         int r;
@@ -406,6 +457,11 @@ static int call_prepare_request(ModelCall *c, const ModelCallSpec *spec, const M
         q.foreign = base_url_is_foreign(c->driver, base);
         if (!utf8_is_valid(q.model, strlen(q.model)) || (q.system && !utf8_is_valid(q.system, strlen(q.system))))
                 return -EINVAL;
+
+        for (size_t i = 0; i < q.n_tools; i++)
+                if (!text_is_valid(q.tools[i].name) || !text_is_valid(q.tools[i].description))
+                        return -EINVAL;
+        c->offered = q.n_tools > 0;
 
         if (!q.foreign && isempty(c->api_key))
                 model_call_fail(c, MODEL_ERROR_AUTH, "no API key is configured");
@@ -492,6 +548,7 @@ ModelCall* model_call_free(ModelCall *c) {
         sd_event_source_disable_unref(c->timer);
         http_request_free(c->request);
         sse_parser_free(c->sse);
+        model_call_free_parts(c);
         (void) json_object_put(c->body);
         for (char **h = c->headers; h && *h; h++)
                 explicit_bzero(*h, strlen(*h));

@@ -14,11 +14,32 @@ typedef struct ModelRequest {
         const char *model, *system;     /* system is NULL or not blank */
         const ModelMessage *messages;
         size_t n_messages;
+        const ModelTool *tools;
+        size_t n_tools;
+        bool no_calls;
         uint64_t max_tokens;
         bool foreign;                   /* the base URL is not the vendor's */
 } ModelRequest;
 
+/* A piece of a reply that calls tools, as the next request must repeat it. */
+typedef enum ModelPartKind {
+        MODEL_PART_TEXT,
+        MODEL_PART_THOUGHT,
+        MODEL_PART_CALL,
+        MODEL_PART_RAW,                 /* extra is all of it */
+} ModelPartKind;
+
+typedef struct ModelPart {
+        ModelPartKind kind;
+        int64_t index;                  /* the provider's number for it, or -1 */
+        char *id, *name;                /* of a call; the name is bare */
+        StrBuf text;                    /* text, thought or arguments */
+        bool preset;                    /* the arguments are those of the beginning: the first piece replaces them */
+        json_object *extra;             /* what the provider wants to see again with it, or NULL */
+} ModelPart;
+
 typedef struct ModelDriver {
+        const char *name;                       /* of the dialect, in what is kept of a reply */
         const char *default_model, *default_base_url;
         const char *base_url_variable;          /* in the environment, or NULL */
         const char *key_header;                 /* "Name: " and whatever goes before the key */
@@ -30,6 +51,8 @@ typedef struct ModelDriver {
         int (*body)(const ModelRequest *q, json_object *ret);
         /* One JSON object of the stream that is no error. < 0 ends the call as a memory or protocol error. */
         int (*event)(ModelCall *c, json_object *o);
+        /* The parts as the next request has to repeat them; *ret stays NULL when text and calls say all of it. */
+        int (*opaque)(ModelCall *c, json_object **ret);
         /* The kind of an error object by its own words, or MODEL_ERROR_NONE to go by the HTTP status. */
         ModelErrorKind (*classify)(json_object *error, const char *text, uint64_t *ret_retry_after_usec);
 
@@ -70,6 +93,12 @@ struct ModelCall {
         size_t n_events;
         StrBuf head;                    /* the beginning of a reply that has shown no event yet */
 
+        bool offered;                   /* tools */
+        ModelPart *parts;               /* only when tools are offered */
+        size_t n_parts, parts_size;
+        ModelToolCall *calls;           /* the result's: strings belong to the parts */
+        char *opaque;
+
         StrBuf text;
         uint64_t uncached_tokens;       /* Anthropic counts these apart */
         ModelResult result;             /* its strings are the three here */
@@ -84,6 +113,39 @@ struct ModelCall {
  */
 int model_call_say(ModelCall *c, json_object *string);
 int model_call_say_text(ModelCall *c, const char *text, size_t size);
+
+/* Parts are noted only when tools are offered: the functions do nothing otherwise, and *ret is NULL. -ENOMEM, -E2BIG:
+ * more than a reply may have. index -1: none. */
+int model_part_begin(ModelCall *c, ModelPartKind kind, int64_t index, ModelPart **ret);
+/* id and name as the provider gives them; NULL when it does not. */
+int model_part_begin_call(ModelCall *c, int64_t index, const char *id, const char *name, ModelPart **ret);
+/* The latest with this index, NULL when there is none. */
+ModelPart* model_part_find(ModelCall *c, ModelPartKind kind, int64_t index);
+/* Adds to the text of p, which may be NULL; anything but a string is ignored. */
+int model_part_add(ModelCall *c, ModelPart *p, json_object *string);
+/* The arguments of a call that come as an object. */
+int model_part_set_arguments(ModelCall *c, ModelPart *p, json_object *o, bool preset);
+/* Keeps value as member key of extra. */
+int model_part_put_extra(ModelCall *c, ModelPart *p, const char *key, json_object *value);
+/* At the end of a reply: calls and opaque of the result. */
+int model_call_finish_tools(ModelCall *c);
+void model_call_free_parts(ModelCall *c);
+/* Whether an error says that the model or server has no tools, in whatever words. */
+bool model_error_is_tools_refused(long status, ModelErrorKind kind, const char *message);
+
+/* The name a tool is offered by; odd characters of a name that some model made up become "_". NULL: -ENOMEM. */
+char* model_tool_wire_name(const char *name);
+/* The arguments as an object: an empty one when they are none, or no JSON. NULL when out of memory. */
+json_object* model_tool_arguments(const char *arguments);
+int model_tool_schema(const ModelTool *tool, json_object **ret);
+/* {"name", "description", key: schema}. */
+int model_tool_declare(const ModelTool *tool, const char *key, json_object **ret);
+/* What ModelMessage.opaque holds for this provider, or NULL. */
+int model_opaque_parse(const char *opaque, const ModelDriver *driver, json_object **ret);
+/* An id that we made up, which the provider has never seen. */
+bool model_tool_id_is_ours(const char *id);
+bool model_text_is_blank(const char *s);
+
 /* Why the reply ends. reason: the provider's word for it, kept for logs when it is an unusual one. -ENOMEM. */
 int model_call_stop(ModelCall *c, ModelStop stop, const char *reason);
 /* A copy of a provider's text that is fit for logs: bounded, printable, without the key. NULL when out of memory. */

@@ -52,6 +52,7 @@ bool model_error_is_transient(ModelErrorKind k);
 
 typedef enum ModelStop {
         MODEL_STOP_END,         /* the model was done */
+        MODEL_STOP_TOOLS,       /* it wants tools to be called: calls of the result, at least one */
         MODEL_STOP_LENGTH,      /* cut by max_tokens */
         MODEL_STOP_REFUSAL,     /* refused or filtered; text may be empty */
         MODEL_STOP_OTHER,
@@ -63,6 +64,29 @@ typedef struct ModelUsage {
         uint64_t output_tokens, reasoning_tokens;
 } ModelUsage;
 
+/* Tools are offered under "mcp__puffo__<name>", as they are called elsewhere; in these structures names are bare. */
+typedef struct ModelTool {
+        const char *name, *description;
+        const char *schema;             /* JSON schema of an object */
+} ModelTool;
+
+#define MODEL_CALLS_MAX 32U             /* of one reply */
+#define MODEL_ARGUMENTS_MAX MIB(1)      /* of one call */
+/* All calls of a reply together, and what the provider wants to see again besides. */
+#define MODEL_STEP_SIZE_MAX MIB(4)
+
+typedef struct ModelToolCall {
+        const char *id;                 /* never "": ours when the provider has none */
+        const char *name;
+        const char *arguments;          /* text as the model gave it: JSON, or not; "": none */
+} ModelToolCall;
+
+typedef struct ModelToolResult {
+        const char *id, *name;          /* of the call */
+        const char *text;
+        bool is_error;
+} ModelToolResult;
+
 typedef struct ModelResult {
         ModelErrorKind error;           /* MODEL_ERROR_NONE: success */
         long http_status;               /* 0 when none was seen */
@@ -72,6 +96,10 @@ typedef struct ModelResult {
         const char *request_id;         /* provider's id of the call, may be NULL */
         const char *text;               /* the whole reply, "" when there is none; on failure what came before it */
         ModelStop stop;
+        const ModelToolCall *calls;     /* only with MODEL_STOP_TOOLS */
+        size_t n_calls;
+        const char *opaque;             /* belongs to the message of these calls (ModelMessage.opaque); may be NULL */
+        bool tools_refused;             /* the model or server knows no tools: it was asked without them */
         ModelUsage usage;
 } ModelResult;
 
@@ -82,7 +110,12 @@ typedef enum ModelRole {
 
 typedef struct ModelMessage {
         ModelRole role;
-        const char *text;
+        const char *text;               /* may be blank when there is something of the following */
+        const ModelToolCall *calls;     /* of the assistant; the next message has their results, in this order */
+        size_t n_calls;
+        const char *opaque;             /* of the assistant, as it came with the calls; of use to that provider only */
+        const ModelToolResult *results; /* of the user: in front of the text */
+        size_t n_results;
 } ModelMessage;
 
 typedef struct ModelCall ModelCall;
@@ -98,6 +131,9 @@ typedef struct ModelCallSpec {
                                          * ones of a role are merged, blank and leading assistant ones dropped, as
                                          * the providers want it */
         size_t n_messages;
+        const ModelTool *tools;
+        size_t n_tools;
+        bool no_calls;                  /* the tools are there for what was called before: not to be called again */
         uint64_t max_tokens;            /* 0: 2048 */
         uint64_t idle_timeout_usec;     /* 0: 120 s */
         /* A piece of the reply: never empty, never a cut code point. Must not free the call or any other, nor start

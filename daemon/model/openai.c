@@ -27,6 +27,81 @@ static int openai_add_message(json_object *messages, const char *role, const cha
         return json_put_string(message, "content", content);
 }
 
+/* {"id", "type", "function": {"name", "arguments"}}. extra: what came with the call and has to go back with it. */
+static int openai_add_call(json_object *list, const ModelToolCall *call, json_object *extra) {
+        _cleanup_free_ char *name = model_tool_wire_name(call->name);
+        _cleanup_json_ json_object *arguments = model_tool_arguments(call->arguments);
+        json_object *o = json_object_new_object(), *function = json_object_new_object();
+        const char *text;
+        int r;
+
+        r = model_array_add(list, o);
+        if (r < 0) {
+                (void) json_object_put(function);
+                return r;
+        }
+        r = model_object_add(o, "function", function);
+        if (r >= 0)
+                r = name && arguments ? json_put_string(o, "id", call->id) : -ENOMEM;
+        if (r >= 0)
+                r = json_put_string(o, "type", "function");
+        if (r >= 0 && extra)
+                r = json_put(o, "extra_content", json_object_get(extra));
+        if (r >= 0)
+                r = json_put_string(function, "name", name);
+        /* Servers that parse what comes back choke on what is no JSON. */
+        text = json_text(arguments, &(size_t) { 0 });
+        if (r >= 0)
+                r = text ? json_put_string(function, "arguments", text) : -ENOMEM;
+        return r;
+}
+
+static int openai_add_calls(json_object *messages, const ModelMessage *m) {
+        _cleanup_json_ json_object *opaque = NULL;
+        json_object *message = json_object_new_object(), *calls, *extras;
+        int r;
+
+        r = model_array_add(messages, message);
+        if (r >= 0)
+                r = model_opaque_parse(m->opaque, &openai_driver, &opaque);
+        if (r >= 0)
+                r = json_put_string(message, "role", "assistant");
+        if (r >= 0)
+                r = json_put_string(message, "content", model_text_is_blank(m->text) ? NULL : m->text);
+        if (r >= 0 && json_get(opaque, "reasoning_content"))
+                r = json_put(message, "reasoning_content", json_object_get(json_get(opaque, "reasoning_content")));
+        if (r < 0)
+                return r;
+        calls = json_object_new_array();
+        r = model_object_add(message, "tool_calls", calls);
+        extras = json_get(opaque, "extra_content");
+        for (size_t i = 0; i < m->n_calls && r >= 0; i++)
+                r = openai_add_call(calls, m->calls + i, json_object_is_type(extras, json_type_array) ?
+                                    json_object_array_get_idx(extras, i) : NULL);
+        return r;
+}
+
+static int openai_add_result(json_object *messages, const ModelToolResult *result) {
+        _cleanup_free_ char *text = NULL;
+        json_object *message = json_object_new_object();
+        int r;
+
+        r = model_array_add(messages, message);
+        if (r >= 0)
+                r = json_put_string(message, "role", "tool");
+        if (r >= 0)
+                r = json_put_string(message, "tool_call_id", result->id);
+        if (r < 0)
+                return r;
+        /* There is no flag for it. */
+        text = strjoin(result->is_error ? "Error: " : "", strempty(result->text));
+        return text ? json_put_string(message, "content", text) : -ENOMEM;
+}
+
+static bool is_plain(const ModelMessage *m) {
+        return m->n_calls == 0 && m->n_results == 0;
+}
+
 /* Contents are plain strings, joined by an empty line: not every compatible server knows lists of parts. */
 static int openai_put_messages(json_object *body, const ModelRequest *q) {
         json_object *messages = json_object_new_array();
@@ -43,9 +118,27 @@ static int openai_put_messages(json_object *body, const ModelRequest *q) {
 
         for (size_t i = 0; i < q->n_messages; ) {
                 _cleanup_(strbuf_done) StrBuf b = {};
-                ModelRole role = q->messages[i].role;
+                const ModelMessage *m = q->messages + i;
+                ModelRole role = m->role;
 
-                for (bool first = true; i < q->n_messages && q->messages[i].role == role; i++, first = false) {
+                if (m->n_calls > 0) {
+                        r = openai_add_calls(messages, m);
+                        if (r < 0)
+                                return r;
+                        i++;
+                        continue;
+                }
+                for (size_t j = 0; j < m->n_results; j++) {
+                        r = openai_add_result(messages, m->results + j);
+                        if (r < 0)
+                                return r;
+                }
+                if (model_text_is_blank(m->text)) {
+                        i++;
+                        continue;
+                }
+                for (bool first = true; i < q->n_messages && q->messages[i].role == role &&
+                                        (first || is_plain(q->messages + i)); i++, first = false) {
                         if (!first) {
                                 r = strbuf_puts(&b, "\n\n");
                                 if (r < 0)
@@ -60,6 +153,25 @@ static int openai_put_messages(json_object *body, const ModelRequest *q) {
                         return r;
         }
         return 0;
+}
+
+static int openai_put_tools(json_object *body, const ModelRequest *q) {
+        json_object *list = json_object_new_array();
+        int r;
+
+        r = model_object_add(body, "tools", list);
+        for (size_t i = 0; i < q->n_tools && r >= 0; i++) {
+                json_object *tool = json_object_new_object(), *function = NULL;
+
+                r = model_array_add(list, tool);
+                if (r >= 0)
+                        r = json_put_string(tool, "type", "function");
+                if (r >= 0)
+                        r = model_tool_declare(q->tools + i, "parameters", &function);
+                if (r >= 0)
+                        r = json_put(tool, "function", function);
+        }
+        return r < 0 || !q->no_calls ? r : json_put_string(body, "tool_choice", "none");
 }
 
 static int openai_body(const ModelRequest *q, json_object *body) {
@@ -83,6 +195,11 @@ static int openai_body(const ModelRequest *q, json_object *body) {
         r = json_put_bool(options, "include_usage", true);
         if (r < 0)
                 return r;
+        if (q->n_tools > 0) {
+                r = openai_put_tools(body, q);
+                if (r < 0)
+                        return r;
+        }
         return openai_put_messages(body, q);
 }
 
@@ -97,13 +214,84 @@ static void openai_take_usage(ModelCall *c, json_object *usage) {
 }
 
 static ModelStop openai_stop(const char *reason) {
-        if (streq(reason, "stop"))
+        if (streq(reason, "stop") || streq(reason, "tool_calls"))
                 return MODEL_STOP_END;
         if (streq(reason, "length"))
                 return MODEL_STOP_LENGTH;
         if (streq(reason, "content_filter"))
                 return MODEL_STOP_REFUSAL;
         return MODEL_STOP_OTHER;
+}
+
+/* Pieces belong together by index. Compatible servers leave it out, or give every call the same one: an id that is new
+ * begins a call all the same. */
+static int openai_take_call(ModelCall *c, json_object *piece) {
+        json_object *function = json_get(piece, "function"), *arguments = json_get(function, "arguments");
+        const char *id = json_get_string(piece, "id"), *name = json_get_string(function, "name");
+        int64_t index = json_get_int(piece, "index", -1);
+        ModelPart *p = model_part_find(c, MODEL_PART_CALL, index);
+        int r = 0;
+
+        if (!p || (!isempty(id) && !isempty(name) && !streq(p->id, id) && !model_tool_id_is_ours(p->id)) ||
+            (index < 0 && !isempty(name)))
+                r = model_part_begin_call(c, index, id, name, &p);
+        if (r >= 0)
+                r = model_part_add(c, p, arguments);
+        if (r >= 0)
+                r = model_part_set_arguments(c, p, arguments, /* preset= */ false);
+        if (r >= 0)
+                r = model_part_put_extra(c, p, "extra_content", json_get(piece, "extra_content"));
+        return r;
+}
+
+static int openai_take_calls(ModelCall *c, json_object *calls) {
+        int r = 0;
+
+        if (json_object_is_type(calls, json_type_array))
+                for (size_t i = 0; i < json_object_array_length(calls) && r >= 0; i++)
+                        r = openai_take_call(c, json_object_array_get_idx(calls, i));
+        return r;
+}
+
+/* Some servers want the thoughts of the turn again, others have a signature with each call. */
+static int openai_take_reasoning(ModelCall *c, json_object *text) {
+        ModelPart *p;
+        int r = 0;
+
+        if (!json_object_is_type(text, json_type_string))
+                return 0;
+        p = model_part_find(c, MODEL_PART_THOUGHT, -1);
+        if (!p)
+                r = model_part_begin(c, MODEL_PART_THOUGHT, -1, &p);
+        return r < 0 ? r : model_part_add(c, p, text);
+}
+
+static int openai_opaque(ModelCall *c, json_object **ret) {
+        _cleanup_json_ json_object *o = json_object_new_object(), *extras = json_object_new_array();
+        ModelPart *thought = model_part_find(c, MODEL_PART_THOUGHT, -1);
+        bool any = false;
+        int r = 0;
+
+        if (!o || !extras)
+                return -ENOMEM;
+        if (thought && thought->text.size > 0)
+                r = json_put_string(o, "reasoning_content", thought->text.text);
+        for (size_t i = 0; i < c->n_parts && r >= 0; i++) {
+                json_object *extra = json_get(c->parts[i].extra, "extra_content");
+
+                if (c->parts[i].kind != MODEL_PART_CALL)
+                        continue;
+                any = any || extra;
+                if (json_object_array_add(extras, json_object_get(extra)) < 0) {
+                        (void) json_object_put(extra);
+                        r = -ENOMEM;
+                }
+        }
+        if (r >= 0 && any)
+                r = json_put(o, "extra_content", TAKE_PTR(extras));
+        if (r >= 0 && json_object_object_length(o) > 0)
+                *ret = TAKE_PTR(o);
+        return r;
 }
 
 static int openai_event(ModelCall *c, json_object *o) {
@@ -120,6 +308,10 @@ static int openai_event(ModelCall *c, json_object *o) {
 
         delta = json_get(choice, "delta");
         r = model_call_say(c, json_get(delta, "content"));
+        if (r >= 0)
+                r = openai_take_reasoning(c, json_get(delta, "reasoning_content"));
+        if (r >= 0)
+                r = openai_take_calls(c, json_get(delta, "tool_calls"));
         if (r < 0)
                 return r;
 
@@ -162,6 +354,7 @@ static ModelErrorKind openai_classify(json_object *error, const char *text, uint
 }
 
 const ModelDriver openai_driver = {
+        .name = "openai",
         .default_model = "gpt-4o",
         .default_base_url = "https://api.openai.com/v1",
         .base_url_variable = "OPENAI_BASE_URL",
@@ -171,5 +364,6 @@ const ModelDriver openai_driver = {
         .url = openai_url,
         .body = openai_body,
         .event = openai_event,
+        .opaque = openai_opaque,
         .classify = openai_classify,
 };
