@@ -110,10 +110,15 @@ static int utf8_code_point_length(const char *s, size_t n) {
 
 bool utf8_is_valid(const char *s, size_t n) {
         while (n > 0) {
-                uint64_t eight;
+                uint64_t eight, more[4];
                 int k;
 
                 /* Nearly all that comes is ASCII. */
+                for (; n >= sizeof(more); s += sizeof(more), n -= sizeof(more)) {
+                        memcpy(more, s, sizeof(more));
+                        if ((more[0] | more[1] | more[2] | more[3]) & 0x8080808080808080U)
+                                break;
+                }
                 for (; n >= sizeof(eight); s += sizeof(eight), n -= sizeof(eight)) {
                         memcpy(&eight, s, sizeof(eight));
                         if (eight & 0x8080808080808080U)

@@ -79,6 +79,9 @@ static int compare_members(const SignedValue *x, const SignedValue *y, Canonical
         const char *p = x->key, *q = y->key;
         uint16_t low_x = 0, low_y = 0;
 
+        /* ASCII has one order only. */
+        for (const char *end = p + MIN(x->key_size, y->key_size); p < end && *p == *q && !(*p & 0x80); p++, q++)
+                ;
         for (;;) {
                 int32_t a = next_code_unit(&p, x->key + x->key_size, &low_x),
                         b = next_code_unit(&q, y->key + y->key_size, &low_y);

@@ -5,6 +5,7 @@
 #include "base64url.h"
 #include "envelope.h"
 #include "hpke.h"
+#include "secret-buffer.h"
 
 #define RECIPIENTS_MAX 4096U
 
@@ -102,16 +103,10 @@ int envelope_parse(Envelope **ret, const char *text, size_t size) {
         return r < 0 ? r : envelope_new(ret, &d, signed_document_root(d));
 }
 
-static void wipe(StrBuf *b) {
-        if (b->text)
-                sodium_memzero(b->text, b->allocated);
-        strbuf_done(b);
-}
-
 /* As it was before envelope_decrypt(). */
 static void envelope_shut(Envelope *e) {
         for (size_t i = 0; i < ELEMENTSOF(e->canonical); i++)
-                wipe(&e->canonical[i]);
+                secret_buffer_done(&e->canonical[i]);
         e->payload = NULL;
         e->plaintext = signed_document_free(e->plaintext);
 }
@@ -250,6 +245,11 @@ static int read_route(const SignedValue *outer, Route *ret, EnvelopeError *reter
         return 0;
 }
 
+/* Only numbers get longer than they were. */
+static int canonical_init(StrBuf *b, const Envelope *e) {
+        return secret_buffer_init(b, signed_document_size(e->plaintext ?: e->outer));
+}
+
 /* Check 11, on a plaintext or on the signed_payload of a plaintext envelope. */
 static int read_signed_payload(Envelope *e, const SignedValue *o, EnvelopeError *reterr) {
         _cleanup_free_ uint8_t *signature = NULL;
@@ -262,7 +262,9 @@ static int read_signed_payload(Envelope *e, const SignedValue *o, EnvelopeError 
         r = decode_member(o, "signature", &signature, &size);
         if (r < 0)
                 return refuse_unless_oom(reterr, ENVELOPE_PLAINTEXT_INVALID, r);
-        r = canonical_format_for_signing(payload, CANONICAL_COMPAT, &e->canonical[0]);
+        r = canonical_init(&e->canonical[0], e);
+        if (r >= 0)
+                r = canonical_format_for_signing(payload, CANONICAL_COMPAT, &e->canonical[0]);
         if (r < 0)
                 return refuse_unless_oom(reterr, ENVELOPE_PLAINTEXT_INVALID, r);
 
@@ -357,10 +359,12 @@ static int signature_fits_a_key(Envelope *e, const uint8_t (*keys)[KEY_SIZE], si
                         return 1;
 
         if (!e->canonical[1].text) {
-                r = canonical_format_for_signing(e->payload, CANONICAL_RFC8785, &e->canonical[1]);
+                r = canonical_init(&e->canonical[1], e);
+                if (r >= 0)
+                        r = canonical_format_for_signing(e->payload, CANONICAL_RFC8785, &e->canonical[1]);
                 if (r < 0) {
                         /* The beginning of a form is not a form. */
-                        wipe(&e->canonical[1]);
+                        secret_buffer_done(&e->canonical[1]);
                         return r == -ENOMEM ? r : 0;
                 }
         }

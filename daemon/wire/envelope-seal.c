@@ -5,6 +5,7 @@
 #include "base64url.h"
 #include "envelope.h"
 #include "hpke.h"
+#include "secret-buffer.h"
 
 int seal_secrets_random(SealSecrets *ret, char **ret_envelope_id) {
         *ret_envelope_id = id_random("msg_");
@@ -88,7 +89,7 @@ static int build_payload(SignedDocument *d, const MessageDraft *m, const SealSec
 /* {"payload":…,"signature":…}, the text that is encrypted. */
 static int build_plaintext(const MessageDraft *m, const SealSecrets *secrets, StrBuf *ret) {
         _cleanup_(signed_document_freep) SignedDocument *d = NULL;
-        _cleanup_(strbuf_done) StrBuf canonical = {};
+        _cleanup_(secret_buffer_done) StrBuf canonical = {};
         _cleanup_free_ char *signature_text = NULL;
         uint8_t signature[SIGNATURE_SIZE];
         SignedValue *payload, *outer;
@@ -100,12 +101,13 @@ static int build_plaintext(const MessageDraft *m, const SealSecrets *secrets, St
         r = build_payload(d, m, secrets, &payload);
         if (r < 0)
                 return r;
-        r = canonical_format_for_signing(payload, CANONICAL_COMPAT, &canonical);
+        r = secret_buffer_init(&canonical, signed_document_size(d));
+        if (r >= 0)
+                r = canonical_format_for_signing(payload, CANONICAL_COMPAT, &canonical);
         if (r < 0)
                 return r;
 
         signing_key_sign(&m->subkey, canonical.text, canonical.size, signature);
-        sodium_memzero(canonical.text, canonical.size);
         signature_text = base64url_encode(signature, sizeof(signature));
         if (!signature_text)
                 return -ENOMEM;
@@ -114,6 +116,9 @@ static int build_plaintext(const MessageDraft *m, const SealSecrets *secrets, St
         r = signed_put(d, outer, "payload", payload);
         if (r >= 0)
                 r = signed_put(d, outer, "signature", signed_string(d, signature_text));
+        /* Three bytes for each of one that is no ASCII. */
+        if (r >= 0)
+                r = secret_buffer_init(ret, 3 * signed_document_size(d));
         return r < 0 ? r : signed_value_format(outer, ret);
 }
 
@@ -150,7 +155,8 @@ static int put_recipient(SignedDocument *d, SignedValue *list, const Recipient *
 }
 
 static int put_content(SignedDocument *d, SignedValue *o, const MessageDraft *m, const SealSecrets *secrets) {
-        _cleanup_(strbuf_done) StrBuf plaintext = {}, aad = {};
+        _cleanup_(secret_buffer_done) StrBuf plaintext = {};
+        _cleanup_(strbuf_done) StrBuf aad = {};
         _cleanup_free_ uint8_t *sealed = NULL;
         const Route route = {
                 .kind = m->kind,
@@ -167,24 +173,16 @@ static int put_content(SignedDocument *d, SignedValue *o, const MessageDraft *m,
         if (r >= 0)
                 r = aad_outer(&aad, &route);
         if (r < 0)
-                goto finish;
+                return r;
 
         sealed = malloc(plaintext.size + AEAD_TAG_SIZE);
-        if (!sealed) {
-                r = -ENOMEM;
-                goto finish;
-        }
+        if (!sealed)
+                return -ENOMEM;
         aead_seal(secrets->content_key, secrets->content_nonce, aad.text, aad.size, plaintext.text, plaintext.size,
                   sealed);
 
         r = put_base64(d, o, "content_nonce", secrets->content_nonce, sizeof(secrets->content_nonce));
-        if (r >= 0)
-                r = put_base64(d, o, "content_ciphertext", sealed, plaintext.size + AEAD_TAG_SIZE);
-
-finish:
-        if (plaintext.text)
-                sodium_memzero(plaintext.text, plaintext.size);
-        return r;
+        return r < 0 ? r : put_base64(d, o, "content_ciphertext", sealed, plaintext.size + AEAD_TAG_SIZE);
 }
 
 int envelope_seal(const MessageDraft *m, const Recipient *recipients, size_t n_recipients, const SealSecrets *secrets,

@@ -5,25 +5,27 @@
 
 /* What the two halves of signed-json.h share. */
 
+typedef uint8_t Bytes16 __attribute__((vector_size(16)));
+
 /* How many bytes from here on stand for themselves in a JSON string: no quote, no backslash, no control character; and
  * with ascii nothing from U+007F on. */
 static inline size_t json_plain_length(const char *p, const char *end, bool ascii) {
-        const uint64_t ones = 0x0101010101010101U, high = 0x8080808080808080U;
         const unsigned char limit = ascii ? 0x7e : 0xff;
         const char *begin = p;
 
-        /* Eight at a time as long as none is special: each term has a high bit set when one is. */
-        for (uint64_t w; end - p >= (ptrdiff_t) sizeof(w); p += sizeof(w)) {
-                uint64_t quote, backslash, special;
+        /* Sixteen at a time as long as none is special. */
+        for (Bytes16 b; end - p >= (ptrdiff_t) sizeof(b); p += sizeof(b)) {
+                uint64_t special[2];
 
-                memcpy(&w, p, sizeof(w));
-                quote = w ^ ones * '"';
-                backslash = w ^ ones * '\\';
-                special = ((quote - ones) & ~quote) | ((backslash - ones) & ~backslash) | ((w - ones * 0x20) & ~w);
-                if (ascii)
-                        special |= w | (w + ones);
-                if (special & high)
+                memcpy(&b, p, sizeof(b));
+                b = (Bytes16) ((b == '"') | (b == '\\') | (b < 0x20) | (b > limit));
+                memcpy(special, &b, sizeof(special));
+                if (!(special[0] | special[1]))
+                        continue;
+                if (__BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__)
                         break;
+                p += special[0] ? __builtin_ctzll(special[0]) / 8 : 8 + __builtin_ctzll(special[1]) / 8;
+                return (size_t) (p - begin);
         }
         while (p < end && *p != '"' && *p != '\\' && (unsigned char) *p >= 0x20 && (unsigned char) *p <= limit)
                 p++;

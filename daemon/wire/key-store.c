@@ -10,6 +10,7 @@
 #include "certificate.h"
 #include "file-util.h"
 #include "key-store.h"
+#include "secret-buffer.h"
 #include "signed-json.h"
 
 #define KEY_FILE_MAX MIB(1)
@@ -105,16 +106,6 @@ static int read_secret(const SignedValue *o, const char *key, const char *path, 
 }
 
 /* --- writing --- */
-
-/* Growing a buffer leaves copies of what it held behind, so these have room for everything from the start. */
-static int secret_buffer_init(StrBuf *b, size_t room) {
-        *b = (StrBuf) { .text = malloc(room), .allocated = room };
-        return b->text ? 0 : -ENOMEM;
-}
-
-static void secret_buffer_done(StrBuf *b) {
-        wipe_free(b->text, b->allocated);
-}
 
 static int write_member(StrBuf *b, SignedDocument *d, const char *key, SignedValue *value) {
         int r;

@@ -10,12 +10,14 @@
 #define VALUES_MAX (1U << 20)
 #define BLOCK_SIZE KIB(4)
 #define FEW_MEMBERS 16U
+/* What is rare does not take registers from what is not. */
+#define _noinline_ __attribute__((noinline))
 
 /* Values and texts come from an arena: an envelope has thousands of small ones, all of the same life. */
 typedef struct Block {
         struct Block *next;
         size_t used, size;
-        char data[] __attribute__((aligned(16)));
+        char data[] __attribute__((aligned(8)));
 } Block;
 
 struct SignedDocument {
@@ -36,7 +38,7 @@ static int document_add_block(SignedDocument *d, size_t size) {
 static void* document_alloc(SignedDocument *d, size_t n) {
         Block *b = d->blocks;
 
-        n = (n + 15) & ~(size_t) 15;
+        n = (n + 7) & ~(size_t) 7;
         if (!b || b->size - b->used < n) {
                 if (document_add_block(d, MAX(n, BLOCK_SIZE)) < 0)
                         return NULL;
@@ -95,9 +97,12 @@ static int value_set_text(SignedDocument *d, const char *s, size_t n, const char
         return 0;
 }
 
+/* Reads a text that is the document's own: strings stay where they are, without their escapes, and end where their
+ * closing quote was. */
 typedef struct Parser {
         SignedDocument *document;
-        const char *p, *end;
+        char *p;
+        const char *end;        /* there is a NUL */
         unsigned depth;
         size_t n_values;
 } Parser;
@@ -203,51 +208,43 @@ static int parse_escape(Parser *s, char **w) {
         return 0;
 }
 
-/* Room for what is left of a string: no escape is shorter than what it stands for. */
-static int string_room(const Parser *s, size_t *ret) {
-        const char *close;
+/* The rest of a string, from its first escape on. No escape is shorter than what it stands for. */
+static _noinline_ int parse_escaped(Parser *s, char *text, size_t *size) {
+        char *w = text + *size;
 
-        for (close = s->p; close < s->end && *close != '"'; close++)
-                if (*close == '\\' && ++close >= s->end)
-                        return -EBADMSG;
-        *ret = (size_t) (close - s->p);
-        return 0;
-}
+        do {
+                size_t plain;
+                int r;
 
-static int parse_string(Parser *s, const char **ret, size_t *ret_size) {
-        size_t plain, room = 0;
-        char *text, *w;
-        int r = 0;
-
-        if (!take_char(s, '"'))
-                return -EBADMSG;
-
-        plain = json_plain_length(s->p, s->end, /* ascii= */ false);
-        if (s->p + plain < s->end && s->p[plain] == '\\')
-                r = string_room(s, &room);
-        if (r < 0)
-                return r;
-        text = w = document_alloc(s->document, MAX(plain, room) + 1);
-        if (!text)
-                return -ENOMEM;
-
-        for (;; plain = json_plain_length(s->p, s->end, /* ascii= */ false)) {
-                memcpy(w, s->p, plain);
-                w += plain;
-                s->p += plain;
-                if (take_char(s, '"'))
-                        break;
-                /* A control character, or the end. */
+                /* Else it is a control character, or the end. */
                 if (!take_char(s, '\\'))
                         return -EBADMSG;
                 r = parse_escape(s, &w);
                 if (r < 0)
                         return r;
-        }
+                plain = json_plain_length(s->p, s->end, /* ascii= */ false);
+                memmove(w, s->p, plain);
+                w += plain;
+                s->p += plain;
+        } while (!take_char(s, '"'));
 
         *w = 0;
+        *size = (size_t) (w - text);
+        return 0;
+}
+
+static int parse_string(Parser *s, const char **ret, size_t *ret_size) {
+        char *text;
+
+        if (!take_char(s, '"'))
+                return -EBADMSG;
+        text = s->p;
+        s->p += json_plain_length(s->p, s->end, /* ascii= */ false);
         *ret = text;
-        *ret_size = (size_t) (w - text);
+        *ret_size = (size_t) (s->p - text);
+        if (!take_char(s, '"'))
+                return parse_escaped(s, text, ret_size);
+        s->p[-1] = 0;
         return 0;
 }
 
@@ -318,7 +315,7 @@ static int compare_places(const void *a, const void *b) {
 static bool few_have_repeats(const SignedValue *o) {
         for (const SignedValue *m = o->child; m; m = m->next)
                 for (const SignedValue *l = m->next; l; l = l->next)
-                        if (compare_keys(l, m) == 0)
+                        if (l->key_size == m->key_size && memcmp(l->key, m->key, m->key_size) == 0)
                                 return true;
         return false;
 }
@@ -469,6 +466,7 @@ static int parse_value(Parser *s, SignedValue **ret) {
 
 int signed_document_parse(SignedDocument **ret, const char *text, size_t size) {
         _cleanup_(signed_document_freep) SignedDocument *d = NULL;
+        const char *copy = NULL;
         Parser s;
         int r;
 
@@ -478,11 +476,13 @@ int signed_document_parse(SignedDocument **ret, const char *text, size_t size) {
         if (r < 0)
                 return r;
         /* Enough for the documents of the protocol, which are mostly texts. */
-        r = document_add_block(d, MAX(2 * size, (size_t) BLOCK_SIZE));
+        r = document_add_block(d, size + MAX(size, (size_t) BLOCK_SIZE));
+        if (r >= 0)
+                r = value_set_text(d, text, size, &copy);
         if (r < 0)
                 return r;
 
-        s = (Parser) { .document = d, .p = text, .end = text + size };
+        s = (Parser) { .document = d, .p = (char*) copy, .end = copy + size };
         skip_white_space(&s);
         r = parse_value(&s, &d->root);
         if (r < 0)
