@@ -3,6 +3,7 @@
 #include <fcntl.h>
 
 #include "backup.h"
+#include "batches.h"
 #include "bus-util.h"
 #include "conversation.h"
 #include "event-util.h"
@@ -156,6 +157,8 @@ static int check_submission(const TurnSubmission *t, sd_bus_error *reterr_error)
                 return invalid(reterr_error, "Previous is no turn id.");
         if (!isempty(t->previous) && !isempty(t->conversation))
                 return invalid(reterr_error, "Previous and Conversation exclude each other.");
+        if (streq_ptr(t->source, BATCHES_SOURCE))
+                return invalid(reterr_error, "Source '" BATCHES_SOURCE "' is what messages of the chat service have.");
         return 0;
 }
 

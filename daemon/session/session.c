@@ -8,10 +8,12 @@
 
 #include "backup.h"
 #include "conversation.h"
+#include "dispatch-store.h"
 #include "event-util.h"
 #include "file-util.h"
 #include "log.h"
 #include "manager-link.h"
+#include "outbox-store.h"
 #include "puffo.h"
 #include "role.h"
 #include "runtime-file.h"
@@ -20,6 +22,8 @@
 #define DAY_USEC (86400 * USEC_PER_SEC)
 #define TURNS_KEEP_USEC (30 * DAY_USEC)
 #define TURNS_KEEP_MAX 10000
+/* The keys of what was sent keep a turn that begins again from sending it again; that is long over then. */
+#define OUTBOX_KEEP_MS ((int64_t) 7 * 86400 * 1000)
 #define UNSTORED_KEEP_USEC (10 * 60 * USEC_PER_SEC)
 /* So long after the last turn memory is given back, and so long after that the process that talks to the provider. */
 #define TRIM_USEC (3 * USEC_PER_SEC)
@@ -395,6 +399,22 @@ void session_broken(Session *s, int error) {
 
 static int on_sweep(sd_event_source *source, uint64_t usec, void *userdata);
 
+/* What came from the chat service and went there. n_dropped: so far; the sum. */
+static int sweep_messages(Session *s, int64_t now_ms, int n_dropped) {
+        int64_t keep_ms = (int64_t) (s->retention_usec / USEC_PER_MSEC);
+        int n = outbox_store_sweep(s->db, now_ms - OUTBOX_KEEP_MS);
+
+        if (n < 0 || keep_ms == 0)
+                return n < 0 ? n : n_dropped + n;
+        n_dropped += n;
+        n = message_store_sweep(s->db, (unsigned) (s->retention_usec / DAY_USEC), now_ms);
+        if (n < 0)
+                return n;
+        n_dropped += n;
+        n = dispatch_store_sweep(s->db, now_ms - keep_ms);
+        return n < 0 ? n : n_dropped + n;
+}
+
 /* Also once a day of its own accord: what is to be gone after a time is gone from an agent that nobody talks to as well.
  * The hour of slack lets it fall together with something else that wakes the machine. */
 static void sweep(Session *s) {
@@ -411,6 +431,8 @@ static void sweep(Session *s) {
                 .turns_usec = TURNS_KEEP_USEC, .turns_max = TURNS_KEEP_MAX, .unstored_usec = UNSTORED_KEEP_USEC,
                 .messages_usec = s->retention_usec,
         }, now);
+        if (r >= 0)
+                r = sweep_messages(s, (int64_t) (now / USEC_PER_MSEC), r);
         if (r < 0)
                 (void) log_warning_errno(r, "Failed to drop old turns from '%s', ignoring: %m", s->database_path);
         else if (r > 0)
