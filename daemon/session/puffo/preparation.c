@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 
 #include "event-util.h"
+#include "inbox-files.h"
 #include "message-store.h"
 #include "preparation.h"
 #include "record.h"
@@ -11,6 +12,9 @@ typedef struct Part {
         StoredMessage *message;         /* NULL: synthetic */
         SyntheticRecord synthetic;
         json_object *synthetic_json;
+        InboxFiles *files;              /* fetched, or being fetched */
+        const InboxFile *saved;         /* borrowed from files */
+        size_t n_saved;
 } Part;
 
 struct Preparation {
@@ -22,9 +26,12 @@ struct Preparation {
         DispatchRow *rows;
         Part *parts;
         size_t n, n_skipped;
+        size_t next_files;              /* whose attachments are to be fetched next */
         DirectoryLookup *lookup;
         sd_event_source *begin;
 };
+
+static void prepare_files(Preparation *p);
 
 Preparation* preparation_free(Preparation *p) {
         if (!p)
@@ -38,6 +45,7 @@ Preparation* preparation_free(Preparation *p) {
                         stored_messages_free(part->message, 1);
                 if (part->synthetic_json)
                         (void) json_object_put(part->synthetic_json);
+                (void) inbox_files_free(part->files);
         }
         free(p->parts);
         dispatch_rows_free(p->rows, p->n);
@@ -95,6 +103,7 @@ static int format_message(Preparation *p, const Part *part, StrBuf *b) {
         const DirectoryPerson *sender = directory_person(p->spec.directory, m->sender_slug);
         bool dm = m->kind == ENVELOPE_DM;
         _cleanup_free_ char *raw = record_text(m), *cut = NULL, *text = NULL;
+        _cleanup_free_ MessageAttachment *files = new0(MessageAttachment, part->n_saved);
         MessageMention self = { p->own_slug, MENTION_SELF };
         const char *space;
 
@@ -102,8 +111,10 @@ static int format_message(Preparation *p, const Part *part, StrBuf *b) {
                 cut = record_cut(raw, RECORD_TEXT_MAX_CHARS, m->envelope_id);
         if (cut)
                 text = record_mark_mentions(cut, p->own_slug);
-        if (!text)
+        if (!text || !files)
                 return -ENOMEM;
+        for (size_t i = 0; i < part->n_saved; i++)
+                files[i] = (MessageAttachment) { part->saved[i].path, part->saved[i].name, part->saved[i].problem };
         space = dm ? NULL : directory_space_name(p->spec.directory, strempty(m->space_id));
         return message_block_format(&(MessageBlock) {
                 .space_name = dm ? NULL : isempty(space) ? m->space_id : space,
@@ -119,6 +130,8 @@ static int format_message(Preparation *p, const Part *part, StrBuf *b) {
                 .encrypted = m->encrypted,
                 .mentions = &self,
                 .n_mentions = record_mentions(raw, p->own_slug),
+                .attachments = files,
+                .n_attachments = part->n_saved,
                 .text = text,
         }, b);
 }
@@ -169,13 +182,40 @@ static void finish(Preparation *p) {
         }, p->userdata);
 }
 
-/* ---- names ---- */
+/* ---- names, then files ---- */
+
+static void on_files(InboxFiles *f, const InboxFile *files, size_t n, void *userdata) {
+        Preparation *p = userdata;
+        Part *part = p->parts + p->next_files++;
+
+        part->saved = files;
+        part->n_saved = n;
+        prepare_files(p);
+}
+
+static void prepare_files(Preparation *p) {
+        for (; p->next_files < p->n; p->next_files++) {
+                const StoredMessage *m = p->parts[p->next_files].message;
+                _cleanup_json_ json_object *content = NULL;
+                int r;
+
+                if (!m || !record_attachments(m, &content))
+                        continue;
+                r = inbox_files_fetch(&p->parts[p->next_files].files, p->spec.event, p->spec.client, p->workspace,
+                                      m->content, m->envelope_id, on_files, p);
+                if (r >= 0)
+                        return;
+                station_log(LOG_WARNING, r, &(Station) { .envelope = m->envelope_id },
+                            "The attachments of a message cannot be fetched, it goes without: %m");
+        }
+        finish(p);
+}
 
 static void on_names(DirectoryLookup *l, void *userdata) {
         Preparation *p = userdata;
 
         p->lookup = directory_lookup_free(p->lookup);
-        finish(p);
+        prepare_files(p);
 }
 
 static int look_up(Preparation *p) {
@@ -214,7 +254,7 @@ static int on_begin(sd_event_source *s, void *userdata) {
         r = look_up(p);
         if (r < 0) {
                 (void) log_warning_errno(r, "Names cannot be looked up, going on without: %m");
-                finish(p);
+                prepare_files(p);
         }
         return 0;
 }
