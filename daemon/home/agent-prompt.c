@@ -7,7 +7,7 @@
 #include "agent-file.h"
 #include "agent-home.h"
 #include "file-util.h"
-#include "prompt-text.h"
+#include "primer.h"
 #include "string-util.h"
 
 #define PART_MAX KIB(256)
@@ -215,8 +215,8 @@ static int append_part(StrBuf *b, const char *heading, const char *text) {
         return r < 0 ? r : strbuf_printf(b, "%s%s\n", heading, text);
 }
 
-int agent_home_system_prompt(const AgentHome *h, const AgentConfig *c, char **ret) {
-        _cleanup_free_ char *profile = NULL, *memory = NULL;
+int agent_home_system_prompt(const AgentHome *h, const AgentConfig *c, const char *const *tools, char **ret) {
+        _cleanup_free_ char *primer = NULL, *profile = NULL, *memory = NULL;
         _cleanup_(strbuf_done) StrBuf b = {};
         int r;
 
@@ -228,14 +228,12 @@ int agent_home_system_prompt(const AgentHome *h, const AgentConfig *c, char **re
                 return r;
 
         if (*c->slug)
-                r = strbuf_puts(&b, primer_chat_local);
+                r = primer_new(h, c, tools, &primer);
+        if (r >= 0 && primer)
+                r = strbuf_puts(&b, primer);
         if (r >= 0)
                 r = append_part(&b, "# Your role\n\n", profile);
         if (r >= 0)
                 r = append_part(&b, "# Your memory\n\n", memory);
         return r < 0 ? r : take_text(&b, ret);
-}
-
-const char* agent_profile_template(void) {
-        return profile_template;
 }

@@ -115,7 +115,7 @@ int chat_prompt_build(ChatPrompt *ret, Database *db, const SessionConfig *config
         size_t taken;
         int r;
 
-        r = agent_home_system_prompt(config->home, config->agent, &p.system);
+        r = agent_home_system_prompt(config->home, config->agent, NULL, &p.system);
         if (r < 0)
                 return r;
         taken = strlen(p.system) + strlen(row->text) + strlen(row->instructions);

@@ -217,40 +217,13 @@ TEST(prompt_of_puffo_agent) {
         ASSERT_OK(agent_home_read_memory(h, c, &memory));
         ASSERT_STREQ(memory, "### a\n\nay\n\n### b_topic\n\nbee");
 
-        ASSERT_OK(agent_home_system_prompt(h, c, &plain));
+        ASSERT_OK(agent_home_system_prompt(h, c, NULL, &plain));
         ASSERT_STREQ(plain, "# Your role\n\nBe kind.ä\n\n---\n\n# Your memory\n\n### a\n\nay\n\n### b_topic\n\nbee\n");
 
         ASSERT_OK(free_and_strdup(&c->slug, "bot-1234"));
-        ASSERT_OK(agent_home_system_prompt(h, c, &primed));
+        ASSERT_OK(agent_home_system_prompt(h, c, NULL, &primed));
         ASSERT_TRUE(startswith(primed, "# Puffo.ai platform primer\n"));
-        ASSERT_NOT_NULL(strstr(primed,
-                               "refreshed.\n\n---\n\n# Your role\n\nBe kind.ä\n\n---\n\n# Your memory\n\n### a"));
-}
-
-/* What the primer must tell: the fields of the block, the three markers, and nothing of tools there are not. */
-TEST(primer) {
-        static const char *const words[] = {
-                "- space: ", "- space_id: ", "- channel: ", "- channel_id: ", "- post_id: ", "- thread_root_id: ",
-                "- timestamp: ", "- sender: ", "- sender_slug: ", "- sender_type: ", "- encrypted: no", "- mentions:",
-                "- attachments:", "- message: ", "[puffo-agent system message]", "[SILENT]", "@you(", "local client",
-                "Markdown", "end-to-end encrypted", "no tools",
-        };
-        FIXTURE(f);
-        _cleanup_(agent_home_freep) AgentHome *h = create(&f, "bot");
-        _cleanup_(agent_config_freep) AgentConfig *c = load(h);
-        _cleanup_free_ char *text = NULL;
-        size_t n_lines = 0;
-
-        ASSERT_OK(agent_home_write_profile(h, c, ""));
-        ASSERT_OK(free_and_strdup(&c->slug, "bot-1234"));
-        ASSERT_OK(agent_home_system_prompt(h, c, &text));
-        for (size_t i = 0; i < ELEMENTSOF(words); i++)
-                if (!strstr(text, words[i]))
-                        fail_msg("the primer does not mention '%s'", words[i]);
-        ASSERT_NULL(strstr(text, "send_message"));
-        for (const char *p = text; (p = strchr(p, '\n')); p++)
-                n_lines++;
-        ASSERT_TRUE(n_lines >= 60 && n_lines <= 100);
+        ASSERT_NOT_NULL(strstr(primed, "turn on.\n\n---\n\n# Your role\n\nBe kind.ä\n\n---\n\n# Your memory\n\n### a"));
 }
 
 TEST(prompt_of_role_agent) {
@@ -265,7 +238,7 @@ TEST(prompt_of_role_agent) {
         put_file(h->workspace, "AGENTS.md", "agents\n");
         put_file(h->workspace, "memory/memory.md", "memory\n");
         put_file(h->workspace, "memory/other.md", "not this\n");
-        ASSERT_OK(agent_home_system_prompt(h, c, &text));
+        ASSERT_OK(agent_home_system_prompt(h, c, NULL, &text));
         ASSERT_STREQ(text, "# Your role\n\nsoul\n\nagents\n\n---\n\n# Your memory\n\nmemory\n");
 }
 
