@@ -173,7 +173,8 @@ static int disable_linger(Ctl *c, const HomePaths *p) {
         if (c->scope == SCOPE_SYSTEM || !user || !proxy_linger_is_remembered(p->proxy_state))
                 return EXIT_SUCCESS;
         fprintf(stderr,
-                "%s: lingering goes off again, as it was before: your services stop as soon as you are not logged in\n",
+                "%s: lingering goes off again, as it was before: your services stop as soon as you are not "
+                "logged in\n",
                 c->program->name);
         status = set_linger(c, user->pw_name, false);
         if (status != EXIT_SUCCESS)     /* remembered for the next time */

@@ -13,8 +13,8 @@ struct ClockWatch {
         int fd;
 };
 
-/* timerfd_create(2), TFD_TIMER_CANCEL_ON_SET: an absolute timer on CLOCK_REALTIME reads ECANCELED when that clock jumps,
- * which a resume makes it do. It must be set anew each time. */
+/* timerfd_create(2), TFD_TIMER_CANCEL_ON_SET: an absolute timer on CLOCK_REALTIME reads ECANCELED when that clock
+ * jumps, which a resume makes it do. It must be set anew each time. */
 static int clock_watch_arm(ClockWatch *w) {
         const struct itimerspec never = { .it_value.tv_sec = LONG_MAX };
 

@@ -300,8 +300,8 @@ static int open_part(int dir_fd, char **rest, int flags, int *ret_fd) {
         return last;
 }
 
-/* By hand, part by part: openat2(2) is out of reach of a unit with RestrictSUIDSGID=, whose filter cannot look into its
- * argument and therefore makes it ENOSYS. */
+/* By hand, part by part: openat2(2) is out of reach of a unit with RestrictSUIDSGID=, whose filter cannot look into
+ * its argument and therefore makes it ENOSYS. */
 int open_beneath(int dir_fd, const char *path, int flags) {
         _cleanup_close_ int at = fcntl(dir_fd, F_DUPFD_CLOEXEC, 3);
         _cleanup_free_ char *rest = strdup(path);

@@ -35,8 +35,8 @@ const char* log_level_to_string(int level) {
         return level >= 0 && (size_t) level < ELEMENTSOF(level_names) ? level_names[level] : NULL;
 }
 
-/* The manager names the stream that it connected to the journal in JOURNAL_STREAM (systemd.exec(5)). Whoever is started
- * from such a service inherits the variable, but not always the stream: a terminal wants plain lines. */
+/* The manager names the stream that it connected to the journal in JOURNAL_STREAM (systemd.exec(5)). Whoever is
+ * started from such a service inherits the variable, but not always the stream: a terminal wants plain lines. */
 static bool stderr_is_journal(void) {
         const char *stream = getenv("JOURNAL_STREAM");
         unsigned long long device, inode;

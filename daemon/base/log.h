@@ -6,8 +6,8 @@
 #include "macro.h"
 
 /* Logging to the journal with fields. Lower layers do not log: they return negative errno and the top logs it once.
- * Unless stderr is the journal's own stream (JOURNAL_STREAM), or when the journal's socket is absent, lines go to stderr as
- * "<program>: message". */
+ * Unless stderr is the journal's own stream (JOURNAL_STREAM), or when the journal's socket is absent, lines go to
+ * stderr as "<program>: message". */
 
 /* Name for SYSLOG_IDENTIFIER=, borrowed; call first thing in main(). */
 void log_open(const char *identifier);

@@ -24,7 +24,7 @@ int response_set_usage(json_object *response, json_object *stream_usage);
 int response_set_error(json_object *response, const char *code, const char *message);
 int response_set_incomplete(json_object *response, const char *turn_reason);
 
-/* An output item: status in_progress has no content yet. Item ids of sessions get "msg_" in front when they lack it. */
+/* An output item: status in_progress has no content yet. Item ids of sessions get "msg_" in front if they lack it. */
 int output_message_new(const char *item, const char *status, const char *text, size_t size, json_object **ret);
 int output_text_new(const char *text, size_t size, json_object **ret);
 char* output_item_id(const char *item);

@@ -26,7 +26,7 @@ int response_fold_feed(ResponseFold *f, json_object *event, uint64_t now_usec);
 /* The stream was opened again and starts from its beginning: either the log known so far, or (a crash in between) a
  * new one, which says so (response_log_is_new()). */
 void response_fold_reopen(ResponseFold *f);
-/* An event by which a log tells that it is not the turn's first one: numbers of events of that one mean nothing here. */
+/* An event by which a log tells that it is not the turn's first one: numbers of that one's events are void here. */
 bool response_log_is_new(json_object *event);
 /* The next event gets at least this number. */
 void response_fold_skip(ResponseFold *f, int64_t next);

@@ -22,7 +22,7 @@ struct ResponseTurn {
         int64_t after;                  /* events up to this number are not wanted */
         bool mine;                      /* begun by this request */
         bool stream, background;
-        bool reopened;                  /* the log is not the one that the client's numbers are of, and it has seen so */
+        bool reopened;                  /* the log is not that of the client's numbers, and it has seen so */
         bool begun;                     /* response.created is out, or the answer is */
         bool finished;                  /* nothing more goes to the client */
         bool interrupting;              /* the agent is to be told, or was */

@@ -18,7 +18,7 @@ typedef struct TurnClientSpec {
         void (*on_open)(void *userdata);        /* once: the turn is the agent's now, and survives us */
         /* One event of the log. Return > 0 after the last one. */
         int (*on_event)(json_object *event, void *userdata);
-        void (*on_reopened)(void *userdata);    /* what follows is read from a stream opened anew, from its beginning */
+        void (*on_reopened)(void *userdata);    /* what follows is from a stream opened anew, from its beginning */
         /* The stream cannot be had any more, but the turn has ended like this. */
         void (*on_record)(const TurnRecord *record, void *userdata);
         /* Given up. Before on_open the error is the answer to the call. */

@@ -4,8 +4,9 @@
 #include "agent-config.h"
 #include "paths.h"
 
-/* Beside a messages.db that came with an archive, until a session has taken it over: what waits or runs in there is not
- * this agent's. Import cannot see to it, being no user of databases, and export of an agent that is not running neither. */
+/* Beside a messages.db that came with an archive, until a session has taken it over: what waits or runs in there is
+ * not this agent's. Import cannot see to it, being no user of databases, and neither can the export of an agent that is
+ * not running. */
 #define AGENT_MESSAGES_COPIED "messages.db.copied"
 
 /* One agent's directory: what lies where, and what can be done with it as files. No process, no bus. In system mode
@@ -69,8 +70,8 @@ const char* agent_profile_template(void);
 /* Moves the directory to <archived>/<id>-<YYYYMMDD-HHMMSS>; a role agent's workspace below proxy_home goes with it as
  * "workspace". *ret_path: where it is now. Only for agents whose units are gone. -EBUSY for manager. */
 int agent_home_archive(const HomePaths *p, const AgentHome *h, char **ret_path);
-/* Takes the directory and the same workspace out of sight, by renaming: from then on there is no such agent, also after
- * a crash. *ret: the trees that directory_remove() is to remove, at leisure and in this order. On failure everything is
+/* Takes the directory and the same workspace out of sight, by renaming: from then on there is no such agent, also
+ * after a crash. *ret: the trees that directory_remove() is to remove, at leisure and in this order. On failure all is
  * where it was. */
 int agent_home_hide(const HomePaths *p, const AgentHome *h, char ***ret);
 /* Removes the directory and the same workspace; others stay. */

@@ -100,7 +100,8 @@ static bool is_left_out(const char *path) {
         const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path;
 
         return startswith(path, ".puffo-agent/") || streq(path, ".puffo-agent") || streq(path, "runtime.json") ||
-               startswith(path, AGENT_MESSAGES_COPIED) || streq(name, ".credentials.json") || streq(name, "auth.json") || endswith(name, ".tmp");
+               startswith(path, AGENT_MESSAGES_COPIED) || streq(name, ".credentials.json") ||
+               streq(name, "auth.json") || endswith(name, ".tmp");
 }
 
 static int write_all(int fd, const char *p, size_t n) {

@@ -7,7 +7,7 @@
 #include "http-client.h"
 #include "string-util.h"
 
-/* Shared by http-client.c (the multi handle on the loop) and http-request.c (one transfer and what curl asks of it). */
+/* Shared by http-client.c (the multi handle on the loop) and http-request.c (a transfer and what curl asks of it). */
 
 /* Connections are kept for so long after their last use. */
 #define IDLE_CLOSE_USEC (60 * USEC_PER_SEC)
@@ -53,6 +53,6 @@ void request_unlink(HttpRequest *q);
 /* The same, then tells the caller, who may free it. error matters only when it failed. */
 void request_finish(HttpRequest *q, HttpFailure failure, const char *error);
 /* A connection to the host of an http(s):// URL, through the proxy if there is one, with TLS done: on_connected is
- * called, then curl_easy_send() and curl_easy_recv() work on q->easy. spec->on_done is called instead when it fails. */
+ * called, then curl_easy_send() and curl_easy_recv() work on q->easy. Or else spec->on_done is called. */
 int http_client_connect(HttpClient *c, const HttpRequestSpec *spec,
                         void (*on_connected)(HttpRequest *q, void *userdata), HttpRequest **ret);

@@ -30,7 +30,8 @@ typedef struct HttpReply {
 } HttpReply;
 
 /* A part of the body, as it comes. Called only for 2xx; other bodies are collected for on_done. May pause q, but free
- * nothing, and must not start or cancel requests of this client. Return < 0 to abort the request (ends as HTTP_FAILED_CUT). */
+ * nothing, and must not start or cancel requests of this client. Return < 0 to abort the request (ends as
+ * HTTP_FAILED_CUT). */
 typedef int (*http_data_t)(HttpRequest *q, const char *data, size_t size, void *userdata);
 
 /* Called exactly once, from the event loop, never from inside http_client_start(); not called after
@@ -67,7 +68,7 @@ int http_client_start(HttpClient *c, const HttpRequestSpec *spec, HttpRequest **
 HttpRequest* http_request_free(HttpRequest *q);
 DEFINE_TRIVIAL_CLEANUP_FUNC(HttpRequest*, http_request_free);
 
-/* Stops reading the answer, or goes on; nothing times out meanwhile but the whole. Going on may call on_data at once. */
+/* Stops reading the answer, or goes on, which may call on_data at once; nothing times out meanwhile but the whole. */
 void http_request_pause(HttpRequest *q, bool pause);
 
 /* A header of the (last) response, case-insensitive, or NULL. Borrowed. Valid in on_data and on_done. */

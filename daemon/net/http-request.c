@@ -30,7 +30,8 @@ static int request_on_idle(sd_event_source *s, uint64_t usec, void *userdata) {
 
         /* Bytes only note the time; the timer is moved once per period. */
         if (quiet < q->idle_timeout_usec &&
-            event_arm_timer(q->client->event, &q->idle_timer, q->idle_timeout_usec - quiet, 0, request_on_idle, q) >= 0)
+            event_arm_timer(q->client->event, &q->idle_timer, q->idle_timeout_usec - quiet, 0, request_on_idle,
+                            q) >= 0)
                 return 0;
 
         (void) snprintf(text, sizeof(text), "No byte came for %" PRIu64 " ms", q->idle_timeout_usec / USEC_PER_MSEC);

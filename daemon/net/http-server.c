@@ -9,10 +9,10 @@
 
 /* What libmicrohttpd refuses by itself never gets to a handler, and what it says then (a few words of HTML) cannot be
  * replaced: up to 1.0 there is no hook for it, before the head is complete there is nothing to answer to, and after a
- * reply of its own it calls nobody. That is left to it: a request line without a version of 1.x (400, 505, or no answer
- * at all), a header line without a colon, a Content-Length that is no number or not below 2^64, chunks that are none
- * (400, 413), and a head over CONNECTION_MEMORY (414, 431). What else it would refuse when told to be strict is looked
- * for here, see exchange_check_framing(): then the handler gives the answer. */
+ * reply of its own it calls nobody. That is left to it: a request line without a version of 1.x (400, 505, or no
+ * answer at all), a header line without a colon, a Content-Length that is no number or not below 2^64, chunks that are
+ * none (400, 413), and a head over CONNECTION_MEMORY (414, 431). What else it would refuse when told to be strict is
+ * looked for here, see exchange_check_framing(): then the handler gives the answer. */
 
 /* libmicrohttpd without threads: its epoll descriptor is a source of our loop, its time-outs a timer. After anything
  * that gives it work from outside (a resumed connection) the timer is set to "at once": nothing else would wake it. */
@@ -358,8 +358,9 @@ static enum MHD_Result exchange_proceed(HttpExchange *x, bool complete) {
         return MHD_YES;
 }
 
-static enum MHD_Result server_on_access(void *userdata, struct MHD_Connection *mhd, const char *url, const char *method,
-                                        const char *version, const char *data, size_t *size, void **context) {
+static enum MHD_Result server_on_access(void *userdata, struct MHD_Connection *mhd, const char *url,
+                                        const char *method, const char *version, const char *data, size_t *size,
+                                        void **context) {
         HttpServer *s = userdata;
         HttpExchange *x = *context;
 

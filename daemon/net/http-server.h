@@ -7,9 +7,9 @@
 
 #include "macro.h"
 
-/* An HTTP server on libmicrohttpd and sd-event, on listening sockets that systemd hands over. It knows nothing of routes
- * or authorisation: it calls back once when the head of a request is there (checks that must come before the body is
- * read), once more when the body is complete, and is answered whenever the handler is ready. */
+/* An HTTP server on libmicrohttpd and sd-event, on listening sockets that systemd hands over. It knows nothing of
+ * routes or authorisation: it calls back once when the head of a request is there (checks that must come before the
+ * body is read), once more when the body is complete, and is answered whenever the handler is ready. */
 typedef struct HttpServer HttpServer;
 typedef struct HttpExchange HttpExchange;       /* one request and its answer; owned by the server */
 
@@ -17,8 +17,8 @@ typedef struct HttpServerSpec {
         /* The head has been read. Answer here (http_exchange_reply) to refuse before any of the body is taken;
          * otherwise return and wait for on_request. */
         void (*on_head)(HttpExchange *x, void *userdata);
-        /* Instead of on_head, for a head that is not to be trusted (what its body is, is not beyond doubt): answer here,
-         * with nothing but an error. on_end is called for it, too. NULL: a plain 400. */
+        /* Instead of on_head, for a head that is not to be trusted (what its body is, is not beyond doubt): answer
+         * here, with nothing but an error. on_end is called for it, too. NULL: a plain 400. */
         void (*on_malformed)(HttpExchange *x, void *userdata);
         /* The body is complete (or there is none). Answer now or later, exactly once. */
         void (*on_request)(HttpExchange *x, void *userdata);
@@ -31,7 +31,7 @@ typedef struct HttpServerSpec {
         void (*on_writable)(HttpExchange *x, void *userdata);
         size_t max_body;                /* 413 through on_oversize or a plain one */
         void (*on_oversize)(HttpExchange *x, void *userdata);   /* answer here; NULL: bare 413 */
-        unsigned max_connections;       /* 0: 512. When they run out, the one without a request for longest is closed */
+        unsigned max_connections;       /* 0: 512. When they run out, the longest without a request is closed */
         unsigned idle_timeout_seconds;  /* while we wait for the client; 0: 60. Not while the handler works. For a head
                                          * as a whole too, and five times that for a body as a whole */
         void *userdata;
@@ -69,14 +69,16 @@ void* http_exchange_userdata(HttpExchange *x);
 
 /* A header of the answer; call before the reply. -EINVAL on control characters, -ENOMEM. */
 int http_exchange_add_header(HttpExchange *x, const char *name, const char *value);
-/* The whole answer. body is copied. -EALREADY when there is one. After a reply in on_head the rest of the request is not read and the connection is
- * closed behind the answer. < 0: not even that was possible, the connection is being closed. */
+/* The whole answer. body is copied. -EALREADY when there is one. After a reply in on_head the rest of the request is
+ * not read and the connection is closed behind the answer. < 0: not even that was possible, the connection is being
+ * closed. */
 int http_exchange_reply(HttpExchange *x, unsigned status, const char *content_type, const void *body, size_t size);
 
 /* A streaming (chunked) answer: the head goes out at once. */
 int http_exchange_stream_begin(HttpExchange *x, unsigned status, const char *content_type);
-/* Queues bytes (copied). > 0: there is room for more; 0: above the high mark, wait for on_writable before producing more
- * (these bytes were taken all the same); -ENOBUFS above the hard limit (nothing taken); -EPIPE after the client left. */
+/* Queues bytes (copied). > 0: there is room for more; 0: above the high mark, wait for on_writable before producing
+ * more (these bytes were taken all the same); -ENOBUFS above the hard limit (nothing taken); -EPIPE after the client
+ * left. */
 int http_exchange_stream_write(HttpExchange *x, const void *data, size_t size);
 /* The proper end of the stream (terminating chunk). */
 void http_exchange_stream_end(HttpExchange *x);

@@ -19,7 +19,8 @@ DEFINE_TRIVIAL_CLEANUP_FUNC(SseParser*, sse_parser_free);
 /* 0, the callback's error, -EMSGSIZE for an event over max_event, -ENOMEM. After an error the parser is unusable. */
 int sse_parser_feed(SseParser *p, const char *data, size_t size);
 
-/* The stream has ended: an event not closed by an empty line is dropped (as the standard says); > 0 if there was one. */
+/* The stream has ended: an event that no empty line has closed is dropped (so says the standard); > 0 if there was
+ * one. */
 int sse_parser_finish(SseParser *p);
 
 /* Appends one event in our own framing: "event: X\n" (skipped for NULL), "data: …\n" per line of data, "\n". */

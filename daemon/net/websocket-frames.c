@@ -80,7 +80,8 @@ static void frames_on_chunk(wslay_event_context_ptr ctx, const struct wslay_even
                             void *userdata) {
         WebSocketFrames *f = userdata;
 
-        if (f->wanted && !is_control(f->opcode) && strbuf_append(&f->text, (const char*) arg->data, arg->data_length) < 0)
+        if (f->wanted && !is_control(f->opcode) &&
+            strbuf_append(&f->text, (const char*) arg->data, arg->data_length) < 0)
                 f->no_memory = true;
 }
 

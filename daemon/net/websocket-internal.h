@@ -7,8 +7,8 @@
 #include "string-util.h"
 #include "websocket.h"
 
-/* Frames on any transport: what websocket.c drives with a connection and the fuzzer with bytes. Messages are handed out
- * one by one and never from inside wslay, so that their reader may free everything. */
+/* Frames on any transport: what websocket.c drives with a connection and the fuzzer with bytes. Messages are handed
+ * out one by one and never from inside wslay, so that their reader may free everything. */
 
 typedef struct WebSocketMessage {
         STAILQ_ENTRY(WebSocketMessage) messages;
@@ -42,11 +42,11 @@ typedef struct WebSocketFrames {
 
 int websocket_frames_init(WebSocketFrames *f, size_t max_message);
 void websocket_frames_done(WebSocketFrames *f);
-/* Reads until there is a message (> 0, *ret is the caller's to free) or nothing more to read for now (0; f->more: it is
- * somebody else's turn, then try again). -EPROTO when the peer broke the protocol, -EPIPE at the end of the transport,
- * -EIO, -ENOMEM. */
+/* Reads until there is a message (> 0, *ret is the caller's to free) or nothing more to read for now (0; f->more: it
+ * is somebody else's turn, then try again). -EPROTO when the peer broke the protocol, -EPIPE at the end of the
+ * transport, -EIO, -ENOMEM. */
 int websocket_frames_read(WebSocketFrames *f, WebSocketMessage **ret);
-/* Whether reading makes sense now: not behind a close frame, nor while the peer does not take the answers to its pings. */
+/* Whether reading makes sense now: not behind a close frame, nor while the peer takes no answers to its pings. */
 bool websocket_frames_want_read(const WebSocketFrames *f);
 /* Writes what is queued. > 0: the transport takes no more just now. */
 int websocket_frames_write(WebSocketFrames *f);

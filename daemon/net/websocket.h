@@ -15,7 +15,7 @@ typedef struct WebSocket WebSocket;
 typedef struct WebSocketEnd {
         HttpFailure failure;            /* HTTP_OK: both sides closed it properly */
         long status;                    /* HTTP's, when the server answered the opening with something else than 101 */
-        unsigned code;                  /* the peer's close code; WEBSOCKET_CLOSE_NO_STATUS when it gave none; 0: no close */
+        unsigned code;                  /* the peer's close code, WEBSOCKET_CLOSE_NO_STATUS for none; 0: no close */
         bool opened;                    /* on_open was called */
         const char *error;              /* one printable line for logs, never NULL; borrowed for the callback */
 } WebSocketEnd;
@@ -43,7 +43,7 @@ int websocket_new(WebSocket **ret, HttpClient *client, sd_event *event, const We
 WebSocket* websocket_free(WebSocket *w);
 DEFINE_TRIVIAL_CLEANUP_FUNC(WebSocket*, websocket_free);
 
-/* Queues a text message. -ENOTCONN when it is not open, -ENOBUFS when the peer does not take what is queued already. */
+/* Queues a text message. -ENOTCONN when it is not open, -ENOBUFS when the peer leaves what is queued already. */
 int websocket_send_text(WebSocket *w, const char *text, size_t size);
 /* Begins the closing handshake; on_close follows, at the latest after close_timeout_usec. */
 void websocket_close(WebSocket *w, unsigned code);
