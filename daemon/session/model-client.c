@@ -12,7 +12,9 @@
 #include "model-client.h"
 #include "model-wire.h"
 
-#define LINE_SIZE_MAX MIB(1)
+/* The largest step (MODEL_STEP_SIZE_MAX) with each of its characters escaped, which each part of it is at most once
+ * more. */
+#define LINE_SIZE_MAX MIB(64)
 
 struct ModelCall {
         ModelClient *client;            /* NULL once the call has ended */
@@ -27,6 +29,7 @@ struct ModelClient {
         int fd;                         /* to the process; -EBADF: there is none */
         sd_event_source *io;
         StrBuf in, out;
+        size_t searched;                /* so much of in has no end of a line */
         ModelCall *call;                /* borrowed; the running one */
 };
 
@@ -40,6 +43,7 @@ static void process_close(ModelClient *c) {
         c->io = sd_event_source_disable_unref(c->io);
         c->fd = safe_close(c->fd);      /* what it is waiting for: it exits */
         strbuf_done(&c->in);
+        c->searched = 0;
         secret_done(&c->out);
 }
 
@@ -111,21 +115,18 @@ static void process_lost(ModelClient *c, const char *why) {
 
 /* < 0: the process talks nonsense. */
 static int line_take(ModelClient *c, const char *line, size_t size) {
-        _cleanup_json_ json_object *o = NULL;
-        const char *delta = NULL;
-        ModelResult result;
-        size_t n = 0;
+        _cleanup_(model_answer_line_done) ModelAnswerLine l = {};
         int r;
 
-        r = model_answer_parse(line, size, &o, &delta, &n, &result);
+        r = model_answer_parse(&l, line, size);
         if (r < 0)
                 return r;
         if (!c->call)
                 return -EBADMSG;
         if (r > 0)
-                call_end(c, &result);
-        else if (n > 0)
-                c->call->on_delta(c->call, delta, n, c->call->userdata);
+                call_end(c, &l.result);
+        else if (l.delta_size > 0)
+                c->call->on_delta(c->call, l.delta, l.delta_size, c->call->userdata);
         return 0;
 }
 
@@ -134,17 +135,20 @@ static int lines_take(ModelClient *c) {
         char *end;
         int r;
 
-        while (c->in.size > 0 && (end = memchr(c->in.text, '\n', c->in.size))) {
+        while (c->in.size > c->searched &&
+               (end = memchr(c->in.text + c->searched, '\n', c->in.size - c->searched))) {
                 size_t size = (size_t) (end - c->in.text);
                 _cleanup_free_ char *line = memdup0(c->in.text, size);
 
                 if (!line)
                         return -ENOMEM;
                 strbuf_consume(&c->in, size + 1);
+                c->searched = 0;
                 r = line_take(c, line, size);
                 if (r < 0)
                         return r;
         }
+        c->searched = c->in.size;
         return c->in.size > LINE_SIZE_MAX ? -EMSGSIZE : 0;
 }
 

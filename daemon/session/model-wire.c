@@ -4,7 +4,7 @@
 
 static const char *const stops[] = {
         [MODEL_STOP_END] = "end", [MODEL_STOP_LENGTH] = "length", [MODEL_STOP_REFUSAL] = "refusal",
-        [MODEL_STOP_OTHER] = "other",
+        [MODEL_STOP_OTHER] = "other", [MODEL_STOP_TOOLS] = "tools",
 };
 
 static int append_line(StrBuf *b, json_object *o) {
@@ -32,6 +32,101 @@ static uint64_t get_count(json_object *o, const char *key, uint64_t fallback) {
         return v < 0 ? fallback : (uint64_t) v;
 }
 
+static int list_add(json_object *list, json_object **o) {
+        if (json_object_array_add(list, *o) < 0)
+                return -ENOMEM;
+        (void) TAKE_PTR(*o);
+        return 0;
+}
+
+static int calls_to_json(const ModelToolCall *calls, size_t n, json_object **ret) {
+        _cleanup_json_ json_object *list = json_object_new_array();
+
+        if (!list)
+                return -ENOMEM;
+        for (size_t i = 0; i < n; i++) {
+                _cleanup_json_ json_object *o = json_object_new_object();
+                int r = o ? json_put_string(o, "id", calls[i].id) : -ENOMEM;
+
+                if (r >= 0)
+                        r = json_put_string(o, "name", calls[i].name);
+                if (r >= 0)
+                        r = json_put_string(o, "arguments", calls[i].arguments);
+                if (r >= 0)
+                        r = list_add(list, &o);
+                if (r < 0)
+                        return r;
+        }
+        *ret = TAKE_PTR(list);
+        return 0;
+}
+
+static int results_to_json(const ModelToolResult *results, size_t n, json_object **ret) {
+        _cleanup_json_ json_object *list = json_object_new_array();
+
+        if (!list)
+                return -ENOMEM;
+        for (size_t i = 0; i < n; i++) {
+                _cleanup_json_ json_object *o = json_object_new_object();
+                int r = o ? json_put_string(o, "id", results[i].id) : -ENOMEM;
+
+                if (r >= 0)
+                        r = json_put_string(o, "name", results[i].name);
+                if (r >= 0)
+                        r = json_put_string(o, "text", results[i].text);
+                if (r >= 0 && results[i].is_error)
+                        r = json_put_bool(o, "is_error", true);
+                if (r >= 0)
+                        r = list_add(list, &o);
+                if (r < 0)
+                        return r;
+        }
+        *ret = TAKE_PTR(list);
+        return 0;
+}
+
+static int tools_to_json(const ModelCallSpec *spec, json_object **ret) {
+        _cleanup_json_ json_object *list = json_object_new_array();
+
+        if (!list)
+                return -ENOMEM;
+        for (size_t i = 0; i < spec->n_tools; i++) {
+                _cleanup_json_ json_object *o = json_object_new_object();
+                int r = o ? json_put_string(o, "name", spec->tools[i].name) : -ENOMEM;
+
+                if (r >= 0)
+                        r = json_put_string(o, "description", spec->tools[i].description);
+                if (r >= 0)
+                        r = json_put_string(o, "schema", spec->tools[i].schema);
+                if (r >= 0)
+                        r = list_add(list, &o);
+                if (r < 0)
+                        return r;
+        }
+        *ret = TAKE_PTR(list);
+        return 0;
+}
+
+/* What a message has besides its text. */
+static int steps_to_json(const ModelMessage *m, json_object *o) {
+        json_object *list;
+        int r = 0;
+
+        if (m->n_calls > 0) {
+                r = calls_to_json(m->calls, m->n_calls, &list);
+                if (r >= 0)
+                        r = json_put(o, "calls", list);
+                if (r >= 0 && !isempty(m->opaque))
+                        r = json_put_string(o, "opaque", m->opaque);
+        }
+        if (r >= 0 && m->n_results > 0) {
+                r = results_to_json(m->results, m->n_results, &list);
+                if (r >= 0)
+                        r = json_put(o, "results", list);
+        }
+        return r;
+}
+
 static int messages_to_json(const ModelCallSpec *spec, json_object **ret) {
         _cleanup_json_ json_object *list = json_object_new_array();
 
@@ -45,19 +140,20 @@ static int messages_to_json(const ModelCallSpec *spec, json_object **ret) {
                         return -ENOMEM;
                 r = json_put_string(o, "role", spec->messages[i].role == MODEL_ROLE_USER ? "user" : "assistant");
                 if (r >= 0)
-                        r = json_put_string(o, "text", spec->messages[i].text);
+                        r = json_put_string(o, "text", strempty(spec->messages[i].text));
+                if (r >= 0)
+                        r = steps_to_json(spec->messages + i, o);
+                if (r >= 0)
+                        r = list_add(list, &o);
                 if (r < 0)
                         return r;
-                if (json_object_array_add(list, o) < 0)
-                        return -ENOMEM;
-                (void) TAKE_PTR(o);
         }
         *ret = TAKE_PTR(list);
         return 0;
 }
 
 int model_request_format(StrBuf *b, const ModelCallSpec *spec) {
-        _cleanup_json_ json_object *o = json_object_new_object(), *messages = NULL;
+        _cleanup_json_ json_object *o = json_object_new_object(), *messages = NULL, *tools = NULL;
         int r;
 
         if (!o)
@@ -77,6 +173,13 @@ int model_request_format(StrBuf *b, const ModelCallSpec *spec) {
                 r = json_put_string(o, "system", spec->system);
         if (r >= 0)
                 r = json_put(o, "messages", TAKE_PTR(messages));
+        if (r >= 0 && spec->n_tools > 0) {
+                r = tools_to_json(spec, &tools);
+                if (r >= 0)
+                        r = json_put(o, "tools", TAKE_PTR(tools));
+                if (r >= 0 && spec->no_calls)
+                        r = json_put_bool(o, "no_calls", true);
+        }
         if (r >= 0)
                 r = put_count(o, "max_tokens", spec->max_tokens);
         if (r >= 0)
@@ -90,8 +193,116 @@ int model_request_format(StrBuf *b, const ModelCallSpec *spec) {
 
 void model_request_line_done(ModelRequestLine *l) {
         (void) json_object_put(l->object);
+        for (size_t i = 0; l->messages && i < l->spec.n_messages; i++) {
+                free((void*) l->messages[i].calls);
+                free((void*) l->messages[i].results);
+        }
         free(l->messages);
+        free(l->tools);
         *l = (ModelRequestLine) {};
+}
+
+/* The length of a list, which may be absent. */
+static int list_length(json_object *list, size_t *ret) {
+        *ret = 0;
+        if (!list)
+                return 0;
+        if (!json_object_is_type(list, json_type_array))
+                return -EBADMSG;
+        *ret = json_object_array_length(list);
+        return 0;
+}
+
+static int calls_parse(json_object *list, ModelToolCall **ret, size_t *ret_n) {
+        _cleanup_free_ ModelToolCall *calls = NULL;
+        size_t n;
+        int r;
+
+        r = list_length(list, &n);
+        if (r < 0 || n == 0)
+                return r;
+        calls = new0(ModelToolCall, n);
+        if (!calls)
+                return -ENOMEM;
+        for (size_t i = 0; i < n; i++) {
+                json_object *o = json_object_array_get_idx(list, i);
+
+                calls[i].id = json_get_string(o, "id");
+                calls[i].name = json_get_string(o, "name");
+                calls[i].arguments = json_get_string(o, "arguments");
+                if (isempty(calls[i].id) || !calls[i].name || !calls[i].arguments)
+                        return -EBADMSG;
+        }
+        *ret = TAKE_PTR(calls);
+        *ret_n = n;
+        return 0;
+}
+
+static int results_parse(json_object *list, ModelMessage *m) {
+        _cleanup_free_ ModelToolResult *results = NULL;
+        size_t n;
+        int r;
+
+        r = list_length(list, &n);
+        if (r < 0 || n == 0)
+                return r;
+        results = new0(ModelToolResult, n);
+        if (!results)
+                return -ENOMEM;
+        for (size_t i = 0; i < n; i++) {
+                json_object *o = json_object_array_get_idx(list, i);
+
+                results[i].id = json_get_string(o, "id");
+                results[i].name = json_get_string(o, "name");
+                results[i].text = json_get_string(o, "text");
+                results[i].is_error = json_get_bool(o, "is_error", false);
+                if (isempty(results[i].id) || !results[i].name || !results[i].text)
+                        return -EBADMSG;
+        }
+        m->results = TAKE_PTR(results);
+        m->n_results = n;
+        return 0;
+}
+
+static int message_parse(json_object *o, ModelMessage *m) {
+        ModelToolCall *calls = NULL;
+        int r;
+
+        m->role = streq_ptr(json_get_string(o, "role"), "user") ? MODEL_ROLE_USER : MODEL_ROLE_ASSISTANT;
+        m->text = json_get_string(o, "text");
+        m->opaque = json_get_string(o, "opaque");
+        if (!m->text)
+                return -EBADMSG;
+        r = calls_parse(json_get(o, "calls"), &calls, &m->n_calls);
+        m->calls = calls;
+        return r < 0 ? r : results_parse(json_get(o, "results"), m);
+}
+
+static int tools_parse(ModelRequestLine *l) {
+        json_object *list = json_get(l->object, "tools");
+        size_t n;
+        int r;
+
+        r = list_length(list, &n);
+        if (r < 0 || n == 0)
+                return r;
+        l->tools = new0(ModelTool, n);
+        if (!l->tools)
+                return -ENOMEM;
+        for (size_t i = 0; i < n; i++) {
+                json_object *o = json_object_array_get_idx(list, i);
+                ModelTool *t = l->tools + i;
+
+                t->name = json_get_string(o, "name");
+                t->description = json_get_string(o, "description");
+                t->schema = json_get_string(o, "schema");
+                if (!t->name || !t->description || !t->schema)
+                        return -EBADMSG;
+        }
+        l->spec.tools = l->tools;
+        l->spec.n_tools = n;
+        l->spec.no_calls = json_get_bool(l->object, "no_calls", false);
+        return 0;
 }
 
 int model_request_parse(ModelRequestLine *ret, const char *line, size_t size) {
@@ -121,14 +332,13 @@ int model_request_parse(ModelRequestLine *ret, const char *line, size_t size) {
         if (l.spec.provider < 0)
                 return -EBADMSG;
         for (size_t i = 0; i < l.spec.n_messages; i++) {
-                json_object *m = json_object_array_get_idx(list, i);
-
-                l.messages[i].role = streq_ptr(json_get_string(m, "role"), "user") ? MODEL_ROLE_USER :
-                                                                                     MODEL_ROLE_ASSISTANT;
-                l.messages[i].text = json_get_string(m, "text");
-                if (!l.messages[i].text)
-                        return -EBADMSG;
+                r = message_parse(json_object_array_get_idx(list, i), l.messages + i);
+                if (r < 0)
+                        return r;
         }
+        r = tools_parse(&l);
+        if (r < 0)
+                return r;
 
         *ret = l;
         l = (ModelRequestLine) {};
@@ -146,7 +356,7 @@ int model_delta_format(StrBuf *b, const char *text, size_t size) {
 }
 
 int model_result_format(StrBuf *b, const ModelResult *result) {
-        _cleanup_json_ json_object *line = json_object_new_object(), *o = json_object_new_object();
+        _cleanup_json_ json_object *line = json_object_new_object(), *o = json_object_new_object(), *calls = NULL;
         const struct { const char *name; uint64_t value; } counts[] = {
                 { "retry_after_usec", result->retry_after_usec },
                 { "input_tokens", result->usage.input_tokens },
@@ -171,6 +381,15 @@ int model_result_format(StrBuf *b, const ModelResult *result) {
                                     (size_t) result->stop < ELEMENTSOF(stops) ? stops[result->stop] : "other");
         for (size_t i = 0; i < ELEMENTSOF(counts) && r >= 0; i++)
                 r = put_count(o, counts[i].name, counts[i].value);
+        if (r >= 0 && result->n_calls > 0) {
+                r = calls_to_json(result->calls, result->n_calls, &calls);
+                if (r >= 0)
+                        r = json_put(o, "calls", TAKE_PTR(calls));
+                if (r >= 0 && !isempty(result->opaque))
+                        r = json_put_string(o, "opaque", result->opaque);
+        }
+        if (r >= 0 && result->tools_refused)
+                r = json_put_bool(o, "tools_refused", true);
         if (r >= 0)
                 r = json_put(line, "done", TAKE_PTR(o));
         return r < 0 ? r : append_line(b, line);
@@ -183,29 +402,39 @@ static ModelStop stop_from_string(const char *s) {
         return MODEL_STOP_OTHER;
 }
 
-int model_answer_parse(const char *line, size_t size, json_object **ret_object, const char **ret_delta,
-                       size_t *ret_delta_size, ModelResult *ret_result) {
-        _cleanup_json_ json_object *o = NULL;
+void model_answer_line_done(ModelAnswerLine *l) {
+        (void) json_object_put(l->object);
+        free(l->calls);
+        *l = (ModelAnswerLine) {};
+}
+
+int model_answer_parse(ModelAnswerLine *ret, const char *line, size_t size) {
+        _cleanup_(model_answer_line_done) ModelAnswerLine l = {};
         json_object *delta, *done;
         ModelErrorKind kind;
+        size_t n_calls = 0;
         int r;
 
-        r = json_parse(line, size, &o);
+        r = json_parse(line, size, &l.object);
         if (r < 0)
                 return r;
-        delta = json_get(o, "delta");
+        delta = json_get(l.object, "delta");
         if (json_object_is_type(delta, json_type_string)) {
-                *ret_delta = json_object_get_string(delta);
-                *ret_delta_size = (size_t) json_object_get_string_len(delta);
-                *ret_object = TAKE_PTR(o);
+                l.delta = json_object_get_string(delta);
+                l.delta_size = (size_t) json_object_get_string_len(delta);
+                *ret = l;
+                l = (ModelAnswerLine) {};
                 return 0;
         }
-        done = json_get(o, "done");
+        done = json_get(l.object, "done");
         kind = model_error_kind_from_string(json_get_string(done, "error"));
         if (kind < 0)
                 return -EBADMSG;
+        r = calls_parse(json_get(done, "calls"), &l.calls, &n_calls);
+        if (r < 0)
+                return r;
 
-        *ret_result = (ModelResult) {
+        l.result = (ModelResult) {
                 .error = kind,
                 .http_status = (long) json_get_int(done, "http_status", 0),
                 .retry_after_usec = get_count(done, "retry_after_usec", USEC_INFINITY),
@@ -213,6 +442,10 @@ int model_answer_parse(const char *line, size_t size, json_object **ret_object, 
                 .request_id = json_get_string(done, "request_id"),
                 .text = "",
                 .stop = stop_from_string(json_get_string(done, "stop")),
+                .calls = l.calls,
+                .n_calls = n_calls,
+                .opaque = json_get_string(done, "opaque"),
+                .tools_refused = json_get_bool(done, "tools_refused", false),
                 .usage = {
                         .input_tokens = get_count(done, "input_tokens", 0),
                         .cached_tokens = get_count(done, "cached_tokens", 0),
@@ -221,6 +454,9 @@ int model_answer_parse(const char *line, size_t size, json_object **ret_object, 
                         .reasoning_tokens = get_count(done, "reasoning_tokens", 0),
                 },
         };
-        *ret_object = TAKE_PTR(o);
+        if ((l.result.stop == MODEL_STOP_TOOLS) != (n_calls > 0))
+                return -EBADMSG;
+        *ret = l;
+        l = (ModelAnswerLine) {};
         return 1;
 }

@@ -16,6 +16,7 @@ int model_request_format(StrBuf *b, const ModelCallSpec *spec);
 typedef struct ModelRequestLine {
         json_object *object;
         ModelMessage *messages;
+        ModelTool *tools;
         ModelCallSpec spec;
 } ModelRequestLine;
 /* The second line; -EBADMSG. The key and the callbacks are the caller's to fill in. */
@@ -25,7 +26,14 @@ void model_request_line_done(ModelRequestLine *l);
 int model_delta_format(StrBuf *b, const char *text, size_t size);
 int model_result_format(StrBuf *b, const ModelResult *r);
 
-/* One line of the answer: a delta (0) or the result (> 0), which borrows from *ret_object. The whole text is not sent
- * again. -EBADMSG. */
-int model_answer_parse(const char *line, size_t size, json_object **ret_object, const char **ret_delta,
-                       size_t *ret_delta_size, ModelResult *ret_result);
+/* One line of the answer. What it points to is borrowed from here. */
+typedef struct ModelAnswerLine {
+        json_object *object;
+        ModelToolCall *calls;
+        const char *delta;
+        size_t delta_size;
+        ModelResult result;
+} ModelAnswerLine;
+/* A delta (0) or the result (> 0). The whole text is not sent again. -EBADMSG. */
+int model_answer_parse(ModelAnswerLine *ret, const char *line, size_t size);
+void model_answer_line_done(ModelAnswerLine *l);

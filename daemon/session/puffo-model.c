@@ -9,7 +9,7 @@
 #include "log.h"
 #include "model-wire.h"
 
-#define REQUEST_SIZE_MAX MIB(32)
+#define REQUEST_SIZE_MAX MIB(128)
 #define KEY_SIZE_MAX (KIB(16) + 1)
 /* A provider's event can hold the whole answer. Escaped, this is well below what the session takes for a line. */
 #define DELTA_SIZE_MAX KIB(64)

@@ -13,6 +13,7 @@ typedef struct Call {
         StrBuf text;
         bool done;
         ModelErrorKind error;
+        size_t calls_size;
 } Call;
 
 static void on_delta(ModelCall *c, const char *text, size_t size, void *userdata) {
@@ -27,6 +28,8 @@ static void on_done(ModelCall *c, const ModelResult *r, void *userdata) {
         ASSERT_FALSE(call->done);
         call->done = true;
         call->error = r->error;
+        for (size_t i = 0; i < r->n_calls; i++)
+                call->calls_size += strlen(r->calls[i].arguments);
 }
 
 static sd_event* loop_new(void) {
@@ -191,8 +194,17 @@ TEST(keys_are_a_line_of_their_own) {
 
 TEST(bad_lines_are_refused) {
         static const char *const requests[] = { "", "[]", "{}", "{\"provider\":\"x\",\"messages\":[]}",
-                                                "{\"provider\":\"echo\",\"messages\":[{\"role\":\"user\"}]}" };
-        static const char *const answers[] = { "x", "{}", "{\"delta\":1}", "{\"done\":{\"error\":\"what\"}}" };
+                                                "{\"provider\":\"echo\",\"messages\":[{\"role\":\"user\"}]}",
+#define MESSAGE(m) "{\"provider\":\"echo\",\"messages\":[{\"role\":\"user\",\"text\":\"x\"," m "}]}"
+                                                MESSAGE("\"calls\":1"), MESSAGE("\"calls\":[1]"),
+                                                MESSAGE("\"calls\":[{\"id\":\"\",\"name\":\"\",\"arguments\":\"\"}]"),
+                                                MESSAGE("\"results\":[{\"id\":\"1\",\"name\":\"x\"}]"),
+                                                "{\"provider\":\"echo\",\"messages\":[],\"tools\":[{}]}" };
+        static const char *const answers[] = { "x", "{}", "{\"delta\":1}", "{\"done\":{\"error\":\"what\"}}",
+                                               "{\"done\":{\"error\":\"none\",\"stop\":\"tools\"}}",
+                                               "{\"done\":{\"error\":\"none\",\"stop\":\"end\",\"calls\":[{"
+                                               "\"id\":\"1\",\"name\":\"x\",\"arguments\":\"\"}]}}",
+                                               "{\"done\":{\"error\":\"none\",\"stop\":\"tools\",\"calls\":[{}]}}" };
 
         for (size_t i = 0; i < ELEMENTSOF(requests); i++) {
                 ModelRequestLine l;
@@ -200,12 +212,10 @@ TEST(bad_lines_are_refused) {
                 ASSERT_EQ(model_request_parse(&l, requests[i], strlen(requests[i])), -EBADMSG);
         }
         for (size_t i = 0; i < ELEMENTSOF(answers); i++) {
-                json_object *o;
-                const char *delta;
-                ModelResult result;
-                size_t n;
+                ModelAnswerLine l;
 
-                ASSERT_EQ(model_answer_parse(answers[i], strlen(answers[i]), &o, &delta, &n, &result), -EBADMSG);
+                if (model_answer_parse(&l, answers[i], strlen(answers[i])) != -EBADMSG)
+                        fail_msg("%s", answers[i]);
         }
 }
 
@@ -213,13 +223,12 @@ TEST(results_come_through) {
         ModelResult in = { .error = MODEL_ERROR_RATE_LIMIT, .http_status = 429, .retry_after_usec = 5,
                            .message = "slow", .stop = MODEL_STOP_LENGTH,
                            .usage = { .input_tokens = 1, .reasoning_tokens = 2 } }, out;
-        _cleanup_json_ json_object *o = NULL;
-        const char *delta;
+        _cleanup_(model_answer_line_done) ModelAnswerLine l = {};
         StrBuf b = {};
-        size_t n;
 
         ASSERT_OK(model_result_format(&b, &in));
-        ASSERT_EQ(model_answer_parse(b.text, b.size - 1, &o, &delta, &n, &out), 1);
+        ASSERT_EQ(model_answer_parse(&l, b.text, b.size - 1), 1);
+        out = l.result;
         ASSERT_EQ(out.error, MODEL_ERROR_RATE_LIMIT);
         ASSERT_EQ(out.http_status, 429);
         ASSERT_EQ(out.retry_after_usec, 5);
@@ -228,6 +237,103 @@ TEST(results_come_through) {
         ASSERT_EQ(out.stop, MODEL_STOP_LENGTH);
         ASSERT_EQ(out.usage.input_tokens, 1);
         ASSERT_EQ(out.usage.reasoning_tokens, 2);
+        strbuf_done(&b);
+}
+
+static const ModelToolCall calls[] = { { "c1", "send_message", "{\"text\":\"a\nb\"" }, { "c2", "b", "" } };
+
+TEST(steps_come_through) {
+        static const ModelTool tools[] = { { "a", "A.", "{}" }, { "b", "B.", "{\"type\":\"object\"}" } };
+        static const ModelToolResult results[] = { { "c1", "send_message", "r", true }, { "c2", "b", "", false } };
+        static const ModelMessage messages[] = {
+                { .role = MODEL_ROLE_USER, .text = "hi" },
+                { .role = MODEL_ROLE_ASSISTANT, .calls = calls, .n_calls = 2, .opaque = "{\"x\":\"y\"}" },
+                { .role = MODEL_ROLE_USER, .text = "", .results = results, .n_results = 2 },
+        };
+        _cleanup_(model_request_line_done) ModelRequestLine l = {};
+        StrBuf b = {};
+
+        ASSERT_OK(model_request_format(&b, &(ModelCallSpec) {
+                .provider = MODEL_GOOGLE, .messages = messages, .n_messages = 3, .tools = tools, .n_tools = 2,
+                .no_calls = true,
+        }));
+        ASSERT_NULL(memchr(b.text + 1, '\n', b.size - 2));
+        ASSERT_OK(model_request_parse(&l, b.text + 1, b.size - 2));
+        ASSERT_EQ(l.spec.n_messages, 3);
+        ASSERT_EQ(l.spec.n_tools, 2);
+        ASSERT_TRUE(l.spec.no_calls);
+        ASSERT_STREQ(l.spec.tools[1].name, "b");
+        ASSERT_STREQ(l.spec.tools[1].description, "B.");
+        ASSERT_STREQ(l.spec.tools[1].schema, "{\"type\":\"object\"}");
+        ASSERT_EQ(l.messages[0].n_calls + l.messages[0].n_results + l.messages[2].n_calls, 0);
+        ASSERT_EQ(l.messages[1].n_calls, 2);
+        ASSERT_STREQ(l.messages[1].text, "");
+        ASSERT_STREQ(l.messages[1].opaque, "{\"x\":\"y\"}");
+        for (size_t i = 0; i < 2; i++) {
+                ASSERT_STREQ(l.messages[1].calls[i].id, calls[i].id);
+                ASSERT_STREQ(l.messages[1].calls[i].name, calls[i].name);
+                ASSERT_STREQ(l.messages[1].calls[i].arguments, calls[i].arguments);
+                ASSERT_STREQ(l.messages[2].results[i].id, results[i].id);
+                ASSERT_STREQ(l.messages[2].results[i].name, results[i].name);
+                ASSERT_STREQ(l.messages[2].results[i].text, results[i].text);
+                ASSERT_EQ(l.messages[2].results[i].is_error, results[i].is_error);
+        }
+        strbuf_done(&b);
+}
+
+TEST(calls_come_through) {
+        _cleanup_(model_answer_line_done) ModelAnswerLine l = {};
+        StrBuf b = {};
+
+        ASSERT_OK(model_result_format(&b, &(ModelResult) {
+                .stop = MODEL_STOP_TOOLS, .calls = calls, .n_calls = 2, .opaque = "[1]", .tools_refused = true,
+        }));
+        ASSERT_EQ(model_answer_parse(&l, b.text, b.size - 1), 1);
+        ASSERT_EQ(l.result.stop, MODEL_STOP_TOOLS);
+        ASSERT_EQ(l.result.n_calls, 2);
+        ASSERT_STREQ(l.result.calls[0].arguments, calls[0].arguments);
+        ASSERT_STREQ(l.result.calls[1].id, "c2");
+        ASSERT_STREQ(l.result.opaque, "[1]");
+        ASSERT_TRUE(l.result.tools_refused);
+        strbuf_done(&b);
+}
+
+/* The largest step there can be, through the process and back. */
+TEST(large_calls) {
+        _cleanup_(sd_event_unrefp) sd_event *event = loop_new();
+        _cleanup_(model_client_freep) ModelClient *c = NULL;
+        _cleanup_free_ char *url = NULL;
+        static const ModelTool tool = { "a", "A.", "{\"type\":\"object\"}" };
+        StrBuf b = {};
+        Server server;
+        ModelCall *m;
+        Call call = {};
+
+        ASSERT_OK(strbuf_puts(&b, "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n"));
+        for (unsigned i = 0; i < 4; i++)
+                for (unsigned k = 0; k < 16; k++) {
+                        ASSERT_OK(strbuf_printf(&b, "data: {\"choices\":[{\"delta\":{\"tool_calls\":[{\"index\":%u,"
+                                                    "\"id\":\"c%u\",\"function\":{\"name\":\"a\","
+                                                    "\"arguments\":\"", i, i));
+                        for (size_t n = 0; n < MODEL_ARGUMENTS_MAX / 16; n++)
+                                ASSERT_OK(strbuf_puts(&b, "\\u0001"));
+                        ASSERT_OK(strbuf_puts(&b, "\"}}]}}]}\n\n"));
+                }
+        ASSERT_OK(strbuf_puts(&b, "data: {\"choices\":[{\"delta\":{},\"finish_reason\":\"tool_calls\"}]}\n\n"
+                                  "data: [DONE]\n\n"));
+        server_start(&server, event, &(Answer) { .bytes = b.text, .size = b.size }, 1);
+        url = asprintf_new("http://127.0.0.1:%u/", server.port);
+        ASSERT_OK(model_client_new(&c, event, MODEL_PROGRAM));
+        ASSERT_OK(model_client_call_start(c, &(ModelCallSpec) {
+                .provider = MODEL_OPENAI, .base_url = url, .tools = &tool, .n_tools = 1,
+                .messages = &(ModelMessage) { .role = MODEL_ROLE_USER, .text = "hi" }, .n_messages = 1,
+                .on_delta = on_delta, .on_done = on_done, .userdata = &call,
+        }, &m));
+        wait_done(event, &call);
+        ASSERT_EQ(call.error, MODEL_ERROR_NONE);
+        ASSERT_EQ(call.calls_size, 4 * MODEL_ARGUMENTS_MAX);
+        (void) model_client_call_free(m);
+        server_stop(&server);
         strbuf_done(&b);
 }
 
