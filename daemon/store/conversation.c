@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 
 #include "conversation.h"
+#include "step-store.h"
 #include "string-util.h"
 
 static void message_done(ConversationMessage *m) {
@@ -141,6 +142,8 @@ int retention_sweep(Database *db, const Retention *retention, uint64_t now_usec)
         n += r;
         r = sweep_step(db, "DELETE FROM session_turn_items WHERE ?1 >= 0 "
                            "AND turn NOT IN (SELECT seq FROM session_turns)", 0);
+        if (r >= 0)
+                r = step_store_delete(db, 0);
         if (r < 0)
                 return r;
         if (retention->messages_usec > 0) {

@@ -526,12 +526,12 @@ int turn_store_disown(sqlite3 *db) {
                                            "WHERE status IN ('queued', 'running')", NULL, NULL, NULL));
 }
 
-static int items_delete(Database *db, const char *id) {
+/* sql: a literal. */
+static int parts_delete(Database *db, const char *sql, const char *id) {
         _cleanup_(database_statement_releasep) sqlite3_stmt *s = NULL;
         int r;
 
-        r = database_prepare(db, "DELETE FROM session_turn_items WHERE turn = "
-                             "(SELECT seq FROM session_turns WHERE id = ?1)", &s);
+        r = database_prepare(db, sql, &s);
         if (r >= 0)
                 r = database_bind_text(s, 1, id);
         if (r >= 0)
@@ -545,8 +545,13 @@ int turn_store_delete(Database *db, const char *id) {
         int r, n;
 
         r = database_begin(db, &transaction);
+#define OF_TURN " WHERE turn = (SELECT seq FROM session_turns WHERE id = ?1)"
         if (r >= 0)
-                r = items_delete(db, id);
+                r = parts_delete(db, "DELETE FROM session_turn_items" OF_TURN, id);
+        if (r >= 0)
+                r = parts_delete(db, "DELETE FROM turn_tool_calls" OF_TURN, id);
+        if (r >= 0)
+                r = parts_delete(db, "DELETE FROM turn_steps" OF_TURN, id);
         if (r >= 0)
                 r = database_prepare(db, "DELETE FROM session_turns WHERE id = ?1", &s);
         if (r >= 0)
