@@ -10,7 +10,7 @@
     GET    /_control/log?after=N&kind=K   {"lines": […], "last": N}: all that happened, in one order; each line has n,
            at (ms) and kind: request (method, path, query, slug, status, faults), ack (via: frame or http; slug,
            device_id, ids), stream_opened, stream_connected, stream_rejected, stream_refused, stream_closed,
-           pong_missing, bad_frame, unknown_frame
+           pong_missing, bad_frame, unknown_frame. "wait=SECONDS": while there is none, until there is one
     DELETE /_control/log               forgets lines and counters
     GET    /_control/streams           those that are connected
     POST   /_control/streams           {"do": …, "slug": …} to all, or to this user's; answers {"streams": n}:
@@ -32,6 +32,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import json
 import pathlib
@@ -104,8 +105,13 @@ class Control:
 
     async def get_log(self, query: Any, body: Any) -> Any:
         after, kind, log = int(query.get("after", "0")), query.get("kind"), self.server.log
-        return {"lines": [line for line in log.lines if line["n"] > after and kind in (None, line["kind"])],
-                "last": log.n}
+        end = asyncio.get_running_loop().time() + float(query.get("wait", "0"))
+        while True:
+            lines = [line for line in log.lines if line["n"] > after and kind in (None, line["kind"])]
+            left = end - asyncio.get_running_loop().time()
+            if lines or left <= 0:
+                return {"lines": lines, "last": log.n}
+            await log.more(left)
 
     async def delete_log(self, query: Any, body: Any) -> Any:
         self.server.log.clear()

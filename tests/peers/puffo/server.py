@@ -38,13 +38,23 @@ class Log:
         self.requests: collections.Counter[str] = collections.Counter()
         self.statuses: collections.Counter[str] = collections.Counter()
         self.n = 0
+        self.event = asyncio.Event()
 
     def add(self, kind: str, **members: Any) -> dict[str, Any]:
         self.n += 1
         line = {"n": self.n, "at": now_ms(), "kind": kind, **members}
         self.lines.append(line)
         self.counts[kind] += 1
+        self.event.set()
         return line
+
+    async def more(self, seconds: float) -> None:
+        """Returns when there is another line, or after that time."""
+        self.event.clear()
+        try:
+            await asyncio.wait_for(self.event.wait(), seconds)
+        except asyncio.TimeoutError:
+            pass
 
     def clear(self) -> None:
         """The numbers of the lines go on."""
