@@ -20,7 +20,8 @@
                          "Envelope id of the post to answer in its thread; empty for a new post.")
 #define WINDOW \
         PROPERTY("since", TYPE_STRING DEFAULT("\"\""), "Only what came after the post with this envelope id.") "," \
-        PROPERTY("before", TYPE_INTEGER DEFAULT("0"), "Only what was sent before, in ms since 1970; 0: no bound.") "," \
+        PROPERTY("before", TYPE_INTEGER DEFAULT("0"), "Only what was sent before, in ms since 1970; 0: no bound.") " \
+                                                      ""," \
         PROPERTY("after", TYPE_INTEGER DEFAULT("0"), "Only what was sent after, in ms since 1970; 0: no bound.")
 #define SKILL_NAME PROPERTY("name", TYPE_STRING, "Lower-case letters, digits and dashes, at most 64.")
 #define SERVER_NAME PROPERTY("name", TYPE_STRING, "Name of the server, 1 to 64 characters.")
