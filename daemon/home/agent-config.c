@@ -372,7 +372,8 @@ int agent_config_copy(AgentConfig **ret, const AgentConfig *c) {
         return agent_config_from_document(ret, document, "agent.yml", c->id, &error);
 }
 
-int agent_config_save(AgentConfig *c, const char *path) {
+/* Into its document. */
+static int agent_config_store(AgentConfig *c) {
         _cleanup_(agent_config_freep) AgentConfig *defaults = NULL;
         YamlNode *root, *runtime;
         int r;
@@ -402,5 +403,29 @@ int agent_config_save(AgentConfig *c, const char *path) {
         if (!c->kind_given)
                 (void) yaml_mapping_remove(runtime, "kind");
 
-        return config_write(path, c->document);
+        return 0;
+}
+
+int agent_config_check(AgentConfig *c, char **reterr) {
+        _cleanup_(agent_config_freep) AgentConfig *again = NULL;
+        YamlDocument *document;
+        int r;
+
+        r = check_runtime(c, reterr);
+        if (r >= 0)
+                r = agent_config_store(c);
+        if (r >= 0)
+                r = config_reread(c->document, &document, reterr);
+        if (r >= 0) {
+                r = agent_config_from_document(&again, document, "agent.yml", c->id, reterr);
+                if (r == -EBADMSG)
+                        config_error_without_place(*reterr);
+        }
+        return r == -EBADMSG ? -EINVAL : r;
+}
+
+int agent_config_save(AgentConfig *c, const char *path) {
+        int r = agent_config_store(c);
+
+        return r < 0 ? r : config_write(path, c->document);
 }

@@ -84,3 +84,5 @@ const char* agent_config_harness(const AgentConfig *c);
 /* The (kind, provider, harness) matrix of agent-runtime §5.2, empty harness resolved through §5.4. 0, or -EINVAL with
  * *reterr = the reason in the words of local-bridge §9.5. */
 int agent_config_check_runtime(const AgentConfig *c, char **reterr);
+/* The same, and whether all of it can be read again once it is saved. */
+int agent_config_check(AgentConfig *c, char **reterr);

@@ -416,3 +416,25 @@ int config_write(const char *path, const YamlDocument *d) {
         sodium_memzero(text, size);
         return r;
 }
+
+int config_reread(const YamlDocument *d, YamlDocument **ret, char **reterr) {
+        _cleanup_free_ char *text = NULL, *error = NULL;
+        size_t size;
+        int r;
+
+        r = yaml_document_dump(d, &text, &size);
+        if (r < 0)
+                return r;
+        r = yaml_document_parse(ret, text, size, &error);
+        sodium_memzero(text, size);
+        if (r == -EBADMSG)
+                *reterr = TAKE_PTR(error);
+        return r;
+}
+
+void config_error_without_place(char *error) {
+        char *what = strstr(error, ": ");
+
+        if (what)
+                (void) memmove(error, what + 2, strlen(what + 2) + 1);
+}

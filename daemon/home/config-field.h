@@ -66,6 +66,10 @@ int config_load(const ConfigField *fields, size_t n, void *object, const char *p
 int config_save(const ConfigField *fields, size_t n, const void *object, const void *defaults, YamlNode *root);
 /* Writes the document atomically, 0600. */
 int config_write(const char *path, const YamlDocument *d);
+/* What a reader would get of d, were it written. -EBADMSG with *reterr. */
+int config_reread(const YamlDocument *d, YamlDocument **ret, char **reterr);
+/* Takes file and line off an error: there is no such file. */
+void config_error_without_place(char *error);
 
 /* "<path>:<line>: <section>.<key>: <problem>"; -EBADMSG, or -ENOMEM. line 0: none is given. */
 int config_error(char **reterr, const char *path, unsigned line, const char *section, const char *key,

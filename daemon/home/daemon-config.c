@@ -113,7 +113,7 @@ int daemon_config_load(DaemonConfig **ret, const char *path, char **reterr) {
         return 0;
 }
 
-int daemon_config_save(DaemonConfig *c, const char *path) {
+static int daemon_config_store(DaemonConfig *c) {
         _cleanup_(daemon_config_freep) DaemonConfig *defaults = NULL;
         int r;
 
@@ -125,8 +125,30 @@ int daemon_config_save(DaemonConfig *c, const char *path) {
                 if (r < 0)
                         return r;
         }
+        return config_save(daemon_fields, ELEMENTSOF(daemon_fields), c, defaults, yaml_document_root(c->document));
+}
 
-        r = config_save(daemon_fields, ELEMENTSOF(daemon_fields), c, defaults, yaml_document_root(c->document));
+int daemon_config_check(DaemonConfig *c, char **reterr) {
+        _cleanup_(daemon_config_freep) DaemonConfig *again = NULL;
+        int r;
+
+        r = daemon_config_new(&again);
+        if (r >= 0)
+                r = daemon_config_store(c);
+        if (r >= 0)
+                r = config_reread(c->document, &again->document, reterr);
+        if (r >= 0) {
+                r = config_load(daemon_fields, ELEMENTSOF(daemon_fields), again, "daemon.yml",
+                                yaml_document_root(again->document), reterr);
+                if (r == -EBADMSG)
+                        config_error_without_place(*reterr);
+        }
+        return r == -EBADMSG ? -EINVAL : r;
+}
+
+int daemon_config_save(DaemonConfig *c, const char *path) {
+        int r = daemon_config_store(c);
+
         return r < 0 ? r : config_write(path, c->document);
 }
 

@@ -39,7 +39,8 @@ DEFINE_TRIVIAL_CLEANUP_FUNC(DaemonConfig*, daemon_config_free);
 
 /* A missing file gives the defaults. Errors as agent_config_load(). */
 int daemon_config_load(DaemonConfig **ret, const char *path, char **reterr);
-/* As agent_config_save(). */
+/* As agent_config_check() and agent_config_save(). */
+int daemon_config_check(DaemonConfig *c, char **reterr);
 int daemon_config_save(DaemonConfig *c, const char *path);
 
 /* The provider's block by name ("anthropic", …), or NULL ("echo" and unknown names have none). */

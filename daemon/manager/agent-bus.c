@@ -259,8 +259,11 @@ static int method_set_runtime(sd_bus_message *message, void *userdata, sd_bus_er
         r = runtime_options_apply(&options, changed, reterr_error);
         if (r < 0)
                 return r;
-        if (agent_config_check_runtime(changed, &error) < 0)
+        r = agent_config_check(changed, &error);
+        if (r == -EINVAL)
                 return bus_error_setf(reterr_error, PUFFO_ERROR_INVALID_CONFIG, "%s", error);
+        if (r < 0)
+                return r;
 
         agent_config_free(a->config);
         a->config = TAKE_PTR(changed);
@@ -268,6 +271,7 @@ static int method_set_runtime(sd_bus_message *message, void *userdata, sd_bus_er
 }
 
 static int method_set_display_name(sd_bus_message *message, void *userdata, sd_bus_error *reterr_error) {
+        _cleanup_free_ char *before = NULL, *error = NULL;
         Agent *a = userdata;
         const char *name;
         int r;
@@ -282,8 +286,18 @@ static int method_set_display_name(sd_bus_message *message, void *userdata, sd_b
         if (r <= 0)
                 return r < 0 ? r : 1;
         r = reload_before_change(a, reterr_error);
-        if (r >= 0)
-                r = free_and_strdup(&a->config->display_name, name);
+        if (r < 0)
+                return r;
+
+        before = TAKE_PTR(a->config->display_name);
+        a->config->display_name = strdup(name);
+        r = a->config->display_name ? agent_config_check(a->config, &error) : -ENOMEM;
+        if (r < 0) {
+                free(a->config->display_name);
+                a->config->display_name = TAKE_PTR(before);
+        }
+        if (r == -EINVAL)
+                return bus_error_setf(reterr_error, PUFFO_ERROR_INVALID_ARGUMENT, "%s", error);
         return r < 0 ? r : save_and_apply(a, message, reterr_error);
 }
 

@@ -122,8 +122,11 @@ static int method_create_agent(sd_bus_message *message, void *userdata, sd_bus_e
                 config->sandbox = SANDBOX_WORKSPACE;
                 config->sandbox_given = true;
         }
-        if (agent_config_check_runtime(config, &error) < 0)
+        r = agent_config_check(config, &error);
+        if (r == -EINVAL)
                 return bus_error_setf(reterr_error, PUFFO_ERROR_INVALID_CONFIG, "%s", error);
+        if (r < 0)
+                return r;
 
         r = manager_sender_uid(message, &uid);
         if (r >= 0)
@@ -462,9 +465,18 @@ static int method_reload(sd_bus_message *message, void *userdata, sd_bus_error *
         return r < 0 ? r : sd_bus_reply_method_return(message, NULL);
 }
 
+/* What is refused goes from memory with the next look at the file. */
 static int save_config(Manager *m, sd_bus_message *message, sd_bus_error *reterr_error) {
-        int r = daemon_config_save(m->config, m->paths->daemon_yml);
+        _cleanup_free_ char *error = NULL;
+        int r;
 
+        r = daemon_config_check(m->config, &error);
+        if (r == -EINVAL) {
+                (void) manager_rescan(m);
+                return bus_error_setf(reterr_error, PUFFO_ERROR_INVALID_ARGUMENT, "%s", error);
+        }
+        if (r >= 0)
+                r = daemon_config_save(m->config, m->paths->daemon_yml);
         if (r >= 0)
                 r = manager_rescan(m);
         return r < 0 ? manager_error(reterr_error, r, "write", m->paths->daemon_yml)

@@ -34,7 +34,7 @@ int options_read(sd_bus_message *message, const RuntimeOption *table, const Runt
 /* The options of SetRuntime, and more. */
 int runtime_options_read(sd_bus_message *message, const RuntimeOption *more, RuntimeOptions *ret,
                          sd_bus_error *reterr_error);
-/* Puts those of SetRuntime into a configuration; the caller checks the whole with agent_config_check_runtime(). */
+/* Puts those of SetRuntime into a configuration; the caller checks the whole with agent_config_check(). */
 int runtime_options_apply(const RuntimeOptions *o, AgentConfig *c, sd_bus_error *reterr_error);
 
 const char* runtime_options_string(const RuntimeOptions *o, const char *name);  /* NULL: not given */

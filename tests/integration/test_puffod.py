@@ -125,6 +125,28 @@ def test_mistake_stays_and_is_not_written_over(system_mode, agent):
     assert system_mode.manager("ListProblems")[0] == []
 
 
+def test_no_call_spoils_a_file(system_mode, agent, alice):
+    """What could not be read again is not written, and what was there stays in force."""
+    file, daemon = AGENTS / "a-b/agent.yml", pathlib.Path("/etc/puffo/daemon.yml")
+    before = file.read_text(), daemon.read_text()
+    root = User("root")
+    for call in [lambda: agent.call("SetDisplayName", "s", "a\x1b[2Jb"),
+                 *[lambda o=o: agent.call("SetRuntime", "a{sv}", o) for o in
+                   [{"BaseUrl": ("s", "example")}, {"PermissionMode": ("s", "always")}, {"ExtraDirs": ("as", ["srv"])},
+                    {"Harness": ("s", "vim")}, {"Model": ("s", "m\n")}]],
+                 lambda: system_mode.manager("SetProvider", "sa{sv}", "openai", {"BaseUrl": ("s", "x")}, user=root),
+                 lambda: system_mode.manager("CreateAgent", "sa{sv}", "bad", {"DisplayName": ("s", "\x01")})]:
+        with pytest.raises(BusError) as caught:
+            call()
+        assert caught.value.name in ["ai.puffo.Agents1.Error.InvalidConfig",
+                                     "ai.puffo.Agents1.Error.InvalidArgument"], caught.value
+    assert (file.read_text(), daemon.read_text()) == before
+    system_mode.manager("Reload", user=root)
+    assert system_mode.manager("ListProblems")[0] == [] and "bad" not in system_mode.agents()
+    agent.call("SetDisplayName", "s", "A B")
+    assert agent.DisplayName == "A B"
+
+
 def test_new_key_reaches_a_session_that_an_earlier_puffod_started(system_mode, agent):
     pid = agent.MainPID
     system_mode.systemctl("restart", "puffod.service")

@@ -421,6 +421,41 @@ TEST(runtime_matrix) {
         }
 }
 
+/* What is saved can be read again, whoever has asked for it. */
+TEST(values_that_could_not_be_read_again) {
+        static char too_large[MIB(1) + 1];
+        const struct {
+                const char *url, *mode, *directory, *harness, *model, *display_name, *error;
+        } t[] = {
+                { "https://api.example", "plan", "/srv", "codex", "m", " \"b': # c\xf0\x9f\x90\xa1 ", NULL },
+                { "example", "plan", "/srv", "", "m", "",
+                  "runtime.llm_base_url: expected a URL that begins with https:// or http://" },
+                { "", "always", "/srv", "", "m", "", "runtime.permission_mode:" },
+                { "", "plan", "srv", "", "m", "", "runtime.extra_dirs: expected absolute paths" },
+                { "", "plan", "/srv", "vim", "m", "", "runtime.harness: unknown harness 'vim'" },
+                { "", "plan", "/srv", "", too_large, "", "larger than 1 MiB" },
+                { "", "plan", "/srv", "", "m", "A\x1b[31m", "display_name: control characters are not allowed here" },
+                { "", "plan", "/srv", "", "m", "A\nid: B", "display_name: control characters are not allowed here" },
+        };
+
+        (void) memset(too_large, 'x', sizeof(too_large) - 1);
+        for (size_t i = 0; i < ELEMENTSOF(t); i++) {
+                _cleanup_(agent_config_freep) AgentConfig *c = NULL;
+                _cleanup_free_ char *error = NULL;
+
+                ASSERT_OK(agent_config_new(&c, "rob"));
+                ASSERT_OK(free_and_strdup(&c->llm_base_url, t[i].url));
+                ASSERT_OK(free_and_strdup(&c->permission_mode, t[i].mode));
+                ASSERT_OK(strv_extend(&c->extra_dirs, t[i].directory));
+                ASSERT_OK(free_and_strdup(&c->harness, t[i].harness));
+                ASSERT_OK(free_and_strdup(&c->model, t[i].model));
+                ASSERT_OK(free_and_strdup(&c->display_name, t[i].display_name));
+                ASSERT_EQ(agent_config_check(c, &error), t[i].error ? -EINVAL : 0);
+                if (t[i].error && !strstr(error, t[i].error))
+                        fail_msg("%s", error);
+        }
+}
+
 TEST(names) {
         for (int i = 0; i < _RUNTIME_KIND_MAX; i++)
                 ASSERT_EQ(runtime_kind_from_string(runtime_kind_to_string((RuntimeKind) i)), i);

@@ -263,5 +263,17 @@ TEST(resolve_limits) {
         ASSERT_EQ(l.cpu_quota_usec_per_sec, 500000);
 }
 
+TEST(values_that_could_not_be_read_again) {
+        _cleanup_(daemon_config_freep) DaemonConfig *c = NULL;
+        _cleanup_free_ char *error = NULL;
+
+        ASSERT_OK(daemon_config_new(&c));
+        ASSERT_OK(daemon_config_check(c, &error));
+        ASSERT_OK(free_and_strdup(&daemon_config_provider(c, "openai")->base_url, "example"));
+        ASSERT_ERROR(daemon_config_check(c, &error), EINVAL);
+        ASSERT_NOT_NULL(strstr(error, "base_url: expected a URL"));
+        ASSERT_NULL(strstr(error, "daemon.yml"));
+}
+
 #define TEST_SUITE "daemon-config"
 TEST_MAIN();
