@@ -188,29 +188,50 @@ int directory_make(const char *path, mode_t mode) {
         return S_ISDIR(st.st_mode) ? 0 : -ENOTDIR;
 }
 
-static int remove_tree_at(int parent_fd, const char *name, dev_t device) {
-        _cleanup_close_ int fd = -EBADF;
-        struct stat st;
-        DIR *dir;
+/* A tree of any depth, without a descriptor and a stack frame for each level of it: what lies deeper than this is moved
+ * up to the top of it first. */
+#define REMOVE_DEPTH_MAX 64U
+
+typedef struct TreeRemoval {
+        int top_fd;
+        dev_t device;
+        uint64_t n_moved;
+} TreeRemoval;
+
+/* Somebody may have made it unreadable or unwritable for himself: caches of module downloads are. */
+static int open_to_empty(int parent_fd, const char *name, struct stat *ret_st) {
+        const int flags = O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC;
+        _cleanup_close_ int fd = openat(parent_fd, name, flags), path_fd = -EBADF;
+        char proc[sizeof("/proc/self/fd/") + 11];
+
+        if (fd < 0 && errno == EACCES) {
+                path_fd = openat(parent_fd, name, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+                if (path_fd < 0)
+                        return -errno;
+                (void) snprintf(proc, sizeof(proc), "/proc/self/fd/%d", path_fd);
+                if (chmod(proc, 0700) < 0)
+                        return -EACCES;
+                fd = openat(parent_fd, name, flags);
+        }
+        if (fd < 0 || fstat(fd, ret_st) < 0)
+                return -errno;
+        if (ret_st->st_uid == geteuid() && (ret_st->st_mode & 0700) != 0700 && fchmod(fd, 0700) < 0)
+                return -errno;
+        return TAKE_FD(fd);
+}
+
+static int remove_entry(TreeRemoval *t, int parent_fd, const char *name, unsigned depth);
+
+static int empty_directory(TreeRemoval *t, int dir_fd, unsigned depth) {
+        DIR *dir = fdopendir(dir_fd);
         int r = 0;
 
-        fd = openat(parent_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-        if (fd < 0) {
-                if (errno != ENOTDIR && errno != ELOOP)
-                        return errno == ENOENT ? 0 : -errno;
-                return unlinkat(parent_fd, name, 0) < 0 && errno != ENOENT ? -errno : 0;
+        if (!dir) {
+                r = -errno;
+                safe_close(dir_fd);
+                return r;
         }
-        if (fstat(fd, &st) < 0)
-                return -errno;
-        if (device != 0 && st.st_dev != device)
-                return -EXDEV;
-
-        dir = fdopendir(fd);
-        if (!dir)
-                return -errno;
-        TAKE_FD(fd);
-
-        for (;;) {
+        while (r >= 0) {
                 struct dirent *entry;
 
                 errno = 0;
@@ -219,21 +240,74 @@ static int remove_tree_at(int parent_fd, const char *name, dev_t device) {
                         r = -errno;
                         break;
                 }
-                if (streq(entry->d_name, ".") || streq(entry->d_name, ".."))
-                        continue;
-                r = remove_tree_at(dirfd(dir), entry->d_name, st.st_dev);
-                if (r < 0)
-                        break;
+                if (!streq(entry->d_name, ".") && !streq(entry->d_name, ".."))
+                        r = remove_entry(t, dirfd(dir), entry->d_name, depth);
         }
         (void) closedir(dir);
+        return r;
+}
+
+static int move_to_top(TreeRemoval *t, int parent_fd, const char *name) {
+        char top_name[32];
+
+        for (;;) {
+                (void) snprintf(top_name, sizeof(top_name), ".deep-%" PRIu64, t->n_moved++);
+                if (renameat(parent_fd, name, t->top_fd, top_name) >= 0)
+                        return 0;
+                if (errno != EEXIST && errno != ENOTEMPTY && errno != ENOTDIR) /* what has that name stays, for now */
+                        return -errno;
+        }
+}
+
+static int remove_entry(TreeRemoval *t, int parent_fd, const char *name, unsigned depth) {
+        struct stat st;
+        int fd, r;
+
+        fd = open_to_empty(parent_fd, name, &st);
+        if (fd == -ENOTDIR || fd == -ELOOP)
+                return unlinkat(parent_fd, name, 0) < 0 && errno != ENOENT ? -errno : 0;
+        if (fd < 0)
+                return fd == -ENOENT ? 0 : fd;
+        if (st.st_dev != t->device) {
+                safe_close(fd);
+                return -EXDEV;
+        }
+        if (depth >= REMOVE_DEPTH_MAX) {
+                safe_close(fd);
+                return move_to_top(t, parent_fd, name);
+        }
+        r = empty_directory(t, fd, depth + 1);
         if (r < 0)
                 return r;
-
         return unlinkat(parent_fd, name, AT_REMOVEDIR) < 0 && errno != ENOENT ? -errno : 0;
 }
 
 int directory_remove(const char *path) {
-        return remove_tree_at(AT_FDCWD, path, 0);
+        _cleanup_close_ int fd = -EBADF;
+        TreeRemoval t = {};
+        uint64_t n_moved;
+        struct stat st;
+        int r;
+
+        fd = open_to_empty(AT_FDCWD, path, &st);
+        if (fd == -ENOTDIR || fd == -ELOOP)
+                return unlink(path) < 0 && errno != ENOENT ? -errno : 0;
+        if (fd < 0)
+                return fd == -ENOENT ? 0 : fd;
+
+        t = (TreeRemoval) { .top_fd = fd, .device = st.st_dev };
+        do {
+                /* A description of its own: reading begins anew each time. */
+                int again = openat(fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+                if (again < 0)
+                        return -errno;
+                n_moved = t.n_moved;
+                r = empty_directory(&t, again, 0);
+        } while (r >= 0 && t.n_moved > n_moved);
+        if (r < 0)
+                return r;
+        return rmdir(path) < 0 && errno != ENOENT ? -errno : 0;
 }
 
 #define LINKS_MAX 40U

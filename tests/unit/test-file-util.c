@@ -3,7 +3,9 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 
 #include "file-util.h"
 #include "string-util.h"
@@ -93,6 +95,67 @@ TEST(remove_does_not_follow) {
         ASSERT_EQ(access(file, F_OK), 0);
         ASSERT_OK(directory_remove(gone));
         ASSERT_OK(directory_remove(dir));
+}
+
+/* Deeper than there are descriptors, and than a stack is large. */
+TEST(remove_deep) {
+        _cleanup_free_ char *dir = temporary_directory();
+        int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        struct rlimit before, few;
+
+        ASSERT_EQ(mkdirat(fd, ".deep-1", 0700), 0);
+        ASSERT_EQ(mkdirat(fd, ".deep-1/x", 0700), 0);
+        ASSERT_EQ(mknodat(fd, ".deep-2", S_IFREG | 0600, 0), 0);
+        for (unsigned i = 0; i < 5000; i++) {
+                int next;
+
+                ASSERT_EQ(mkdirat(fd, "d", 0700), 0);
+                next = openat(fd, "d", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+                ASSERT_TRUE(next >= 0);
+                close(fd);
+                fd = next;
+        }
+        close(fd);
+
+        ASSERT_EQ(getrlimit(RLIMIT_NOFILE, &before), 0);
+        few = before;
+        few.rlim_cur = 200;
+        ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &few), 0);
+        ASSERT_OK(directory_remove(dir));
+        ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &before), 0);
+        ASSERT_EQ(access(dir, F_OK), -1);
+}
+
+/* What a cache of module downloads looks like. */
+static int make_and_remove_read_only(void) {
+        _cleanup_free_ char *dir = temporary_directory(), *closed = path_join(dir, "closed"),
+                            *sub = path_join(closed, "sub"), *file = path_join(sub, "f"),
+                            *unreadable = path_join(dir, "unreadable");
+
+        ASSERT_OK(directory_make(sub, 0700));
+        ASSERT_OK(directory_make(unreadable, 0700));
+        ASSERT_OK(file_write_atomic(file, "x", 1, 0400));
+        ASSERT_EQ(chmod(sub, 0500), 0);
+        ASSERT_EQ(chmod(closed, 0500), 0);
+        ASSERT_EQ(chmod(unreadable, 0), 0);
+        ASSERT_OK(directory_remove(dir));
+        return access(dir, F_OK) < 0 ? 0 : 1;
+}
+
+TEST(remove_read_only) {
+        int status;
+        pid_t pid;
+
+        pid = fork();
+        ASSERT_TRUE(pid >= 0);
+        if (pid == 0) {
+                if (geteuid() == 0 && setresuid(65534, 65534, 65534) < 0)
+                        _exit(2);
+                _exit(make_and_remove_read_only());
+        }
+        ASSERT_EQ(waitpid(pid, &status, 0), pid);
+        ASSERT_TRUE(WIFEXITED(status));
+        ASSERT_EQ(WEXITSTATUS(status), 0);
 }
 
 TEST(open_beneath) {
