@@ -140,6 +140,7 @@ static int want_stopped(Agent *a, sd_bus_error *reterr_error) {
 
         if (r < 0)
                 return r;
+        a->stop_refused = false;
         manager_queue_settle(a->manager);
         return 0;
 }

@@ -63,6 +63,7 @@ struct Agent {
         sd_bus_slot *job_slot;
         sd_event_source *retry;         /* armed after a start that failed, or when the session ended by itself */
         bool stopping;                  /* we asked for its end, so that it is no surprise */
+        bool stop_refused;              /* retry is armed for that */
         bool ended;                     /* it ended by itself and without an error: retry is armed for that */
         bool start_ended;               /* so did our job; what has come of it is not known yet */
         unsigned n_ends;                /* such ends in succession, each before it had run for long */

@@ -368,7 +368,7 @@ static void settle_agent(Agent *a) {
 
         desired = a->config->running && !a->removing;
         if (!desired) {
-                if (unit_is_up(a) && !streq(a->unit_state.active, "deactivating"))
+                if (unit_is_up(a) && !streq(a->unit_state.active, "deactivating") && !(a->stop_refused && a->retry))
                         (void) agent_stop_unit(a);
                 return;
         }

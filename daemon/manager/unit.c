@@ -105,7 +105,7 @@ static int on_retry(sd_event_source *s, uint64_t usec, void *userdata) {
 
         a->retry = sd_event_source_disable_unref(a->retry);
         a->in_the_way_before = a->in_the_way;
-        a->ended = a->in_the_way = false;
+        a->ended = a->in_the_way = a->stop_refused = false;
         /* Whatever it was armed for, nothing is done on what was known then. */
         agent_refresh_unit(a);
         agent_evaluate(a);
@@ -514,8 +514,11 @@ static int on_stopped(sd_bus_message *m, void *userdata, sd_bus_error *reterr_er
         Agent *a = userdata;
 
         a->job_slot = sd_bus_slot_unref(a->job_slot);
-        if (e && !sd_bus_error_has_name(e, "org.freedesktop.systemd1.NoSuchUnit"))
+        if (e && !sd_bus_error_has_name(e, "org.freedesktop.systemd1.NoSuchUnit")) {
                 (void) log_agent(a, LOG_ERR, 0, "Failed to stop unit '%s': %s", a->unit, e->message);
+                retry_later(a, RETRY_USEC);
+                a->stop_refused = true;
+        }
         if (e || take_job(a, m) < 0) {
                 a->job = mfree(a->job);
                 agent_refresh_unit(a);

@@ -139,5 +139,26 @@ TEST(stop_is_no_end) {
         ASSERT_NULL(w.agent->retry);
 }
 
+/* A service manager that says no is not asked again before a while has passed. */
+TEST(stop_that_is_refused) {
+        _cleanup_(world_done) World w;
+
+        world_init(&w);
+        w.active = "active";
+        w.stop_error = SD_BUS_ERROR_ACCESS_DENIED;
+        run(&w);
+        ASSERT_EQ(agent_set_desired(w.agent, false), 1);
+        for (unsigned i = 0; i < 100; i++)
+                (void) sd_event_run(w.event, USEC_PER_MSEC);
+        ASSERT_EQ(w.n_stops, 1);
+        ASSERT_TRUE(retry_in(w.agent) <= 10 * USEC_PER_SEC);
+
+        w.stop_error = NULL;
+        ASSERT_OK(sd_event_source_set_time(w.agent->retry, 0));
+        run(&w);
+        ASSERT_EQ(w.n_stops, 2);
+        ASSERT_STREQ(w.agent->job, "/job/1");
+}
+
 #define TEST_SUITE "unit"
 TEST_MAIN();

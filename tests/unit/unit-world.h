@@ -27,9 +27,9 @@ typedef struct World {
         sd_bus *systemd;                /* its end of the connection */
         Manager manager;
         Agent *agent;
-        unsigned n_starts, n_lists, n_resets;
+        unsigned n_starts, n_stops, n_lists, n_resets;
         const char *active;             /* of the unit; NULL: it is not loaded */
-        const char *start_error, *list_error;
+        const char *start_error, *stop_error, *list_error;
 } World;
 
 _unused_ static int reply_send(sd_bus_message *reply) {
@@ -90,8 +90,10 @@ _unused_ static int on_call(sd_bus_message *m, void *userdata, sd_bus_error *ret
         }
         if (sd_bus_message_is_method_call(m, "org.freedesktop.DBus.Properties", "Get"))
                 return reply(m, "v", "u", 0U);
-        if (sd_bus_message_is_method_call(m, NULL, "StopUnit"))
-                return reply(m, "o", "/job/1");
+        if (sd_bus_message_is_method_call(m, NULL, "StopUnit")) {
+                w->n_stops++;
+                return w->stop_error ? reply_error(m, w->stop_error) : reply(m, "o", "/job/1");
+        }
         w->n_resets += sd_bus_message_is_method_call(m, NULL, "ResetFailedUnit");
         return reply(m, "");
 }
