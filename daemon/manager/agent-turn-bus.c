@@ -14,15 +14,33 @@
 #define CALL_TIMEOUT_USEC (60 * USEC_PER_SEC)
 #define PARK_TIMEOUT_USEC (60 * USEC_PER_SEC)
 
-typedef struct Relay {
-        Manager *manager;
+/* Each is a message and mostly a pipe, of which we have as many as of descriptors, for all agents together. */
+#define RELAYS_MAX 256U
+
+struct Relay {
+        LIST_ENTRY(Relay) relays;
+        Agent *agent;           /* NULL: gone */
         sd_bus_message *call;
         char *agent_id;
         int stream;             /* the caller's end, or -EBADF */
         bool repeatable;        /* a lost connection is no answer: try again with the next one */
-} Relay;
+};
+
+static void relay_unlink(Relay *r) {
+        if (!r->agent)
+                return;
+        LIST_REMOVE(r, relays);
+        r->agent->n_relays--;
+        r->agent = NULL;
+}
+
+void relays_forget_agent(Agent *a) {
+        while (!LIST_EMPTY(&a->relays))
+                relay_unlink(LIST_FIRST(&a->relays));
+}
 
 static void relay_free(Relay *r) {
+        relay_unlink(r);
         sd_bus_message_unref(r->call);
         safe_close(r->stream);
         free(r->agent_id);
@@ -35,9 +53,8 @@ static bool connection_was_lost(const sd_bus_error *e) {
 }
 
 static int park_again(Relay *relay) {
-        Agent *a = manager_find_agent(relay->manager, relay->agent_id);
-
-        return a ? pending_new(a, PENDING_RELAY, relay->call, PARK_TIMEOUT_USEC, NULL, NULL) : -ENOENT;
+        return relay->agent ? pending_new(relay->agent, PENDING_RELAY, relay->call, PARK_TIMEOUT_USEC, NULL, NULL)
+                            : -ENOENT;
 }
 
 static int on_reply(sd_bus_message *m, void *userdata, sd_bus_error *reterr_error) {
@@ -87,21 +104,28 @@ static int session_is_there(Agent *a, sd_bus_message *message, sd_bus_error *ret
         return MIN(r, 0);
 }
 
-static int relay(Agent *a, sd_bus_message *message, const char *member, bool with_stream, bool repeatable) {
+static int relay(Agent *a, sd_bus_message *message, const char *member, bool with_stream, bool repeatable,
+                 sd_bus_error *reterr_error) {
         _cleanup_bus_message_ sd_bus_message *call = NULL;
         int fds[2] = { -EBADF, -EBADF }, r;
         Relay *relay;
 
+        if (a->n_relays >= RELAYS_MAX)
+                return bus_error_setf(reterr_error, SD_BUS_ERROR_LIMITS_EXCEEDED,
+                                      "The session of agent '%s' has %u calls to answer already; try again later.",
+                                      a->home->id, a->n_relays);
         relay = new0(Relay, 1);
         if (!relay)
                 return -ENOMEM;
         *relay = (Relay) {
-                .manager = a->manager,
+                .agent = a,
                 .call = sd_bus_message_ref(message),
                 .agent_id = strdup(a->home->id),
                 .stream = -EBADF,
                 .repeatable = repeatable,
         };
+        LIST_INSERT_HEAD(&a->relays, relay, relays);
+        a->n_relays++;
         r = relay->agent_id ? sd_bus_message_rewind(message, true) : -ENOMEM;
         if (r >= 0 && with_stream) {
                 r = pipe2(fds, O_CLOEXEC) < 0 ? -errno : 0;
@@ -145,7 +169,7 @@ static int relay_checked(sd_bus_message *message, Agent *a, const char *member, 
         r = session_is_there(a, message, reterr_error);
         if (r <= 0)
                 return r < 0 ? r : 1;
-        return relay(a, message, member, with_stream, repeatable);
+        return relay(a, message, member, with_stream, repeatable, reterr_error);
 }
 
 int agent_method_submit(sd_bus_message *message, void *userdata, sd_bus_error *reterr_error) {

@@ -12,6 +12,9 @@ int agent_method_get_turn(sd_bus_message *message, void *userdata, sd_bus_error 
 int agent_method_delete_turn(sd_bus_message *message, void *userdata, sd_bus_error *reterr_error);
 int agent_method_list_messages(sd_bus_message *message, void *userdata, sd_bus_error *reterr_error);
 
+/* It is freed; who waits for its session's answer gets it, or that there is none any more. */
+void relays_forget_agent(Agent *a);
+
 /* polkit_verify_async() about this agent. */
 int agent_verify(Agent *a, sd_bus_message *message, const char *action, sd_bus_error *reterr_error);
 /* Has a connected session told of a directory that was given to Connect. */

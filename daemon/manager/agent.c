@@ -4,6 +4,7 @@
 #include <sys/stat.h>
 
 #include "agent.h"
+#include "agent-turn-bus.h"
 #include "bus-util.h"
 #include "event-util.h"
 #include "file-util.h"
@@ -112,6 +113,7 @@ int agent_new(Agent **ret, Manager *m, AgentHome *home) {
         a->manager = m;
         a->home = home;
         LIST_INIT(&a->pending);
+        LIST_INIT(&a->relays);
 
         r = build_names(a);
         if (r < 0)
@@ -136,6 +138,7 @@ Agent* agent_free(Agent *a) {
 
         pending_fail_all(a);
         removal_forget_agent(a->removal);
+        relays_forget_agent(a);
         if (a->manager->private_server)
                 private_server_forget_agent(a->manager->private_server, a);
         for (size_t i = 0; i < ELEMENTSOF(a->refresh_slots); i++)

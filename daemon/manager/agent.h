@@ -23,9 +23,11 @@ typedef enum AgentState {
 const char* agent_state_to_string(AgentState s);
 
 typedef struct Pending Pending;
+typedef struct Relay Relay;
 typedef struct Removal Removal;
 typedef struct SessionLink SessionLink;
 LIST_HEAD(PendingList, Pending);
+LIST_HEAD(RelayList, Relay);
 
 /* What the service manager says of the session unit. */
 typedef struct UnitState {
@@ -80,6 +82,8 @@ struct Agent {
 
         struct PendingList pending;
         unsigned n_pending;
+        struct RelayList relays;        /* borrowed; calls that its session has not answered yet */
+        unsigned n_relays;
         unsigned dirty;                 /* AGENT_DIRTY_*: property groups to emit */
         bool announced;
 };

@@ -2,9 +2,11 @@
 """A user's own suite, as driven with busctl, systemctl and journalctl."""
 
 import json
+import os
 import pathlib
 import re
 import select
+import signal
 import subprocess
 import zipfile
 
@@ -162,6 +164,35 @@ def test_agents_outlive_the_daemons(user_mode, engineer):
     assert user_mode.main_pid("puffod.service") not in (0, before)
     assert engineer.wait_state("ready") and engineer.MainPID == pid
     assert output_text(user_mode.turn("engineer_alice", "[[reply: still here]]")) == "still here"
+
+
+ASK_OFTEN = """
+import dbus, dbus.bus, dbus.lowlevel, sys
+def message():
+    m = dbus.lowlevel.MethodCallMessage("ai.puffo.Agents1", sys.argv[1], "ai.puffo.Agents1.Agent", "GetTurn")
+    m.append("no-such-turn")
+    return m
+bus = dbus.bus.BusConnection(dbus.bus.BUS_SESSION)
+for _ in range(int(sys.argv[2])):
+    bus.send_message(message())
+try:
+    bus.send_message_with_reply_and_block(message(), 10)
+except dbus.DBusException as e:
+    print(e.get_dbus_name())
+"""
+
+
+def test_calls_of_a_session_that_hangs_are_bounded(user_mode, engineer, alice):
+    """Each of them is a message that is kept, and mostly a descriptor."""
+    ask = ["/usr/bin/python3", "-c", ASK_OFTEN, engineer.path]
+    pid = engineer.MainPID
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        assert alice.run([*ask, "300"]).stdout.strip().endswith(".LimitsExceeded")
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    assert user_mode.wait(lambda: alice.run([*ask, "0"]).stdout.strip().endswith(".NoSuchTurn"), 30, "it answers")
+    assert engineer.MainPID == pid
 
 
 def test_bus_activation(user_mode, engineer):
