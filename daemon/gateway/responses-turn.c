@@ -167,6 +167,7 @@ static void turn_on_interrupted(sd_bus_message *reply, const sd_bus_error *error
 
         if (error)
                 log_warning("Failed to interrupt turn %s: %s", t->id, error->message ?: error->name);
+        t->interrupted = true;
         if (t->orphan)
                 response_turn_free(t);
 }
@@ -188,9 +189,11 @@ static int turn_interrupt(ResponseTurn *t) {
                 .done = turn_on_interrupted,
                 .userdata = t,
         });
-        if (r < 0)
-                log_warning_errno(r, "Failed to interrupt turn %s: %m", t->id);
-        return r < 0 ? r : 1;
+        if (r < 0) {
+                t->interrupting = false;
+                return log_warning_errno(r, "Failed to interrupt turn %s: %m", t->id);
+        }
+        return 1;
 }
 
 static bool turn_has_other_listeners(ResponseTurn *t) {
@@ -210,7 +213,8 @@ void response_turn_on_end(ResponseTurn *t, bool client_gone) {
         if (client_gone && t->mine && !t->background && !response_fold_has_ended(t->fold) && !g->stopping &&
             g->settings->interrupt_on_disconnect && !turn_has_other_listeners(t))
                 (void) turn_interrupt(t);
-        if (!t->interrupting || g->stopping || !t->client) {
+        /* The answer may have come while the last words to the client were on their way: nothing else would free it. */
+        if (!t->interrupting || t->interrupted || g->stopping || !t->client) {
                 response_turn_free(t);
                 return;
         }
@@ -242,8 +246,7 @@ static void turn_on_open(void *userdata) {
         ResponseTurn *t = userdata;
 
         if (t->orphan) {
-                if (turn_interrupt(t) < 0)      /* logged; the turn ends by itself */
-                        t->interrupting = false;
+                (void) turn_interrupt(t);
                 return;
         }
         t->call->handed_over = t->call->handed_over || t->mine;
@@ -289,8 +292,8 @@ static int turn_on_event(json_object *event, void *userdata) {
         bool queued = streq(json_get_string(event, "type"), "queued") && json_get_int(event, "ahead", 0) > 0;
         int r = 0;
 
-        if (t->finished)
-                return 0;
+        if (t->finished)        /* of the rest, and of the stream's end, nobody wants to know */
+                return 1;
         r = turn_check_log(t, event);
         if (r > 0)
                 return r;

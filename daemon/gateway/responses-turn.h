@@ -25,7 +25,8 @@ struct ResponseTurn {
         bool reopened;                  /* the log is not that of the client's numbers, and it has seen so */
         bool begun;                     /* response.created is out, or the answer is */
         bool finished;                  /* nothing more goes to the client */
-        bool interrupting;              /* the agent is to be told, or was */
+        bool interrupting;              /* the agent is to be told, or was … */
+        bool interrupted;               /* … and has answered */
         bool orphan;
         LIST_ENTRY(ResponseTurn) orphans;
 };
