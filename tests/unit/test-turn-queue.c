@@ -19,6 +19,10 @@ typedef struct Fixture {
         Turn *current;
         unsigned n_started, n_cancelled;
         char *last_text;
+        unsigned n_offers, n_also, n_ended;
+        uint64_t offered_since;
+        bool hold;
+        int also_error;
 } Fixture;
 
 static int driver_start(Turn *t, TurnRow *row, void *userdata) {
@@ -40,10 +44,32 @@ static void driver_cancel(Turn *t, void *userdata) {
         f->n_cancelled++;
 }
 
+static bool driver_offer(uint64_t waiting_since_usec, void *userdata) {
+        Fixture *f = userdata;
+
+        f->n_offers++;
+        f->offered_since = waiting_since_usec;
+        return f->hold;
+}
+
+static int driver_also(Database *db, const char *id, const TurnResult *result, void *userdata) {
+        Fixture *f = userdata;
+
+        f->n_also++;
+        return f->also_error;
+}
+
+static void driver_ended(Turn *t, const TurnResult *result, void *userdata) {
+        Fixture *f = userdata;
+
+        f->n_ended++;
+}
+
 static void queue_open(Fixture *f) {
         ASSERT_EQ(database_open(&f->db, f->path, NULL), 0);
         ASSERT_OK(turn_queue_new(&f->queue, f->event, f->db, &(TurnDriver) {
-                .start = driver_start, .cancel = driver_cancel, .userdata = f,
+                .start = driver_start, .cancel = driver_cancel, .offer = driver_offer, .also = driver_also,
+                .ended = driver_ended, .patient_source = "patient", .userdata = f,
         }));
         ASSERT_OK(turn_queue_load(f->queue));
         turn_queue_set_enabled(f->queue, true);
@@ -516,6 +542,102 @@ TEST(failing_store_that_recovers) {
                 if (i < 2)
                         ASSERT_EQ(stored_status(f, "one"), TURN_FAILED);
         }
+}
+
+static int submit_first(Fixture *f, const char *id) {
+        return turn_queue_submit_first(f->queue, &(TurnSubmission) {
+                .id = id, .text = id, .source = "patient", .store = true, .now_usec = now_realtime_usec(),
+        });
+}
+
+/* Whoever has something better says so before a turn begins, and nothing begins until it is there. */
+TEST(others_go_first) {
+        _fixture_ Fixture *f = fixture_new();
+
+        settle(f);
+        ASSERT_EQ(f->n_offers, 1);
+        ASSERT_EQ(f->offered_since, UINT64_MAX);
+        f->hold = true;
+        ASSERT_EQ(submit(f, "one"), 0);
+        settle(f);
+        ASSERT_EQ(f->n_offers, 2);
+        ASSERT_TRUE(f->offered_since != UINT64_MAX);
+        ASSERT_EQ(f->n_started, 0);
+
+        ASSERT_EQ(submit_first(f, "first"), 0);
+        settle(f);
+        ASSERT_STREQ(f->last_text, "first");
+        ASSERT_EQ(f->n_offers, 2);
+        f->hold = false;
+        end(f, TURN_COMPLETED);
+        settle(f);
+        ASSERT_STREQ(f->last_text, "one");
+        end(f, TURN_COMPLETED);
+        settle(f);
+        ASSERT_EQ(f->offered_since, UINT64_MAX);
+        turn_queue_poke(f->queue);
+        settle(f);
+        ASSERT_EQ(f->n_offers, 5);
+        ASSERT_EQ(f->n_also, 2);
+        ASSERT_EQ(f->n_ended, 2);
+}
+
+static int refuse(Database *db, const char *id, void *userdata) {
+        return -ENOENT;
+}
+
+static void expect_no_turn(Fixture *f, const char *id) {
+        _cleanup_(turn_row_freep) TurnRow *row = NULL;
+
+        ASSERT_EQ(turn_store_get(f->db, id, &row), 0);
+}
+
+TEST(what_belongs_to_a_turn_is_true_with_it) {
+        _fixture_ Fixture *f = fixture_new();
+
+        ASSERT_EQ(turn_queue_submit_first(f->queue, &(TurnSubmission) {
+                .id = "one", .text = "one", .store = true, .now_usec = 1, .also = refuse,
+        }), -ENOENT);
+        expect_no_turn(f, "one");
+        ASSERT_EQ(turn_queue_length(f->queue), 0);
+
+        /* An end whose other half fails has not come to be. */
+        ASSERT_EQ(submit(f, "two"), 0);
+        settle(f);
+        f->also_error = -EIO;
+        end(f, TURN_COMPLETED);
+        ASSERT_EQ(stored_status(f, "two"), TURN_RUNNING);
+        ASSERT_EQ(f->n_ended, 0);
+        f->also_error = 0;
+}
+
+/* Nobody would ask again for a turn of this source. */
+TEST(patient_turns_outlive_a_full_disk) {
+        _fixture_ Fixture *f = fixture_new();
+
+        ASSERT_EQ(submit_first(f, "one"), 0);
+        ASSERT_EQ(submit(f, "two"), 0);
+        settle(f);
+        say(f, "x");
+        ASSERT_OK(database_exec(f->db, "CREATE TRIGGER t BEFORE UPDATE ON session_turns BEGIN "
+                                       "SELECT RAISE(ABORT, 'no'); END"));
+        end(f, TURN_COMPLETED);
+        settle(f);
+        ASSERT_EQ(stored_status(f, "one"), TURN_RUNNING);
+        ASSERT_EQ(f->n_ended, 0);
+        ASSERT_EQ(f->n_started, 1);
+        ASSERT_EQ(turn_queue_length(f->queue), 2);
+
+        ASSERT_OK(database_exec(f->db, "DROP TRIGGER t"));
+        queue_close(f);
+        queue_open(f);
+        settle(f);
+        ASSERT_EQ(f->n_started, 2);
+        ASSERT_STREQ(f->last_text, "one");
+        say(f, "y");
+        end(f, TURN_COMPLETED);
+        ASSERT_EQ(stored_status(f, "one"), TURN_COMPLETED);
+        ASSERT_EQ(f->n_ended, 1);
 }
 
 #define TEST_SUITE "turn-queue"
