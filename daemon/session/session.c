@@ -7,6 +7,7 @@
 #include <time.h>
 
 #include "backup.h"
+#include "chat-service.h"
 #include "conversation.h"
 #include "dispatch-store.h"
 #include "event-util.h"
@@ -14,7 +15,6 @@
 #include "log.h"
 #include "manager-link.h"
 #include "outbox-store.h"
-#include "puffo.h"
 #include "role.h"
 #include "runtime-file.h"
 #include "session.h"
@@ -44,8 +44,7 @@ struct Session {
         Database *db;                           /* NULL while it cannot be opened */
         TurnQueue *queue;                       /* exists with db */
         Chat *chat;                             /* exists with db */
-        Puffo *puffo;                           /* NULL: no identity there, or keys that cannot be used */
-        char *puffo_fault;                      /* why that is so, or NULL */
+        ChatService *service;                   /* exists with db */
         ManagerLink *link;
         ChatSpec chat_spec;
 
@@ -55,6 +54,7 @@ struct Session {
         char *waiting;                          /* what the running turn waits for, or NULL */
         char *status_text, *working_directory;
         ChatHealth health;
+        bool loaded;                            /* the queue */
         bool stopping, draining;                /* draining: only readers are waited for */
 
         uint64_t started_usec, turn_grace_usec, retention_usec, sweep_usec, swept_usec, open_pause_usec;
@@ -136,10 +136,10 @@ static char* status_text_new(Session *s) {
         }
         if (s->health == CHAT_HEALTH_AUTH_FAILED)
                 return strdup("ready, but the model provider refused the key at the last turn (auth)");
-        if (s->puffo_fault)
-                return strjoin("ready, but not for Puffo: ", s->puffo_fault);
-        if (s->puffo && !isempty(puffo_status_text(s->puffo)))
-                return strjoin("ready, ", puffo_status_text(s->puffo));
+        if (s->service && chat_service_fault(s->service))
+                return strjoin("ready, but not for Puffo: ", chat_service_fault(s->service));
+        if (s->service && !isempty(chat_service_status_text(s->service)))
+                return strjoin("ready, ", chat_service_status_text(s->service));
         return strdup(session_state_to_string(s->state));
 }
 
@@ -262,8 +262,6 @@ static int on_update(sd_event_source *source, void *userdata) {
 
 /* ---- configuration ---- */
 
-static int puffo_update(Session *s, const SessionConfig *c);
-
 static int session_configure(Session *s, SessionConfig **ret) {
         _cleanup_(session_config_freep) SessionConfig *c = NULL;
         int r;
@@ -285,9 +283,11 @@ static int session_configure(Session *s, SessionConfig **ret) {
                 r = free_and_strdup(&s->fault, c->fault);
                 if (r < 0)
                         return r;
-                r = puffo_update(s, c);
-                if (r < 0)
-                        return r;
+                if (s->service) {
+                        r = chat_service_configure(s->service, c);
+                        if (r < 0)
+                                return r;
+                }
                 turn_queue_set_enabled(s->queue, !s->fault && !s->stopping);
         }
         session_update(s);
@@ -295,48 +295,6 @@ static int session_configure(Session *s, SessionConfig **ret) {
         if (ret)
                 *ret = TAKE_PTR(c);
         return 0;
-}
-
-/* ---- the chat service ---- */
-
-static void puffo_on_changed(void *userdata) {
-        session_update(userdata);
-}
-
-static void puffo_on_broken(int error, void *userdata) {
-        session_broken(userdata, error);
-}
-
-/* An agent whose keys cannot be used is there for everybody else. */
-static int puffo_make(Session *s, const SessionConfig *c) {
-        _cleanup_free_ char *text = NULL;
-        int r;
-
-        r = puffo_new(&s->puffo, &(PuffoSpec) {
-                .event = s->event, .db = s->db, .queue = s->queue, .config = c, .on_changed = puffo_on_changed,
-                .on_broken = puffo_on_broken, .userdata = s,
-        }, &text);
-        if (r == -ENOMEM)
-                return r;
-        if (r < 0 && !streq_ptr(text, s->puffo_fault))
-                log_error("The agent cannot be on Puffo: %s", text ?: strerror(-r));
-        free(s->puffo_fault);
-        s->puffo_fault = r < 0 ? text ? TAKE_PTR(text) : strdup(strerror(-r)) : NULL;
-        return 0;
-}
-
-static int puffo_update(Session *s, const SessionConfig *c) {
-        if (!s->db || !c->agent)
-                return 0;
-        if (s->puffo && !puffo_is_for(s->puffo, c))
-                s->puffo = puffo_free(s->puffo);
-        if (isempty(c->agent->slug) || isempty(c->agent->server_url)) {
-                s->puffo_fault = mfree(s->puffo_fault);
-                return 0;
-        }
-        if (s->puffo)
-                return puffo_configure(s->puffo, c);
-        return s->stopping ? 0 : puffo_make(s, c);
 }
 
 /* A role agent finds a note for each day in its workspace. */
@@ -368,6 +326,21 @@ static int chat_get_config(SessionConfig **ret, void *userdata) {
 static int session_open(Session *s);
 static void sweep(Session *s);
 
+/* Not before the chat service is there: a turn that is given up may be its. */
+static void load_queue(Session *s) {
+        int r;
+
+        if (s->loaded)
+                return;
+        r = turn_queue_load(s->queue);
+        if (r < 0) {
+                (void) log_error_errno(r, "Failed to take up the turns of an earlier process: %m");
+                (void) sd_event_exit(s->event, EXIT_FAILURE);
+                return;
+        }
+        s->loaded = true;
+}
+
 void session_reload(Session *s) {
         _cleanup_(session_config_freep) SessionConfig *c = NULL;
         int r;
@@ -379,6 +352,7 @@ void session_reload(Session *s) {
                 (void) log_error_errno(r, "Failed to read the configuration again: %m");
         else
                 daily_note(s, c);
+        load_queue(s);
         sweep(s);
 }
 
@@ -453,35 +427,32 @@ static int on_sweep(sd_event_source *source, uint64_t usec, void *userdata) {
 static int driver_start(Turn *t, TurnRow *row, void *userdata) {
         Session *s = userdata;
 
-        if (s->puffo)
-                batches_begun(puffo_batches(s->puffo), t);
+        chat_service_begun(s->service, t);
         return chat_start(s->chat, t, row);
 }
 
 static bool driver_offer(uint64_t waiting_since_usec, void *userdata) {
         Session *s = userdata;
 
-        return s->puffo && batches_offer(puffo_batches(s->puffo), waiting_since_usec);
+        return s->service && chat_service_offer(s->service, waiting_since_usec);
 }
 
 static void driver_ending(Turn *t, TurnResult *result, void *userdata) {
         Session *s = userdata;
 
-        if (s->puffo)
-                batches_ending(puffo_batches(s->puffo), t, result);
+        chat_service_ending(s->service, t, result);
 }
 
 static int driver_also(Database *db, const char *id, const TurnResult *result, void *userdata) {
         Session *s = userdata;
 
-        return s->puffo ? batches_also(puffo_batches(s->puffo), db, id, result) : 0;
+        return s->service ? chat_service_also(s->service, db, id, result) : 0;
 }
 
 static void driver_ended(Turn *t, const TurnResult *result, void *userdata) {
         Session *s = userdata;
 
-        if (s->puffo)
-                batches_ended(puffo_batches(s->puffo), t, result);
+        chat_service_ended(s->service, t, result);
 }
 
 static void driver_cancel(Turn *t, void *userdata) {
@@ -508,8 +479,8 @@ static void chat_on_end(Turn *t, TurnResult *result, void *userdata) {
 static void chat_on_health(ChatHealth health, void *userdata) {
         Session *s = userdata;
 
-        if (health == CHAT_HEALTH_OK && s->puffo)
-                batches_resume(puffo_batches(s->puffo));
+        if (health == CHAT_HEALTH_OK)
+                chat_service_resume(s->service);
         if (s->health == health)
                 return;
         s->health = health;
@@ -575,6 +546,7 @@ static int open_parts(Session *s) {
         _cleanup_(database_freep) Database *db = NULL;
         _cleanup_(turn_queue_freep) TurnQueue *queue = NULL;
         _cleanup_(chat_freep) Chat *chat = NULL;
+        _cleanup_(chat_service_freep) ChatService *service = NULL;
         _cleanup_free_ char *directory = NULL;
         int r;
 
@@ -591,18 +563,22 @@ static int open_parts(Session *s) {
                         .changed = driver_changed, .broken = driver_broken, .patient_source = BATCHES_SOURCE,
                         .userdata = s,
                 });
-        if (r >= 0)
-                r = turn_queue_load(queue);
         if (r < 0)
                 return r;
         s->chat_spec.db = db;
         r = chat_new(&chat, &s->chat_spec);
+        if (r >= 0)
+                r = chat_service_new(&service, &(ChatServiceSpec) {
+                        .event = s->event, .db = db, .queue = queue, .directory = s->directory,
+                        .on_changed = driver_changed, .on_broken = driver_broken, .userdata = s,
+                });
         if (r < 0)
                 return r;
 
         free(s->working_directory);
         s->working_directory = TAKE_PTR(directory);
         s->chat = TAKE_PTR(chat);
+        s->service = TAKE_PTR(service);
         s->queue = TAKE_PTR(queue);
         s->db = TAKE_PTR(db);
         return 0;
@@ -693,8 +669,8 @@ void session_stop(Session *s) {
         if (s->stopping)
                 return;
         s->stopping = true;
-        if (s->puffo)
-                puffo_stop(s->puffo);
+        if (s->service)
+                chat_service_stop(s->service);
         (void) sd_notify(0, "STOPPING=1\nSTATUS=stopping");
         if (s->queue)
                 turn_queue_set_enabled(s->queue, false);
@@ -717,7 +693,7 @@ Session* session_free(Session *s) {
                 runtime_write(s, "stopped");
         if (s->queue)
                 turn_queue_abandon(s->queue);
-        s->puffo = puffo_free(s->puffo);
+        s->service = chat_service_free(s->service);
         s->queue = turn_queue_free(s->queue);
         s->chat = chat_free(s->chat);
         s->agent = agent_config_free(s->agent);
@@ -738,6 +714,5 @@ Session* session_free(Session *s) {
         free(s->status_text);
         free(s->working_directory);
         free(s->written_error);
-        free(s->puffo_fault);
         return mfree(s);
 }

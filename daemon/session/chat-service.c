@@ -1,0 +1,132 @@
+/* SPDX-License-Identifier: MIT */
+
+#include "chat-service.h"
+#include "log.h"
+#include "string-util.h"
+
+struct ChatService {
+        ChatServiceSpec spec;
+        Puffo *puffo;                   /* NULL: no identity, or one that cannot be used */
+        ToolBox *tools;                 /* exists with puffo */
+        char *fault;
+        bool stopping;
+};
+
+int chat_service_new(ChatService **ret, const ChatServiceSpec *spec) {
+        ChatService *c = new0(ChatService, 1);
+
+        if (!c)
+                return -ENOMEM;
+        c->spec = *spec;
+        *ret = c;
+        return 0;
+}
+
+static void leave(ChatService *c) {
+        c->tools = tool_box_free(c->tools);
+        c->puffo = puffo_free(c->puffo);
+}
+
+ChatService* chat_service_free(ChatService *c) {
+        if (!c)
+                return NULL;
+        leave(c);
+        free(c->fault);
+        return mfree(c);
+}
+
+/* An agent whose keys cannot be used is there for everybody else. */
+static int join(ChatService *c, const SessionConfig *config) {
+        _cleanup_free_ char *text = NULL;
+        int r;
+
+        r = puffo_new(&c->puffo, &(PuffoSpec) {
+                .event = c->spec.event, .db = c->spec.db, .queue = c->spec.queue, .config = config,
+                .on_changed = c->spec.on_changed, .on_broken = c->spec.on_broken, .userdata = c->spec.userdata,
+        }, &text);
+        if (r == -ENOMEM)
+                return r;
+        if (r < 0 && (!text || !streq_ptr(text, c->fault)))
+                log_error("The agent cannot be on Puffo: %s", text ?: strerror(-r));
+        free(c->fault);
+        c->fault = r >= 0 ? NULL : text ? TAKE_PTR(text) : strdup(strerror(-r));
+        return 0;
+}
+
+/* The tools know the agent's workspace and kind, which a new configuration may have changed. */
+static int make_tools(ChatService *c, const SessionConfig *config) {
+        ToolBox *tools;
+        int r;
+
+        r = tool_box_new(&tools, &(ToolBoxSpec) {
+                .event = c->spec.event, .puffo = c->puffo, .home = config->home, .kind = config->agent->kind,
+                .harness = strempty(config->agent->harness),
+        });
+        if (r < 0)
+                return r;
+        (void) tool_box_free(c->tools);
+        c->tools = tools;
+        return 0;
+}
+
+int chat_service_configure(ChatService *c, const SessionConfig *config) {
+        const AgentConfig *a = config->agent;
+        int r = 0;
+
+        if (!a || c->stopping)
+                return 0;
+        if (c->puffo && !puffo_is_for(c->puffo, config))
+                leave(c);
+        if (isempty(a->slug) || isempty(a->server_url)) {
+                c->fault = mfree(c->fault);
+                return 0;
+        }
+        r = c->puffo ? puffo_configure(c->puffo, config) : join(c, config);
+        return r < 0 || !c->puffo || c->tools ? r : make_tools(c, config);
+}
+
+void chat_service_stop(ChatService *c) {
+        c->stopping = true;
+        if (c->puffo)
+                puffo_stop(c->puffo);
+}
+
+const char* chat_service_fault(const ChatService *c) {
+        return c->fault;
+}
+
+const char* chat_service_status_text(const ChatService *c) {
+        return c->puffo ? puffo_status_text(c->puffo) : "";
+}
+
+ToolBox* chat_service_tools(ChatService *c) {
+        return c->tools;
+}
+
+void chat_service_resume(ChatService *c) {
+        if (c->puffo)
+                batches_resume(puffo_batches(c->puffo));
+}
+
+bool chat_service_offer(ChatService *c, uint64_t waiting_since_usec) {
+        return c->puffo && batches_offer(puffo_batches(c->puffo), waiting_since_usec);
+}
+
+void chat_service_begun(ChatService *c, const Turn *t) {
+        if (c->puffo)
+                batches_begun(puffo_batches(c->puffo), t);
+}
+
+void chat_service_ending(ChatService *c, Turn *t, TurnResult *result) {
+        if (c->puffo)
+                batches_ending(puffo_batches(c->puffo), t, result);
+}
+
+int chat_service_also(ChatService *c, Database *db, const char *id, const TurnResult *result) {
+        return c->puffo ? batches_also(puffo_batches(c->puffo), db, id, result) : 0;
+}
+
+void chat_service_ended(ChatService *c, const Turn *t, const TurnResult *result) {
+        if (c->puffo)
+                batches_ended(puffo_batches(c->puffo), t, result);
+}

@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+#include "puffo.h"
+#include "tool.h"
+
+/* A session's side of the chat service: there while agent.yml gives it an identity, with the tools that come with one. */
+typedef struct ChatService ChatService;
+
+typedef struct ChatServiceSpec {
+        sd_event *event;
+        Database *db;
+        TurnQueue *queue;
+        const char *directory;          /* the agent's: where its tools' socket is */
+        void (*on_changed)(void *userdata);
+        void (*on_broken)(int error, void *userdata);
+        void *userdata;
+} ChatServiceSpec;
+
+/* What spec names is borrowed. */
+int chat_service_new(ChatService **ret, const ChatServiceSpec *spec);
+ChatService* chat_service_free(ChatService *c);
+DEFINE_TRIVIAL_CLEANUP_FUNC(ChatService*, chat_service_free);
+
+/* Joins, leaves or changes what the configuration says. An identity that cannot be used is a fault, not an error.
+ * -ENOMEM. */
+int chat_service_configure(ChatService *c, const SessionConfig *config);
+/* Takes leave; nothing new is begun. */
+void chat_service_stop(ChatService *c);
+
+const char* chat_service_fault(const ChatService *c);           /* NULL: none */
+const char* chat_service_status_text(const ChatService *c);     /* "": nothing to tell */
+ToolBox* chat_service_tools(ChatService *c);                    /* NULL: none */
+
+/* The provider takes the key (again). */
+void chat_service_resume(ChatService *c);
+/* Members of the queue's driver. */
+bool chat_service_offer(ChatService *c, uint64_t waiting_since_usec);
+void chat_service_begun(ChatService *c, const Turn *t);
+void chat_service_ending(ChatService *c, Turn *t, TurnResult *result);
+int chat_service_also(ChatService *c, Database *db, const char *id, const TurnResult *result);
+void chat_service_ended(ChatService *c, const Turn *t, const TurnResult *result);
