@@ -154,6 +154,8 @@ static bool read_invite(const SignedValue *o, void *ret) {
                 .channel_name = read_text(o, "channel_name"),
                 .to_channel = streq(scope, "channel"),
         };
+        if (!signed_is_null(signed_get(o, "invitation_event")))
+                i->event = signed_get(o, "invitation_event");
         if ((!i->to_channel && !streq(scope, "space")) || !*i->space_id || !*i->inviter_slug ||
             (i->to_channel && !*i->channel_id))
                 i->event_id = "";

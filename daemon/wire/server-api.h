@@ -58,6 +58,7 @@ int api_read_members(const CallReply *reply, Member **ret, size_t *ret_n, char *
 typedef struct Invite {
         const char *event_id, *space_id, *channel_id, *inviter_slug, *space_name, *channel_name;
         bool to_channel;
+        const SignedValue *event;       /* the inviter's signed event, where the server shows it, or NULL */
 } Invite;
 int api_invites(ServerClient *c, call_done_t on_done, void *userdata, ServerCall **ret);
 /* Those without an id, of an unknown scope or without what their scope needs are left out, and counted. */
