@@ -56,14 +56,15 @@ int agent_home_read_profile(const AgentHome *h, const AgentConfig *c, char **ret
 /* The profile file alone. -EINVAL: no UTF-8, -EFBIG. */
 int agent_home_write_profile(const AgentHome *h, const AgentConfig *c, const char *text);
 int agent_home_read_memory(const AgentHome *h, const AgentConfig *c, char **ret);
-/* The whole managed prompt: for agents with a Puffo identity the primer (primer.md), then profile and memory. tools: what
- * the model can call, by the names it calls them (those of agent-runtime §15.2, with or without "mcp__puffo__"), ending
- * with NULL; NULL: nothing. */
+/* The whole managed prompt: for agents with a Puffo identity the primer (primer.md), then profile and memory. tools:
+ * what the model can call, by the names it calls them (those of agent-runtime §15.2, with or without "mcp__puffo__"),
+ * ending with NULL; NULL: nothing. */
 int agent_home_system_prompt(const AgentHome *h, const AgentConfig *c, const char *const *tools, char **ret);
-/* One of the texts on tools that lie beside the project instructions of those who read such (agent-runtime §16.3). The
- * i-th: its name and, when there is something to say to this agent, its SKILL.md, else NULL. -ENOENT after the last. */
-int agent_home_skill(const AgentHome *h, const AgentConfig *c, const char *const *tools, size_t i, const char **ret_name,
-                     char **ret);
+/* One of the texts on tools that lie beside the project instructions of those who read such (agent-runtime §16.3).
+ * The i-th: its name and, when there is something to say to this agent, its SKILL.md, else NULL. -ENOENT after the
+ * last. */
+int agent_home_skill(const AgentHome *h, const AgentConfig *c, const char *const *tools, size_t i,
+                     const char **ret_name, char **ret);
 /* What a new agent's profile says. Static. */
 const char* agent_profile_template(void);
 

@@ -110,8 +110,8 @@ static const char* inside(const char *path, const char *directory) {
         return rest && (*rest == '/' || *rest == 0) ? rest : NULL;
 }
 
-/* The one directory that all agents see lies beside agents/ in the user's home (agent-home §6); a sandbox does not show
- * it, and in system mode there is none. */
+/* The one directory that all agents see lies beside agents/ in the user's home (agent-home §6); a sandbox does not
+ * show it, and in system mode there is none. */
 static int add_shared(Facts *f, const AgentHome *h) {
         _cleanup_free_ char *agents = NULL, *home = NULL;
         const char *name;
@@ -204,8 +204,8 @@ static bool is_fact(const Facts *f, const char *name) {
         return false;
 }
 
-int agent_home_skill(const AgentHome *h, const AgentConfig *c, const char *const *tools, size_t i, const char **ret_name,
-                     char **ret) {
+int agent_home_skill(const AgentHome *h, const AgentConfig *c, const char *const *tools, size_t i,
+                     const char **ret_name, char **ret) {
         _cleanup_(facts_done) Facts f = {};
         int r;
 
