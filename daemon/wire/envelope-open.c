@@ -398,7 +398,8 @@ static bool payload_is_complete(const SignedValue *p) {
         for (size_t i = 0; i < ELEMENTSOF(required); i++)
                 if (!signed_get(p, required[i]))
                         return false;
-        return signed_get_string(p, "content_type") && !has_long_id(p);
+        /* A nonce that is no text could not be remembered (§17.3). */
+        return signed_get_string(p, "content_type") && signed_get_string(p, "message_nonce") && !has_long_id(p);
 }
 
 /* Checks 13, 15 and 17 need an outer route; a plaintext envelope has none. */

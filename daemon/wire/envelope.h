@@ -73,8 +73,7 @@ int envelope_seal(const MessageDraft *draft, const Recipient *recipients, size_t
 
 typedef struct Envelope Envelope;
 
-/* A verified message. All borrowed from its Envelope. Of the texts sender_subkey_id and message_nonce may be NULL too: they
- * are there, but no texts. */
+/* A verified message. All borrowed from its Envelope. sender_subkey_id may be NULL: it is there, but no text. */
 typedef struct Message {
         EnvelopeKind kind;
         const char *envelope_id, *sender_slug, *sender_subkey_id, *space_id, *channel_id, *recipient_slug,

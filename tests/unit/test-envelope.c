@@ -162,6 +162,36 @@ TEST(payload_that_cannot_be_canonical) {
         }
 }
 
+/* Repeats are told by it. */
+TEST(nonce_that_is_no_text) {
+        static const struct { const char *nonce; EnvelopeError error; } t[] = {
+                { "\"n\"", ENVELOPE_OK },
+                { "7", ENVELOPE_PLAINTEXT_INVALID },
+                { "null", ENVELOPE_PLAINTEXT_INVALID },
+                { "\"n\\u0000\"", ENVELOPE_PLAINTEXT_INVALID },
+        };
+        PERSON(alice, "alice-0001");
+
+        for (size_t i = 0; i < ELEMENTSOF(t); i++) {
+                _cleanup_(strbuf_done) StrBuf before = {}, payload = {}, plain = {};
+                _cleanup_(envelope_freep) Envelope *e = NULL;
+                uint8_t signature[SIGNATURE_SIZE];
+                const char *old = "\"message_nonce\":\"n\"", *at;
+                EnvelopeError error;
+                Message m;
+
+                put_payload(&before, &alice, "null", "\"hello\"");
+                at = strstr(before.text, old);
+                ASSERT_OK(strbuf_append(&payload, before.text, (size_t) (at - before.text)));
+                ASSERT_OK(strbuf_printf(&payload, "\"message_nonce\":%s%s", t[i].nonce, at + strlen(old)));
+                sign(&alice, payload.text, payload.size, signature);
+                put_plain(&plain, payload.text, signature);
+                ASSERT_OK(envelope_parse(&e, plain.text, plain.size));
+                ASSERT_OK(envelope_decrypt(e, "dev", NULL, &error));
+                ASSERT_EQ(verify(e, &alice, &m), t[i].error);
+        }
+}
+
 TEST(long_ids) {
         static const char *const members[] = {
                 "envelope_id", "sender_slug", "space_id", "channel_id", "recipient_slug",
