@@ -144,8 +144,8 @@ static bool decimal_is(const Decimal *d, double v) {
         return strtod(text, NULL) == fabs(v);
 }
 
-/* The fewest digits that give the same double again. Below a power of two the doubles are twice as dense as above it: the
- * nearest n digits may already be another double when the next greater ones are still this one. */
+/* The fewest digits that give the same double again. Below a power of two the doubles are twice as dense as above it:
+ * the nearest n digits may already be another double when the next greater ones are still this one. */
 static void shortest_digits(double v, Decimal *ret) {
         for (int n = 1; n <= 17; n++) {
                 Decimal next;

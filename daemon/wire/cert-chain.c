@@ -4,8 +4,6 @@
 #include "cert-chain-internal.h"
 #include "certificate.h"
 
-#define RECIPIENTS_MAX 4096U
-
 const char* cert_policy_to_string(CertPolicy p) {
         static const char *const names[_CERT_POLICY_MAX] = {
                 [CERT_POLICY_WARN] = "warn",
@@ -345,7 +343,7 @@ int cert_chain_recipients(const CertChain *c, int64_t now_ms, Recipient **recipi
                 if (!d->has_kem_key || d->revoked_from_ms <= now_ms ||
                     contains_device(*recipients, *n_recipients, d->device_id))
                         continue;
-                if (*n_recipients >= RECIPIENTS_MAX)
+                if (*n_recipients >= ENVELOPE_RECIPIENTS_MAX)
                         return -E2BIG;
                 more[*n_recipients] = (Recipient) { .device_id = d->device_id };
                 memcpy(more[*n_recipients].kem_key, d->kem_key, KEY_SIZE);

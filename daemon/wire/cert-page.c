@@ -61,7 +61,9 @@ static int read_map(const SignedValue *map, CertKind kind, const char *slug, cer
 
         for (const SignedValue *v = map->child; v; v = v->next) {
                 const SignedValue *inner = signed_get(v, "cert");
-                const char *own = !by_slug ? signed_get_string(v, "slug") : strlen(v->key) == v->key_size ? v->key : NULL;
+                const char *own = !by_slug                         ? signed_get_string(v, "slug") :
+                                  strlen(v->key) == v->key_size ? v->key :
+                                                                  NULL;
                 const CertEntry e = {
                         .kind = kind,
                         .slug = by_slug ? own : own ?: slug,

@@ -7,8 +7,6 @@
 #include "hpke.h"
 #include "secret-buffer.h"
 
-#define RECIPIENTS_MAX 4096U
-
 struct Envelope {
         SignedDocument *outer;
         const SignedValue *root;        /* in outer */
@@ -61,8 +59,8 @@ static bool is_longer_than(const SignedValue *o, const char *key, size_t max) {
 
 static bool has_long_id(const SignedValue *o) {
         static const char *const ids[] = {
-                "envelope_id",    "sender_slug",   "space_id",    "channel_id",    "recipient_slug", "sender_subkey_id",
-                "thread_root_id", "message_nonce", "reply_to_id", "content_type",
+                "envelope_id",      "sender_slug",    "space_id",    "channel_id",    "recipient_slug",
+                "sender_subkey_id", "thread_root_id", "reply_to_id", "message_nonce", "content_type",
         };
 
         for (size_t i = 0; i < ELEMENTSOF(ids); i++)
@@ -80,7 +78,9 @@ int envelope_new(Envelope **ret, SignedDocument **document, const SignedValue *v
         if (!value || value->type != SIGNED_OBJECT)
                 return -EBADMSG;
         recipients = signed_get(value, "recipients");
-        if ((recipients && recipients->type == SIGNED_ARRAY && recipients->size > RECIPIENTS_MAX) || has_long_id(value))
+        if (recipients && recipients->type == SIGNED_ARRAY && recipients->size > ENVELOPE_RECIPIENTS_MAX)
+                return -E2BIG;
+        if (has_long_id(value))
                 return -E2BIG;
 
         e = new0(Envelope, 1);

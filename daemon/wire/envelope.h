@@ -8,6 +8,7 @@
 
 #define HPKE_INFO_MESSAGE "puffo/msg-hpke/v1"
 #define ENVELOPE_SIZE_MAX MIB(16)
+#define ENVELOPE_RECIPIENTS_MAX 4096U
 #define ENVELOPE_ID_MAX 1024U           /* bytes of a slug or id */
 #define CONTENT_TYPE_TEXT "text/plain"
 #define CONTENT_TYPE_ATTACHMENTS "puffo/message+attachments/v1"
@@ -83,8 +84,8 @@ typedef struct Message {
         bool encrypted;
 } Message;
 
-/* Parses an envelope as it came. -EBADMSG when it is no JSON object, -E2BIG over 16 MiB, 4096 recipients, or with an id
- * over ENVELOPE_ID_MAX, -ENOMEM. */
+/* Parses an envelope as it came. -EBADMSG when it is no JSON object, -E2BIG over 16 MiB, ENVELOPE_RECIPIENTS_MAX, or
+ * ENVELOPE_ID_MAX, -ENOMEM. */
 int envelope_parse(Envelope **ret, const char *text, size_t size);
 /* The same of an object within a document, which on success belongs to the envelope (*document is NULL then). */
 int envelope_new(Envelope **ret, SignedDocument **document, const SignedValue *value);

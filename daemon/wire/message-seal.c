@@ -146,6 +146,12 @@ static void seal_on_members(ServerCall *call, const CallReply *reply, void *user
                 seal_fail(m, -EIO, error, /* transient= */ true);
                 return;
         }
+        /* Each has a device at least. */
+        if (n > ENVELOPE_RECIPIENTS_MAX) {
+                seal_fail(m, -E2BIG, "The channel has more members than a message can have recipients",
+                          /* transient= */ false);
+                return;
+        }
         for (size_t i = 0; i < n && r >= 0; i++)
                 if (cert_slug_is_valid(members[i].slug) && !strv_contains(m->slugs, members[i].slug))
                         r = strv_extend(&m->slugs, members[i].slug);

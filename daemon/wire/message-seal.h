@@ -29,7 +29,7 @@ typedef struct MessageSealSpec {
         const char *content;                    /* JSON text, e.g. a string */
         int64_t sent_at;                        /* ms */
         /* Called once, from the loop; may free m. -ENODEV: nobody could read it. -EPERM: somebody's certificates are
-         * refused. -EIO: the server does not answer. -EINVAL, -ENOMEM. */
+         * refused. -E2BIG: there are too many to write to. -EIO: the server does not answer. -EINVAL, -ENOMEM. */
         void (*on_sealed)(MessageSeal *m, const SealedMessage *sealed, void *userdata);
         void *userdata;
 } MessageSealSpec;

@@ -15,8 +15,8 @@ int pending_reader_new(PendingReader **ret, size_t max_item, pending_item_t on_i
 PendingReader* pending_reader_free(PendingReader *p);
 DEFINE_TRIVIAL_CLEANUP_FUNC(PendingReader*, pending_reader_free);
 
-/* -EBADMSG when this is not such an answer, -E2BIG for a key over max_item, -ENOMEM, on_item's error. After an error the
- * reader is unusable. */
+/* -EBADMSG when this is not such an answer, -E2BIG for a key over max_item, -ENOMEM, on_item's error. After an error
+ * the reader is unusable. */
 int pending_reader_feed(PendingReader *p, const char *data, size_t size);
 /* The answer has ended: -EBADMSG when it should not have yet, or there was no list. */
 int pending_reader_finish(PendingReader *p);

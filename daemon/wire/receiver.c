@@ -42,9 +42,12 @@ static void receiver_refuse(Receiver *r, const char *reason) {
                             *sender = str_printable(envelope_claimed_sender(r->envelope), 80),
                             *id_field = strjoin("PUFFO_ENVELOPE=", strempty(id)),
                             *reason_field = strjoin("PUFFO_REASON=", reason);
-        const char *const fields[] = { PUFFO_MESSAGE_ENVELOPE_REFUSED, strempty(id_field), strempty(reason_field), NULL };
+        const char *const fields[] = {
+                PUFFO_MESSAGE_ENVELOPE_REFUSED, strempty(id_field), strempty(reason_field), NULL,
+        };
 
-        log_fields(LOG_WARNING, 0, fields, "Refused envelope '%s' of '%s': %s", strempty(id), strempty(sender), reason);
+        log_fields(LOG_WARNING, 0, fields, "Refused envelope '%s' of '%s': %s", strempty(id), strempty(sender),
+                   reason);
         receiver_answer(r, &(Receipt) { .kind = RECEIPT_REFUSED, .reason = reason });
 }
 

@@ -147,8 +147,8 @@ static char* describe_refusal(HttpRequest *q, const HttpReply *http, const char 
         _cleanup_free_ char *all = NULL, *clock = NULL;
 
         if (llabs(skew) > CLOCK_SKEW_NAMED_MS)
-                clock = asprintf_new(" (this machine's clock is %" PRId64 " s %s the server's)", (int64_t) llabs(skew) / 1000,
-                                     skew > 0 ? "behind" : "ahead of");
+                clock = asprintf_new(" (this machine's clock is %" PRId64 " s %s the server's)",
+                                     (int64_t) llabs(skew) / 1000, skew > 0 ? "behind" : "ahead of");
         all = asprintf_new("HTTP %ld%s%s%s%s%s", http->status, code ? " " : "", strempty(code),
                            isempty(message) ? "" : ": ", strempty(message), strempty(clock));
         return all ? str_printable(all, ERROR_TEXT_MAX) : NULL;

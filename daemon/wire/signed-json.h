@@ -31,8 +31,8 @@ struct SignedValue {
 typedef struct SignedDocument SignedDocument;
 
 /* Parses one value: UTF-8, no NaN or Infinity, no lone surrogates, no bare control characters, nothing behind it, at
- * most 512 levels and a million values. A repeated key keeps its first place and its last value. -EBADMSG, -ENOMEM. The
- * text need not outlive the call. */
+ * most 512 levels and a million values. A repeated key keeps its first place and its last value. -EBADMSG, -ENOMEM.
+ * The text need not outlive the call. */
 int signed_document_parse(SignedDocument **ret, const char *text, size_t size);
 /* An empty document, to build values in. */
 int signed_document_new(SignedDocument **ret);

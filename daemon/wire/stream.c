@@ -34,7 +34,8 @@ static void stream_set_state(Stream *s, StreamState state, const char *reason) {
 }
 
 static int stream_arm(Stream *s, uint64_t delay_usec) {
-        return event_arm_timer(s->event, &s->timer, delay_usec, /* accuracy= */ 50 * USEC_PER_MSEC, stream_on_timer, s);
+        return event_arm_timer(s->event, &s->timer, delay_usec, /* accuracy= */ 50 * USEC_PER_MSEC, stream_on_timer,
+                               s);
 }
 
 /* --- between connections --- */

@@ -93,7 +93,8 @@ static int rotation_look(ServerClient *c, bool *ret_first, char **reterr) {
         if (key->excess_mode)
                 log_warning("Others may read '%s/%s.session.json'; 'puffoctl doctor --fix' puts it right.",
                             c->key_directory, key->slug);
-        if (subkey_needs_rotation(key->expires_at_ms, now_realtime_ms()) || streq_ptr(key->subkey_id, c->rotation.refused))
+        if (subkey_needs_rotation(key->expires_at_ms, now_realtime_ms()) ||
+            streq_ptr(key->subkey_id, c->rotation.refused))
                 return 0;
         rotation_adopt(c, TAKE_PTR(key));
         return 1;

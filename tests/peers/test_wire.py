@@ -572,6 +572,14 @@ def test_nobody_to_write_to(server, client):
     assert client.expect(sealed=...)["sealed"] < 0
 
 
+def test_channel_of_more_than_can_be_written_to(server, client):
+    body = json.dumps({"members": [{"slug": f"m{i}-0001"} for i in range(300_000)]})
+    server.fault("body", route="GET /spaces/*/channels/*/members", body=body)
+    client.say("post sp_x ch_y hello")
+    line = client.expect(10, sealed=...)
+    assert line["sealed"] < 0 and "members" in line["why"] and not line["transient"]
+
+
 @pytest.mark.parametrize("spoil,reason", [
     ("ciphertext", "content_open_failed"), ("signature", "signature_invalid"), ("wrapped_key", "wrap_open_failed"),
     ("inner_route", "inner_outer_mismatch"), ("no_entry", "no_recipient_entry")])
