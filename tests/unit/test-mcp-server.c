@@ -202,6 +202,7 @@ TEST(the_place_of_a_socket) {
         ASSERT_ERROR(mcp_server_listen_path(second, below), ENOTDIR);
         long_path = asprintf_new("%s/%0120u", d.bench.path, 1U);
         ASSERT_ERROR(mcp_server_listen_path(second, long_path), ENAMETOOLONG);
+        ASSERT_ERROR(access(long_path, F_OK) < 0 ? -errno : 0, ENOENT);
         ASSERT_ERROR(mcp_server_listen_fd(second, open("/dev/null", O_RDWR | O_CLOEXEC)), EINVAL);
 
         /* Of a process that was killed. */
@@ -211,13 +212,32 @@ TEST(the_place_of_a_socket) {
         ASSERT_OK(listen(fd, 1));
         safe_close(fd);
         ASSERT_OK(mcp_server_listen_path(second, stale));
-        ASSERT_ERROR(mcp_server_listen_path(second, long_path), ENAMETOOLONG);
+        ASSERT_ERROR(mcp_server_listen_path(second, long_path), EBUSY);
         fd = dial(stale);
         ASSERT_STREQ(hear(&d, fd), "");
         second = mcp_server_free(second);
         ASSERT_NULL(hear(&d, fd));
         safe_close(fd);
         ASSERT_ERROR(access(stale, F_OK) < 0 ? -errno : 0, ENOENT);
+}
+
+TEST(a_path_that_is_longer_than_an_address) {
+        DESK(d);
+        _cleanup_free_ char *path = asprintf_new("%s/%0120u/tools.sock", d.bench.path, 1U), *short_path = NULL;
+        _cleanup_close_ int client = -EBADF, directory = -EBADF;
+        McpServer *second;
+
+        ASSERT_OK(mcp_server_new(&second, d.bench.event, NULL));
+        ASSERT_OK(mcp_server_listen_path(second, path));
+        ASSERT_OK(access(path, F_OK));
+        *strrchr(path, '/') = 0;
+        directory = open(path, O_PATH | O_CLOEXEC);
+        short_path = asprintf_new("/proc/self/fd/%i/tools.sock", directory);
+        client = dial(short_path);
+        say(&d, client, PING);
+        ASSERT_STREQ(hear(&d, client), PONG);
+        mcp_server_free(second);
+        ASSERT_ERROR(access(short_path, F_OK) < 0 ? -errno : 0, ENOENT);
 }
 
 TEST(a_socket_that_was_passed) {

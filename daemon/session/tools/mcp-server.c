@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 
+#include <fcntl.h>
+#include <stdio.h>
 #include <sys/queue.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -35,7 +37,8 @@ struct McpServer {
         ToolBox *tools;
         int fd;
         sd_event_source *io, *pause;
-        char *path;             /* to be removed */
+        int directory_fd;       /* where the socket is */
+        char *name;             /* … to be removed */
         dev_t device;           /* … if it is still ours */
         ino_t inode;
         LIST_HEAD(, McpConnection) connections;
@@ -200,54 +203,61 @@ int mcp_server_listen_fd(McpServer *s, int fd) {
 }
 
 /* Whether somebody listens there. */
-static int is_served(const struct sockaddr_un *address, socklen_t size) {
+static int is_served(const struct sockaddr_un *address) {
         _cleanup_close_ int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 
         if (fd < 0)
                 return -errno;
-        return connect(fd, (const struct sockaddr*) address, size) >= 0 || errno != ECONNREFUSED;
+        return connect(fd, (const struct sockaddr*) address, sizeof(*address)) >= 0 || errno != ECONNREFUSED;
 }
 
 /* What an earlier process has left. */
-static int remove_stale(const char *path, const struct sockaddr_un *address, socklen_t size) {
+static int remove_stale(McpServer *s, const struct sockaddr_un *address) {
         struct stat st;
         int r;
 
-        if (lstat(path, &st) < 0)
+        if (fstatat(s->directory_fd, s->name, &st, AT_SYMLINK_NOFOLLOW) < 0)
                 return errno == ENOENT ? 0 : -errno;
         if (!S_ISSOCK(st.st_mode))
                 return -EEXIST;
-        r = is_served(address, size);
+        r = is_served(address);
         if (r != 0)
                 return r < 0 ? r : -EADDRINUSE;
-        return unlink(path) < 0 && errno != ENOENT ? -errno : 0;
+        return unlinkat(s->directory_fd, s->name, 0) < 0 && errno != ENOENT ? -errno : 0;
 }
 
-static int make_parent(const char *path) {
+static int open_parent(McpServer *s, const char *path) {
         _cleanup_free_ char *parent = NULL;
         const char *name;
         int r = path_split(path, &parent, &name);
 
-        return r < 0 ? r : directory_make(parent, 0700);
+        if (r >= 0)
+                r = directory_make(parent, 0700);
+        if (r >= 0)
+                r = free_and_strdup(&s->name, name);
+        if (r < 0)
+                return r;
+        s->directory_fd = safe_close(s->directory_fd);
+        s->directory_fd = open(parent, O_PATH | O_DIRECTORY | O_CLOEXEC);
+        return s->directory_fd < 0 ? -errno : 0;
 }
 
 int mcp_server_listen_path(McpServer *s, const char *path) {
         struct sockaddr_un address = { .sun_family = AF_UNIX };
-        socklen_t size = (socklen_t) (offsetof(struct sockaddr_un, sun_path) + strlen(path) + 1);
         _cleanup_close_ int fd = -EBADF;
-        _cleanup_free_ char *copy = NULL;
         struct stat st;
-        int r;
+        int r, n;
 
-        if (strlen(path) >= sizeof(address.sun_path))
+        if (s->fd >= 0)
+                return -EBUSY;
+        r = open_parent(s, path);
+        if (r < 0)
+                return r;
+        /* By its directory's descriptor: a path may be longer than an address. */
+        n = snprintf(address.sun_path, sizeof(address.sun_path), "/proc/self/fd/%i/%s", s->directory_fd, s->name);
+        if (n < 0 || (size_t) n >= sizeof(address.sun_path))
                 return -ENAMETOOLONG;
-        (void) strcpy(address.sun_path, path);
-        copy = strdup(path);
-        if (!copy)
-                return -ENOMEM;
-        r = make_parent(path);
-        if (r >= 0)
-                r = remove_stale(path, &address, size);
+        r = remove_stale(s, &address);
         if (r < 0)
                 return r;
 
@@ -255,22 +265,14 @@ int mcp_server_listen_path(McpServer *s, const char *path) {
         if (fd < 0)
                 return -errno;
         /* The socket gets the mode of its descriptor, so that it never has another (unix(7)). */
-        if (fchmod(fd, 0600) < 0 || bind(fd, (struct sockaddr*) &address, size) < 0)
+        if (fchmod(fd, 0600) < 0 || bind(fd, (struct sockaddr*) &address, sizeof(address)) < 0)
                 return -errno;
-        if (lstat(path, &st) < 0 || listen(fd, SOMAXCONN) < 0) {
-                r = -errno;
-                (void) unlink(path);
-                return r;
+        if (fstatat(s->directory_fd, s->name, &st, AT_SYMLINK_NOFOLLOW) >= 0) {
+                s->device = st.st_dev;
+                s->inode = st.st_ino;
         }
-        r = mcp_server_listen_fd(s, TAKE_FD(fd));
-        if (r < 0) {
-                (void) unlink(path);
-                return r;
-        }
-        s->path = TAKE_PTR(copy);
-        s->device = st.st_dev;
-        s->inode = st.st_ino;
-        return 0;
+        /* From here on mcp_server_free() removes it. */
+        return listen(fd, SOMAXCONN) < 0 ? -errno : mcp_server_listen_fd(s, TAKE_FD(fd));
 }
 
 void mcp_server_set_tools(McpServer *s, ToolBox *tools) {
@@ -289,7 +291,7 @@ int mcp_server_new(McpServer **ret, sd_event *event, ToolBox *tools) {
         LIST_INIT(&s->connections);
         s->event = sd_event_ref(event);
         s->tools = tools;
-        s->fd = -EBADF;
+        s->fd = s->directory_fd = -EBADF;
         *ret = s;
         return 0;
 }
@@ -305,10 +307,12 @@ McpServer* mcp_server_free(McpServer *s) {
         sd_event_source_disable_unref(s->io);
         sd_event_source_disable_unref(s->pause);
         /* Not the one that a later process has put there. */
-        if (s->path && lstat(s->path, &st) >= 0 && st.st_dev == s->device && st.st_ino == s->inode)
-                (void) unlink(s->path);
+        if (s->inode > 0 && fstatat(s->directory_fd, s->name, &st, AT_SYMLINK_NOFOLLOW) >= 0 &&
+            st.st_dev == s->device && st.st_ino == s->inode)
+                (void) unlinkat(s->directory_fd, s->name, 0);
         safe_close(s->fd);
-        free(s->path);
+        safe_close(s->directory_fd);
+        free(s->name);
         sd_event_unref(s->event);
         return mfree(s);
 }
