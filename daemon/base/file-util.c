@@ -188,8 +188,8 @@ int directory_make(const char *path, mode_t mode) {
         return S_ISDIR(st.st_mode) ? 0 : -ENOTDIR;
 }
 
-/* A tree of any depth, without a descriptor and a stack frame for each level of it: what lies deeper than this is moved
- * up to the top of it first. */
+/* A tree of any depth, without a descriptor and a stack frame for each level of it: what lies deeper than this is
+ * moved up to the top of it first. */
 #define REMOVE_DEPTH_MAX 64U
 
 typedef struct TreeRemoval {

@@ -26,8 +26,8 @@ int file_read_fd(int fd, size_t max, char **ret, size_t *ret_size);
 /* mkdir -p: missing parents and the directory itself get mode. An existing directory is left as it is. -ENOTDIR. */
 int directory_make(const char *path, mode_t mode);
 
-/* Removes a tree of any depth, read-only directories of our own among it, without following symlinks and without leaving
- * its file system. A missing path is success. */
+/* Removes a tree of any depth, read-only directories of our own among it, without following symlinks and without
+ * leaving its file system. A missing path is success. */
 int directory_remove(const char *path);
 
 /* Opens an existing path below dir_fd. Absolute paths and "..", in links too, are -EXDEV; other links are followed. */

@@ -190,6 +190,29 @@ int agent_resolve_model(const Manager *m, const AgentConfig *c, ResolvedModel *r
         return 0;
 }
 
+static bool limit_tighten(uint64_t *value, uint64_t ceiling) {
+        if (*value <= ceiling)
+                return false;
+        *value = ceiling;
+        return true;
+}
+
+bool agent_limits(const Manager *m, const AgentConfig *c, Limits *ret) {
+        const Limits *most = &m->config->limits;
+        Limits l = resolve_limits(m->config, c);
+        bool lower = false;
+
+        if (m->scope == SCOPE_SYSTEM) {
+                lower |= limit_tighten(&l.memory_high, most->memory_high);
+                lower |= limit_tighten(&l.memory_max, most->memory_max);
+                lower |= limit_tighten(&l.tasks_max, most->tasks_max);
+                lower |= limit_tighten(&l.cpu_weight, most->cpu_weight);
+                lower |= limit_tighten(&l.cpu_quota_usec_per_sec, most->cpu_quota_usec_per_sec);
+        }
+        *ret = l;
+        return lower;
+}
+
 static int config_mtime(const Agent *a, uint64_t *ret) {
         struct stat st;
 
@@ -203,6 +226,7 @@ int agent_load(Agent *a, char **reterr) {
         _cleanup_(agent_config_freep) AgentConfig *config = NULL;
         ResolvedModel model = {};
         uint64_t mtime = 0;
+        Limits limits;
         int r;
 
         r = config_mtime(a, &mtime);
@@ -234,6 +258,9 @@ int agent_load(Agent *a, char **reterr) {
                 return r;
         for (char **w = config->warnings; w && *w; w++)
                 (void) log_agent(a, LOG_WARNING, 0, "%s", *w);
+        if (agent_limits(a->manager, config, &limits))
+                (void) log_agent(a, LOG_WARNING, 0, "%s: limits above those in %s do not count.",
+                                 a->home->config_path, a->manager->paths->daemon_yml);
 
         agent_config_free(a->config);
         a->config = TAKE_PTR(config);

@@ -78,6 +78,7 @@ struct Agent {
         bool restart_when_idle;         /* what the session was started with is out of date */
         bool listed;                    /* its unit has been looked at once */
         bool adopted;                   /* it ran before us: that it is ready is no news */
+        Limits limits;                  /* as last given to its slice; all zero: unknown */
         uint8_t credential_hash[32];    /* of what the session was given; all zero: unknown */
 
         struct PendingList pending;
@@ -106,6 +107,9 @@ DEFINE_TRIVIAL_CLEANUP_FUNC(Agent*, agent_free);
 int agent_load(Agent *a, char **reterr);
 /* resolve_model(), and who may have the key. */
 int agent_resolve_model(const Manager *m, const AgentConfig *c, ResolvedModel *ret);
+/* What its slice gets. In system mode agent.yml, which the agent's own user writes, can only ask for less than the
+ * daemon's: true when it asks for more. */
+bool agent_limits(const Manager *m, const AgentConfig *c, Limits *ret);
 /* Whose it is may be written down just after its directory has come. */
 void agent_read_owner(Agent *a);
 /* The desired state, into agent.yml. */

@@ -211,8 +211,8 @@ int home_watch_update(HomeWatch *w) {
 char* home_watch_problem(const HomeWatch *w) {
         if (w->shortage == 0)
                 return strdup("");
-        return asprintf_new("%s: what changes there is not noticed by itself (%s); raise the limit (sysctl fs.inotify.%s) "
-                            "or call Reload (busctl --%s call " PUFFO_BUS_NAME " " PUFFO_BUS_PATH " "
+        return asprintf_new("%s: what changes there is not noticed by itself (%s); raise the limit (sysctl "
+                            "fs.inotify.%s) or call Reload (busctl --%s call " PUFFO_BUS_NAME " " PUFFO_BUS_PATH " "
                             PUFFO_BUS_MANAGER_INTERFACE " Reload) after each change",
                             w->manager->paths->agents, strerror(w->shortage),
                             w->shortage == ENOSPC ? "max_user_watches" : "max_user_instances",

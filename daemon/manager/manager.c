@@ -204,8 +204,7 @@ void agent_check_credential(Agent *a) {
 void agent_configuration_changed(Agent *a) {
         _cleanup_bus_message_ sd_bus_message *m = NULL;
 
-        if (a->listed)
-                (void) agent_apply_limits(a);
+        agent_check_limits(a);
         if (a->link && session_link_new_call(a->link, "Reload", &m) >= 0)
                 (void) session_link_call(a->link, m, NULL, NULL, 0);
         agent_check_credential(a);
@@ -239,6 +238,7 @@ static int reload_agent(Manager *m, Agent *a) {
                 if (was_running != a->config->running)
                         a->dirty |= AGENT_DIRTY_STATE;
         }
+        agent_check_limits(a);
         agent_check_credential(a);
         return 0;
 }
@@ -355,11 +355,6 @@ int manager_rescan(Manager *m) {
 
 /* --- keeping units as they should be --- */
 
-static bool unit_is_up(const Agent *a) {
-        return a->unit_state.active && !streq(a->unit_state.active, "inactive") &&
-               !streq(a->unit_state.active, "failed");
-}
-
 static void settle_agent(Agent *a) {
         bool desired;
 
@@ -368,11 +363,12 @@ static void settle_agent(Agent *a) {
 
         desired = a->config->running && !a->removing;
         if (!desired) {
-                if (unit_is_up(a) && !streq(a->unit_state.active, "deactivating") && !(a->stop_refused && a->retry))
+                if (agent_unit_is_up(a) && !streq(a->unit_state.active, "deactivating") &&
+                    !(a->stop_refused && a->retry))
                         (void) agent_stop_unit(a);
                 return;
         }
-        if (!unit_is_up(a)) {
+        if (!agent_unit_is_up(a)) {
                 if (!a->retry && units_n_starting(a->manager) < a->manager->config->max_parallel_starts &&
                     agent_start_unit(a) >= 0)
                         agent_evaluate(a);

@@ -24,6 +24,11 @@ static int manager_call(Manager *m, const char *member, sd_bus_message **ret) {
 
 /* --- looking --- */
 
+bool agent_unit_is_up(const Agent *a) {
+        return a->unit_state.active && !streq(a->unit_state.active, "inactive") &&
+               !streq(a->unit_state.active, "failed");
+}
+
 static int on_result(sd_bus_message *m, void *userdata, sd_bus_error *reterr_error) {
         Agent *a = userdata;
         const char *result;
@@ -60,6 +65,8 @@ static void refresh_done(Agent *a) {
                         (void) log_agent(a, LOG_INFO, 0, "Agent '%s' runs already (PID %u): adopted.", a->home->id,
                                          a->unit_state.main_pid);
                         a->log_fields[2] = NULL;
+                        /* The limits that it was started with may be of another day. */
+                        agent_check_limits(a);
                 }
         }
 
@@ -404,7 +411,8 @@ static int take_job(Agent *a, sd_bus_message *m) {
 static void wait_for_removal(Agent *a) {
         a->job = mfree(a->job);
         if (a->in_the_way_before)
-                start_failed(a, "another unit has its name; remove that one's file ('systemctl cat' shows where it is)");
+                start_failed(a, "another unit has its name; remove that one's file ('systemctl cat' shows where it "
+                                "is)");
         else
                 retry_later(a, RETRY_USEC);
         a->in_the_way = true;
@@ -456,10 +464,11 @@ static int append_limit(sd_bus_message *m, const char *name, uint64_t value) {
 }
 
 static int call_set_limits(Agent *a, sd_bus_message **ret) {
-        Limits l = resolve_limits(a->manager->config, a->config);
         _cleanup_bus_message_ sd_bus_message *m = NULL;
+        Limits l;
         int r;
 
+        (void) agent_limits(a->manager, a->config, &l);
         r = manager_call(a->manager, "SetUnitProperties", &m);
         if (r >= 0)
                 r = sd_bus_message_append(m, "sb", a->slice, /* runtime= */ 1);
@@ -479,15 +488,26 @@ static int call_set_limits(Agent *a, sd_bus_message **ret) {
                 r = sd_bus_message_close_container(m);
         if (r < 0)
                 return r;
+        a->limits = l;
         *ret = TAKE_PTR(m);
         return 0;
 }
 
-int agent_apply_limits(Agent *a) {
+static int agent_apply_limits(Agent *a) {
         _cleanup_bus_message_ sd_bus_message *m = NULL;
         int r = call_set_limits(a, &m);
 
         return r < 0 ? r : sd_bus_call_async(a->manager->bus, NULL, m, NULL, NULL, 0);
+}
+
+void agent_check_limits(Agent *a) {
+        Limits l;
+
+        if (!a->listed || !a->config || !agent_unit_is_up(a))
+                return;
+        (void) agent_limits(a->manager, a->config, &l);
+        if (memcmp(&l, &a->limits, sizeof(l)) != 0)
+                (void) agent_apply_limits(a);
 }
 
 int agent_start_unit(Agent *a) {

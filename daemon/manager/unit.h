@@ -15,8 +15,9 @@ int agent_start_unit(Agent *a);
 int agent_stop_unit(Agent *a);
 /* RestartUnit: the descriptor store stays. */
 int agent_restart_unit(Agent *a);
-/* Slice properties while it runs. */
-int agent_apply_limits(Agent *a);
+/* Gives the slice of one that runs its limits, if those are others than before. */
+void agent_check_limits(Agent *a);
+bool agent_unit_is_up(const Agent *a);
 /* Removes the slice's drop-ins of an agent that is gone. */
 void unit_forget_slice(Manager *m, const char *slice);
 /* How many starts are under way. */

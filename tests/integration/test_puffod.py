@@ -147,6 +147,28 @@ def test_no_call_spoils_a_file(system_mode, agent, alice):
     assert agent.DisplayName == "A B"
 
 
+def test_agent_does_not_lift_its_own_limits(system_mode, agent):
+    file, daemon = AGENTS / "a-b/agent.yml", pathlib.Path("/etc/puffo/daemon.yml")
+    good, settings, owner = file.read_text(), daemon.read_text(), file.stat()
+
+    def limits_become(**wanted):
+        slice = agent.Slice
+        system_mode.wait(lambda: wanted == {p: system_mode.show(slice, p) for p in wanted}, 20, f"{wanted}")
+
+    try:
+        file.write_text(good + "limits:\n  memory_max: 1000G\n  tasks_max: 100\n")
+        os.chown(file, owner.st_uid, owner.st_gid)
+        system_mode.manager("Reload", user=User("root"))
+        limits_become(MemoryMax=str(4 << 30), TasksMax="100")
+        daemon.write_text(settings + "limits:\n  memory_max: 3G\n")
+        limits_become(MemoryMax=str(3 << 30), TasksMax="100")
+    finally:
+        daemon.write_text(settings)
+        file.write_text(good)
+        system_mode.manager("Reload", user=User("root"))
+    limits_become(MemoryMax=str(4 << 30), TasksMax="512")
+
+
 def test_new_key_reaches_a_session_that_an_earlier_puffod_started(system_mode, agent):
     pid = agent.MainPID
     system_mode.systemctl("restart", "puffod.service")

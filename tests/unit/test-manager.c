@@ -285,7 +285,8 @@ TEST(session_properties) {
         }
 }
 
-/* In system mode the service manager would run it as root, and a client's stream that nobody reads keeps it for ever. */
+/* In system mode the service manager would run it as root, and a client's stream that nobody reads keeps it for
+ * ever. */
 TEST(reader_properties) {
         static const char *const always[] = {
                 "Slice", "CollectMode", "RuntimeMaxUSec", "TasksMax", "MemoryMax", "NoNewPrivileges", "ProtectSystem",
@@ -306,6 +307,37 @@ TEST(reader_properties) {
                         ASSERT_TRUE(strv_contains(names, always[i]));
                 for (size_t i = 0; i < ELEMENTSOF(only_system); i++)
                         ASSERT_EQ(strv_contains(names, only_system[i]), scope == SCOPE_SYSTEM);
+        }
+}
+
+/* In system mode the agent itself can write its agent.yml. */
+TEST(limits) {
+        static const struct {
+                Scope scope;
+                uint64_t own, daemon, result;   /* UINT64_MAX: not given, and no limit */
+        } t[] = {
+                { SCOPE_USER, 9, 5, 9 },          { SCOPE_SYSTEM, 9, 5, 5 },
+                { SCOPE_SYSTEM, 3, 5, 3 },        { SCOPE_SYSTEM, UINT64_MAX, 5, 5 },
+                { SCOPE_USER, UINT64_MAX, 5, 5 }, { SCOPE_SYSTEM, 3, UINT64_MAX, 3 },
+        };
+
+        for (size_t i = 0; i < ELEMENTSOF(t); i++) {
+                _cleanup_(daemon_config_freep) DaemonConfig *daemon = NULL;
+                _cleanup_(agent_config_freep) AgentConfig *config = NULL;
+                Limits l;
+
+                ASSERT_OK(daemon_config_new(&daemon));
+                ASSERT_OK(agent_config_new(&config, "rob"));
+                Manager manager = { .scope = t[i].scope, .config = daemon };
+
+                for (size_t n = 0; n < sizeof(Limits) / sizeof(uint64_t); n++) {
+                        ((uint64_t*) &daemon->limits)[n] = t[i].daemon;
+                        ((uint64_t*) &config->limits)[n] = t[i].own;
+                }
+                ASSERT_EQ(agent_limits(&manager, config, &l),
+                          t[i].scope == SCOPE_SYSTEM && t[i].own != UINT64_MAX && t[i].own > t[i].daemon);
+                for (size_t n = 0; n < sizeof(Limits) / sizeof(uint64_t); n++)
+                        ASSERT_EQ(((uint64_t*) &l)[n], t[i].result);
         }
 }
 

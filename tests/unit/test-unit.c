@@ -139,6 +139,29 @@ TEST(stop_is_no_end) {
         ASSERT_NULL(w.agent->retry);
 }
 
+/* Whoever has started it, and whenever they are changed. */
+TEST(limits_of_what_runs) {
+        static const char lower[] = "limits:\n  tasks_max: 100\n", bad[] = "limits:\n  tasks_max: many\n";
+        _cleanup_(world_done) World w;
+
+        world_init(&w);
+        w.active = "active";
+        run(&w);
+        ASSERT_EQ(w.n_limits, 1);
+
+        ASSERT_OK(file_write_atomic(w.paths->daemon_yml, lower, strlen(lower), 0600));
+        for (unsigned i = 0; i < 2; i++) {
+                ASSERT_OK(manager_rescan(&w.manager));
+                run(&w);
+                ASSERT_EQ(w.agent->limits.tasks_max, 100);
+                ASSERT_EQ(w.n_limits, 2);
+        }
+        ASSERT_OK(file_write_atomic(w.paths->daemon_yml, bad, strlen(bad), 0600));
+        ASSERT_OK(manager_rescan(&w.manager));
+        run(&w);
+        ASSERT_EQ(w.n_limits, 2);
+}
+
 /* A service manager that says no is not asked again before a while has passed. */
 TEST(stop_that_is_refused) {
         _cleanup_(world_done) World w;

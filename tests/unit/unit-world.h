@@ -27,7 +27,7 @@ typedef struct World {
         sd_bus *systemd;                /* its end of the connection */
         Manager manager;
         Agent *agent;
-        unsigned n_starts, n_stops, n_lists, n_resets;
+        unsigned n_starts, n_stops, n_lists, n_limits, n_resets;
         const char *active;             /* of the unit; NULL: it is not loaded */
         const char *start_error, *stop_error, *list_error;
 } World;
@@ -94,6 +94,7 @@ _unused_ static int on_call(sd_bus_message *m, void *userdata, sd_bus_error *ret
                 w->n_stops++;
                 return w->stop_error ? reply_error(m, w->stop_error) : reply(m, "o", "/job/1");
         }
+        w->n_limits += sd_bus_message_is_method_call(m, NULL, "SetUnitProperties") > 0;
         w->n_resets += sd_bus_message_is_method_call(m, NULL, "ResetFailedUnit");
         return reply(m, "");
 }
