@@ -1,13 +1,16 @@
 /* SPDX-License-Identifier: MIT */
 
 #include "chat-service.h"
+#include "file-util.h"
 #include "log.h"
+#include "mcp-server.h"
 #include "string-util.h"
 
 struct ChatService {
         ChatServiceSpec spec;
         Puffo *puffo;                   /* NULL: no identity, or one that cannot be used */
         ToolBox *tools;                 /* exists with puffo */
+        McpServer *mcp;                 /* the same for other programs; NULL: it could not be set up */
         char *fault;
         bool stopping;
 };
@@ -25,6 +28,7 @@ int chat_service_new(ChatService **ret, const ChatServiceSpec *spec) {
 static void leave(ChatService *c) {
         c->tools = tool_box_free(c->tools);
         c->puffo = puffo_free(c->puffo);
+        c->mcp = mcp_server_free(c->mcp);
 }
 
 ChatService* chat_service_free(ChatService *c) {
@@ -53,6 +57,28 @@ static int join(ChatService *c, const SessionConfig *config) {
         return 0;
 }
 
+/* An agent that answers by itself can do without. */
+static int serve_tools(ChatService *c) {
+        _cleanup_free_ char *path = path_join(c->spec.directory, CHAT_SERVICE_SOCKET);
+        int r;
+
+        if (!path)
+                return -ENOMEM;
+        if (c->mcp) {
+                mcp_server_set_tools(c->mcp, c->tools);
+                return 0;
+        }
+        r = mcp_server_new(&c->mcp, c->spec.event, c->tools);
+        if (r < 0)
+                return r;
+        r = mcp_server_listen_path(c->mcp, path);
+        if (r < 0) {
+                (void) log_warning_errno(r, "Failed to offer the agent's tools at '%s': %m", path);
+                c->mcp = mcp_server_free(c->mcp);
+        }
+        return r == -ENOMEM ? r : 0;
+}
+
 /* The tools know the agent's workspace and kind, which a new configuration may have changed. */
 static int make_tools(ChatService *c, const SessionConfig *config) {
         ToolBox *tools;
@@ -66,7 +92,7 @@ static int make_tools(ChatService *c, const SessionConfig *config) {
                 return r;
         (void) tool_box_free(c->tools);
         c->tools = tools;
-        return 0;
+        return serve_tools(c);
 }
 
 int chat_service_configure(ChatService *c, const SessionConfig *config) {

@@ -7,6 +7,9 @@
 /* A session's side of the chat service: there while agent.yml gives it an identity, with the tools that come with one. */
 typedef struct ChatService ChatService;
 
+/* Where the tools are served by the Model Context Protocol, below the agent's directory. */
+#define CHAT_SERVICE_SOCKET "run/tools.sock"
+
 typedef struct ChatServiceSpec {
         sd_event *event;
         Database *db;

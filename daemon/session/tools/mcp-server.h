@@ -20,5 +20,6 @@ int mcp_server_listen_fd(McpServer *s, int fd);
  * mkdir(2) and bind(2). */
 int mcp_server_listen_path(McpServer *s, const char *path);
 
-/* Before the loop runs without the old ones; NULL: there are none for now. Calls that are under way are answered with an error. */
+/* Before the loop runs without the old ones; NULL: there are none for now. Calls that are under way are answered with
+ * an error. */
 void mcp_server_set_tools(McpServer *s, ToolBox *tools);
