@@ -399,6 +399,9 @@ int response_fold_feed(ResponseFold *f, json_object *event, uint64_t now_usec) {
         /* What has been shown stays; of the message that was cut off its end is still to come. */
         if (f->replaying && (!streq(type, "message_done") || fold_has_item(f, item)))
                 return 0;
+        /* Of a turn that goes on where a crash cut it short. */
+        if (!f->replaying && !streq_ptr(f->item, item) && fold_has_item(f, item))
+                return 0;
         if (streq(type, "message_done"))
                 return fold_message_done(f, item, s, size, !streq_ptr(json_get_string(event, "status"), "incomplete"));
         if (!streq_ptr(f->item, item)) {

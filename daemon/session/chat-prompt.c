@@ -5,6 +5,10 @@
 
 void chat_prompt_done(ChatPrompt *p) {
         free(p->system);
+        for (size_t i = 0; i < p->n_messages; i++) {
+                free((void*) p->messages[i].calls);
+                free((void*) p->messages[i].results);
+        }
         free(p->messages);
         conversation_messages_free(p->history, p->n_history);
         (void) strv_free(p->texts);

@@ -9,7 +9,7 @@
 /* What one model call is given: system prompt, history and the user's text. */
 typedef struct ChatPrompt {
         char *system;
-        ModelMessage *messages;         /* texts are borrowed from the members below */
+        ModelMessage *messages;         /* texts are borrowed from the members below; lists are owned */
         size_t n_messages;
 
         ConversationMessage *history;

@@ -2,6 +2,7 @@
 
 #include "chat.h"
 #include "chat-prompt.h"
+#include "chat-steps.h"
 #include "event-util.h"
 #include "jitter.h"
 #include "log.h"
@@ -16,6 +17,15 @@
 /* Whoever is asked to wait longer than this is better told so. */
 #define RETRY_AFTER_MAX_USEC (10 * 60 * USEC_PER_SEC)
 #define TASK_TIMEOUT_DEFAULT_USEC (1800 * USEC_PER_SEC)
+/* Calls of the model that may call tools in turn: runtime.max_turns when that is set, within reason. */
+#define STEPS_DEFAULT 25U
+#define STEPS_MAX 100U
+/* What the steps may add to each further call. */
+#define STEPS_BYTES_MAX MIB(8)
+#define LAST_STEP_LINE \
+        "[puffo-agent system message] this turn has used up its tool calls. Finish it now, without calling a tool."
+#define BAD_ARGUMENTS "The arguments are not valid JSON. Nothing was done; call the tool again with a JSON object."
+#define NO_BOX "The tools cannot be used at present: this agent's identity on the chat service is not available."
 
 struct Chat {
         ChatSpec spec;
@@ -25,6 +35,12 @@ struct Chat {
         Turn *turn;                     /* borrowed from the queue; NULL: idle */
         TurnRow *row;
         ModelCall *call;                /* NULL between attempts */
+        const ChatTools *tools;
+        ChatSteps steps;
+        StoredCall *tool;               /* the call of a tool that is under way, borrowed from steps; or NULL */
+        char *tool_key;
+        ToolCall *tool_call;
+        bool offered;                   /* this call of the model may call tools */
         bool echo;                      /* this call says nothing about a key */
         int stream_error;               /* why a delta could not be taken */
         unsigned n_retries, n_cuts;
@@ -43,6 +59,7 @@ int chat_new(Chat **ret, const ChatSpec *spec) {
                 return -ENOMEM;
         c->spec = *spec;
         c->backend = spec->backend ?: &model_client_backend;
+        c->tools = spec->tools ?: &chat_tools;
         r = c->backend->client_new(&c->client, spec->event, NULL);
         if (r < 0)
                 return r;
@@ -61,8 +78,17 @@ static void call_stop(Chat *c) {
                 c->call = c->backend->call_free(c->call);
 }
 
+static void tool_stop(Chat *c) {
+        if (c->tool_call)
+                c->tool_call = c->tools->call_free(c->tool_call);
+        c->tool_key = mfree(c->tool_key);
+        c->tool = NULL;
+}
+
 void chat_cancel(Chat *c) {
         call_stop(c);
+        tool_stop(c);
+        chat_steps_done(&c->steps);
         timer_stop(c->retry_timer);
         timer_stop(c->silence_timer);
         timer_stop(c->refused);
@@ -118,6 +144,10 @@ static void log_turn_errno(const Chat *c, int level, int error, const char *text
 
 static void fail_errno(Chat *c, int error, const char *text) {
         log_turn_errno(c, LOG_ERR, error, text, NULL);
+        if (error == -ENOBUFS) {
+                chat_end(c, &(TurnResult) { .status = TURN_INCOMPLETE, .reason = "length" });
+                return;
+        }
         if (error != -EUCLEAN) {
                 chat_fail(c, "server_error", "internal", "The turn could not be carried out (internal).");
                 return;
@@ -226,6 +256,123 @@ static void call_failed(Chat *c, const ModelResult *result) {
                 chat_fail(c, errors[e].code, kind, errors[e].message);
 }
 
+/* ---- tools ---- */
+
+static bool tool_is_offered(const Chat *c, const char *name) {
+        const Tool *list;
+        size_t n;
+
+        list = c->tools->list(&n);
+        for (size_t i = 0; i < n; i++)
+                if (streq(list[i].name, name))
+                        return true;
+        return false;
+}
+
+/* The part of the key that is the turn's own. */
+static const char* tool_id(const Chat *c) {
+        return c->tool_key + strlen(c->turn->id) + 1;
+}
+
+static int tool_end(Chat *c, const char *text, bool is_error) {
+        _cleanup_free_ char *key = TAKE_PTR(c->tool_key), *detail = NULL;
+        StoredCall *call = TAKE_PTR(c->tool);
+        const char *id = key + strlen(c->turn->id) + 1;
+        int r;
+
+        c->progress_usec = now_boottime_usec();
+        detail = asprintf_new("%s (%s)%s", call->name, id, is_error ? ", with an error" : "");
+        log_turn_errno(c, LOG_INFO, 0, "A tool has ended", detail);
+        r = chat_steps_finish(&c->steps, call, text, is_error);
+        /* It is done and must not be done again: should it come to that, its key says so. */
+        if (r < 0 && r != -EUCLEAN && r != -ENOMEM) {
+                log_turn_errno(c, LOG_WARNING, r, "The result of a tool could not be stored", NULL);
+                r = 0;
+        }
+        return r < 0 ? r : turn_emit_tool_ended(c->turn, id, call->name, !is_error);
+}
+
+static void on_tool_done(ToolCall *call, const ToolResult *result, void *userdata) {
+        Chat *c = userdata;
+        int r;
+
+        r = tool_end(c, strempty(result->text), result->is_error);
+        c->tool_call = c->tools->call_free(c->tool_call);
+        if (r >= 0)
+                r = chat_attempt(c);
+        if (r < 0)
+                fail_errno(c, r, "Failed to go on behind a tool");
+}
+
+/* > 0: it has a result already. */
+static int tool_begin(Chat *c, ToolBox *box) {
+        _cleanup_json_ json_object *arguments = NULL;
+        _cleanup_free_ char *text = NULL;
+        const char *a = c->tool->arguments;
+        int r;
+
+        c->progress_usec = now_boottime_usec();
+        r = turn_emit_tool_started(c->turn, tool_id(c), c->tool->name);
+        if (r < 0)
+                return r;
+        if (!box)
+                r = tool_end(c, NO_BOX, true);
+        else if (!tool_is_offered(c, c->tool->name)) {
+                text = asprintf_new("There is no tool '%s'.", c->tool->name);
+                r = text ? tool_end(c, text, true) : -ENOMEM;
+        } else {
+                r = a[strspn(a, " \t\r\n")] ? json_parse(a, strlen(a), &arguments) : 0;
+                if (r >= 0) {
+                        r = c->tools->call_start(box, c->tool->name, arguments, c->tool_key, on_tool_done, c,
+                                                 &c->tool_call);
+                        return MIN(r, 0);
+                }
+                r = r == -ENOMEM ? r : tool_end(c, BAD_ARGUMENTS, true);
+        }
+        return r < 0 ? r : 1;
+}
+
+/* Calls what has not been called yet, one after the other. > 0: one is under way. */
+static int tools_run(Chat *c, ToolBox *box) {
+        int r = 1;
+
+        while (r > 0) {
+                c->tool = chat_steps_next(&c->steps, &c->tool_key);
+                if (!c->tool)
+                        return 0;
+                r = c->tool_key ? tool_begin(c, box) : -ENOMEM;
+        }
+        return r < 0 ? r : 1;
+}
+
+void chat_drop_tools(Chat *c) {
+        int r;
+
+        if (!c->tool_call)
+                return;
+        tool_stop(c);
+        r = event_arm_timer(c->spec.event, &c->retry_timer, 0, 1, on_retry, c);
+        if (r < 0)
+                fail_errno(c, r, "Failed to arm a timer");
+}
+
+/* The model wants tools: the step is stored before the first of them does anything. */
+static void tools_called(Chat *c, const ModelResult *result) {
+        int r;
+
+        r = chat_steps_add(&c->steps, result);
+        if (r < 0 && r != -EUCLEAN && r != -ENOMEM) {
+                log_turn_errno(c, LOG_ERR, r, "A step of the turn could not be stored", NULL);
+                chat_fail(c, "server_error", "storage", "The turn's progress could not be stored (storage).");
+                return;
+        }
+        c->n_retries = c->n_cuts = 0;
+        if (r >= 0)
+                r = chat_attempt(c);
+        if (r < 0)
+                fail_errno(c, r, "Failed to call a tool");
+}
+
 /* ---- one call ---- */
 
 static void usage_add(TurnUsage *sum, const ModelUsage *u) {
@@ -245,11 +392,22 @@ static void call_succeeded(Chat *c, const ModelResult *result) {
 
         if (!c->echo && c->spec.on_health)
                 c->spec.on_health(CHAT_HEALTH_OK, c->spec.userdata);
+        if (result->tools_refused && c->steps.n == 0)
+                log_turn_errno(c, LOG_NOTICE, 0, "The model has no tools", "it was asked without them");
+        if (result->stop == MODEL_STOP_TOOLS && c->offered) {
+                tools_called(c, result);
+                return;
+        }
+        /* Google gives up over a call that the model has got wrong. */
+        if (result->stop == MODEL_STOP_OTHER && c->offered && !c->turn->open_item && c->n_cuts++ == 0) {
+                retry_later(c, "no-answer", USEC_INFINITY, /* cut= */ true);
+                return;
+        }
         if (result->stop == MODEL_STOP_REFUSAL && !c->turn->open_item) {
                 chat_fail(c, "invalid_prompt", "refusal", "The model refused to answer (refusal).");
                 return;
         }
-        if (!c->turn->open_item) {
+        if (!c->turn->open_item && (c->steps.n == 0 || c->turn->n_items == 0)) {
                 r = turn_message_begin(c->turn);
                 if (r < 0) {
                         fail_errno(c, r, "Failed to begin a message");
@@ -327,9 +485,20 @@ static int on_silence(sd_event_source *s, uint64_t usec, void *userdata) {
 
 static int call_start(Chat *c, const SessionConfig *config, const ChatPrompt *prompt) {
         ModelProvider provider = model_provider_from_string(config->provider);
+        _cleanup_free_ ModelTool *tools = NULL;
+        size_t n_tools = 0;
 
         if (provider < 0)
                 return -EINVAL;
+        if (c->offered || c->steps.n > 0) {
+                const Tool *list = c->tools->list(&n_tools);
+
+                tools = new0(ModelTool, n_tools);
+                if (!tools)
+                        return -ENOMEM;
+                for (size_t i = 0; i < n_tools; i++)
+                        tools[i] = (ModelTool) { list[i].name, list[i].description, list[i].schema };
+        }
         c->echo = provider == MODEL_ECHO;
         return c->backend->call_start(c->client, &(ModelCallSpec) {
                 .provider = provider,
@@ -339,6 +508,9 @@ static int call_start(Chat *c, const SessionConfig *config, const ChatPrompt *pr
                 .system = prompt->system,
                 .messages = prompt->messages,
                 .n_messages = prompt->n_messages,
+                .tools = tools,
+                .n_tools = n_tools,
+                .no_calls = n_tools > 0 && !c->offered,
                 .max_tokens = config->agent->max_tokens,
                 /* A shorter limit of the whole turn is kept by our own timer. */
                 .idle_timeout_usec = 0,
@@ -348,10 +520,30 @@ static int call_start(Chat *c, const SessionConfig *config, const ChatPrompt *pr
         }, &c->call);
 }
 
-/* Reads configuration, prompt and history anew and calls the model. > 0: the turn has been answered with a fault. */
+/* The beginning of this attempt of the turn. */
+static int turn_begin(Chat *c, const SessionConfig *config) {
+        int r;
+
+        c->task_timeout_usec = config->task_timeout_usec > 0 ? config->task_timeout_usec : TASK_TIMEOUT_DEFAULT_USEC;
+        c->progress_usec = now_boottime_usec();
+        r = event_arm_timer(c->spec.event, &c->silence_timer, c->task_timeout_usec, 0, on_silence, c);
+        return r < 0 ? r : chat_steps_begin(&c->steps, c->spec.db, c->tools, c->turn);
+}
+
+/* Whether the model has to come to an end now. */
+static bool steps_used_up(const Chat *c, const SessionConfig *config) {
+        uint64_t max = config->agent->max_turns ?: STEPS_DEFAULT;
+
+        return c->steps.n >= MIN(max, (uint64_t) STEPS_MAX) || c->steps.bytes > STEPS_BYTES_MAX;
+}
+
+/* Reads configuration, prompt and history anew, calls what tools are to be called, then the model. > 0: the turn has
+ * been answered with a fault. */
 static int chat_attempt(Chat *c) {
         _cleanup_(session_config_freep) SessionConfig *config = NULL;
         _cleanup_(chat_prompt_done) ChatPrompt prompt = {};
+        ToolBox *box;
+        bool last;
         int r;
 
         r = c->spec.get_config(&config, c->spec.userdata);
@@ -362,20 +554,27 @@ static int chat_attempt(Chat *c) {
                 chat_fail(c, "server_error", "not-ready", config->fault);
                 return 1;
         }
-        r = chat_prompt_build(&prompt, c->spec.db, config, c->row, c->max_bytes);
+        box = c->spec.get_box ? c->spec.get_box(c->spec.userdata) : NULL;
+        if (c->task_timeout_usec == 0) {
+                r = turn_begin(c, config);
+                if (r < 0)
+                        return r;
+        }
+        r = tools_run(c, box);
+        if (r != 0)
+                return MIN(r, 0);
+
+        last = steps_used_up(c, config);
+        c->offered = box && !last;
+        r = chat_prompt_build(&prompt, c->spec.db, config, c->row,
+                              c->max_bytes > c->steps.bytes ? c->max_bytes - c->steps.bytes : 1);
+        if (r >= 0)
+                r = chat_steps_put(&c->steps, &prompt, last ? LAST_STEP_LINE : NULL);
         if (r < 0)
                 return r;
         free(c->turn->context);
         c->turn->context = TAKE_PTR(prompt.context);
 
-        if (c->task_timeout_usec == 0) {
-                c->task_timeout_usec = config->task_timeout_usec > 0 ? config->task_timeout_usec :
-                                                                       TASK_TIMEOUT_DEFAULT_USEC;
-                c->progress_usec = now_boottime_usec();
-                r = event_arm_timer(c->spec.event, &c->silence_timer, c->task_timeout_usec, 0, on_silence, c);
-                if (r < 0)
-                        return r;
-        }
         c->stream_error = 0;
         return call_start(c, config, &prompt);
 }

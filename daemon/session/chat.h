@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 
+#include "chat-tools.h"
 #include "model-client.h"
 #include "session-config.h"
 #include "turn.h"
@@ -18,6 +19,10 @@ typedef struct ChatSpec {
         sd_event *event;                /* borrowed */
         Database *db;                   /* borrowed */
         const ModelBackend *backend;    /* NULL: model_client_backend */
+        const ChatTools *tools;         /* NULL: chat_tools */
+        /* The box that they work with, as of now, asked for before each step; NULL: no tools. chat_drop_tools() before
+         * it goes. May be NULL. */
+        ToolBox* (*get_box)(void *userdata);
         /* Waits between attempts, instead of the built-in ones when max is not 0. */
         uint64_t retry_min_usec, retry_max_usec;
         /* The configuration as of now; the result is the chat's to free. */
@@ -39,5 +44,7 @@ DEFINE_TRIVIAL_CLEANUP_FUNC(Chat*, chat_free);
 /* Takes row over, on failure too. Does not call back itself. */
 int chat_start(Chat *c, Turn *t, TurnRow *row);
 void chat_cancel(Chat *c);
+/* Forgets the call of a tool that is under way; it is made again with the next box, under its old key. */
+void chat_drop_tools(Chat *c);
 /* Ends the process that was kept for the next call. Not during a turn. */
 void chat_trim(Chat *c);

@@ -302,6 +302,7 @@ static bool end_turn(TurnQueue *q, Turn *t, TurnResult *result) {
         result->n_items = t->n_items;
         result->usage = t->usage;
         result->context = t->context;
+        result->spoken = t->spoken.text;
         result->now_usec = now_realtime_usec();
         if (q->driver.ending)
                 q->driver.ending(t, result, q->driver.userdata);

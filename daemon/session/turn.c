@@ -44,6 +44,7 @@ Turn* turn_free(Turn *t) {
         (void) event_log_free(t->log);
         turn_items_free(t->items, t->n_items);
         strbuf_done(&t->open_text);
+        strbuf_done(&t->spoken);
         free(t->open_item);
         free(t->context);
         free(t->source);
@@ -187,6 +188,42 @@ int turn_message_end(Turn *t, bool complete) {
         items[t->n_items] = (TurnItem) { .item = TAKE_PTR(t->open_item), .text = text, .complete = complete };
         t->n_items++;
         return emit_message_done(t, items + t->n_items - 1);
+}
+
+int turn_message_restore(Turn *t, const char *item, const char *text) {
+        int r;
+
+        assert(!t->open_item);
+
+        t->open_item = strdup(item);
+        if (!t->open_item)
+                return -ENOMEM;
+        r = emit_message_started(t, item);
+        if (r >= 0)
+                r = turn_message_delta(t, text, strlen(text));
+        return r < 0 ? r : turn_message_end(t, true);
+}
+
+static int emit_tool(Turn *t, const char *type, const char *call, const char *name, bool ok) {
+        _cleanup_json_ json_object *o = json_object_new_object();
+        int r;
+
+        if (!o)
+                return -ENOMEM;
+        r = json_put_string(o, "call", call);
+        if (r >= 0)
+                r = json_put_string(o, "name", name);
+        if (r >= 0 && !ok)
+                r = json_put_bool(o, "failed", true);
+        return r < 0 ? r : emit(t, type, TAKE_PTR(o));
+}
+
+int turn_emit_tool_started(Turn *t, const char *call, const char *name) {
+        return emit_tool(t, "tool_started", call, name, /* ok= */ true);
+}
+
+int turn_emit_tool_ended(Turn *t, const char *call, const char *name, bool ok) {
+        return emit_tool(t, "tool_ended", call, name, ok);
 }
 
 static int usage_to_json(const TurnUsage *u, json_object **ret) {

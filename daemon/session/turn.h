@@ -27,6 +27,8 @@ typedef struct Turn {
         StrBuf open_text;
         TurnUsage usage;
         unsigned n_answers;                     /* tool calls that have put something into the chat */
+        unsigned n_answers_failed;              /* … that should have */
+        StrBuf spoken;                          /* the texts of the former, for the conversation */
 
         EventLog *log;
         sd_event_source *expiry;                /* when the stream of an ended turn is dropped */
@@ -50,5 +52,10 @@ int turn_message_begin(Turn *t);
 int turn_message_delta(Turn *t, const char *text, size_t size);
 /* Closes the open message, if there is one. */
 int turn_message_end(Turn *t, bool complete);
+/* A whole message of an earlier attempt, under its old id. -ENOBUFS as above. */
+int turn_message_restore(Turn *t, const char *item, const char *text);
+/* call: unique within the turn, and the same in each attempt. */
+int turn_emit_tool_started(Turn *t, const char *call, const char *name);
+int turn_emit_tool_ended(Turn *t, const char *call, const char *name, bool ok);
 /* The final event, as the result says. */
 int turn_emit_end(Turn *t, const TurnResult *result);

@@ -459,6 +459,8 @@ static int remember(Database *db, int64_t seq, const TurnResult *result) {
         int r;
 
         r = remember_question(db, seq, result);
+        if (r >= 0 && !isempty(result->spoken))
+                r = remember_answer(db, seq, result, result->spoken);
         for (size_t i = 0; i < result->n_items && r >= 0 && !result->mute; i++) {
                 bool replaced = !result->items[i].complete && i + 1 < result->n_items;
 

@@ -84,6 +84,7 @@ struct TurnResult {
         bool remember;                  /* the exchange becomes part of the conversation … */
         bool mute;                      /* … but for the answer */
         const char *context;            /* in front of the user's text for the model (NULL: nothing) */
+        const char *spoken;             /* what was answered by tools: part of the conversation (NULL: nothing) */
         uint64_t now_usec;
         /* What else becomes true with the end, in its transaction; < 0 undoes it. May be NULL. */
         int (*also)(Database *db, const char *id, const TurnResult *result, void *userdata);
