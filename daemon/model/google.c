@@ -62,8 +62,21 @@ static int google_add_call(json_object *parts, const ModelToolCall *call) {
         return r < 0 ? r : model_object_add(o, "args", model_tool_arguments(call->arguments));
 }
 
-static int google_add_result(json_object *parts, const ModelToolResult *result) {
-        _cleanup_free_ char *name = model_tool_wire_name(result->name);
+/* The name of the nth call in parts that came from the provider: it need not be one that was offered. */
+static const char* google_call_name(json_object *parts, size_t n) {
+        size_t length = json_object_is_type(parts, json_type_array) ? json_object_array_length(parts) : 0;
+
+        for (size_t i = 0; i < length; i++) {
+                json_object *call = json_get(json_object_array_get_idx(parts, i), "functionCall");
+
+                if (call && n-- == 0)
+                        return json_get_string(call, "name");
+        }
+        return NULL;
+}
+
+static int google_add_result(json_object *parts, const ModelToolResult *result, const char *called) {
+        _cleanup_free_ char *name = called ? strdup(called) : model_tool_wire_name(result->name);
         json_object *part = json_object_new_object(), *o, *response;
         int r;
 
@@ -84,8 +97,8 @@ static int google_add_result(json_object *parts, const ModelToolResult *result) 
 }
 
 /* A message as parts: in the provider's own words, signatures included, when we have them. */
-static int google_add_parts(json_object *parts, const ModelMessage *m) {
-        _cleanup_json_ json_object *own = NULL;
+static int google_add_parts(json_object *parts, const ModelMessage *m, const ModelMessage *before) {
+        _cleanup_json_ json_object *own = NULL, *called = NULL;
         int r = 0;
 
         if (m->n_calls > 0)
@@ -95,8 +108,10 @@ static int google_add_parts(json_object *parts, const ModelMessage *m) {
                         r = model_array_add(parts, json_object_get(json_object_array_get_idx(own, i)));
                 return r;
         }
+        if (r >= 0 && m->n_results > 0 && before)
+                r = model_opaque_parse(before->opaque, &google_driver, &called);
         for (size_t i = 0; i < m->n_results && r >= 0; i++)
-                r = google_add_result(parts, m->results + i);
+                r = google_add_result(parts, m->results + i, google_call_name(called, i));
         if (r >= 0 && !model_text_is_blank(m->text))
                 r = model_array_add(parts, model_text_part_new(NULL, m->text));
         for (size_t i = 0; i < m->n_calls && r >= 0; i++)
@@ -151,7 +166,7 @@ static int google_body(const ModelRequest *q, json_object *body) {
                         if (r < 0)
                                 return r;
                 }
-                r = google_add_parts(parts, q->messages + i);
+                r = google_add_parts(parts, q->messages + i, i > 0 ? q->messages + i - 1 : NULL);
                 if (r < 0)
                         return r;
         }

@@ -171,10 +171,10 @@ static const struct {
           "Ja.", "* send_message {\"text\":\"ü\"}\ni b \n", "", MODEL_STOP_TOOLS },
         { G, G_PARTS("{\"text\":\"h\",\"thought\":true}") G_PARTS("{\"text\":\"m\",\"thought\":true}")
              G_PARTS("{\"text\":\"Ja\"}") G_PARTS("{\"text\":\"\",\"thoughtSignature\":\"T\"}")
-             G_PARTS("{\"functionCall\":{\"name\":\"mcp__puffo__a\",\"args\":{}},\"thoughtSignature\":\"S\"}") G_END,
-          "Ja", "* a \n", "{\"dialect\":\"google\",\"content\":[{\"text\":\"hm\",\"thought\":true},{\"text\":\"Ja\"},"
+             G_PARTS("{\"functionCall\":{\"name\":\"bare\",\"args\":{}},\"thoughtSignature\":\"S\"}") G_END,
+          "Ja", "* bare \n", "{\"dialect\":\"google\",\"content\":[{\"text\":\"hm\",\"thought\":true},{\"text\":\"Ja\"},"
           "{\"text\":\"\",\"thoughtSignature\":\"T\"},"
-          "{\"functionCall\":{\"name\":\"mcp__puffo__a\",\"args\":{}},\"thoughtSignature\":\"S\"}]}",
+          "{\"functionCall\":{\"name\":\"bare\",\"args\":{}},\"thoughtSignature\":\"S\"}]}",
           MODEL_STOP_TOOLS },
 };
 
@@ -373,6 +373,10 @@ TEST(opaque_comes_back) {
                 } else
                         ASSERT_TRUE(json_object_equal(content, json_get(sent, streams[i].provider == MODEL_GOOGLE ?
                                                                               "parts" : "content")));
+                /* Google finds the call of a result by the name that the model gave it. */
+                if (streams[i].provider == MODEL_GOOGLE)
+                        ASSERT_NOT_NULL(strstr(server_body(&talk.server, 0), "\"functionResponse\":{\"id\":\"id\","
+                                                                             "\"name\":\"bare\""));
                 talk_stop(&talk);
         }
 }
