@@ -8,6 +8,7 @@ void turn_view_done(TurnView *v) {
         strbuf_done(&v->line);
         strbuf_done(&v->item);
         strbuf_done(&v->shown);
+        v->tools = strv_free(v->tools);
         json_object_put(v->final);
         v->final = NULL;
 }
@@ -96,6 +97,18 @@ static int on_message_done(TurnView *v, json_object *event) {
         return emit(v, text + v->item.size);
 }
 
+static int on_tool_started(TurnView *v, json_object *event) {
+        const char *call = json_get_string(event, "call"), *name = json_get_string(event, "name");
+        int r;
+
+        if (!v->show_tool || !call || !name || strv_contains(v->tools, call))
+                return 0;
+        r = strv_extend(&v->tools, call);
+        if (r >= 0)
+                v->show_tool(name, v->userdata);
+        return r;
+}
+
 static int on_event(TurnView *v, json_object *event) {
         static const struct {
                 const char *type;
@@ -117,6 +130,8 @@ static int on_event(TurnView *v, json_object *event) {
                 return on_delta(v, event);
         if (streq(type, "message_done"))
                 return on_message_done(v, event);
+        if (streq(type, "tool_started"))
+                return on_tool_started(v, event);
 
         for (size_t i = 0; i < ELEMENTSOF(finals); i++) {
                 if (!streq(type, finals[i].type))

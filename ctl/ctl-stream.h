@@ -20,6 +20,8 @@ typedef struct TurnView {
         void (*show)(const char *text, void *userdata);
         /* What was shown so far does not count any more: the whole answer follows. */
         void (*start_over)(void *userdata);
+        /* The agent begins to use a tool; told once for each use. Not made safe either. May be NULL. */
+        void (*show_tool)(const char *name, void *userdata);
         void *userdata;
 
         TurnOutcome outcome;
@@ -30,6 +32,7 @@ typedef struct TurnView {
         StrBuf item;            /* text of the current message, in the present stream */
         size_t position;        /* how far the present stream has come in shown */
         unsigned n_items;
+        char **tools;           /* the uses that were told */
 } TurnView;
 
 void turn_view_done(TurnView *v);

@@ -229,6 +229,20 @@ static void show_start_over(void *userdata) {
         fputs("the agent's session was restarted and answers anew:\n", stderr);
 }
 
+/* For somebody who looks on: a line between what is said. */
+static void show_tool(const char *name, void *userdata) {
+        const Turn *t = userdata;
+        const StrBuf *shown = &t->view.shown;
+        _cleanup_free_ char *safe = str_printable(name, 60);
+
+        if (t->chat->c->json || !safe || !isatty(STDOUT_FILENO) || !isatty(STDERR_FILENO))
+                return;
+        if (shown->size > 0 && shown->text[shown->size - 1] != '\n')
+                fputc('\n', stdout);
+        fflush(stdout);
+        fprintf(stderr, "%s[%s]%s\n", colour_on(stderr, COLOUR_FAINT), safe, colour_off(stderr, COLOUR_FAINT));
+}
+
 static int print_turn_json(Turn *t) {
         static const char *const outcomes[] = {
                         [TURN_GOING] = "unknown",
@@ -274,7 +288,8 @@ int chat_turn(Chat *chat, const char *text) {
         _cleanup_event_source_ sd_event_source *sigint = NULL;
         int r;
 
-        t.view = (TurnView) { .show = show_text, .start_over = show_start_over, .userdata = &t };
+        t.view = (TurnView) { .show = show_text, .start_over = show_start_over, .show_tool = show_tool,
+                              .userdata = &t };
         t.id = random_hex(16);
         if (!t.id)
                 return -ENOMEM;

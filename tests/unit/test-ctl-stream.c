@@ -76,6 +76,30 @@ TEST(same_answer_again_is_not_shown_twice) {
         ASSERT_STREQ(s.text.text, "one two three");
 }
 
+static void show_tool(const char *name, void *userdata) {
+        ASSERT_OK(strbuf_printf(userdata, "<%s>", name));
+}
+
+/* Each use once, whatever became of the stream in between, and none of it is part of the answer. */
+TEST(tools_are_told_once) {
+#define TOOL(call, name) "{\"type\":\"tool_started\",\"call\":\"" call "\",\"name\":\"" name "\"}\n"
+        _cleanup_(screen_done) Screen s;
+
+        screen_init(&s);
+        ASSERT_EQ(feed(&s, TOOL("0/0", "quiet")), 0);   /* nobody wants to know */
+        ASSERT_EQ(s.text.size, 0);
+        s.view.show_tool = show_tool;
+        turn_view_begin(&s.view);
+        ASSERT_EQ(feed(&s, HEAD MESSAGE("m") DELTA("one") DONE("one") TOOL("0/0", "look")
+                           "{\"type\":\"tool_ended\",\"call\":\"0/0\",\"name\":\"look\"}\n"
+                           "{\"type\":\"tool_started\"}\n"), 0);
+        turn_view_begin(&s.view);
+        ASSERT_EQ(feed(&s, HEAD RESTARTED MESSAGE("m") DELTA("one") DONE("one") TOOL("0/0", "look")
+                           TOOL("0/1", "look") MESSAGE("n") DELTA("two") DONE("two") COMPLETED), 1);
+        ASSERT_STREQ(s.text.text, "one<look><look>\n\ntwo");
+        ASSERT_STREQ(s.view.shown.text, "one\n\ntwo");
+}
+
 TEST(another_answer_starts_over) {
         _cleanup_(screen_done) Screen s;
 
