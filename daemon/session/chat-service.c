@@ -25,8 +25,15 @@ int chat_service_new(ChatService **ret, const ChatServiceSpec *spec) {
         return 0;
 }
 
-static void leave(ChatService *c) {
+static void drop_tools(ChatService *c) {
+        if (!c->tools)
+                return;
+        c->spec.on_tools_going(c->spec.userdata);
         c->tools = tool_box_free(c->tools);
+}
+
+static void leave(ChatService *c) {
+        drop_tools(c);
         c->puffo = puffo_free(c->puffo);
         c->mcp = mcp_server_free(c->mcp);
 }
@@ -90,7 +97,7 @@ static int make_tools(ChatService *c, const SessionConfig *config) {
         });
         if (r < 0)
                 return r;
-        (void) tool_box_free(c->tools);
+        drop_tools(c);
         c->tools = tools;
         return serve_tools(c);
 }

@@ -17,6 +17,7 @@ typedef struct ChatServiceSpec {
         const char *directory;          /* the agent's: where its tools' socket is */
         void (*on_changed)(void *userdata);
         void (*on_broken)(int error, void *userdata);
+        void (*on_tools_going)(void *userdata); /* the box of before: nobody may hold on to a call of it */
         void *userdata;
 } ChatServiceSpec;
 

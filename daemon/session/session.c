@@ -476,6 +476,19 @@ static void chat_on_end(Turn *t, TurnResult *result, void *userdata) {
         sweep(s);
 }
 
+static ToolBox* chat_get_box(void *userdata) {
+        Session *s = userdata;
+
+        return s->service ? chat_service_tools(s->service) : NULL;
+}
+
+static void chat_on_tools_going(void *userdata) {
+        Session *s = userdata;
+
+        if (s->chat)
+                chat_drop_tools(s->chat);
+}
+
 static void chat_on_health(ChatHealth health, void *userdata) {
         Session *s = userdata;
 
@@ -570,7 +583,8 @@ static int open_parts(Session *s) {
         if (r >= 0)
                 r = chat_service_new(&service, &(ChatServiceSpec) {
                         .event = s->event, .db = db, .queue = queue, .directory = s->directory,
-                        .on_changed = driver_changed, .on_broken = driver_broken, .userdata = s,
+                        .on_changed = driver_changed, .on_broken = driver_broken,
+                        .on_tools_going = chat_on_tools_going, .userdata = s,
                 });
         if (r < 0)
                 return r;
@@ -620,6 +634,7 @@ static int session_init(Session *s, const SessionSpec *spec) {
         s->chat_spec = (ChatSpec) {
                 .event = spec->event, .backend = spec->backend, .retry_min_usec = spec->retry_min_usec,
                 .retry_max_usec = spec->retry_max_usec, .get_config = chat_get_config, .on_end = chat_on_end,
+                .get_box = chat_get_box,
                 .on_health = chat_on_health, .on_waiting = chat_on_waiting, .on_broken = driver_broken,
                 .userdata = s,
         };
