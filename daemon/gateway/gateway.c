@@ -226,15 +226,16 @@ static Call* call_new(Gateway *g, HttpExchange *x) {
         return c;
 }
 
-static void listener_on_malformed(HttpExchange *x, void *userdata) {
+static void listener_on_malformed(HttpExchange *x, unsigned status, void *userdata) {
         Listener *l = userdata;
         _cleanup_api_error_ ApiError e = {};
         Call *c = call_new(l->gateway, x);
 
         if (!c)
                 return;
-        (void) api_error_set(&e, 400, NULL, NULL,
-                             "The head of the request is broken, or the length of its body unclear.");
+        (void) api_error_set(&e, status, NULL, NULL, "%s",
+                             status == 431 ? "The head of the request is over 16 KiB."
+                                           : "The head of the request is broken, or the length of its body unclear.");
         call_reply_error(c, &e);
 }
 

@@ -22,8 +22,11 @@
 /* A head has to be complete within one such time, a body within so many of them. */
 #define BODY_TIMES 5U
 
-/* Holds the head of a request and, while answering, the answer's head and the chunk being sent. */
-#define CONNECTION_MEMORY KIB(16)
+/* Heads up to here are taken, and those up to the next are refused in our own words. */
+#define HEAD_MAX KIB(16)
+/* Holds the head of a request, a record for each header and, while answering, the answer's head and the chunk being
+ * sent: without room for an answer libmicrohttpd closes the connection. */
+#define CONNECTION_MEMORY KIB(32)
 
 /* The rest of a body over the limit is read and thrown away, so that the client gets to read the answer: but only so
  * much of it. */
@@ -264,6 +267,27 @@ static enum MHD_Result check_name(void *userdata, enum MHD_ValueKind kind, const
         return MHD_YES;
 }
 
+static bool head_is_too_large(HttpExchange *x) {
+        const union MHD_ConnectionInfo *info = MHD_get_connection_info(x->connection->mhd,
+                                                                       MHD_CONNECTION_INFO_REQUEST_HEADER_SIZE);
+
+        return !info || info->header_size > HEAD_MAX;
+}
+
+static void exchange_refuse_head(HttpExchange *x, unsigned status) {
+        const char *text = status == 431 ? "The head of the request is too large.\n"
+                                         : "The head of the request is broken, or the length of its body unclear.\n";
+        HttpServer *s = x->server;
+
+        if (s->spec.on_malformed) {
+                x->headed = true;
+                s->n_exchanges++;
+                s->spec.on_malformed(x, status, s->spec.userdata);
+        }
+        if (!x->answered)
+                (void) http_exchange_reply(x, status, "text/plain", text, strlen(text));
+}
+
 /* How long the body is must be beyond doubt, or we and a proxy before us may see different requests (RFC 9112 §6.3).
  * 0 for a body of unknown length. */
 static int exchange_check_framing(HttpExchange *x, uint64_t *ret_length) {
@@ -294,22 +318,17 @@ static int exchange_check_framing(HttpExchange *x, uint64_t *ret_length) {
 }
 
 static void exchange_on_head(HttpExchange *x, const char *method, const char *version) {
-        static const char text[] = "The head of the request is broken, or the length of its body unclear.\n";
         HttpServer *s = x->server;
         uint64_t length;
+        int r;
 
         connection_wait_for(x->connection, NULL);
         x->method = method;
         x->http10 = streq(version, "HTTP/1.0");
 
-        if (exchange_check_framing(x, &length) < 0) {
-                if (s->spec.on_malformed) {
-                        x->headed = true;
-                        s->n_exchanges++;
-                        s->spec.on_malformed(x, s->spec.userdata);
-                }
-                if (!x->answered)
-                        (void) http_exchange_reply(x, 400, "text/plain", text, strlen(text));
+        r = exchange_check_framing(x, &length);
+        if (r < 0 || head_is_too_large(x)) {
+                exchange_refuse_head(x, r < 0 ? 400 : 431);
                 return;
         }
 

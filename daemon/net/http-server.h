@@ -17,9 +17,10 @@ typedef struct HttpServerSpec {
         /* The head has been read. Answer here (http_exchange_reply) to refuse before any of the body is taken;
          * otherwise return and wait for on_request. */
         void (*on_head)(HttpExchange *x, void *userdata);
-        /* Instead of on_head, for a head that is not to be trusted (what its body is, is not beyond doubt): answer
-         * here, with nothing but an error. on_end is called for it, too. NULL: a plain 400. */
-        void (*on_malformed)(HttpExchange *x, void *userdata);
+        /* Instead of on_head, for a head that is not to be trusted (what its body is, is not beyond doubt: status 400)
+         * or is over 16 KiB (431): answer here, with nothing but an error. on_end is called for it, too. NULL: a plain
+         * text. */
+        void (*on_malformed)(HttpExchange *x, unsigned status, void *userdata);
         /* The body is complete (or there is none). Answer now or later, exactly once. */
         void (*on_request)(HttpExchange *x, void *userdata);
         /* The exchange is over: answered and sent, or the client has gone. Frees what the handler keeps in

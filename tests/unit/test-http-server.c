@@ -360,23 +360,35 @@ TEST(refused_before_the_handler) {
 }
 
 TEST(head_too_large) {
-        _cleanup_free_ char *filler = calloc(1, MIB(1) + 1);
-        Fixture f;
-        Client c;
+        static const struct {
+                size_t size;
+                unsigned status;
+                bool ours;
+        } t[] = {
+                { KIB(15), 200, false }, { KIB(16) - 200, 200, false }, { KIB(16) + 1, 431, true },
+                { KIB(24), 431, true }, { KIB(28), 431, true }, { KIB(40), 431, false }, { MIB(1), 431, false },
+        };
 
-        memset(filler, 'x', MIB(1));
-        fixture_start(&f, 1000);
-        client_open(&c, &f);
-        client_send(&c, &f, GET("/") "X-Filler: ");
-        client_send(&c, &f, filler);
-        client_send(&c, &f, "\r\n\r\n");
-        RUN_UNTIL(&f, c.ended);
-        ASSERT_EQ(f.n_head, 0);
-        /* The client has to see why. */
-        ASSERT_FALSE(c.reset);
-        ASSERT_EQ(status_of(&c), 431);
-        client_close(&c);
-        fixture_done(&f);
+        for (size_t i = 0; i < ELEMENTSOF(t); i++) {
+                _cleanup_free_ char *filler = calloc(1, t[i].size + 1);
+                Fixture f;
+                Client c;
+
+                memset(filler, 'x', t[i].size);
+                fixture_start(&f, 1000);
+                client_open(&c, &f);
+                client_send(&c, &f, "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\nX-Filler: ");
+                client_send(&c, &f, filler);
+                client_send(&c, &f, "\r\n\r\n");
+                RUN_UNTIL(&f, t[i].status == 200 ? status_of(&c) > 0 : c.ended);
+                ASSERT_EQ(f.n_head, t[i].status == 200);
+                /* The client has to see why. */
+                ASSERT_FALSE(c.reset);
+                ASSERT_EQ(status_of(&c), t[i].status);
+                ASSERT_EQ(client_has(&c, "The head of the request is too large.\n"), t[i].ours);
+                client_close(&c);
+                fixture_done(&f);
+        }
 }
 
 TEST(broken_chunks) {

@@ -98,6 +98,7 @@ class World:
 
         def pass_socket():
             os.dup2(listener.fileno(), 3)
+            os.set_inheritable(3, True)         # it may have been 3 before
 
         self.environment |= environment
         self.errors = open(self.directory / "gateway.log", "w")
@@ -500,6 +501,8 @@ def test_refusals(world):
                     {"Content-Length": "3", "Transfer-Encoding": "chunked"}]:
         got, answer, _ = world.request("POST", "/v1/responses", None, headers)
         assert got == 400 and "head of the request" in answer["error"]["message"]
+    got, answer, _ = world.request("GET", "/v1/models", None, {"X-Large": "x" * 20000})
+    assert got == 431 and "16 KiB" in answer["error"]["message"]
     for head in [b"GET /healthz HTTP/1.1\r\n\r\n", b"GET /health z HTTP/1.1\r\nHost: localhost\r\n\r\n"]:
         with socket.create_connection(("127.0.0.1", world.port), timeout=30) as s:
             s.sendall(head)
