@@ -124,8 +124,7 @@ TEST(a_client_that_has_said_all) {
         bench_answer(&d.bench, "GET /spaces", 0, NULL);
         bench_answer(&d.bench, "GET /spaces/sp_home/channels", 200, "{\"channels\":[]}");
         ASSERT_STREQ(hear(&d, fd), "{\"jsonrpc\":\"2.0\",\"id\":7,\"result\":{\"content\":[{\"type\":\"text\","
-                                   "\"text\":"
-                     "\"(no channels in this space)\"}],\"isError\":false}}\n");
+                                   "\"text\":\"(no channels in this space)\"}],\"isError\":false}}\n");
         ASSERT_NULL(hear(&d, fd));
 }
 
@@ -158,8 +157,7 @@ TEST(a_line_that_is_too_long) {
         }
         ASSERT_TRUE(n > MCP_LINE_MAX);
         ASSERT_STREQ(hear(&d, fd), "{\"jsonrpc\":\"2.0\",\"id\":null,\"error\":{\"code\":-32600,\"message\":\"The "
-                                   "line is "
-                     "too long\"}}\n");
+                                   "line is too long\"}}\n");
 }
 
 /* Asks on and on and reads nothing: is not listened to any more until it does, and loses nothing. */

@@ -118,16 +118,14 @@ TEST(members) {
         bench_start(&b, "list_channel_members", NULL, "{\"channel\":\"ch_1\"}");
         bench_answer(&b, "GET /spaces/sp_lab/channels/ch_1/members", 200, "[]");
         ASSERT_REFUSED(&b, "Error executing tool list_channel_members: the members of this channel: The server's "
-                           "answer is no "
-                       "JSON object");
+                           "answer is no JSON object");
 
         bench_call(&b, "list_channel_members", "{\"channel\":\"#x\"}");
         ASSERT_TRUE(b.is_error);
         desk.home_space = "";
         bench_call(&b, "list_channel_members", "{\"channel\":\"ch_2\"}");
         ASSERT_REFUSED(&b, "Error executing tool list_channel_members: it is not known which space channel ch_2 is "
-                           "in, and this "
-                       "agent has no home space");
+                           "in, and this agent has no home space");
 }
 
 #define BO "GET /identities/profiles?slugs=bo-17fe"

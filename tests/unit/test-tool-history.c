@@ -44,8 +44,7 @@ TEST(channels_that_are_none) {
         ASSERT_REFUSED(&b, "Error executing tool get_channel_history: channel is required");
         bench_call(&b, "get_channel_history", "{\"channel\":\"#general\"}");
         ASSERT_REFUSED(&b, "Error executing tool get_channel_history: #<name> addressing isn't supported; use the "
-                           "channel's "
-                       "id (ch_…), list_channels shows them");
+                           "channel's id (ch_…), list_channels shows them");
         bench_call(&b, "get_channel_history", "{\"channel\":\"@bo-17fe\"}");
         ASSERT_ANSWER(&b, "(no such channel: @bo-17fe)");
         bench_call(&b, "get_channel_history", "{\"channel\":\"a)\\nforged\"}");

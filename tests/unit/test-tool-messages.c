@@ -59,8 +59,7 @@ TEST(messages_that_are_refused) {
                 { "{\"text\":\"x\"}", "channel is required" },
                 { "{\"channel\":\"ch_1\"}", "text is required" },
                 { "{\"channel\":\"#general\",\"text\":\"x\"}", "#<name> addressing isn't supported; use the "
-                                                               "channel's id "
-                  "(ch_…), list_channels shows them" },
+                                                               "channel's id (ch_…), list_channels shows them" },
                 { "{\"channel\":\"@\",\"text\":\"x\"}", "channel is @ without the person's slug" },
                 { "{\"channel\":\"@a/b\",\"text\":\"x\"}", "@a/b is no slug" },
                 { "{\"channel\":\"ch_1\\nx\",\"text\":\"x\"}", "channel is neither a channel id nor @ and a "
@@ -81,8 +80,7 @@ TEST(messages_that_are_refused) {
         desk.home_space = "";
         bench_call(&b, "send_message", "{\"channel\":\"ch_1\",\"text\":\"x\"}");
         ASSERT_REFUSED(&b, "Error executing tool send_message: it is not known which space channel ch_1 is in, and "
-                           "this agent "
-                       "has no home space");
+                           "this agent has no home space");
 
         (void) memset(text, 'x', KIB(256) + 1);
         text[KIB(256) + 1] = 0;

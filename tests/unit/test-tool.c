@@ -155,8 +155,7 @@ TEST(flags) {
 
         bench_call(&b, "reload_system_prompt", "{}");
         ASSERT_ANSWER(&b, "Reload requested: the system prompt will be rebuilt and the runtime restarted before the "
-                          "next "
-                      "message.");
+                          "next message.");
         reload = bench_read(&b, ".puffo-agent/reload.flag");
         ASSERT_OK(json_parse(reload, strlen(reload), &flag));
         ASSERT_EQ(json_object_object_length(flag), 1);
@@ -209,8 +208,7 @@ TEST(skills) {
         ASSERT_ANSWER(&b, "(no skills installed)");
         bench_call(&b, "install_skill", "{\"name\":\"tidy-up\",\"content\":\"# Tidy\\n\"}");
         expected = asprintf_new("Installed skill 'tidy-up' at %s/.claude/skills/tidy-up/SKILL.md. Call refresh() to "
-                                "make it "
-                                "available.", b.workspace);
+                                "make it available.", b.workspace);
         ASSERT_ANSWER(&b, expected);
         text = bench_read(&b, ".claude/skills/tidy-up/SKILL.md");
         ASSERT_STREQ(text, "# Tidy\n");
@@ -250,8 +248,7 @@ TEST(skills_that_are_refused) {
 
                 bench_call(&b, "install_skill", arguments);
                 ASSERT_REFUSED(&b, "Error executing tool install_skill: the name of a skill consists of 1 to 64 "
-                                   "lower-case "
-                               "letters, digits and dashes and does not begin with a dash");
+                                   "lower-case letters, digits and dashes and does not begin with a dash");
         }
         bench_call(&b, "install_skill", "{\"name\":\"a\",\"content\":\" \\n\"}");
         ASSERT_REFUSED(&b, "Error executing tool install_skill: content must not be blank");
@@ -302,8 +299,7 @@ TEST(mcp_servers) {
         first = bench_read(&b, ".mcp.json");
         ASSERT_STREQ(first, "{\n  \"mcpServers\": {\n    \"git\": {\n      \"command\": \"/usr/bin/git-mcp\",\n"
                      "      \"args\": [\n        \"--all\"\n      ],\n      \"env\": {\n        \"A\": \"b/c\"\n    "
-                     "  }\n"
-                     "    }\n  }\n}\n");
+                     "  }\n    }\n  }\n}\n");
 
         /* What else is in there stays. */
         bench_file(&b, ".mcp.json", "{\"other\":[1],\"mcpServers\":{\"z\":{\"url\":\"x\"},\"git\":{}}}");
@@ -311,9 +307,8 @@ TEST(mcp_servers) {
         bench_call(&b, "install_mcp_server", "{\"name\":\"git\",\"command\":\"npx\"}");
         second = bench_read(&b, ".mcp.json");
         ASSERT_STREQ(second, "{\n  \"other\": [\n    1\n  ],\n  \"mcpServers\": {\n    \"z\": {\n      \"url\": "
-                             "\"x\"\n"
-                     "    },\n    \"git\": {\n      \"command\": \"npx\",\n      \"args\": [\n      ],\n"
-                     "      \"env\": {\n      }\n    }\n  }\n}\n");
+                             "\"x\"\n    },\n    \"git\": {\n      \"command\": \"npx\",\n      \"args\": [\n      "
+                             "],\n      \"env\": {\n      }\n    }\n  }\n}\n");
         bench_call(&b, "list_mcp_servers", NULL);
         ASSERT_ANSWER(&b, "[system] a\n[system] s [agent]  f\n[agent]  git\n[agent]  z");
 
@@ -345,8 +340,7 @@ TEST(mcp_servers_that_are_refused) {
                 bench_file(&b, ".mcp.json", malformed[i]);
                 bench_call(&b, "install_mcp_server", "{\"name\":\"a\",\"command\":\"x\"}");
                 ASSERT_REFUSED(&b, "Error executing tool install_mcp_server: .mcp.json in the workspace is "
-                                   "malformed; correct "
-                               "or remove it first");
+                                   "malformed; correct or remove it first");
                 bench_call(&b, "list_mcp_servers", NULL);
                 ASSERT_ANSWER(&b, "(no MCP servers registered)");
                 after = bench_read(&b, ".mcp.json");

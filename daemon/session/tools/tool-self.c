@@ -17,6 +17,8 @@
 #define SKILL_NAME_MAX 64U
 #define SKILL_SIZE_MAX KIB(512)
 #define SKILLS_MAX 1000U
+/* Somebody may have filled the directory with other things. */
+#define SKILL_ENTRIES_MAX 10000U
 #define SERVERS ".mcp.json"
 #define SERVERS_SIZE_MAX MIB(1)
 #define SERVER_NAME_MAX 64U
@@ -106,8 +108,7 @@ static int check_skill_name(ToolCall *c, const char *name) {
         if (skill_name_is_valid(name))
                 return 1;
         return tool_fail(c, "the name of a skill consists of 1 to 64 lower-case letters, digits and dashes and does "
-                            "not "
-                         "begin with a dash");
+                            "not begin with a dash");
 }
 
 int tool_install_skill(ToolCall *c) {
@@ -204,7 +205,7 @@ static int read_skills(const char *directory, char ***ret) {
                 return -errno;
         TAKE_FD(fd);
 
-        for (size_t n = 0; r >= 0 && n < SKILLS_MAX; ) {
+        for (size_t n = 0, n_entries = 0; r >= 0 && n < SKILLS_MAX && n_entries < SKILL_ENTRIES_MAX; n_entries++) {
                 struct dirent *entry = readdir(dir);
 
                 if (!entry)

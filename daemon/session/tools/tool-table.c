@@ -47,8 +47,7 @@ const ToolEntry tool_table[TOOLS_MAX] = {
           .run = tool_list_channel_members, .chat = true },
         { { "get_channel_history",
             "Read the newest posts of a channel, oldest first, with the number of their replies. Replies are read "
-            "with "
-            "get_thread_history.",
+            "with get_thread_history.",
             SCHEMA(CHANNEL "," PROPERTY("limit", TYPE_INTEGER DEFAULT("20"), "How many posts, 1 to 200.") "," WINDOW,
                    "\"channel\"") },
           .run = tool_get_channel_history, .chat = true },
@@ -73,8 +72,7 @@ const ToolEntry tool_table[TOOLS_MAX] = {
           .run = tool_whoami, .chat = true },
         { { "reload_system_prompt",
             "Have the system prompt rebuilt from profile, memory and skills before the next message. To be called "
-            "after "
-            "changing them.",
+            "after changing them.",
             NOTHING },
           .run = tool_reload_system_prompt },
         { { "install_skill", "Install a skill for this agent. It can be used after refresh().",
@@ -96,8 +94,7 @@ const ToolEntry tool_table[TOOLS_MAX] = {
         { { "list_mcp_servers", "List the MCP servers that are registered.", NOTHING }, .run = tool_list_mcp_servers },
         { { "refresh",
             "Have the runtime started anew before the next message, so that new skills and MCP servers count; with "
-            "a model "
-            "name, with that model.",
+            "a model name, with that model.",
             SCHEMA(PROPERTY("model", TYPE_STRING, "The model from then on; empty for the configured one."), "") },
           .run = tool_refresh, .claude_only = true },
 };
