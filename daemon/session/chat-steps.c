@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 
 #include "chat-steps.h"
+#include "crash-point.h"
 #include "string-util.h"
 
 static void forget(ChatSteps *s) {
@@ -117,9 +118,11 @@ int chat_steps_add(ChatSteps *s, const ModelResult *result) {
                 s->steps = grown;
         if (!grown || !step.opaque)
                 return -ENOMEM;
+        crash_point("step-add");
         r = step_store_add(s->db, s->turn->seq, s->n, &step);
         if (r < 0)
                 return r;
+        crash_point("step-added");
 
         s->bytes += step_size(&step);
         s->steps[s->n++] = step;

@@ -3,6 +3,7 @@
 #include "chat.h"
 #include "chat-prompt.h"
 #include "chat-steps.h"
+#include "crash-point.h"
 #include "event-util.h"
 #include "jitter.h"
 #include "log.h"
@@ -283,7 +284,9 @@ static int tool_end(Chat *c, const char *text, bool is_error) {
         c->progress_usec = now_boottime_usec();
         detail = asprintf_new("%s (%s)%s", call->name, id, is_error ? ", with an error" : "");
         log_turn_errno(c, LOG_INFO, 0, "A tool has ended", detail);
+        crash_point("tool-ended");
         r = chat_steps_finish(&c->steps, call, text, is_error);
+        crash_point("tool-result-stored");
         /* It is done and must not be done again: should it come to that, its key says so. */
         if (r < 0 && r != -EUCLEAN && r != -ENOMEM) {
                 log_turn_errno(c, LOG_WARNING, r, "The result of a tool could not be stored", NULL);
@@ -323,8 +326,10 @@ static int tool_begin(Chat *c, ToolBox *box) {
         } else {
                 r = a[strspn(a, " \t\r\n")] ? json_parse(a, strlen(a), &arguments) : 0;
                 if (r >= 0) {
+                        crash_point("tool-begin");
                         r = c->tools->call_start(box, c->tool->name, arguments, c->tool_key, on_tool_done, c,
                                                  &c->tool_call);
+                        crash_point("tool-begun");
                         return MIN(r, 0);
                 }
                 r = r == -ENOMEM ? r : tool_end(c, BAD_ARGUMENTS, true);
