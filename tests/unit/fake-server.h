@@ -3,7 +3,7 @@
 
 /* A Puffo server that is no server: link with fake_server, and every signed call ends up here, waits, and gets the
  * answer that the test has for it. Clocks and timers are the test's as well: boottime stands still until it is moved,
- * timers run a thousand times faster and their delays are kept. */
+ * timers go off one by one when the test says so. */
 
 #include <systemd/sd-event.h>
 
@@ -13,7 +13,7 @@
 #include "tests.h"
 
 #define FAKE_CALLS_MAX 256U
-#define FAKE_TIMERS_FASTER 1000U
+#define FAKE_TIMERS_MAX 256U
 
 typedef struct FakeCall {
         char *line;                     /* "GET /spaces" */
@@ -27,7 +27,12 @@ static struct {
         size_t n_calls;
         int start_error;
         uint64_t now_usec, last_delay_usec, last_accuracy_usec;
-        unsigned n_timers;
+        unsigned n_timers;              /* so often was one armed */
+        struct {
+                sd_event_source *source;        /* a reference */
+                uint64_t due_usec;
+        } timers[FAKE_TIMERS_MAX];
+        size_t n_sources;
         const SessionKey *subkey;
         Identity *identity;
         struct SubkeyWait {
@@ -41,8 +46,6 @@ int __wrap_server_call_start(ServerClient *c, const CallSpec *spec, ServerCall *
 ServerCall* __wrap_server_call_free(ServerCall *call);
 uint64_t __wrap_now_boottime_usec(void);
 int __wrap_event_arm_timer(sd_event *event, sd_event_source **s, uint64_t delay_usec, uint64_t accuracy_usec,
-                           sd_event_time_handler_t callback, void *userdata);
-int __real_event_arm_timer(sd_event *event, sd_event_source **s, uint64_t delay_usec, uint64_t accuracy_usec,
                            sd_event_time_handler_t callback, void *userdata);
 const SessionKey* __wrap_server_client_subkey(const ServerClient *c);
 const Identity* __wrap_server_client_identity(const ServerClient *c);
@@ -77,10 +80,21 @@ uint64_t __wrap_now_boottime_usec(void) {
 
 int __wrap_event_arm_timer(sd_event *event, sd_event_source **s, uint64_t delay_usec, uint64_t accuracy_usec,
                            sd_event_time_handler_t callback, void *userdata) {
+        size_t i = 0;
+
         fake.last_delay_usec = delay_usec;
         fake.last_accuracy_usec = accuracy_usec;
         fake.n_timers++;
-        return __real_event_arm_timer(event, s, delay_usec / FAKE_TIMERS_FASTER, 1, callback, userdata);
+        if (!*s) {
+                ASSERT_OK(sd_event_add_time(event, s, CLOCK_BOOTTIME, USEC_INFINITY, 0, callback, userdata));
+                assert_in_range(fake.n_sources, 0, FAKE_TIMERS_MAX - 1);
+                fake.timers[fake.n_sources++].source = sd_event_source_ref(*s);
+        }
+        while (fake.timers[i].source != *s)
+                assert_in_range(++i, 0, fake.n_sources - 1);
+        fake.timers[i].due_usec = fake.now_usec + delay_usec;
+        ASSERT_OK(sd_event_source_set_time(*s, USEC_INFINITY));
+        return sd_event_source_set_enabled(*s, SD_EVENT_ONESHOT);
 }
 
 const SessionKey* __wrap_server_client_subkey(const ServerClient *c) {
@@ -176,6 +190,9 @@ static inline void fake_done(void) {
                 free(call->body);
                 free(call);
         }
+        for (size_t i = 0; i < fake.n_sources; i++)
+                sd_event_source_unref(fake.timers[i].source);
+        fake.n_sources = 0;
         fake.n_calls = 0;
         fake.start_error = 0;
         fake.n_timers = 0;
@@ -186,4 +203,24 @@ static inline void fake_done(void) {
 static inline void fake_run(sd_event *event) {
         while (ASSERT_OK(sd_event_run(event, 0)) > 0)
                 ;
+}
+
+/* Time goes on until the next timer goes off. False when none is armed. */
+_unused_ static bool fake_pass(sd_event *event) {
+        size_t first = FAKE_TIMERS_MAX;
+
+        for (size_t i = 0; i < fake.n_sources; i++) {
+                int enabled;
+
+                ASSERT_OK(sd_event_source_get_enabled(fake.timers[i].source, &enabled));
+                if (enabled != SD_EVENT_OFF &&
+                    (first == FAKE_TIMERS_MAX || fake.timers[i].due_usec < fake.timers[first].due_usec))
+                        first = i;
+        }
+        if (first == FAKE_TIMERS_MAX)
+                return false;
+        fake.now_usec = MAX(fake.now_usec, fake.timers[first].due_usec);
+        ASSERT_OK(sd_event_source_set_time(fake.timers[first].source, 0));
+        fake_run(event);
+        return true;
 }

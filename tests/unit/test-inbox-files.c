@@ -454,6 +454,7 @@ TEST(no_workspace) {
         ASSERT_OK(inbox_files_fetch(&w.files, w.event, FAKE_CLIENT, "", content, "msg_1", on_done, &w));
         fake_run(w.event);
         ASSERT_STREQ(w.problems[0], "the agent has no workspace");
+        forget(&w);
         ASSERT_OK(inbox_files_fetch(&w.files, w.event, FAKE_CLIENT, "/no/place", content, "msg_1", on_done, &w));
         give(&w, 0);
         ASSERT_EQ(w.n_done, 2);

@@ -183,9 +183,8 @@ static void answer(World *w, const char *line, long status, const char *body) {
 /* Time passes until this is called. */
 static void await(World *w, const char *line) {
         for (unsigned i = 0; !fake_waiting(line); i++) {
-                if (i > 100)
+                if (i > 100 || !fake_pass(w->event))
                         fail_msg("Nobody calls %s, but %s", line, fake_next());
-                ASSERT_OK(sd_event_run(w->event, 100 * USEC_PER_MSEC));
                 run(w);
         }
 }
@@ -196,7 +195,6 @@ static void poll(World *w, const char *invites) {
         if (!w->invites->connected)
                 invites_set_connected(w->invites, true);
         await(w, POLL);
-        fake.now_usec += 30 * USEC_PER_SEC;
         answer(w, POLL, 200, body);
 }
 
@@ -661,7 +659,7 @@ TEST(polls_come_by_themselves_while_connected) {
         await(&w, POLL);
         invites_set_connected(w.invites, false);
         answer(&w, POLL, 200, "{}");
-        ASSERT_EQ(ASSERT_OK(sd_event_run(w.event, 100 * USEC_PER_MSEC)), 0);
+        ASSERT_FALSE(fake_pass(w.event));
         assert_idle(&w);
 }
 
@@ -819,7 +817,7 @@ TEST(a_space_whose_channels_are_never_shown) {
                 if (i < ELEMENTSOF(delays))
                         ASSERT_EQ(fake.last_delay_usec, delays[i] * USEC_PER_MSEC);
         }
-        ASSERT_EQ(ASSERT_OK(sd_event_run(w.event, 100 * USEC_PER_MSEC)), 0);
+        ASSERT_FALSE(fake_pass(w.event));
         ASSERT_EQ(fake_count(CHANNELS), 7);
         ASSERT_EQ(w.n_joined, 0);
 }
@@ -836,7 +834,7 @@ TEST(a_space_without_a_public_channel_and_errors_end_the_search) {
                 join_space(&w);
                 await(&w, CHANNELS);
                 answer(&w, CHANNELS, t[i].status, t[i].body);
-                ASSERT_EQ(ASSERT_OK(sd_event_run(w.event, 20 * USEC_PER_MSEC)), 0);
+                ASSERT_FALSE(fake_pass(w.event));
                 ASSERT_EQ(fake_count(CHANNELS), 1);
                 ASSERT_EQ(w.n_joined, 0);
         }

@@ -33,11 +33,7 @@ static void world_end(World *w) {
 
 /* The next period has come. */
 static void pass(World *w) {
-        size_t n = fake.n_calls;
-
-        fake.now_usec += fake.last_delay_usec;
-        while (fake.n_calls == n)
-                assert_int_not_equal(ASSERT_OK(sd_event_run(w->event, USEC_PER_SEC)), 0);
+        ASSERT_TRUE(fake_pass(w->event));
 }
 
 /* The next call is a heartbeat of exactly this body, and succeeds. */
@@ -65,7 +61,7 @@ TEST(heartbeats_go_while_connected) {
         }
 
         status_reporter_set_connected(w.reporter, false);
-        ASSERT_EQ(ASSERT_OK(sd_event_run(w.event, 200 * USEC_PER_MSEC)), 0);
+        ASSERT_FALSE(fake_pass(w.event));
         ASSERT_EQ(fake.n_calls, 4);
         fake.now_usec += 60 * USEC_PER_SEC;
         status_reporter_set_connected(w.reporter, true);
