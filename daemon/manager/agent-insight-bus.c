@@ -3,6 +3,7 @@
 /* Looking into an agent: its journal, its processes, a copy of it to take away. */
 
 #include <fcntl.h>
+#include <sodium.h>
 #include <stdio.h>
 #include <sys/stat.h>
 
@@ -25,60 +26,106 @@ static const RuntimeOption journal_options[] = {
         { "Follow", 'b' }, { "Lines", 'u' }, { "Since", 't' }, {},
 };
 
+/* Each is a unit, for as long as its caller likes. They have numbers, so that the service manager knows how many of a
+ * user's there are, whatever becomes of us. */
+#define READERS_MAX 64U
+#define READERS_OF_USER_MAX 16U         /* in system mode */
+
 typedef struct JournalCall {
+        Manager *manager;
         sd_bus_message *call;
-        int stream;
+        int stream, writer;
+        char **argv;
+        bool follow;
+        uid_t uid;
+        unsigned n_readers, first, n_tried;
 } JournalCall;
 
-static int on_journal_started(sd_bus_message *m, void *userdata, sd_bus_error *reterr_error) {
-        const sd_bus_error *e = sd_bus_message_get_error(m);
-        JournalCall *j = userdata;
-
-        (void) (e ? sd_bus_reply_method_error(j->call, e) : sd_bus_reply_method_return(j->call, "h", j->stream));
+static JournalCall* journal_call_free(JournalCall *j) {
+        if (!j)
+                return NULL;
         sd_bus_message_unref(j->call);
         safe_close(j->stream);
-        free(j);
+        safe_close(j->writer);
+        strv_free(j->argv);
+        return mfree(j);
+}
+DEFINE_TRIVIAL_CLEANUP_FUNC(JournalCall*, journal_call_free);
+
+static int on_journal_started(sd_bus_message *m, void *userdata, sd_bus_error *reterr_error);
+
+static int journal_start(JournalCall *j) {
+        _cleanup_free_ char *name = asprintf_new("puffo-journal-%u-%u.service", (unsigned) j->uid,
+                                                 (j->first + j->n_tried++) % j->n_readers);
+
+        return name ? unit_start_reader(j->manager, name, (const char *const *) j->argv, j->writer, j->follow,
+                                        on_journal_started, j)
+                    : -ENOMEM;
+}
+
+static int on_journal_started(sd_bus_message *m, void *userdata, sd_bus_error *reterr_error) {
+        _cleanup_(journal_call_freep) JournalCall *j = userdata;
+        const sd_bus_error *e = sd_bus_message_get_error(m);
+        bool taken = sd_bus_error_has_name(e, "org.freedesktop.systemd1.UnitExists");
+        int r;
+
+        if (taken && j->n_tried < j->n_readers) {
+                r = journal_start(j);
+                if (r >= 0)
+                        TAKE_PTR(j);
+                else
+                        (void) sd_bus_reply_method_errno(j->call, r, NULL);
+        } else if (taken)
+                (void) bus_reply_errorf(j->call, SD_BUS_ERROR_LIMITS_EXCEEDED,
+                                        "You have %u readers of journals open already; close some.", j->n_readers);
+        else if (e)
+                (void) sd_bus_reply_method_error(j->call, e);
+        else
+                (void) sd_bus_reply_method_return(j->call, "h", j->stream);
         return 0;
 }
 
-/* journalctl does it: what may be read of which journal, rotation and following are its trade. The unit's fields are
- * written by journald itself and cannot be made up by a session; PUFFO_AGENT= is taken from puffod only. */
-static int start_journal(Agent *a, const RuntimeOptions *o, int fd, JournalCall *j) {
-        bool user = a->manager->scope == SCOPE_USER, follow = runtime_options_bool(o, "Follow", false);
-        _cleanup_free_ char *name = NULL, *id = random_hex(8), *lines = NULL, *since = NULL, *by_unit = NULL,
-                            *by_manager = NULL, *by_agent = NULL, *by_us = NULL;
-        const char *argv[16] = { "/usr/bin/journalctl", "--output=json", "--no-pager", "--all" };
-        size_t n = 4;
+static int add_match(char ***argv, const char *field, const char *value) {
+        _cleanup_free_ char *match = strjoin(field, value);
+
+        return match ? strv_extend(argv, match) : -ENOMEM;
+}
+
+/* journalctl does it: what may be read of which journal, rotation and following are its trade. Anybody can log any
+ * field, but those that begin with '_', which journald writes itself: one of them says in each case who has logged it.
+ * In user mode the user may be allowed to read others' journals, whose units have the same names. */
+static int journal_build(JournalCall *j, const Agent *a, const RuntimeOptions *o) {
+        bool user = j->manager->scope == SCOPE_USER;
+        const char *unit = user ? "_SYSTEMD_USER_UNIT=" : "_SYSTEMD_UNIT=";
         uint64_t usec = runtime_options_number(o, "Since", 0);
+        _cleanup_free_ char *uid = asprintf_new("%u", (unsigned) geteuid()),
+                            *lines = asprintf_new("%" PRIu64,
+                                                  runtime_options_number(o, "Lines", JOURNAL_LINES_DEFAULT)),
+                            *since = asprintf_new("@%" PRIu64 ".%06" PRIu64, usec / USEC_PER_SEC, usec % USEC_PER_SEC);
+        const struct {
+                const char *field, *value;
+        } words[] = {
+                { "/usr/bin/journalctl", "" }, { "--output=json", "" }, { "--no-pager", "" }, { "--all", "" },
+                { "--lines=", lines }, { usec > 0 ? "--since=" : NULL, since }, { j->follow ? "--follow" : NULL, "" },
+                /* what it has said itself */
+                { unit, a->unit }, { user ? "_UID=" : NULL, uid }, { "+", "" },
+                /* what the service manager has said of it */
+                { user ? "USER_UNIT=" : "UNIT=", a->unit }, { user ? "_UID=" : "_PID=", user ? uid : "1" }, { "+", "" },
+                /* what we have */
+                { "PUFFO_AGENT=", a->home->id }, { unit, "puffod.service" }, { user ? "_UID=" : NULL, uid },
+        };
+        int r = uid && lines && since ? 0 : -ENOMEM;
 
-        name = id ? strjoin("puffo-journal-", id, ".service") : NULL;
-        lines = asprintf_new("--lines=%" PRIu64, runtime_options_number(o, "Lines", JOURNAL_LINES_DEFAULT));
-        since = asprintf_new("--since=@%" PRIu64 ".%06" PRIu64, usec / USEC_PER_SEC, usec % USEC_PER_SEC);
-        by_unit = strjoin(user ? "_SYSTEMD_USER_UNIT=" : "_SYSTEMD_UNIT=", a->unit);
-        by_manager = strjoin(user ? "USER_UNIT=" : "UNIT=", a->unit);
-        by_agent = strjoin("PUFFO_AGENT=", a->home->id);
-        by_us = strdup(user ? "_SYSTEMD_USER_UNIT=puffod.service" : "_SYSTEMD_UNIT=puffod.service");
-        if (!name || !lines || !since || !by_unit || !by_manager || !by_agent || !by_us)
-                return -ENOMEM;
-
-        argv[n++] = lines;
-        if (usec > 0)
-                argv[n++] = since;
-        if (follow)
-                argv[n++] = "--follow";
-        argv[n++] = by_unit;
-        argv[n++] = "+";
-        argv[n++] = by_manager;
-        argv[n++] = "+";
-        argv[n++] = by_agent;
-        argv[n++] = by_us;
-        return unit_start_reader(a->manager, name, argv, fd, follow, on_journal_started, j);
+        for (size_t i = 0; i < ELEMENTSOF(words) && r >= 0; i++)
+                if (words[i].field)
+                        r = add_match(&j->argv, words[i].field, words[i].value);
+        return r;
 }
 
 int agent_method_open_journal(sd_bus_message *message, void *userdata, sd_bus_error *reterr_error) {
         _cleanup_(runtime_options_done) RuntimeOptions options = {};
+        _cleanup_(journal_call_freep) JournalCall *j = NULL;
         Agent *a = userdata;
-        JournalCall *j;
         int fds[2], r;
 
         r = options_read(message, journal_options, NULL, &options, reterr_error);
@@ -87,24 +134,33 @@ int agent_method_open_journal(sd_bus_message *message, void *userdata, sd_bus_er
         r = agent_verify(a, message, "ai.puffo.agents.chat", reterr_error);
         if (r <= 0)
                 return r < 0 ? r : 1;
-        if (pipe2(fds, O_CLOEXEC) < 0)
-                return -errno;
 
         j = new0(JournalCall, 1);
-        if (!j) {
-                safe_close(fds[0]);
-                safe_close(fds[1]);
+        if (!j)
                 return -ENOMEM;
-        }
-        *j = (JournalCall) { sd_bus_message_ref(message), fds[0] };
-        r = start_journal(a, &options, fds[1], j);
-        safe_close(fds[1]);
-        if (r < 0) {
-                sd_bus_message_unref(j->call);
-                safe_close(j->stream);
-                free(j);
+        *j = (JournalCall) {
+                .manager = a->manager,
+                .call = sd_bus_message_ref(message),
+                .stream = -EBADF,
+                .writer = -EBADF,
+                .follow = runtime_options_bool(&options, "Follow", false),
+        };
+        r = manager_sender_uid(message, &j->uid);
+        if (r < 0)
                 return r;
-        }
+        j->n_readers = a->manager->scope == SCOPE_SYSTEM && j->uid != 0 ? READERS_OF_USER_MAX : READERS_MAX;
+        j->first = randombytes_uniform(j->n_readers);
+        if (pipe2(fds, O_CLOEXEC) < 0)
+                return -errno;
+        j->stream = fds[0];
+        j->writer = fds[1];
+
+        r = journal_build(j, a, &options);
+        if (r >= 0)
+                r = journal_start(j);
+        if (r < 0)
+                return r;
+        TAKE_PTR(j);
         return 1;
 }
 

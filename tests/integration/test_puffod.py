@@ -266,6 +266,44 @@ def test_reader_of_the_journal(system_mode, agent, alice):
     system_mode.wait(lambda: not readers(), 30, "the reader has gone with its reader")
 
 
+def test_nobody_else_writes_in_the_journal_of_an_agent(system_mode, agent, alice, bob):
+    """Fields are anybody's to log, but those of journald's own."""
+    for fields in [f"UNIT={agent.Unit}", "PUFFO_AGENT=a-b"]:
+        bob.run(["logger", "--journald"], input=f"MESSAGE=forged by bob\n{fields}\n")
+    assert len(system_mode.journal("MESSAGE=forged by bob")) == 2
+    out = agent.call("OpenJournal", "a{sv}", {}, user=alice)[-1]
+    assert "forged" not in out
+    # The service manager's word, and puffod's.
+    assert "Started " in out and "7f3b1c0e5a1d4a6c8f0f6c9c1f0c3a01" in out
+
+
+def test_readers_are_counted(system_mode, agent, alice):
+    """A unit each, for as long as their caller likes."""
+    def count():
+        out = system_mode.systemctl("list-units", "--plain", "--no-legend", "puffo-journal-*.service").stdout
+        return len(out.splitlines())
+
+    clients, answers = [], []
+    request = json.dumps({"scope": "system", "path": agent.path, "interface": agent.INTERFACE,
+                          "method": "OpenJournal", "signature": "a{sv}", "args": [{"Follow": ["b", True]}]})
+    try:
+        for _ in range(18):
+            clients.append(alice.popen([HERE / "bus_call.py"], stdin=subprocess.PIPE))
+            clients[-1].stdin.write(request)
+            clients[-1].stdin.close()
+        for client in clients:
+            assert select.select([client.stdout], [], [], 20)[0], "nothing comes"
+            answers.append(client.stdout.buffer.raw.readline().decode())
+        assert count() == 16
+        assert sum('"fd"' in a for a in answers) == 16 and sum("LimitsExceeded" in a for a in answers) == 2
+    finally:
+        for client in clients:
+            client.kill()
+            client.wait()
+            client.stdout.close()
+    system_mode.wait(lambda: count() == 0, 30, "the readers have gone with theirs")
+
+
 def test_texts_that_are_cut(system_mode, alice):
     """puffod must not be disconnected by a name whose 80th byte is half a character."""
     count = restart_count(system_mode)
