@@ -76,6 +76,7 @@ Manager* manager_free(Manager *m) {
         free(m->systemd_owner);
         free(m->pairing_slug);
         free(m->pairing_device);
+        free(m->pairing_problem);
         sd_event_unref(m->event);
         return mfree(m);
 }

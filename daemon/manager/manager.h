@@ -37,6 +37,7 @@ struct Manager {
 
         bool paired;
         char *pairing_slug, *pairing_device;
+        char *pairing_problem;          /* as last logged */
         uint64_t paired_at;
 
         PrivateServer *private_server;

@@ -14,8 +14,11 @@ int manager_reload_pairing(Manager *m) {
         r = pairing_load(m->paths->pairing_json, &p, &problem);
         if (r < 0)
                 return r == -ENOMEM ? r : 0;
-        if (problem)
+        /* Once: the file is looked at with every other file that changes. */
+        if (problem && !streq_ptr(problem, m->pairing_problem))
                 log_warning("Not paired: %s", problem);
+        free(m->pairing_problem);
+        m->pairing_problem = TAKE_PTR(problem);
 
         if (m->paired != (r > 0) || !streq_ptr(m->pairing_slug, p.slug) ||
             !streq_ptr(m->pairing_device, p.device_id)) {

@@ -164,6 +164,7 @@ _unused_ static void world_done(World *w) {
         free(w->manager.shown_providers);
         free(w->manager.pairing_slug);
         free(w->manager.pairing_device);
+        free(w->manager.pairing_problem);
         free(w->manager.systemd_owner);
         daemon_config_free(w->manager.config);
         home_paths_free(w->manager.paths);
