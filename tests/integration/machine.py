@@ -93,6 +93,10 @@ class User:
         os.chown(path, self.uid, self.gid)
         return path
 
+    def append(self, path, text):
+        path = self.home / path
+        return self.write(path, (path.read_text() if path.exists() else "") + text)
+
 
 Response = collections.namedtuple("Response", "status headers text json")
 

@@ -5,14 +5,11 @@ import pytest
 
 from puffo_town import Resident, Town, quick_restarts
 
-QUICK = "dispatch_jitter_ms: 0\n"
-
 
 @pytest.fixture(scope="module")
 def suite(user_mode, alice):
     quick_restarts(alice)
-    file = alice.home / ".puffo-agent/daemon.yml"
-    alice.write(file, file.read_text() + QUICK)
+    alice.append(".puffo-agent/daemon.yml", "dispatch_jitter_ms: 0\n")
     user_mode.manager("Reload")
     return user_mode
 

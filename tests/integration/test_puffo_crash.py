@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: MIT
+"""kill -9 of an agent's session at every named point of its way from a message to an answer (daemon/base/crash-point.h):
+there is one answer, no tool has worked twice, and nothing is left over."""
+
+import re
+
+import pytest
+
+from machine import SOURCE
+from puffo_town import PATIENCE, Resident, Town, quick_restarts
+
+POINTS = sorted({name for path in (SOURCE / "daemon").rglob("*.c")
+                 for name in re.findall(r'crash_point\("([a-z0-9-]+)"\)', path.read_text())})
+REPORT = "# Report\nAll is well.\n"
+results = []
+
+
+@pytest.fixture(scope="module")
+def suite(user_mode, alice):
+    quick_restarts(alice)
+    alice.append(".puffo-agent/daemon.yml", "dispatch_jitter_ms: 0\n")
+    user_mode.manager("Reload")
+    return user_mode
+
+
+@pytest.fixture(scope="module")
+def town(suite, tmp_path_factory):
+    made = Town(suite, tmp_path_factory.mktemp("town"))
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="module")
+def helper(town, alice):
+    made = Resident(town, "helper")
+    made.join(town.lobby)
+    alice.write(made.workspace / "report.md", REPORT)
+    return made
+
+
+@pytest.fixture(scope="module")
+def bo(town):
+    return town.human("bo", "Bo Lin")
+
+
+class Plain:
+    """A message, answered by the model's words."""
+
+    name = "plain"
+
+    def __init__(self, helper, bo, number):
+        self.helper, self.bo, self.mark = helper, bo, f"case {number}."
+        self.root = None
+
+    def say(self, directives):
+        self.root = self.bo.say(f"{self.mark} {directives}", to=self.helper.slug)
+
+    def act(self):
+        self.say(f"[[reply: words of {self.mark}]]")
+
+    def expected(self):
+        return [(f"words of {self.mark}", [], True)]
+
+    def received(self):
+        """Text, names of files, whether in the thread; in the order of the server."""
+        return [(m["text"], [a["filename"] for a in m["attachments"]], m["thread_root_id"] == self.root)
+                for m in self.bo.inbox if self.mark in m.get("text", "")]
+
+    def check(self):
+        self.bo.wait(lambda m: self.mark in m.get("text", ""), len(self.expected()), PATIENCE)
+        self.helper.wait_settled()
+        self.bo.look()
+        assert self.received() == self.expected()
+
+
+class Tools(Plain):
+    """A message, answered by tools, one in each step."""
+
+    name = "tools"
+
+    def act(self):
+        self.say(f'[[tool: send_message {{"channel": "@{self.bo.slug}", "text": "sent in {self.mark}"}}]] [[then]] '
+                 f'[[tool: upload_file {{"paths": ["report.md"], "channel": "@{self.bo.slug}",'
+                 f' "caption": "file of {self.mark}"}}]] [[reply: I have told them.]]')
+
+    def expected(self):
+        return [(f"sent in {self.mark}", [], False), (f"file of {self.mark}", ["report.md"], False)]
+
+
+def outcome(helper, point):
+    """Whether the point was reached; it is disarmed in any case."""
+    armed = helper.directory / "crash-at"
+    fired = not armed.exists()
+    armed.unlink(missing_ok=True)
+    return fired
+
+
+@pytest.mark.parametrize("case", [Plain, Tools], ids=lambda case: case.name)
+@pytest.mark.parametrize("point", POINTS)
+def test_dies_at(point, case, town, helper, bo, provider):
+    restarts = helper.agent.Restarts
+    helper.crash_at(point)
+    done = case(helper, bo, f"{len(results)}-{point}-{case.name}")
+    try:
+        done.act()
+        done.check()
+    finally:
+        fired = outcome(helper, point)
+        results.append((point, case.name, fired, provider.count(done.mark), len(done.received())))
+    assert helper.agent.Restarts == restarts + fired
+    helper.suite.wait(lambda: town.server.queued(helper.slug) == [], 10, "all is acknowledged")
+
+
+def test_all_points_were_reached():
+    """With a table for reading."""
+    print(f"\n{'point':28} {'case':8} {'died':5} {'model calls':>11} {'messages':>8}")
+    for point, case, fired, calls, messages in results:
+        print(f"{point:28} {case:8} {'yes' if fired else 'no':5} {calls:11} {messages:8}")
+    assert {point for point, _, fired, _, _ in results if fired} == set(POINTS)
+    assert len(POINTS) >= 30
