@@ -152,7 +152,7 @@ class Resident:
     def wait_settled(self, seconds=PATIENCE):
         self.suite.wait(lambda: not self.unsettled(), seconds, f"{self.slug} has done everything", self.unsettled)
 
-    def edit(self, settings):
+    def edit(self, settings=""):
         self.suite.user.run(["tee", self.file], input=self.config(settings))
         self.suite.manager("Reload")
 
@@ -210,3 +210,20 @@ class Town:
 def quick_restarts(user, seconds=0.1):
     """Sessions that crash come back at once: the tests would wait 10 s for each."""
     user.write(".agent_proxy/.state/config.yaml", f"restart_sec: {seconds}\n")
+
+
+def shown(provider, text):
+    """What the model was shown of a message: its lines in front of the text."""
+    asked = [e["text"] for e in provider.log() if text in (e["text"] or "")]
+    assert asked, f"the model was not asked about {text!r}"
+    return asked[-1]
+
+
+def once(human, resident, root):
+    """The one answer in a thread, encrypted; whatever else the agent had to do is done."""
+    answer = human.answer(root)
+    resident.wait_settled()
+    human.look()
+    assert len(human.answers(root, resident.slug)) == 1, human.answers(root)
+    assert answer["encrypted"] and answer["sender_slug"] == resident.slug and "error" not in answer
+    return answer

@@ -1,58 +1,18 @@
 # SPDX-License-Identifier: MIT
 """An agent on Puffo, from outside: people's clients, the server and the model are others' programs."""
 
-import pytest
+import subprocess
 
-from puffo_town import Resident, Town, quick_restarts
+from machine import output_text
+from puffo_fixtures import bo, helper, suite, town  # noqa: F401
+from puffo_town import once, shown
 
-
-@pytest.fixture(scope="module")
-def suite(user_mode, alice):
-    quick_restarts(alice)
-    alice.append(".puffo-agent/daemon.yml", "dispatch_jitter_ms: 0\n")
-    user_mode.manager("Reload")
-    return user_mode
-
-
-@pytest.fixture(scope="module")
-def town(suite, tmp_path_factory):
-    made = Town(suite, tmp_path_factory.mktemp("town"))
-    yield made
-    made.close()
-
-
-@pytest.fixture(scope="module")
-def helper(town):
-    made = Resident(town, "helper")
-    made.join(town.lobby)
-    return made
-
-
-@pytest.fixture(scope="module")
-def bo(town):
-    return town.human("bo", "Bo Lin")
-
-
-def shown(provider, text):
-    """What the model was shown of a message: its lines in front of the text."""
-    asked = [e["text"] for e in provider.log() if text in (e["text"] or "")]
-    assert asked, f"the model was not asked about {text!r}"
-    return asked[-1]
-
-
-def once(human, town, resident, root):
-    """The one answer in a thread, encrypted; whatever else the agent had to do is done."""
-    answer = human.answer(root)
-    resident.wait_settled()
-    human.look()
-    assert len(human.answers(root, resident.slug)) == 1, human.answers(root)
-    assert answer["encrypted"] and answer["sender_slug"] == resident.slug and "error" not in answer
-    return answer
+KIND = "runtime:\n  kind: chat-local\n"
 
 
 def test_direct_message(town, helper, bo, provider):
     root = bo.say("hi, are you there? [[reply: Yes, I am.]]", to=helper.slug)
-    answer = once(bo, town, helper, root)
+    answer = once(bo, helper, root)
     assert answer["text"] == "Yes, I am."
     assert answer["envelope_kind"] == "dm" and answer["recipient_slug"] == bo.slug
     lines = shown(provider, "are you there?").splitlines()
@@ -64,7 +24,7 @@ def test_direct_message(town, helper, bo, provider):
 
 def test_thread_reply(town, helper, bo, provider):
     root = bo.say("first [[reply: one]]", to=helper.slug)
-    once(bo, town, helper, root)
+    once(bo, helper, root)
     second = bo.say("and more [[reply: two]]", to=helper.slug, thread=root)
     bo.wait(lambda m: m.get("thread_root_id") == root and m["text"] == "two")
     helper.wait_settled()
@@ -75,7 +35,7 @@ def test_thread_reply(town, helper, bo, provider):
 
 def test_mention_in_a_channel(town, helper, bo, provider):
     root = bo.say(f"@{helper.slug} look here [[reply: I look.]]", channel=town.lobby)
-    answer = once(bo, town, helper, root)
+    answer = once(bo, helper, root)
     assert answer["text"] == "I look." and (answer["space_id"], answer["channel_id"]) == town.lobby
     lines = shown(provider, "look here").splitlines()
     assert lines[0] == "- space: Lab" and f"- channel_id: {town.lobby[1]}" in lines
@@ -91,7 +51,7 @@ def test_two_attachments(town, helper, bo, provider, tmp_path):
     plan.write_text("# The plan\n")
     picture.write_bytes(bytes(range(256)) * 4000)
     root = bo.say("two files [[reply: Got them.]]", [plan, picture], to=helper.slug)
-    assert once(bo, town, helper, root)["text"] == "Got them."
+    assert once(bo, helper, root)["text"] == "Got them."
     lines = shown(provider, "two files").splitlines()
     assert "- attachments:" in lines, lines
     at = lines.index("- attachments:")
@@ -109,6 +69,138 @@ def test_silence(town, helper, bo, provider):
     helper.wait_settled()
     bo.look()
     assert not bo.answers(root) and provider.outcomes("not for you") == ["complete"]
+
+
+def test_text_of_several_pieces(town, helper, bo, provider):
+    """What the model says between its tools is one answer, as a list."""
+    root = bo.say("pieces [[say: Let me see.]] [[tool: whoami {}]] [[then]] [[say: Once more.]] [[tool: whoami {}]]"
+                  " [[reply: That is me.]]", to=helper.slug)
+    assert once(bo, helper, root)["text"] == "- Let me see.\n- Once more.\n- That is me."
+
+
+def test_thread_keeps_its_order(town, helper, bo, provider):
+    """What comes while the agent is at work is its next batch."""
+    root = bo.say("slow one [[words: 20]] [[slow: 40ms]]", to=helper.slug)
+    town.wait_request("POST", f"/messages/{root}/processing/start", helper.slug)
+    more = [bo.say(f"meanwhile {n} [[reply: both]]", to=helper.slug, thread=root) for n in (1, 2)]
+    bo.wait(lambda m: m.get("thread_root_id") == root, 2)
+    helper.wait_settled()
+    bo.look()
+    assert [m["text"] for m in bo.answers(root, helper.slug)] == [" ".join(f"word{n}" for n in range(1, 21)), "both"]
+    asked = shown(provider, "meanwhile 2")
+    assert asked.index("meanwhile 1") < asked.index("meanwhile 2")
+    assert [f"- post_id: {i}" in asked for i in more] == [True, True]
+    assert "\n\n- channel: Direct message" in asked
+
+
+def test_urgent_goes_first(town, helper, bo, provider):
+    """Somebody who addresses the agent does not wait for what was said in passing."""
+    first = bo.say("busy [[words: 25]] [[slow: 40ms]]", to=helper.slug)
+    town.wait_request("POST", f"/messages/{first}/processing/start", helper.slug)
+    passing = bo.say("in passing [[reply: third]]", channel=town.lobby)
+    direct = bo.say("directly [[reply: second]]", to=helper.slug)
+    for root in (passing, direct):
+        once(bo, helper, root)
+    order = [m["thread_root_id"] for m in bo.inbox if m.get("thread_root_id") in (first, passing, direct)]
+    assert order == [first, direct, passing]
+
+
+def test_triggers(town, helper, bo, provider):
+    """Read anew for every message; what is filtered is kept."""
+    helper.edit(KIND + "triggers:\n  on_mention: true\n  on_dm: false\n  on_all: false\n")
+    helper.suite.wait(lambda: helper.agent.State == "ready", 10, "the agent is there")
+    quiet = [bo.say("filtered dm", to=helper.slug), bo.say("filtered talk", channel=town.lobby)]
+    loud = bo.say(f"@{helper.slug} not filtered [[reply: heard]]", channel=town.lobby)
+    assert once(bo, helper, loud)["text"] == "heard"
+    bo.look()
+    assert [bo.answers(root) for root in quiet] == [[], []]
+    assert provider.count("filtered dm") == 0 and provider.count("filtered talk") == 0
+    kept = helper.rows("SELECT envelope_id FROM messages WHERE content LIKE 'filtered %' ORDER BY sent_at")
+    assert [row["envelope_id"] for row in kept] == quiet
+    helper.edit()
+    again = bo.say("heard again [[reply: yes]]", to=helper.slug)
+    assert once(bo, helper, again)["text"] == "yes"
+    assert provider.count("filtered dm") == 0
+
+
+def test_three_doors_at_once(town, helper, bo, provider):
+    """Puffo, HTTP and the terminal: one turn at a time, and everybody gets an answer."""
+    root = bo.say("by puffo [[reply: to Puffo]] [[delay: 300ms]]", to=helper.slug)
+    chat = helper.suite.user.popen(["puffoctl", "agent", "chat", helper.slug], stdin=subprocess.PIPE)
+    chat.stdin.write("by terminal [[reply: to the terminal]]\n")
+    chat.stdin.flush()
+    done = helper.suite.turn(helper.slug, "by http [[reply: to HTTP]]")
+    assert output_text(done) == "to HTTP"
+    assert once(bo, helper, root)["text"] == "to Puffo"
+    out, _ = chat.communicate(timeout=30)
+    assert "to the terminal" in out and "to Puffo" not in out
+    for text in ("by puffo", "by http", "by terminal"):
+        assert provider.count(text) >= 1
+
+
+def test_status(town, helper, bo, provider):
+    """Idle, busy with the message, idle again; an error with its reason, and idle at the next success."""
+    def status():
+        return next(s for s in town.server.control("statuses")["statuses"] if s["slug"] == helper.slug)
+
+    helper.wait_settled()
+    root = bo.say("busy now [[words: 10]] [[slow: 50ms]]", to=helper.slug)
+    town.wait_request("POST", f"/messages/{root}/processing/start", helper.slug)
+    helper.suite.wait(lambda: status()["status"] == "busy", 5, "busy", status)
+    assert status()["message_id"] == root
+    once(bo, helper, root)
+    helper.suite.wait(lambda: status()["status"] == "idle", 10, "idle", status)
+    runs = [r for r in town.server.control("statuses")["runs"] if r["message_id"] == root]
+    assert len(runs) == 1 and runs[0]["succeeded"] == 1
+
+    root = bo.say("no luck [[status: 400]]", to=helper.slug)
+    notice = once(bo, helper, root)["text"]
+    assert "problem on my side" in notice and "127.0.0.1" not in notice and "400" not in notice
+    helper.suite.wait(lambda: status()["status"] == "error" and status()["error_text"], 10, "error", status)
+    once(bo, helper, bo.say("luck again [[reply: fine]]", to=helper.slug))
+    helper.suite.wait(lambda: status()["status"] == "idle", 10, "idle", status)
+
+
+def test_server_goes_and_comes_back(town, helper, bo, provider):
+    """kill -9 while the agent is at work: the answer goes out once when the server is there again."""
+    root = bo.say("server dies [[words: 20]] [[slow: 40ms]]", to=helper.slug)
+    town.wait_request("POST", f"/messages/{root}/processing/start", helper.slug)
+    town.server.kill()
+    helper.suite.wait(lambda: provider.outcomes("server dies") == ["complete"], 20, "the model has answered")
+    assert helper.agent.State == "ready", "the agent does without its server"
+    assert output_text(helper.suite.turn(helper.slug, "[[reply: still here]]")) == "still here"
+    town.server.start()
+    assert once(bo, helper, root)["text"].endswith("word20")
+    assert provider.outcomes("server dies") == ["complete"]
+
+
+def test_answer_that_is_lost_on_its_way(town, helper, bo, provider):
+    """The server has it, and the agent does not know: it is not said twice."""
+    town.server.fault("lose_answer", route="POST /messages", slug=helper.slug, times=2)
+    root = bo.say("lost answer [[reply: said once]]", to=helper.slug)
+    assert once(bo, helper, root)["text"] == "said once"
+    town.server.clear()
+
+
+def test_puffod_goes(town, helper, bo, provider):
+    session = helper.agent.MainPID
+    root = bo.say("puffod dies [[words: 20]] [[slow: 40ms]]", to=helper.slug)
+    town.wait_request("POST", f"/messages/{root}/processing/start", helper.slug)
+    helper.suite.kill("puffod.service")
+    assert once(bo, helper, root)["text"].endswith("word20")
+    assert helper.agent.MainPID == session and provider.outcomes("puffod dies") == ["complete"]
+
+
+def test_session_is_stopped_and_started(town, helper, bo, provider):
+    """What was written meanwhile is answered, in order, each once."""
+    helper.agent.call("Stop")
+    helper.agent.wait_state("stopped")
+    roots = [bo.say(f"while away {n} [[reply: answer {n}]]", to=helper.slug) for n in range(5)]
+    helper.agent.call("Start")
+    assert [once(bo, helper, root)["text"] for root in roots] == [f"answer {n}" for n in range(5)]
+    order = [m["text"] for m in bo.inbox if m.get("thread_root_id") in roots]
+    assert order == [f"answer {n}" for n in range(5)]
+    assert [provider.count(f"while away {n}") for n in range(5)] == [1] * 5
 
 
 def test_acknowledged(town, helper):

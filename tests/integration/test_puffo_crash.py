@@ -7,7 +7,8 @@ import re
 import pytest
 
 from machine import SOURCE
-from puffo_town import PATIENCE, Resident, Town, quick_restarts
+from puffo_fixtures import bo, helper, suite, town  # noqa: F401
+from puffo_town import PATIENCE
 
 POINTS = sorted({name for path in (SOURCE / "daemon").rglob("*.c")
                  for name in re.findall(r'crash_point\("([a-z0-9-]+)"\)', path.read_text())})
@@ -15,32 +16,9 @@ REPORT = "# Report\nAll is well.\n"
 results = []
 
 
-@pytest.fixture(scope="module")
-def suite(user_mode, alice):
-    quick_restarts(alice)
-    alice.append(".puffo-agent/daemon.yml", "dispatch_jitter_ms: 0\n")
-    user_mode.manager("Reload")
-    return user_mode
-
-
-@pytest.fixture(scope="module")
-def town(suite, tmp_path_factory):
-    made = Town(suite, tmp_path_factory.mktemp("town"))
-    yield made
-    made.close()
-
-
-@pytest.fixture(scope="module")
-def helper(town, alice):
-    made = Resident(town, "helper")
-    made.join(town.lobby)
-    alice.write(made.workspace / "report.md", REPORT)
-    return made
-
-
-@pytest.fixture(scope="module")
-def bo(town):
-    return town.human("bo", "Bo Lin")
+@pytest.fixture(scope="module", autouse=True)
+def report(helper, alice):
+    alice.write(helper.workspace / "report.md", REPORT)
 
 
 class Plain:
