@@ -297,6 +297,14 @@ static int session_configure(Session *s, SessionConfig **ret) {
         return 0;
 }
 
+/* An agent that was put into the home by hand, or by the original, comes without one. */
+static void make_workspace(const SessionConfig *c) {
+        int r = c->home->role ? 0 : directory_make(c->home->workspace, 0700);
+
+        if (r < 0)
+                (void) log_warning_errno(r, "Failed to make the workspace '%s', ignoring: %m", c->home->workspace);
+}
+
 /* A role agent finds a note for each day in its workspace. */
 static void daily_note(Session *s, const SessionConfig *c) {
         time_t now = time(NULL);
@@ -319,6 +327,7 @@ static int chat_get_config(SessionConfig **ret, void *userdata) {
         r = session_configure(s, ret);
         if (r < 0)
                 return r;
+        make_workspace(*ret);
         daily_note(s, *ret);
         return 0;
 }
@@ -350,8 +359,10 @@ void session_reload(Session *s) {
         r = session_configure(s, &c);
         if (r < 0)
                 (void) log_error_errno(r, "Failed to read the configuration again: %m");
-        else
+        else {
+                make_workspace(c);
                 daily_note(s, c);
+        }
         load_queue(s);
         sweep(s);
 }

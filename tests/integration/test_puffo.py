@@ -71,13 +71,6 @@ def test_silence(town, helper, bo, provider):
     assert not bo.answers(root) and provider.outcomes("not for you") == ["complete"]
 
 
-def test_text_of_several_pieces(town, helper, bo, provider):
-    """What the model says between its tools is one answer, as a list."""
-    root = bo.say("pieces [[say: Let me see.]] [[tool: whoami {}]] [[then]] [[say: Once more.]] [[tool: whoami {}]]"
-                  " [[reply: That is me.]]", to=helper.slug)
-    assert once(bo, helper, root)["text"] == "- Let me see.\n- Once more.\n- That is me."
-
-
 def test_thread_keeps_its_order(town, helper, bo, provider):
     """What comes while the agent is at work is its next batch."""
     root = bo.say("slow one [[words: 20]] [[slow: 40ms]]", to=helper.slug)
@@ -147,7 +140,7 @@ def test_status(town, helper, bo, provider):
     root = bo.say("busy now [[words: 10]] [[slow: 50ms]]", to=helper.slug)
     town.wait_request("POST", f"/messages/{root}/processing/start", helper.slug)
     helper.suite.wait(lambda: status()["status"] == "busy", 5, "busy", status)
-    assert status()["message_id"] == root
+    assert status()["current_message_id"] == root
     once(bo, helper, root)
     helper.suite.wait(lambda: status()["status"] == "idle", 10, "idle", status)
     runs = [r for r in town.server.control("statuses")["runs"] if r["message_id"] == root]

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 """kill -9 of an agent's session at every named point of its way from a message to an answer (daemon/base/crash-point.h):
-there is one answer, no tool has worked twice, and nothing is left over."""
+there is one answer, and nothing is left over."""
 
 import re
 
@@ -12,13 +12,7 @@ from puffo_town import PATIENCE
 
 POINTS = sorted({name for path in (SOURCE / "daemon").rglob("*.c")
                  for name in re.findall(r'crash_point\("([a-z0-9-]+)"\)', path.read_text())})
-REPORT = "# Report\nAll is well.\n"
 results = []
-
-
-@pytest.fixture(scope="module", autouse=True)
-def report(helper, alice):
-    alice.write(helper.workspace / "report.md", REPORT)
 
 
 class Plain:
@@ -51,20 +45,6 @@ class Plain:
         assert self.received() == self.expected()
 
 
-class Tools(Plain):
-    """A message, answered by tools, one in each step."""
-
-    name = "tools"
-
-    def act(self):
-        self.say(f'[[tool: send_message {{"channel": "@{self.bo.slug}", "text": "sent in {self.mark}"}}]] [[then]] '
-                 f'[[tool: upload_file {{"paths": ["report.md"], "channel": "@{self.bo.slug}",'
-                 f' "caption": "file of {self.mark}"}}]] [[reply: I have told them.]]')
-
-    def expected(self):
-        return [(f"sent in {self.mark}", [], False), (f"file of {self.mark}", ["report.md"], False)]
-
-
 def outcome(helper, point):
     """Whether the point was reached; it is disarmed in any case."""
     armed = helper.directory / "crash-at"
@@ -73,7 +53,7 @@ def outcome(helper, point):
     return fired
 
 
-@pytest.mark.parametrize("case", [Plain, Tools], ids=lambda case: case.name)
+@pytest.mark.parametrize("case", [Plain], ids=lambda case: case.name)
 @pytest.mark.parametrize("point", POINTS)
 def test_dies_at(point, case, town, helper, bo, provider):
     restarts = helper.agent.Restarts
@@ -95,4 +75,3 @@ def test_all_points_were_reached():
     for point, case, fired, calls, messages in results:
         print(f"{point:28} {case:8} {'yes' if fired else 'no':5} {calls:11} {messages:8}")
     assert {point for point, _, fired, _, _ in results if fired} == set(POINTS)
-    assert len(POINTS) >= 30
