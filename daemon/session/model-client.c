@@ -205,13 +205,37 @@ static int on_process_exit(sd_event_source *s, const siginfo_t *si, void *userda
         return 0;
 }
 
+/* What decides how a call is made and logged. The rest of our environment tells of the agent: where its credentials
+ * are, who watches it. */
+static const char *const environment_kept[] = {
+        "JOURNAL_STREAM", "PUFFO_LOG_LEVEL", "PUFFO_ECHO_DELAY_MS",
+        "ANTHROPIC_BASE_URL", "OPENAI_BASE_URL", "GOOGLE_GEMINI_BASE_URL",
+        "http_proxy", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY", "no_proxy", "NO_PROXY",
+        "ASAN_OPTIONS", "LSAN_OPTIONS", "UBSAN_OPTIONS",
+};
+
+static bool environment_is_kept(const char *variable) {
+        for (size_t i = 0; i < ELEMENTSOF(environment_kept); i++) {
+                const char *value = startswith(variable, environment_kept[i]);
+
+                if (value && *value == '=')
+                        return true;
+        }
+        return false;
+}
+
 static int process_spawn(const char *program, int fd, pid_t *ret) {
+        char *environment[ELEMENTSOF(environment_kept) + 1] = {};
         char *const argv[] = { (char*) "puffo-model", NULL };
         posix_spawn_file_actions_t actions;
         posix_spawnattr_t attributes;
+        size_t n = 0;
         sigset_t none;
         int r;
 
+        for (char **e = environ; *e && n < ELEMENTSOF(environment_kept); e++)
+                if (environment_is_kept(*e))
+                        environment[n++] = *e;
         (void) sigemptyset(&none);
         r = posix_spawn_file_actions_init(&actions);
         if (r != 0)
@@ -227,7 +251,7 @@ static int process_spawn(const char *program, int fd, pid_t *ret) {
         if (r == 0)
                 r = posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK);
         if (r == 0)
-                r = posix_spawn(ret, program, &actions, &attributes, argv, environ);
+                r = posix_spawn(ret, program, &actions, &attributes, argv, environment);
         (void) posix_spawnattr_destroy(&attributes);
         (void) posix_spawn_file_actions_destroy(&actions);
         return -r;

@@ -2,6 +2,7 @@
 
 #include <signal.h>
 
+#include "file-util.h"
 #include "json-util.h"
 #include "model-client.h"
 #include "model-wire.h"
@@ -170,6 +171,48 @@ TEST(broken_programs) {
                 }
                 (void) model_client_call_free(m);
         }
+}
+
+/* What parses a provider's bytes is told how to call, and not where the credentials of the agent are. */
+#define SCRIPT "#!/bin/sh\n/usr/bin/env >\"$0.out\"\n"
+TEST(environment_is_an_allow_list) {
+        static const char *const kept[] = { "OPENAI_BASE_URL", "PUFFO_ECHO_DELAY_MS", "https_proxy", "NO_PROXY" },
+                *const dropped[] = { "CREDENTIALS_DIRECTORY", "NOTIFY_SOCKET", "WATCHDOG_PID", "LISTEN_PID",
+                                     "OPENAI_API_KEY", "DBUS_SESSION_BUS_ADDRESS", "https_proxy_not" };
+        _cleanup_(sd_event_unrefp) sd_event *event = loop_new();
+        _cleanup_(model_client_freep) ModelClient *c = NULL;
+        char directory[] = "/tmp/test-model-client-XXXXXX";
+        _cleanup_free_ char *program = NULL, *output = NULL, *text = NULL;
+        ModelCall *m;
+        Call call = {};
+
+        ASSERT_NOT_NULL(mkdtemp(directory));
+        program = path_join(directory, "program");
+        output = strjoin(program, ".out");
+        ASSERT_OK(file_write_atomic(program, SCRIPT, strlen(SCRIPT), 0700));
+        for (size_t i = 0; i < ELEMENTSOF(kept); i++)
+                ASSERT_OK(setenv(kept[i], "value-1", 1));
+        for (size_t i = 0; i < ELEMENTSOF(dropped); i++)
+                ASSERT_OK(setenv(dropped[i], "value-2", 1));
+
+        ASSERT_OK(model_client_new(&c, event, program));
+        ASSERT_OK(start(c, &call, MODEL_ECHO, NULL, "x", &m));
+        wait_done(event, &call);
+        ASSERT_OK(file_read(output, KIB(64), &text, NULL));
+        for (size_t i = 0; i < ELEMENTSOF(kept); i++) {
+                _cleanup_free_ char *line = strjoin(kept[i], "=value-1\n");
+
+                ASSERT_NOT_NULL(strstr(text, line));
+                ASSERT_OK(unsetenv(kept[i]));
+        }
+        ASSERT_NULL(strstr(text, "value-2"));
+        for (size_t i = 0; i < ELEMENTSOF(dropped); i++)
+                ASSERT_OK(unsetenv(dropped[i]));
+
+        (void) model_client_call_free(m);
+        ASSERT_OK(unlink(output));
+        ASSERT_OK(unlink(program));
+        ASSERT_OK(rmdir(directory));
 }
 
 TEST(keys_are_a_line_of_their_own) {
