@@ -104,8 +104,9 @@ class Resident:
         alice.write(self.directory / "profile.md", profile)
         self.file = alice.write(self.directory / "agent.yml", self.config(settings))
         self.suite.manager("Reload")
-        self.agent = self.suite.wait(lambda: self.slug in self.suite.agents() and self.suite.agent(self.slug), PATIENCE,
-                                     f"{self.slug} is listed", lambda: self.suite.manager("ListProblems"))
+        self.suite.wait(lambda: self.slug in self.suite.agents(), PATIENCE, f"{self.slug} is listed",
+                        lambda: self.suite.manager("ListProblems"))
+        self.agent = self.suite.agent(self.slug)
         self.agent.wait_state("ready")
         town.wait_log("stream_connected", lambda line: line["slug"] == self.slug)
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""kill -9 of an agent's session at every named point of its way from a message to an answer (daemon/base/crash-point.h):
+"""kill -9 of an agent's session at every named point (daemon/base/crash-point.h) of its way from a message to an answer:
 there is one answer, and nothing is left over."""
 
 import re
