@@ -48,6 +48,8 @@ static const Verb verbs[] = {
         { NULL, "agent history", "AGENT", "what was said", 1, 1, .options = history_options,
           .run = verb_agent_history },
         { NULL, "agent logs", "AGENT", "its journal", 1, 1, .options = logs_options, .run = verb_agent_logs },
+        { NULL, "trace", "MESSAGE [AGENT]", "the way of one message, from its arrival to the answer", 1, 2,
+          .run = verb_trace },
         { NULL, "agent profile", "AGENT [edit]", "show its profile, or edit it (or read it from a pipe)", 1, 2,
           .run = verb_agent_profile },
         { NULL, "agent memory", "AGENT [TOPIC]", "what it remembers", 1, 2, .run = verb_agent_memory },

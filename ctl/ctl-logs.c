@@ -41,8 +41,8 @@ int journal_age_parse(const char *s, uint64_t *ret_usec) {
         return -EINVAL;
 }
 
-/* Text, or the bytes of one that is not UTF-8, or null when it was too long for journalctl. */
-static char* message_of(json_object *entry) {
+char* journal_message(json_object *entry) {
+        /* Text, or the bytes of one that is not UTF-8, or null when it was too long for journalctl. */
         json_object *value = json_get(entry, "MESSAGE");
         _cleanup_(strbuf_done) StrBuf b = {};
 
@@ -72,7 +72,7 @@ static Colour colour_of_priority(const char *priority) {
 }
 
 int journal_print_entry(FILE *f, json_object *entry, bool with_head) {
-        _cleanup_free_ char *message = message_of(entry), *time = NULL, *safe_name = NULL;
+        _cleanup_free_ char *message = journal_message(entry), *time = NULL, *safe_name = NULL;
         const char *name = json_get_string(entry, "SYSLOG_IDENTIFIER") ?: json_get_string(entry, "_COMM") ?: "?";
         const char *pid = json_get_string(entry, "_PID"), *stamp = json_get_string(entry, "__REALTIME_TIMESTAMP");
         Colour colour = colour_of_priority(json_get_string(entry, "PRIORITY"));
@@ -106,9 +106,10 @@ int journal_print_entry(FILE *f, json_object *entry, bool with_head) {
         return 0;
 }
 
-static int print_line(const char *line, size_t n, LogFormat format) {
+/* ---- reading ---- */
+
+static int take_line(const char *line, size_t n, journal_entry_t on_entry, void *userdata) {
         _cleanup_json_ json_object *entry = NULL;
-        _cleanup_free_ char *text = NULL;
         int r;
 
         if (n == 0)
@@ -116,20 +117,10 @@ static int print_line(const char *line, size_t n, LogFormat format) {
         r = json_parse(line, n, &entry);
         if (r == -EBADMSG)
                 return 0; /* "-- No entries --" and its like */
-        if (r < 0)
-                return r;
-        if (format == LOG_FORMAT_JSON) {
-                text = memdup0(line, n);
-                if (!text)
-                        return -ENOMEM;
-                json_write_safe(stdout, text);
-                fputc('\n', stdout);
-                return 0;
-        }
-        return journal_print_entry(stdout, entry, format == LOG_FORMAT_SHORT);
+        return r < 0 ? r : on_entry(entry, line, n, userdata);
 }
 
-static int copy_entries(int fd, LogFormat format) {
+int journal_read(int fd, journal_entry_t on_entry, void *userdata) {
         _cleanup_(strbuf_done) StrBuf input = {};
         char buffer[KIB(64)];
 
@@ -143,12 +134,12 @@ static int copy_entries(int fd, LogFormat format) {
                 if (n < 0)
                         return -errno;
                 if (n == 0)
-                        return print_line(strempty(input.text), input.size, format);
+                        return take_line(strempty(input.text), input.size, on_entry, userdata);
                 r = strbuf_append(&input, buffer, (size_t) n);
                 for (const char *newline; r >= 0 && (newline = memchr(input.text + used, '\n', input.size - used));) {
                         size_t length = (size_t) (newline - input.text) - used;
 
-                        r = print_line(input.text + used, length, format);
+                        r = take_line(input.text + used, length, on_entry, userdata);
                         used += length + 1;
                 }
                 if (r < 0)
@@ -162,43 +153,13 @@ static int copy_entries(int fd, LogFormat format) {
         }
 }
 
-typedef struct LogRequest {
-        bool follow;
-        uint32_t lines;
-        uint64_t since_usec;
-        LogFormat format;
-} LogRequest;
-
-static int read_request(Ctl *c, const Arguments *a, LogRequest *ret) {
-        const char *lines = arguments_value(a, "lines"), *since = arguments_value(a, "since"),
-                   *output = arguments_value(a, "output");
-        LogRequest q = { .follow = arguments_has(a, "follow"), .lines = arguments_has(a, "follow") ? 10 : 100 };
-        uint64_t age;
-
-        if (lines && parse_u32(lines, &q.lines) < 0)
-                return ctl_refuse(c, "'%s' is no number of lines", lines);
-        if (since) {
-                if (journal_age_parse(since, &age) < 0)
-                        return ctl_refuse(c, "'%s' is no age like 30s, 5m, 2h, 7d", since);
-                q.since_usec = now_realtime_usec() > age ? now_realtime_usec() - age : 1;
-                if (!lines)
-                        q.lines = UINT32_MAX;
-        }
-        if (c->json || streq_ptr(output, "json"))
-                q.format = LOG_FORMAT_JSON;
-        else if (streq_ptr(output, "cat"))
-                q.format = LOG_FORMAT_CAT;
-        else if (output && !streq(output, "short"))
-                return ctl_refuse(c, "unknown format '%s': short, cat or json", output);
-        *ret = q;
-        return 0;
-}
-
-static int open_journal(Ctl *c, const char *id, const LogRequest *q, sd_bus_error *reterr, sd_bus_message **ret) {
+int journal_open(Ctl *c, const char *agent, const JournalQuery *q, sd_bus_error *reterr, sd_bus_message **ret) {
         _cleanup_bus_message_ sd_bus_message *m = NULL;
         int r;
 
-        r = ctl_new_agent_call(c, id, &m, reterr, "OpenJournal");
+        r = ctl_new_agent_call(c, agent, &m, reterr, "OpenJournal");
+        if (r >= 0 && q->quiet)
+                r = sd_bus_message_set_allow_interactive_authorization(m, false);
         if (r >= 0)
                 r = sd_bus_message_open_container(m, 'a', "{sv}");
         if (r >= 0)
@@ -208,8 +169,59 @@ static int open_journal(Ctl *c, const char *id, const LogRequest *q, sd_bus_erro
         if (r >= 0 && q->since_usec > 0)
                 r = sd_bus_message_append(m, "{sv}", "Since", "t", q->since_usec);
         if (r >= 0)
+                r = bus_append_string_option(m, "Envelope", q->envelope);
+        if (r >= 0)
+                r = bus_append_string_option(m, "Turn", q->turn);
+        if (r >= 0)
                 r = sd_bus_message_close_container(m);
         return r < 0 ? r : ctl_send_call(c, m, CTL_CALL_TIMEOUT_USEC, reterr, ret);
+}
+
+/* ---- agent logs ---- */
+
+typedef struct LogRequest {
+        JournalQuery query;
+        LogFormat format;
+} LogRequest;
+
+static int print_entry(json_object *entry, const char *line, size_t n, void *userdata) {
+        _cleanup_free_ char *text = NULL;
+        const LogFormat *format = userdata;
+
+        if (*format != LOG_FORMAT_JSON)
+                return journal_print_entry(stdout, entry, *format == LOG_FORMAT_SHORT);
+        text = memdup0(line, n);
+        if (!text)
+                return -ENOMEM;
+        json_write_safe(stdout, text);
+        fputc('\n', stdout);
+        return 0;
+}
+
+static int read_request(Ctl *c, const Arguments *a, LogRequest *ret) {
+        const char *lines = arguments_value(a, "lines"), *since = arguments_value(a, "since"),
+                   *output = arguments_value(a, "output");
+        bool follow = arguments_has(a, "follow");
+        LogRequest q = { .query = { .follow = follow, .lines = follow ? 10 : 100 } };
+        uint64_t age;
+
+        if (lines && parse_u32(lines, &q.query.lines) < 0)
+                return ctl_refuse(c, "'%s' is no number of lines", lines);
+        if (since) {
+                if (journal_age_parse(since, &age) < 0)
+                        return ctl_refuse(c, "'%s' is no age like 30s, 5m, 2h, 7d", since);
+                q.query.since_usec = now_realtime_usec() > age ? now_realtime_usec() - age : 1;
+                if (!lines)
+                        q.query.lines = UINT32_MAX;
+        }
+        if (c->json || streq_ptr(output, "json"))
+                q.format = LOG_FORMAT_JSON;
+        else if (streq_ptr(output, "cat"))
+                q.format = LOG_FORMAT_CAT;
+        else if (output && !streq(output, "short"))
+                return ctl_refuse(c, "unknown format '%s': short, cat or json", output);
+        *ret = q;
+        return 0;
 }
 
 int verb_agent_logs(Ctl *c, const Arguments *a) {
@@ -227,14 +239,14 @@ int verb_agent_logs(Ctl *c, const Arguments *a) {
                 return status;
         r = ctl_get_agent(c, id, &error, &agent);
         if (r >= 0)
-                r = open_journal(c, id, &q, &error, &reply);
+                r = journal_open(c, id, &q.query, &error, &reply);
         if (r >= 0)
                 r = sd_bus_message_read(reply, "h", &fd);
         if (r < 0)
                 return ctl_fail_bus(c, r, &error, "cannot read the journal of agent '%s'", id);
 
-        if (!q.follow)
+        if (!q.query.follow)
                 ctl_open_pager(c);
-        r = copy_entries(fd, q.format);
+        r = journal_read(fd, print_entry, &q.format);
         return r < 0 ? ctl_fail(c, "cannot read the journal of agent '%s': %s", id, strerror(-r)) : EXIT_SUCCESS;
 }

@@ -25,6 +25,7 @@ int verb_agent_history(Ctl *c, const Arguments *a);
 int verb_agent_profile(Ctl *c, const Arguments *a);
 int verb_agent_memory(Ctl *c, const Arguments *a);
 int verb_agent_files(Ctl *c, const Arguments *a);
+int verb_trace(Ctl *c, const Arguments *a);
 int verb_provider_list(Ctl *c, const Arguments *a);
 int verb_provider_set(Ctl *c, const Arguments *a);
 int verb_provider_default(Ctl *c, const Arguments *a);

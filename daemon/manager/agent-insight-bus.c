@@ -22,8 +22,11 @@
 
 /* --- journal --- */
 
+/* Ids of messages and turns are a good deal shorter. */
+#define NAME_MAX_SIZE 256U
+
 static const RuntimeOption journal_options[] = {
-        { "Follow", 'b' }, { "Lines", 'u' }, { "Since", 't' }, {},
+        { "Follow", 'b' }, { "Lines", 'u' }, { "Since", 't' }, { "Envelope", 's' }, { "Turn", 's' }, {},
 };
 
 /* Each is a unit, for as long as its caller likes. They have numbers, so that the service manager knows how many of a
@@ -97,6 +100,8 @@ static int add_match(char ***argv, const char *field, const char *value) {
 static int journal_build(JournalCall *j, const Agent *a, const RuntimeOptions *o) {
         bool user = j->manager->scope == SCOPE_USER;
         const char *unit = user ? "_SYSTEMD_USER_UNIT=" : "_SYSTEMD_UNIT=";
+        const char *envelope = runtime_options_string(o, "Envelope"), *turn = runtime_options_string(o, "Turn"),
+                   *by_envelope = envelope ? "PUFFO_ENVELOPE=" : NULL, *by_turn = turn ? "PUFFO_TURN=" : NULL;
         uint64_t usec = runtime_options_number(o, "Since", 0);
         _cleanup_free_ char *uid = asprintf_new("%u", (unsigned) geteuid()),
                             *lines = asprintf_new("%" PRIu64,
@@ -108,11 +113,14 @@ static int journal_build(JournalCall *j, const Agent *a, const RuntimeOptions *o
                 { "/usr/bin/journalctl", "" }, { "--output=json", "" }, { "--no-pager", "" }, { "--all", "" },
                 { "--lines=", lines }, { usec > 0 ? "--since=" : NULL, since }, { j->follow ? "--follow" : NULL, "" },
                 /* what it has said itself */
-                { unit, a->unit }, { user ? "_UID=" : NULL, uid }, { "+", "" },
+                { unit, a->unit }, { user ? "_UID=" : NULL, uid }, { by_envelope, envelope }, { by_turn, turn },
+                { "+", "" },
                 /* what the service manager has said of it */
-                { user ? "USER_UNIT=" : "UNIT=", a->unit }, { user ? "_UID=" : "_PID=", user ? uid : "1" }, { "+", "" },
+                { user ? "USER_UNIT=" : "UNIT=", a->unit }, { user ? "_UID=" : "_PID=", user ? uid : "1" },
+                { by_envelope, envelope }, { by_turn, turn }, { "+", "" },
                 /* what we have */
                 { "PUFFO_AGENT=", a->home->id }, { unit, "puffod.service" }, { user ? "_UID=" : NULL, uid },
+                { by_envelope, envelope }, { by_turn, turn },
         };
         int r = uid && lines && since ? 0 : -ENOMEM;
 
@@ -122,6 +130,15 @@ static int journal_build(JournalCall *j, const Agent *a, const RuntimeOptions *o
         return r;
 }
 
+static int check_name(const RuntimeOptions *o, const char *option, sd_bus_error *reterr_error) {
+        const char *value = runtime_options_string(o, option);
+
+        if (!value || (*value && strlen(value) <= NAME_MAX_SIZE))
+                return 0;
+        return bus_error_setf(reterr_error, PUFFO_ERROR_INVALID_ARGUMENT, "Option '%s' takes 1 to %u bytes.", option,
+                              NAME_MAX_SIZE);
+}
+
 int agent_method_open_journal(sd_bus_message *message, void *userdata, sd_bus_error *reterr_error) {
         _cleanup_(runtime_options_done) RuntimeOptions options = {};
         _cleanup_(journal_call_freep) JournalCall *j = NULL;
@@ -129,6 +146,10 @@ int agent_method_open_journal(sd_bus_message *message, void *userdata, sd_bus_er
         int fds[2], r;
 
         r = options_read(message, journal_options, NULL, &options, reterr_error);
+        if (r >= 0)
+                r = check_name(&options, "Envelope", reterr_error);
+        if (r >= 0)
+                r = check_name(&options, "Turn", reterr_error);
         if (r < 0)
                 return r;
         r = agent_verify(a, message, "ai.puffo.agents.chat", reterr_error);
