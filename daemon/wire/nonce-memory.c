@@ -231,8 +231,11 @@ int nonce_memory_format(const NonceMemory *m, StrBuf *b) {
 }
 
 int nonce_memory_load(NonceMemory *m, const char *text, size_t size, int64_t now_ms) {
-        const char *end = text + size;
+        const char *end;
 
+        if (size == 0)  /* and text may be NULL */
+                return 0;
+        end = text + size;
         for (const char *line = text, *newline; line < end; line = newline + 1) {
                 char number[20] = {};
                 uint64_t until;

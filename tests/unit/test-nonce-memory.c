@@ -107,6 +107,15 @@ TEST(over_a_restart) {
         ASSERT_EQ(nonce_memory_size(again), 2);
 }
 
+/* An empty buffer has no address. */
+TEST(load_of_nothing) {
+        _cleanup_(nonce_memory_freep) NonceMemory *m = NULL;
+
+        ASSERT_OK(nonce_memory_new(&m, 0));
+        ASSERT_OK(nonce_memory_load(m, NULL, 0, NOW));
+        ASSERT_EQ(nonce_memory_size(m), 0);
+}
+
 TEST(load_refuses) {
         static const char *const t[] = {
                 "x", "\n", "AAAAAAAAAAAAAAAAAAAAAA\n", "AAAAAAAAAAAAAAAAAAAAAA \n",
