@@ -14,7 +14,7 @@ from machine import SOURCE, Failed
 
 sys.path.insert(0, str(SOURCE / "tests/peers"))
 
-from puffo import envelope  # noqa: E402
+from puffo import envelope, keystore  # noqa: E402, F401
 from puffo.client import Client, ClientError, Connection, sign_up  # noqa: E402
 from puffo.human import Person  # noqa: E402
 from puffo.process import Server  # noqa: E402
