@@ -113,13 +113,13 @@ static int add_history(ChatPrompt *p, Database *db, const TurnRow *row, size_t m
 }
 
 int chat_prompt_build(ChatPrompt *ret, Database *db, const SessionConfig *config, const TurnRow *row,
-                      size_t max_bytes) {
+                      const char *const *tools, size_t max_bytes) {
         _cleanup_(chat_prompt_done) ChatPrompt p = {};
         _cleanup_free_ char *text = NULL;
         size_t taken;
         int r;
 
-        r = agent_home_system_prompt(config->home, config->agent, NULL, &p.system);
+        r = agent_home_system_prompt(config->home, config->agent, tools, &p.system);
         if (r < 0)
                 return r;
         taken = strlen(p.system) + strlen(row->text) + strlen(row->instructions);

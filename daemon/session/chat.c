@@ -458,6 +458,7 @@ static void on_done(ModelCall *call, const ModelResult *result, void *userdata) 
         Chat *c = userdata;
 
         usage_add(&c->turn->usage, &result->usage);
+        crash_point("model-answered");
         /* result belongs to the call: it is freed behind the last use of it. */
         ModelCall *ended = TAKE_PTR(c->call);
 
@@ -486,6 +487,17 @@ static int on_silence(sd_event_source *s, uint64_t usec, void *userdata) {
         log_turn_errno(c, LOG_WARNING, 0, "The turn is ended", "no progress for the task timeout");
         end_incomplete(c, "deadline");
         return 0;
+}
+
+/* What the system prompt speaks of: the list ends with NULL. */
+static const char** tool_names(const Chat *c) {
+        size_t n = 0;
+        const Tool *list = c->offered || c->steps.n > 0 ? c->tools->list(&n) : NULL;
+        const char **names = new0(const char*, n + 1);
+
+        for (size_t i = 0; i < n && names; i++)
+                names[i] = list[i].name;
+        return names;
 }
 
 static int call_start(Chat *c, const SessionConfig *config, const ChatPrompt *prompt) {
@@ -547,6 +559,7 @@ static bool steps_used_up(const Chat *c, const SessionConfig *config) {
 static int chat_attempt(Chat *c) {
         _cleanup_(session_config_freep) SessionConfig *config = NULL;
         _cleanup_(chat_prompt_done) ChatPrompt prompt = {};
+        _cleanup_free_ const char **names = NULL;
         ToolBox *box;
         bool last;
         int r;
@@ -571,7 +584,10 @@ static int chat_attempt(Chat *c) {
 
         last = steps_used_up(c, config);
         c->offered = box && !last;
-        r = chat_prompt_build(&prompt, c->spec.db, config, c->row,
+        names = tool_names(c);
+        if (!names)
+                return -ENOMEM;
+        r = chat_prompt_build(&prompt, c->spec.db, config, c->row, names,
                               c->max_bytes > c->steps.bytes ? c->max_bytes - c->steps.bytes : 1);
         if (r >= 0)
                 r = chat_steps_put(&c->steps, &prompt, last ? LAST_STEP_LINE : NULL);
@@ -581,6 +597,7 @@ static int chat_attempt(Chat *c) {
         c->turn->context = TAKE_PTR(prompt.context);
 
         c->stream_error = 0;
+        crash_point("model-call");
         return call_start(c, config, &prompt);
 }
 

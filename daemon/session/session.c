@@ -14,10 +14,12 @@
 #include "file-util.h"
 #include "log.h"
 #include "manager-link.h"
+#include "prompt-files.h"
 #include "outbox-store.h"
 #include "role.h"
 #include "runtime-file.h"
 #include "session.h"
+#include "turn-flags.h"
 
 #define DAY_USEC (86400 * USEC_PER_SEC)
 #define TURNS_KEEP_USEC (30 * DAY_USEC)
@@ -53,6 +55,7 @@ struct Session {
         char *fault;                            /* why no turn can be taken, or NULL */
         char *waiting;                          /* what the running turn waits for, or NULL */
         char *status_text, *working_directory;
+        char *model;                            /* that the agent has asked for; NULL or "": the configured one */
         ChatHealth health;
         bool loaded;                            /* the queue */
         bool stopping, draining;                /* draining: only readers are waited for */
@@ -320,6 +323,23 @@ static void daily_note(Session *s, const SessionConfig *c) {
                 s->note_day = tm.tm_yday;
 }
 
+static void write_prompt(Session *s, const SessionConfig *c) {
+        size_t n;
+        const Tool *tools = chat_tools.list(&n);
+        _cleanup_free_ const char **names = new0(const char*, n + 1);
+        int r;
+
+        if (!names) {
+                (void) log_oom();
+                return;
+        }
+        for (size_t i = 0; i < n; i++)
+                names[i] = tools[i].name;
+        r = prompt_files_write(c->home, c->agent, names);
+        if (r < 0)
+                (void) log_warning_errno(r, "Not all files of the agent's prompt could be written: %m");
+}
+
 static int chat_get_config(SessionConfig **ret, void *userdata) {
         Session *s = userdata;
         int r;
@@ -329,7 +349,7 @@ static int chat_get_config(SessionConfig **ret, void *userdata) {
                 return r;
         make_workspace(*ret);
         daily_note(s, *ret);
-        return 0;
+        return isempty(s->model) ? 0 : MIN(free_and_strdup(&(*ret)->model, s->model), 0);
 }
 
 static int session_open(Session *s);
@@ -362,6 +382,8 @@ void session_reload(Session *s) {
         else {
                 make_workspace(c);
                 daily_note(s, c);
+                if (c->agent && chat_service_tools(s->service))
+                        write_prompt(s, c);
         }
         load_queue(s);
         sweep(s);
@@ -435,9 +457,36 @@ static int on_sweep(sd_event_source *source, uint64_t usec, void *userdata) {
         return 0;
 }
 
+/* Files with which the agent asks for something before the next batch (message-pipeline §10.1). */
+static void take_flags(Session *s) {
+        _cleanup_(session_config_freep) SessionConfig *c = NULL;
+        _cleanup_(turn_flags_done) TurnFlags flags = {};
+        int r;
+
+        r = session_configure(s, &c);
+        if (r < 0 || !c->agent) {
+                (void) log_warning_errno(r, "Failed to read the configuration, ignoring: %m");
+                return;
+        }
+        r = turn_flags_take(c->home->workspace, &flags);
+        if (r < 0)
+                (void) log_warning_errno(r, "A request in '%s/.puffo-agent' could not be taken: %m",
+                                         c->home->workspace);
+        if (flags.model) {
+                log_info("The agent asks for the model '%s'.", isempty(flags.model) ? "that is configured" :
+                                                                                      flags.model);
+                free(s->model);
+                s->model = TAKE_PTR(flags.model);
+        }
+        if (flags.reload)
+                write_prompt(s, c);
+}
+
 static int driver_start(Turn *t, TurnRow *row, void *userdata) {
         Session *s = userdata;
 
+        if (streq(t->source, BATCHES_SOURCE))
+                take_flags(s);
         chat_service_begun(s->service, t);
         return chat_start(s->chat, t, row);
 }
@@ -739,6 +788,7 @@ Session* session_free(Session *s) {
         free(s->waiting);
         free(s->status_text);
         free(s->working_directory);
+        free(s->model);
         free(s->written_error);
         return mfree(s);
 }

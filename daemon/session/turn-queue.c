@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 
+#include "crash-point.h"
 #include "event-util.h"
 #include "log.h"
 #include "turn-queue.h"
@@ -307,7 +308,9 @@ static bool end_turn(TurnQueue *q, Turn *t, TurnResult *result) {
         if (q->driver.ending)
                 q->driver.ending(t, result, q->driver.userdata);
 
+        crash_point("turn-end");
         r = store_end(q, t, result);
+        crash_point("turn-ended");
         if (r < 0) {
                 (void) log_error_errno(r, "Failed to store the end of turn '%s' in '%s': %m", t->id,
                                        database_path(q->db));
@@ -404,7 +407,9 @@ static int begin_turn(TurnQueue *q, Turn *t, TurnRow **ret) {
         _cleanup_free_ char *source = NULL, *text = NULL;
         int r;
 
+        crash_point("turn-begin");
         r = turn_store_start(q->db, t->seq, now_realtime_usec());
+        crash_point("turn-begun");
         if (r < 0)
                 return r;
         t->status = TURN_RUNNING;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 
+#include "crash-point.h"
 #include "log.h"
 #include "stream-internal.h"
 
@@ -55,6 +56,7 @@ static void ack_on_done(ServerCall *call, const CallReply *reply, void *userdata
         AckCall *a = userdata;
         Stream *s = a->stream;
 
+        crash_point("ack-answered");
         if (route_is_missing(reply)) {
                 s->acks.by_frame = true;
                 if (s->greeted)
@@ -77,6 +79,7 @@ static int ack_by_call(Stream *s, char ***ids) {
         a->ids = TAKE_PTR(*ids);
         LIST_INSERT_HEAD(&s->acks.calls, a, calls);
         s->acks.n_calls++;
+        crash_point("ack-call");
         r = api_ack(s->client, (const char *const*) a->ids, strv_length(a->ids), ack_on_done, a, &a->call);
         if (r < 0)
                 ack_call_free(a);

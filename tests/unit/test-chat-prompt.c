@@ -57,7 +57,7 @@ TEST(newest_sixty) {
 
         for (unsigned i = 0; i < 40; i++)
                 turn(&f, i, "answer");
-        ASSERT_OK(chat_prompt_build(&p, f.db, f.config, ROW("now"), CHAT_PROMPT_BYTES_MAX));
+        ASSERT_OK(chat_prompt_build(&p, f.db, f.config, ROW("now"), NULL, CHAT_PROMPT_BYTES_MAX));
         ASSERT_EQ(p.n_messages, 60);
         ASSERT_STREQ(p.messages[0].text, "answer");
         ASSERT_EQ(p.messages[0].role, MODEL_ROLE_ASSISTANT);
@@ -75,13 +75,13 @@ TEST(what_there_is_room_for) {
         big[10000] = 0;
         for (unsigned i = 0; i < 10; i++)
                 turn(&f, i, big);
-        ASSERT_OK(chat_prompt_build(&p, f.db, f.config, ROW("now"), 35000));
+        ASSERT_OK(chat_prompt_build(&p, f.db, f.config, ROW("now"), NULL, 35000));
         ASSERT_TRUE(p.n_messages >= 3 && p.n_messages <= 8);
         ASSERT_STREQ(p.messages[p.n_messages - 1].text, "now");
         chat_prompt_done(&p);
 
         /* The newest message goes in whatever it costs. */
-        ASSERT_OK(chat_prompt_build(&p, f.db, f.config, ROW("now"), 1));
+        ASSERT_OK(chat_prompt_build(&p, f.db, f.config, ROW("now"), NULL, 1));
         ASSERT_EQ(p.n_messages, 2);
 }
 
@@ -89,7 +89,7 @@ TEST(fresh_conversations_get_the_transcript) {
         _fixture_ Fixture f = fixture_new("runtime:\n  kind: chat-local\n  provider: echo\n");
         _cleanup_(chat_prompt_done) ChatPrompt p = {};
 
-        ASSERT_OK(chat_prompt_build(&p, f.db, f.config, ROW("now"), CHAT_PROMPT_BYTES_MAX));
+        ASSERT_OK(chat_prompt_build(&p, f.db, f.config, ROW("now"), NULL, CHAT_PROMPT_BYTES_MAX));
         ASSERT_EQ(p.n_messages, 1);
         ASSERT_STREQ(p.messages[0].text, "old times\n\nnow");
         ASSERT_STREQ(p.context, "old times");
@@ -100,7 +100,7 @@ TEST(agents_with_an_identity_are_told_of_the_client) {
                         "puffo_core:\n  slug: alice-1a2b\nruntime:\n  kind: chat-local\n  provider: echo\n");
         _cleanup_(chat_prompt_done) ChatPrompt p = {};
 
-        ASSERT_OK(chat_prompt_build(&p, f.db, f.config, ROW("now"), CHAT_PROMPT_BYTES_MAX));
+        ASSERT_OK(chat_prompt_build(&p, f.db, f.config, ROW("now"), NULL, CHAT_PROMPT_BYTES_MAX));
         ASSERT_NOT_NULL(startswith(p.messages[0].text,
                                    "[puffo-agent system message] this turn comes from a local client:"));
         ASSERT_TRUE(endswith(p.messages[0].text, "\n\nold times\n\nnow"));

@@ -9,6 +9,7 @@
 #include "record.h"
 #include "reply.h"
 #include "station.h"
+#include "turn-flags.h"
 
 /* Something that was asked for two days ago is not wanted any more (message-pipeline §8.6). */
 #define MAX_AGE_MS ((int64_t) 48 * 3600 * 1000)
@@ -323,6 +324,7 @@ int batches_also(Batches *b, Database *db, const char *id, const TurnResult *res
         }
         crash_point("batch-end");
         r = dispatch_store_settle(db, id, states[v], now);
+        crash_point("batch-settled");
         if (r >= 0) {
                 r = target_find(b, rows + n - 1, &target);
                 /* Swept, or not ours: then there is nobody to answer. */
@@ -336,6 +338,7 @@ int batches_also(Batches *b, Database *db, const char *id, const TurnResult *res
                 r = say_notice(b, &target, id, strempty(result->error_kind), now);
         if (r >= 0 && streq_ptr(result->error_kind, "auth"))
                 r = say_auth(b, id, now);
+        crash_point("batch-answered");
         dispatch_rows_free(rows, n);
         return MIN(r, 0);
 }
@@ -382,6 +385,8 @@ static void rows_forget(Batches *b) {
 }
 
 void batches_ended(Batches *b, const Turn *t, const TurnResult *result) {
+        int r;
+
         if (!streq(t->source, BATCHES_SOURCE))
                 return;
         crash_point("batch-ended");
@@ -394,6 +399,26 @@ void batches_ended(Batches *b, const Turn *t, const TurnResult *result) {
                                  result->status == TURN_FAILED ? strempty(result->error_kind) : NULL,
                                  b->spec.userdata);
         rows_forget(b);
+        r = current_turn_remove(b->spec.preparation.workspace);
+        if (r < 0)
+                (void) log_warning_errno(r, "Failed to remove current_turn.json, ignoring: %m");
+}
+
+/* For hooks of command lines (§10 step 3). */
+static void tell_workspace(Batches *b) {
+        _cleanup_(target_done) Target t = {};
+        int r = target_find(b, b->rows + b->n_rows - 1, &t);
+
+        if (r >= 0)
+                r = current_turn_write(b->spec.preparation.workspace, &(CurrentTurn) {
+                        .channel_id = t.channel_id,
+                        .root_id = isempty(t.root_id) ? b->rows[0].envelope_id : t.root_id,
+                        .first_envelope = b->rows[0].envelope_id,
+                        .peer_slug = t.recipient_slug,
+                        .is_dm = !isempty(t.recipient_slug),
+                });
+        if (r < 0)
+                (void) log_warning_errno(r, "Failed to write current_turn.json, ignoring: %m");
 }
 
 void batches_begun(Batches *b, const Turn *t) {
@@ -409,6 +434,8 @@ void batches_begun(Batches *b, const Turn *t) {
         if (b->n_rows > 0)
                 station_log(LOG_INFO, 0, &(Station) { "started", b->rows[0].envelope_id, NULL, t->id },
                             "Turn '%s' is with the model.", t->id);
+        if (b->n_rows > 0)
+                tell_workspace(b);
         if (b->spec.on_begun)
                 b->spec.on_begun(t->id, b->rows, b->n_rows, b->spec.userdata);
 }
@@ -427,6 +454,8 @@ void batches_start(Batches *b) {
                 log_warning("%d messages have waited for more than two days and are given up.", r);
         else if (r < 0)
                 (void) log_error_errno(r, "Failed to take up messages of an earlier process: %m");
+        /* What an earlier process has left. */
+        (void) current_turn_remove(b->spec.preparation.workspace);
         b->started = true;
         poke(b);
 }

@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 
 #include "attachment.h"
+#include "crash-point.h"
 #include "file-util.h"
 #include "inbox-files.h"
 #include "log.h"
@@ -232,7 +233,9 @@ static int save(InboxFiles *f, const char *name, const uint8_t *data, size_t siz
         fd = openat(dir_fd, f->temporary, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
         if (fd < 0)
                 return -errno;
+        crash_point("file-write");
         r = fchmod(fd, 0600) < 0 ? -errno : write_all(fd, data, size);
+        crash_point("file-written");
         if (r >= 0 && renameat(dir_fd, f->temporary, dir_fd, name) < 0)
                 r = -errno;
         if (r < 0)

@@ -2,6 +2,7 @@
 
 #include <sys/queue.h>
 
+#include "crash-point.h"
 #include "event-util.h"
 #include "introduction.h"
 #include "log.h"
@@ -89,6 +90,7 @@ static int request(Prompt *p, IntroductionRequest *q) {
         if (r != 0)
                 return r < 0 ? r : 0;
         r = i->spec.on_introduce(q, i->spec.userdata);
+        crash_point("introduction-commit");
         return r < 0 ? r : database_commit(&t);
 }
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 
+#include "crash-point.h"
 #include "invite-action.h"
 #include "string-util.h"
 
@@ -64,7 +65,10 @@ static void on_subkey(const CallReply *reply, void *userdata) {
 static int ask(InviteAction *a) {
         Invite invite = { .event_id = a->event_id, .space_id = a->space_id, .channel_id = a->channel_id,
                           .to_channel = a->to_channel };
-        int r = api_answer_invite(a->client, &invite, a->answer, on_reply, a, &a->call);
+        int r;
+
+        crash_point("invite-answer");
+        r = api_answer_invite(a->client, &invite, a->answer, on_reply, a, &a->call);
 
         return r == -EAGAIN ? subkey_wait_new(&a->wait, a->client, NULL, on_subkey, a) : r;
 }

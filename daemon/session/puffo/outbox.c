@@ -250,6 +250,7 @@ static void row_post(Outbox *o) {
                 store_failed(o, r);
                 return;
         }
+        crash_point("outbox-attempted");
         r = api_post_message(o->spec.client, o->row->envelope, strlen(o->row->envelope), on_posted, o, &o->call);
         if (r < 0)
                 row_fail_for_now(o, strerror(-r));
@@ -386,6 +387,7 @@ int outbox_add(Outbox *o, const OutgoingMessage *m, int64_t *ret_id) {
         }, now_realtime_ms(), &id);
         if (r < 0)
                 return r;
+        crash_point("outbox-added");
         if (ret_id)
                 *ret_id = id;
         look_again(o);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 
+#include "crash-point.h"
 #include "event-util.h"
 #include "inbox-files.h"
 #include "message-store.h"
@@ -188,6 +189,7 @@ static void on_files(InboxFiles *f, const InboxFile *files, size_t n, void *user
         Preparation *p = userdata;
         Part *part = p->parts + p->next_files++;
 
+        crash_point("prepare-files");
         part->saved = files;
         part->n_saved = n;
         prepare_files(p);
@@ -215,6 +217,7 @@ static void on_names(DirectoryLookup *l, void *userdata) {
         Preparation *p = userdata;
 
         p->lookup = directory_lookup_free(p->lookup);
+        crash_point("prepare-names");
         prepare_files(p);
 }
 
@@ -245,7 +248,10 @@ static int look_up(Preparation *p) {
 
 static int on_begin(sd_event_source *s, void *userdata) {
         Preparation *p = userdata;
-        int r = parts_load(p);
+        int r;
+
+        crash_point("prepare-begin");
+        r = parts_load(p);
 
         if (r < 0) {
                 fail(p, r);

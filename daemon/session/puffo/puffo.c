@@ -5,9 +5,12 @@
 #include "event-util.h"
 #include "file-util.h"
 #include "intake.h"
+#include "introduction.h"
+#include "invites.h"
 #include "log.h"
 #include "puffo.h"
 #include "receiver.h"
+#include "record.h"
 #include "server-certs.h"
 #include "status-reporter.h"
 #include "stream.h"
@@ -27,6 +30,8 @@ struct Puffo {
         Outbox *outbox;
         Batches *batches;
         StatusReporter *status;
+        Invites *invites;
+        Introduction *introduction;
         Stream *stream;
         Envelope *envelope;             /* with the receiver */
         bool queued;                    /* since the last commit */
@@ -76,10 +81,19 @@ static void broken(int error, void *userdata) {
         p->spec.on_broken(error, p->spec.userdata);
 }
 
+/* The operator's word on an invitation wakes nobody. */
+static int consume(const Message *m, void *userdata) {
+        Puffo *p = userdata;
+
+        if (m->kind != ENVELOPE_DM || m->content->type != SIGNED_STRING)
+                return 0;
+        return invites_consume_answer(p->invites, m->sender_slug, m->thread_root_id, m->content->text);
+}
+
 static Delivery take(Puffo *p, const Message *m) {
         int r = intake_message(p->spec.db, p->directory, m, &(IntakePolicy) {
                 .own_slug = p->slug, .on_dm = p->on_dm, .on_mention = p->on_mention, .on_all = p->on_all,
-        }, NULL, now_realtime_ms());
+        }, &(IntakeHooks) { .consume = consume, .userdata = p }, now_realtime_ms());
 
         if (r < 0) {
                 (void) log_error_errno(r, "A message could not be stored, it will come again: %m");
@@ -131,6 +145,14 @@ static void on_cert_update(Stream *s, const char *slug, void *userdata) {
         cert_cache_invalidate(p->certs, slug);
 }
 
+static void on_event(Stream *s, const char *space_id, const SignedValue *event, void *userdata) {
+        Puffo *p = userdata;
+
+        invites_on_event(p->invites, event);
+        (void) introduction_on_event(p->introduction, p->slug, event);
+        directory_forget_space(p->directory, space_id);
+}
+
 static void on_state(Stream *s, StreamState state, const char *reason, void *userdata) {
         Puffo *p = userdata;
         _cleanup_free_ char *text = NULL;
@@ -141,7 +163,36 @@ static void on_state(Stream *s, StreamState state, const char *reason, void *use
         free(p->status_text);
         p->status_text = TAKE_PTR(text);
         status_reporter_set_connected(p->status, state == STREAM_CONNECTED);
+        invites_set_connected(p->invites, state == STREAM_CONNECTED);
         p->spec.on_changed(p->spec.userdata);
+}
+
+/* ---- channels that the agent has come into ---- */
+
+static void on_joined(const char *space_id, const char *channel_id, void *userdata) {
+        Puffo *p = userdata;
+        int r = introduction_prompt(p->introduction, space_id, channel_id);
+
+        if (r < 0)
+                (void) log_warning_errno(r, "The agent will not be asked to introduce itself in '%s': %m", channel_id);
+}
+
+static int on_introduce(const IntroductionRequest *q, void *userdata) {
+        _cleanup_free_ char *record = NULL;
+        Puffo *p = userdata;
+        int r;
+
+        r = synthetic_record_format(&(SyntheticRecord) {
+                q->channel_id, q->channel_name, q->space_id, q->space_name, q->text,
+        }, &record);
+        if (r >= 0)
+                r = dispatch_store_add(p->spec.db, &(DispatchEntry) {
+                        .envelope_id = q->envelope_id, .root_id = q->envelope_id, .record = record,
+                        .priority = DISPATCH_SYSTEM, .sent_at = q->now_ms, .now = q->now_ms,
+                });
+        if (r >= 0)
+                batches_poke(p->batches);
+        return r;
 }
 
 /* ---- what is told of turns ---- */
@@ -230,13 +281,24 @@ static int make_parts(Puffo *p, const SessionConfig *config) {
         if (r >= 0)
                 r = status_reporter_new(&p->status, p->spec.event, p->client);
         if (r >= 0)
+                r = invites_new(&p->invites, &(InvitesSpec) {
+                        .event = p->spec.event, .db = p->spec.db, .client = p->client, .certs = p->certs,
+                        .directory = p->directory, .outbox = p->outbox, .on_joined = on_joined, .on_broken = broken,
+                        .userdata = p,
+                });
+        if (r >= 0)
+                r = introduction_new(&p->introduction, &(IntroductionSpec) {
+                        .event = p->spec.event, .db = p->spec.db, .directory = p->directory,
+                        .on_introduce = on_introduce, .on_broken = broken, .userdata = p,
+                });
+        if (r >= 0)
                 r = puffo_configure(p, config);
         if (r >= 0)
                 r = outbox_start(p->outbox);
         if (r >= 0)
                 r = stream_new(&p->stream, p->client, p->spec.event, &(StreamHandlers) {
-                        .on_envelope = on_envelope, .commit = on_commit, .on_cert_update = on_cert_update,
-                        .on_state = on_state, .userdata = p,
+                        .on_envelope = on_envelope, .commit = on_commit, .on_event = on_event,
+                        .on_cert_update = on_cert_update, .on_state = on_state, .userdata = p,
                 }, NULL);
         return r;
 }
@@ -277,6 +339,8 @@ Puffo* puffo_free(Puffo *p) {
                 return NULL;
         p->stream = stream_free(p->stream);
         p->batches = batches_free(p->batches);
+        p->introduction = introduction_free(p->introduction);
+        p->invites = invites_free(p->invites);
         p->status = status_reporter_free(p->status);
         p->outbox = outbox_free(p->outbox);
         p->directory = directory_free(p->directory);
@@ -314,6 +378,8 @@ int puffo_configure(Puffo *p, const SessionConfig *config) {
         r = free_and_strdup(&p->home_space, strempty(a->space_id));
         if (r >= 0)
                 r = free_and_strdup(&p->operator_slug, strempty(a->operator_slug));
+        if (r >= 0)
+                r = invites_set_operator(p->invites, p->operator_slug);
         if (r >= 0)
                 r = batches_configure(p->batches, p->operator_slug, config->dispatch_jitter_usec);
         return MIN(r, 0);

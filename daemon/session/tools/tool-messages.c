@@ -6,6 +6,7 @@
 
 #include "attachment.h"
 #include "base64url.h"
+#include "crash-point.h"
 #include "envelope.h"
 #include "file-util.h"
 #include "mime-type.h"
@@ -78,11 +79,16 @@ static int watch_row(ToolCall *c, int64_t id, outbox_done_t on_done) {
 }
 
 static int post(ToolCall *c, const Target *t, const char *content_type, const char *content, outbox_done_t on_done) {
+        _cleanup_free_ char *turn = c->key ? strndup(c->key, strcspn(c->key, "/")) : NULL;
         int64_t id;
         int r;
 
+        if (c->key && !turn)
+                return -ENOMEM;
+        crash_point("tool-message");
         r = outbox_add(puffo_outbox(c->box->puffo), &(OutgoingMessage) {
                 .key = c->key,
+                .turn = turn,
                 .channel_id = t->channel_id,
                 .space_id = t->space_id,
                 .recipient_slug = t->slug,
@@ -308,6 +314,7 @@ static void on_uploaded(ServerCall *call, const CallReply *reply, void *userdata
         if (r >= 0)
                 r = free_and_strdup(&f->blob_id, blob_id);
         c->server_call = server_call_free(call);
+        crash_point("upload-done");
         u->current++;
         if (r >= 0)
                 r = upload_next(c);
@@ -337,6 +344,7 @@ static int upload_next(ToolCall *c) {
         r = attachment_seal(&f->attachment, data, size, &sealed, &sealed_size);
         if (r < 0)
                 return r;
+        crash_point("upload-begin");
         return api_upload_blob(puffo_client(c->box->puffo), sealed, sealed_size, NULL, on_uploaded, c,
                                &c->server_call);
 }
