@@ -126,6 +126,18 @@ def test_for_people(trace, answered):
     assert "queued" in [c[3] for c in cells] and "posted" in [c[3] for c in cells]
 
 
+def test_each_message_of_a_batch(trace, helper, bo):
+    """What comes while the agent is at work is one turn, which is found by the last of its messages, too."""
+    root = bo.say("first [[delay: 2000ms]] [[reply: One.]]", to=helper.slug)
+    rows(trace, root, has=["started"])
+    later = [bo.say(f"and {word} [[reply: All.]]", to=helper.slug, thread=root) for word in ("second", "third")]
+    bo.wait(lambda m: m.get("thread_root_id") == root and m["text"] == "All.")
+    helper.wait_settled()
+    turns = [{row["turn"] for row in rows(trace, one, has=STATIONS[:1] + ["started", "posted"])} - {None}
+             for one in [root, *later]]
+    assert len(turns[0]) == 1 and turns[1] == turns[2] and len(turns[1]) == 1 and turns[0] != turns[1]
+
+
 def test_others_cannot_join(suite, trace, helper, answered):
     """What is written from elsewhere says nothing of the agent; what its unit writes cannot fool a terminal."""
     root, _ = answered

@@ -431,9 +431,10 @@ void batches_begun(Batches *b, const Turn *t) {
         if (r < 0)
                 (void) log_warning_errno(r, "The messages of turn '%s' cannot be told: %m", t->id);
         crash_point("batch-begun");
-        if (b->n_rows > 0)
-                station_log(LOG_INFO, 0, &(Station) { "started", b->rows[0].envelope_id, NULL, t->id },
-                            "Turn '%s' is with the model.", t->id);
+        /* Each of them, so that whoever looks for one finds its turn. */
+        for (size_t i = 0; i < b->n_rows; i++)
+                station_log(LOG_INFO, 0, &(Station) { "started", b->rows[i].envelope_id, NULL, t->id },
+                            "Turn '%s' is with the model%s.", t->id, i > 0 ? ", for this message, too" : "");
         if (b->n_rows > 0)
                 tell_workspace(b);
         if (b->spec.on_begun)
