@@ -20,12 +20,12 @@ class Plain:
 
     name = "plain"
 
-    def __init__(self, helper, bo, number):
-        self.helper, self.bo, self.mark = helper, bo, f"case {number}."
+    def __init__(self, town, helper, bo, provider, number):
+        self.town, self.helper, self.bo, self.provider, self.mark = town, helper, bo, provider, f"case {number}."
         self.root = None
 
-    def say(self, directives):
-        self.root = self.bo.say(f"{self.mark} {directives}", to=self.helper.slug)
+    def say(self, directives, files=()):
+        self.root = self.bo.say(f"{self.mark} {directives}", files, to=self.helper.slug)
 
     def act(self):
         self.say(f"[[reply: words of {self.mark}]]")
@@ -45,6 +45,69 @@ class Plain:
         assert self.received() == self.expected()
 
 
+class Tools(Plain):
+    """A message with a file, answered by two tools, the second of which sends a file."""
+
+    name = "tools"
+
+    def act(self):
+        self.helper.suite.user.write(self.helper.workspace / "report.txt", "a report\n")
+        notes = self.town.directory / "notes.txt"
+        notes.write_text("notes\n")
+        to = f'"channel": "@{self.bo.slug}"'
+        self.say("[[say: One moment.]] "
+                 f'[[tool: send_message {{{to}, "text": "sent {self.mark}"}}]] [[then]] '
+                 f'[[tool: upload_file {{{to}, "paths": ["report.txt"], "caption": "files {self.mark}"}}]] '
+                 "[[reply: Done.]]", [notes])
+
+    def expected(self):
+        return [(f"sent {self.mark}", [], False), (f"files {self.mark}", ["report.txt"], False)]
+
+
+class Missed(Plain):
+    """A message that is fetched, because the stream was cut."""
+
+    name = "missed"
+
+    def act(self):
+        self.town.server.control("streams", {"do": "abort", "slug": self.helper.slug})
+        super().act()
+
+
+class Invited(Plain):
+    """The operator takes the agent into a channel, where it is to introduce itself."""
+
+    name = "invited"
+
+    def act(self):
+        made = self.town.operator.client.create_channel(self.town.space, self.mark.replace(" ", "-").strip("."), False)
+        self.channel = (self.town.space, made["channel_id"])
+        self.town.operator.client.invite(self.helper.slug, *self.channel)
+
+    def expected(self):
+        return ["member", "told once"]
+
+    def received(self):
+        members = [m["slug"] for m in self.town.operator.client.members(*self.channel)]
+        told = [e for e in self.provider.log() if self.channel[1] in (e["text"] or "") and "introduc" in e["text"]]
+        return ["member"] * (self.helper.slug in members) + ["told once"] * (len({e["text"] for e in told}) == 1)
+
+    def check(self):
+        self.helper.suite.wait(lambda: self.received() == self.expected(), 60, "the agent is in", self.received)
+        self.helper.wait_settled()
+        assert self.received() == self.expected()
+
+
+def cases_of(point):
+    if point.startswith("ack-"):
+        return [Missed]
+    if point.startswith(("invite-", "introduction-")):
+        return [Invited]
+    if point.startswith(("batch-", "turn-", "outbox-")):
+        return [Plain, Tools]
+    return [Tools]
+
+
 def outcome(helper, point):
     """Whether the point was reached; it is disarmed in any case."""
     armed = helper.directory / "crash-at"
@@ -53,12 +116,12 @@ def outcome(helper, point):
     return fired
 
 
-@pytest.mark.parametrize("case", [Plain], ids=lambda case: case.name)
-@pytest.mark.parametrize("point", POINTS)
+@pytest.mark.parametrize("point, case", [(point, case) for point in POINTS for case in cases_of(point)],
+                         ids=lambda value: getattr(value, "name", value))
 def test_dies_at(point, case, town, helper, bo, provider):
     restarts = helper.agent.Restarts
     helper.crash_at(point)
-    done = case(helper, bo, f"{len(results)}-{point}-{case.name}")
+    done = case(town, helper, bo, provider, f"{len(results)}-{point}-{case.name}")
     try:
         done.act()
         done.check()

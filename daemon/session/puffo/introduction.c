@@ -2,6 +2,7 @@
 
 #include <sys/queue.h>
 
+#include "conversation.h"
 #include "crash-point.h"
 #include "event-util.h"
 #include "introduction.h"
@@ -11,6 +12,8 @@
 
 #define PROMPTS_MAX 64U
 #define NAME_MAX_CHARS 200U
+/* session_values: channels whose names are being asked for, so that a crash meanwhile does not leave them out. */
+#define WANTED "introduce/"
 
 typedef struct Prompt {
         Introduction *introduction;
@@ -61,6 +64,13 @@ static int mark_prompted(Database *db, const char *channel_id, int64_t now_ms) {
         return r < 0 ? r : database_changes(db) == 0;
 }
 
+/* space_id NULL: no more. */
+static int want(Database *db, const char *channel_id, const char *space_id) {
+        _cleanup_free_ char *name = strjoin(WANTED, channel_id);
+
+        return name ? session_value_set(db, name, space_id) : -ENOMEM;
+}
+
 /* What a server says must not look like more of the text. */
 static char* one_line(const char *s) {
         return str_printable(s, NAME_MAX_CHARS);
@@ -90,6 +100,8 @@ static int request(Prompt *p, IntroductionRequest *q) {
         if (r != 0)
                 return r < 0 ? r : 0;
         r = i->spec.on_introduce(q, i->spec.userdata);
+        if (r >= 0)
+                r = want(i->spec.db, q->channel_id, NULL);
         crash_point("introduction-commit");
         return r < 0 ? r : database_commit(&t);
 }
@@ -144,6 +156,9 @@ int introduction_prompt(Introduction *i, const char *space_id, const char *chann
         p->channel_id = strdup(channel_id);
         if (!p->space_id || !p->channel_id)
                 return -ENOMEM;
+        r = want(i->spec.db, channel_id, space_id);
+        if (r < 0)
+                return r;
         r = directory_look_up(i->spec.directory, NULL, 0, &(DirectoryChannel) { space_id, channel_id }, 1, on_names, p,
                               &p->lookup);
         if (r < 0)
@@ -174,12 +189,43 @@ int introduction_on_event(Introduction *i, const char *own_slug, const SignedVal
                 directory_forget_space(i->spec.directory, space_id);
                 for (p = LIST_FIRST(&i->prompts); p; p = next) {
                         next = LIST_NEXT(p, prompts);
-                        if (streq(p->space_id, space_id) && (!kinds[k].channel || streq(p->channel_id, channel_id)))
-                                (void) prompt_free(p);
+                        if (!streq(p->space_id, space_id) || (kinds[k].channel && !streq(p->channel_id, channel_id)))
+                                continue;
+                        (void) want(i->spec.db, p->channel_id, NULL);
+                        (void) prompt_free(p);
                 }
                 return 1;
         }
         return 0;
+}
+
+/* The names and values of what is wanted, one after the other. */
+static int wanted(Database *db, char ***ret) {
+        _cleanup_(database_statement_releasep) sqlite3_stmt *s = NULL;
+        _cleanup_(strv_freep) char **l = NULL;
+        int r = database_prepare(db, "SELECT substr(name, length('" WANTED "') + 1), value FROM session_values "
+                                 "WHERE name GLOB '" WANTED "*' LIMIT 64", &s);
+
+        while (r >= 0 && (r = database_error(sqlite3_step(s))) > 0)
+                for (int k = 0; k < 2 && r >= 0; k++)
+                        r = strv_extend(&l, (const char*) sqlite3_column_text(s, k) ?: "");
+        if (r < 0)
+                return r;
+        *ret = TAKE_PTR(l);
+        return 0;
+}
+
+void introduction_start(Introduction *i) {
+        _cleanup_(strv_freep) char **l = NULL;
+        int r = wanted(i->spec.db, &l);
+
+        for (char **c = l; c && *c && r >= 0; c += 2) {
+                r = introduction_prompt(i, c[1], c[0]);
+                if (r > 0 || r == -EINVAL)
+                        r = want(i->spec.db, c[0], NULL);
+        }
+        if (r < 0)
+                (void) log_warning_errno(r, "Failed to take up introductions of an earlier process: %m");
 }
 
 int introduction_new(Introduction **ret, const IntroductionSpec *spec) {

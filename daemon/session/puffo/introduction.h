@@ -31,6 +31,9 @@ int introduction_new(Introduction **ret, const IntroductionSpec *spec);
 Introduction* introduction_free(Introduction *i);
 DEFINE_TRIVIAL_CLEANUP_FUNC(Introduction*, introduction_free);
 
+/* Takes up what an earlier process has left. */
+void introduction_start(Introduction *i);
+
 /* The agent has come into this channel. 0 = it will be asked to introduce itself when the names are known, or it is
  * about to already; > 0 = it was before. -EAGAIN when too many are under way. */
 int introduction_prompt(Introduction *i, const char *space_id, const char *channel_id);

@@ -328,6 +328,7 @@ int puffo_new(Puffo **ret, const PuffoSpec *spec, char **reterr) {
                 r = make_parts(p, spec->config);
         if (r < 0)
                 return r;
+        introduction_start(p->introduction);
         batches_start(p->batches);
 
         *ret = TAKE_PTR(p);
