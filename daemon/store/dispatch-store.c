@@ -16,7 +16,8 @@ static int step(sqlite3_stmt *s) {
 int dispatch_store_add(Database *db, const DispatchEntry *e) {
         _cleanup_(database_statement_releasep) sqlite3_stmt *s = NULL;
         int r = database_prepare(db, "INSERT INTO dispatch_state (envelope_id, root_id, priority, state, record_json, "
-                                 "sent_at, queued_at, updated_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?7)", &s);
+                                 "sent_at, queued_at, updated_at, conversation) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?7, "
+                                 "?8)", &s);
 
         if (r >= 0)
                 r = database_bind_text(s, 1, e->envelope_id);
@@ -32,17 +33,20 @@ int dispatch_store_add(Database *db, const DispatchEntry *e) {
                 r = database_bind_int(s, 6, e->sent_at);
         if (r >= 0)
                 r = database_bind_int(s, 7, e->now);
+        if (r >= 0)
+                r = database_bind_text(s, 8, e->conversation);
         return r < 0 ? r : step(s);
 }
 
 void dispatch_thread_done(DispatchThread *t) {
         free(t->root_id);
+        free(t->conversation);
         *t = (DispatchThread) {};
 }
 
 int dispatch_store_next(Database *db, DispatchThread *ret) {
         _cleanup_(database_statement_releasep) sqlite3_stmt *s = NULL;
-        int r = database_prepare(db, "SELECT root_id, priority, queued_at FROM dispatch_state WHERE state = 'queued' "
+        int r = database_prepare(db, "SELECT root_id, priority, queued_at, conversation FROM dispatch_state WHERE state = 'queued' "
                                  "ORDER BY priority, seq LIMIT 1", &s);
 
         if (r >= 0)
@@ -50,6 +54,8 @@ int dispatch_store_next(Database *db, DispatchThread *ret) {
         if (r <= 0)
                 return r;
         r = database_column_strdup(s, 0, &ret->root_id);
+        if (r >= 0)
+                r = database_column_strdup(s, 3, &ret->conversation);
         if (r < 0)
                 return r;
         ret->priority = (DispatchPriority) sqlite3_column_int(s, 1);
@@ -101,12 +107,15 @@ static int rows_read(sqlite3_stmt *s, DispatchRow **ret, size_t *ret_n) {
         return 0;
 }
 
-static int count_of_thread(Database *db, const char *root_id, size_t *ret) {
+static int count_of_thread(Database *db, const char *root_id, const char *conversation, size_t *ret) {
         _cleanup_(database_statement_releasep) sqlite3_stmt *s = NULL;
-        int r = database_prepare(db, "SELECT COUNT(*) FROM dispatch_state WHERE state = 'queued' AND root_id = ?1", &s);
+        int r = database_prepare(db, "SELECT COUNT(*) FROM dispatch_state WHERE state = 'queued' AND root_id = ?1 "
+                                 "AND conversation = ?2", &s);
 
         if (r >= 0)
                 r = database_bind_text(s, 1, root_id);
+        if (r >= 0)
+                r = database_bind_text(s, 2, conversation);
         if (r >= 0)
                 r = step(s);
         if (r >= 0)
@@ -114,19 +123,22 @@ static int count_of_thread(Database *db, const char *root_id, size_t *ret) {
         return r < 0 ? r : 0;
 }
 
-int dispatch_store_batch(Database *db, const char *root_id, size_t max, DispatchRow **ret, size_t *ret_n,
-                         size_t *ret_n_skipped) {
+int dispatch_store_batch(Database *db, const char *root_id, const char *conversation, size_t max,
+                         DispatchRow **ret, size_t *ret_n, size_t *ret_n_skipped) {
         _cleanup_(database_statement_releasep) sqlite3_stmt *s = NULL;
         size_t n;
-        int r = count_of_thread(db, root_id, &n);
+        int r = count_of_thread(db, root_id, conversation, &n);
 
         if (r >= 0)
                 r = database_prepare(db, "SELECT seq, sent_at, envelope_id, record_json FROM dispatch_state "
-                                     "WHERE state = 'queued' AND root_id = ?1 ORDER BY seq LIMIT -1 OFFSET ?2", &s);
+                                     "WHERE state = 'queued' AND root_id = ?1 AND conversation = ?3 ORDER BY seq "
+                                     "LIMIT -1 OFFSET ?2", &s);
         if (r >= 0)
                 r = database_bind_text(s, 1, root_id);
         if (r >= 0)
                 r = database_bind_int(s, 2, n > max ? (int64_t) (n - max) : 0);
+        if (r >= 0)
+                r = database_bind_text(s, 3, conversation);
         if (r >= 0)
                 r = rows_read(s, ret, ret_n);
         if (r >= 0)
@@ -144,10 +156,12 @@ int dispatch_store_of_turn(Database *db, const char *turn, DispatchRow **ret, si
         return r < 0 ? r : rows_read(s, ret, ret_n);
 }
 
-int dispatch_store_claim(Database *db, const char *root_id, int64_t seq, const char *turn, int64_t now) {
+int dispatch_store_claim(Database *db, const char *root_id, const char *conversation, int64_t seq,
+                         const char *turn, int64_t now) {
         _cleanup_(database_statement_releasep) sqlite3_stmt *s = NULL;
         int r = database_prepare(db, "UPDATE dispatch_state SET state = 'running', turn = ?3, attempts = attempts + 1, "
-                                 "updated_at = ?4 WHERE state = 'queued' AND root_id = ?1 AND seq <= ?2", &s);
+                                 "updated_at = ?4 WHERE state = 'queued' AND root_id = ?1 AND conversation = ?5 "
+                                 "AND seq <= ?2", &s);
 
         if (r >= 0)
                 r = database_bind_text(s, 1, root_id);
@@ -157,6 +171,8 @@ int dispatch_store_claim(Database *db, const char *root_id, int64_t seq, const c
                 r = database_bind_text(s, 3, turn);
         if (r >= 0)
                 r = database_bind_int(s, 4, now);
+        if (r >= 0)
+                r = database_bind_text(s, 5, conversation);
         if (r >= 0)
                 r = step(s);
         return r < 0 ? r : database_changes(db);

@@ -5,7 +5,10 @@
 
 /* Which messages are still to be answered (message-pipeline §8.6): the queue of threads lies in the database, not in
  * memory, so that a backlog costs nothing and nothing is lost. A thread is as urgent as its most urgent message, and
- * as old as the first of that urgency (§8.1). */
+ * as old as the first of that urgency (§8.1).
+ *
+ * Which thread a message belongs to is its sender's word. Messages of one thread are of one channel or of one person:
+ * what calls itself part of a thread elsewhere is another thread, so that no answer goes to who did not ask. */
 
 typedef enum DispatchPriority {
         DISPATCH_ADDRESSED = 1,         /* by a human */
@@ -25,6 +28,7 @@ typedef enum DispatchState {
 
 typedef struct DispatchEntry {
         const char *envelope_id, *root_id;
+        const char *conversation;       /* "channel/<id>" or "dm/<slug>" */
         const char *record;             /* JSON of a message that is not in messages; NULL or "": it is there */
         DispatchPriority priority;
         DispatchState state;            /* queued, or done: never to be shown to the model */
@@ -35,7 +39,7 @@ typedef struct DispatchEntry {
 int dispatch_store_add(Database *db, const DispatchEntry *e);
 
 typedef struct DispatchThread {
-        char *root_id;
+        char *root_id, *conversation;
         DispatchPriority priority;
         int64_t queued_at;              /* ms, of the message that gives it its place */
 } DispatchThread;
@@ -50,13 +54,14 @@ typedef struct DispatchRow {
 void dispatch_rows_free(DispatchRow *rows, size_t n);
 
 /* What is queued of a thread, in the order of arrival: the newest max of them, with *ret_n_skipped older ones before. */
-int dispatch_store_batch(Database *db, const char *root_id, size_t max, DispatchRow **ret, size_t *ret_n,
-                         size_t *ret_n_skipped);
+int dispatch_store_batch(Database *db, const char *root_id, const char *conversation, size_t max,
+                         DispatchRow **ret, size_t *ret_n, size_t *ret_n_skipped);
 /* What a turn was made of, in that order. */
 int dispatch_store_of_turn(Database *db, const char *turn, DispatchRow **ret, size_t *ret_n);
 
 /* What is queued of a thread up to seq becomes part of a turn. Returns how many. */
-int dispatch_store_claim(Database *db, const char *root_id, int64_t seq, const char *turn, int64_t now);
+int dispatch_store_claim(Database *db, const char *root_id, const char *conversation, int64_t seq,
+                         const char *turn, int64_t now);
 /* The turn has ended: all that ran in it becomes state; DISPATCH_QUEUED: as if it had never begun. Returns how many. */
 int dispatch_store_settle(Database *db, const char *turn, DispatchState state, int64_t now);
 

@@ -32,7 +32,7 @@ static Fixture fixture_new(void) {
 
 static int add(Fixture *f, const char *id, const char *root, DispatchPriority priority) {
         return dispatch_store_add(f->db, &(DispatchEntry) {
-                .envelope_id = id, .root_id = root, .priority = priority, .sent_at = 1000, .now = 2000,
+                .envelope_id = id, .root_id = root, .conversation = "dm/bo", .priority = priority, .sent_at = 1000, .now = 2000,
         });
 }
 
@@ -50,7 +50,7 @@ static void assert_batch(Fixture *f, const char *root, size_t max, const char *e
         DispatchRow *rows;
         size_t n, n_skipped;
 
-        ASSERT_EQ(dispatch_store_batch(f->db, root, max, &rows, &n, &n_skipped), 0);
+        ASSERT_EQ(dispatch_store_batch(f->db, root, "dm/bo", max, &rows, &n, &n_skipped), 0);
         for (size_t i = 0; i < n; i++) {
                 ASSERT_OK(strbuf_puts(&b, i > 0 ? " " : ""));
                 ASSERT_OK(strbuf_puts(&b, rows[i].envelope_id));
@@ -65,7 +65,7 @@ static int64_t last_seq(Fixture *f, const char *root) {
         size_t n, skipped;
         int64_t seq;
 
-        ASSERT_EQ(dispatch_store_batch(f->db, root, 100, &rows, &n, &skipped), 0);
+        ASSERT_EQ(dispatch_store_batch(f->db, root, "dm/bo", 100, &rows, &n, &skipped), 0);
         ASSERT_TRUE(n > 0);
         seq = rows[n - 1].seq;
         dispatch_rows_free(rows, n);
@@ -106,7 +106,7 @@ static void test_claim(void **state) {
         ASSERT_EQ(add(&f, "a2", "a", DISPATCH_ADDRESSED), 0);
         seq = last_seq(&f, "a");
         ASSERT_EQ(add(&f, "a3", "a", DISPATCH_ADDRESSED), 0);
-        ASSERT_EQ(dispatch_store_claim(f.db, "a", seq, "turn", 3000), 2);
+        ASSERT_EQ(dispatch_store_claim(f.db, "a", "dm/bo", seq, "turn", 3000), 2);
         ASSERT_EQ(add(&f, "a2", "a", DISPATCH_ADDRESSED), -EEXIST);
         assert_batch(&f, "a", 100, "a3", 0);
         assert_next(&f, "a", DISPATCH_ADDRESSED);
@@ -118,11 +118,29 @@ static void test_claim(void **state) {
         ASSERT_EQ(n, 1);
 }
 
+/* Somebody else's message that calls itself part of the thread is no part of it. */
+static void test_conversations(void **state) {
+        _fixture_ Fixture f = fixture_new();
+        _cleanup_(dispatch_thread_done) DispatchThread t = {};
+
+        ASSERT_EQ(add(&f, "a1", "a", DISPATCH_OTHER), 0);
+        ASSERT_EQ(dispatch_store_add(f.db, &(DispatchEntry) {
+                .envelope_id = "a2", .root_id = "a", .conversation = "dm/mallory", .priority = DISPATCH_ADDRESSED,
+                .sent_at = 1000, .now = 2000,
+        }), 0);
+        assert_batch(&f, "a", 100, "a1", 0);
+        ASSERT_EQ(dispatch_store_next(f.db, &t), 1);
+        ASSERT_STREQ(t.conversation, "dm/mallory");
+        ASSERT_EQ(dispatch_store_claim(f.db, "a", "dm/mallory", INT64_MAX, "turn", 3000), 1);
+        assert_batch(&f, "a", 100, "a1", 0);
+        assert_next(&f, "a", DISPATCH_OTHER);
+}
+
 static void test_put_back(void **state) {
         _fixture_ Fixture f = fixture_new();
 
         ASSERT_EQ(add(&f, "a1", "a", DISPATCH_ADDRESSED), 0);
-        ASSERT_EQ(dispatch_store_claim(f.db, "a", last_seq(&f, "a"), "turn", 3000), 1);
+        ASSERT_EQ(dispatch_store_claim(f.db, "a", "dm/bo", last_seq(&f, "a"), "turn", 3000), 1);
         ASSERT_EQ(dispatch_store_settle(f.db, "turn", DISPATCH_QUEUED, 4000), 1);
         assert_batch(&f, "a", 100, "a1", 0);
         ASSERT_EQ(dispatch_store_settle(f.db, "turn", DISPATCH_DONE, 4000), 0);
@@ -137,8 +155,8 @@ static void test_load(void **state) {
         ASSERT_EQ(add(&f, "b1", "b", DISPATCH_ADDRESSED), 0);
         ASSERT_EQ(turn_store_submit(f.db, &(TurnSubmission) { .id = "there", .text = "x", .store = true,
                                                               .document = "{}", .now_usec = 1 }, &row), 0);
-        ASSERT_EQ(dispatch_store_claim(f.db, "a", last_seq(&f, "a"), "gone", 3000), 1);
-        ASSERT_EQ(dispatch_store_claim(f.db, "b", last_seq(&f, "b"), "there", 3000), 1);
+        ASSERT_EQ(dispatch_store_claim(f.db, "a", "dm/bo", last_seq(&f, "a"), "gone", 3000), 1);
+        ASSERT_EQ(dispatch_store_claim(f.db, "b", "dm/bo", last_seq(&f, "b"), "there", 3000), 1);
         ASSERT_EQ(dispatch_store_load(f.db, 10000, 5000), 0);
         assert_batch(&f, "a", 100, "a1", 0);
         assert_batch(&f, "b", 100, "", 0);
@@ -246,6 +264,7 @@ int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(test_order),
                 cmocka_unit_test(test_claim),
+                cmocka_unit_test(test_conversations),
                 cmocka_unit_test(test_put_back),
                 cmocka_unit_test(test_load),
                 cmocka_unit_test(test_lazy),

@@ -27,7 +27,7 @@ struct Batches {
         uint64_t jitter_max_usec;
         bool started, paused;           /* paused: the provider refuses our key */
 
-        char *choosing;                 /* the thread whose turn it is, while others might answer first */
+        char *choosing, *conversation;  /* the thread whose turn it is, while others might answer first */
         Preparation *preparation;
         bool held;                      /* turns of other sources wait for this one */
         sd_event_source *timer, *probe;
@@ -62,7 +62,7 @@ static int claim(Database *db, const char *id, void *userdata) {
         int r;
 
         crash_point("batch-claim");
-        r = dispatch_store_claim(db, batch->root_id, batch->last_seq, id, now_realtime_ms());
+        r = dispatch_store_claim(db, batch->root_id, batch->conversation, batch->last_seq, id, now_realtime_ms());
         return r < 0 ? r : r == 0 ? -ENOENT : 0;
 }
 
@@ -107,10 +107,10 @@ static void on_prepared(Preparation *p, int error, const PreparedBatch *batch, v
 }
 
 static void prepare(Batches *b) {
-        _cleanup_free_ char *root = TAKE_PTR(b->choosing);
+        _cleanup_free_ char *root = TAKE_PTR(b->choosing), *conversation = TAKE_PTR(b->conversation);
         int r;
 
-        r = preparation_new(&b->preparation, &b->spec.preparation, root, on_prepared, b);
+        r = preparation_new(&b->preparation, &b->spec.preparation, root, conversation, on_prepared, b);
         if (r < 0) {
                 (void) log_error_errno(r, "A batch of messages could not be prepared, trying again later: %m");
                 retry_later(b);
@@ -157,6 +157,8 @@ bool batches_offer(Batches *b, uint64_t waiting_since_usec) {
                 return false;
 
         b->choosing = TAKE_PTR(t.root_id);
+        free(b->conversation);
+        b->conversation = TAKE_PTR(t.conversation);
         b->held = waiting_since_usec != UINT64_MAX;
         r = event_arm_timer(b->spec.event, &b->timer, jitter(b, t.priority), 1, on_timer, b);
         if (r < 0) {
@@ -497,6 +499,7 @@ Batches* batches_free(Batches *b) {
         free((char*) b->spec.preparation.own_slug);
         free(b->operator_slug);
         free(b->choosing);
+        free(b->conversation);
         free(b->ending);
         free(b->reply);
         rows_forget(b);

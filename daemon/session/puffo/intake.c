@@ -32,6 +32,11 @@ static DispatchPriority priority_of(bool addressed, bool bot) {
         return bot ? DISPATCH_OTHER_BY_BOT : DISPATCH_OTHER;
 }
 
+/* NULL when out of memory. */
+static char* conversation_of(const Message *m) {
+        return m->kind == ENVELOPE_DM ? strjoin("dm/", m->sender_slug) : strjoin("channel/", strempty(m->channel_id));
+}
+
 /* IntakeResult: what is decided of a message that is new. */
 static int judge(Directory *directory, const Message *m, const IntakePolicy *policy, const IntakeHooks *hooks,
                  DispatchPriority *ret_priority) {
@@ -74,12 +79,17 @@ int intake_message(Database *db, Directory *directory, const Message *m, const I
 
         /* What we say on another device is part of the history and wakes nobody (P-26). */
         if (!own) {
+                _cleanup_free_ char *conversation = conversation_of(m);
+
+                if (!conversation)
+                        return -ENOMEM;
                 result = judge(directory, m, policy, hooks, &priority);
                 if (result < 0)
                         return result;
                 r = dispatch_store_add(db, &(DispatchEntry) {
                         .envelope_id = m->envelope_id,
                         .root_id = root_of(m),
+                        .conversation = conversation,
                         .priority = priority,
                         .state = result == INTAKE_QUEUED ? DISPATCH_QUEUED : DISPATCH_DONE,
                         .sent_at = m->sent_at,

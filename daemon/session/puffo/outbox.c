@@ -12,9 +12,11 @@
 #include "server-api.h"
 #include "station.h"
 
-/* message-pipeline §20 P-6. Whoever waits for a message is told after these; one that nobody waits for, and that only
- * the network keeps, is tried again for as long as an answer may still be of use. */
+/* message-pipeline §20 P-6. Whoever waits for a message is told after these. One that nobody waits for is tried more
+ * often, but does not keep the others waiting for ever; and while the server is away, for as long as an answer may
+ * still be of use. */
 #define ATTEMPTS_MAX 4U
+#define ATTEMPTS_UNWATCHED_MAX 10U
 #define PATIENCE_MS ((int64_t) 48 * 3600 * 1000)
 /* The disk may have room again. */
 #define STORE_PAUSE_USEC (10 * USEC_PER_SEC)
@@ -187,11 +189,12 @@ static void row_fail(Outbox *o, const char *text) {
 
 static void row_fail_for_now(Outbox *o, const char *text) {
         static const unsigned pauses[] = { 2, 8, 30 };
-        bool patient = !is_watched(o, o->row->id) && now_realtime_ms() - o->row->created_at < PATIENCE_MS;
+        bool watched = is_watched(o, o->row->id), online = o->spec.is_online(o->spec.userdata),
+             patient = !watched && !online && now_realtime_ms() - o->row->created_at < PATIENCE_MS;
         Station at = station_of(o->row, NULL);
         uint64_t pause;
 
-        if (!patient && o->n_attempts >= ATTEMPTS_MAX) {
+        if (!patient && o->n_attempts >= (watched ? ATTEMPTS_MAX : ATTEMPTS_UNWATCHED_MAX)) {
                 row_fail(o, text);
                 return;
         }

@@ -29,6 +29,8 @@ typedef struct OutboxSpec {
         Database *db;
         ServerClient *client;
         CertCache *certs;
+        /* Whether the server is there: what fails meanwhile is not for lack of it. */
+        bool (*is_online)(void *userdata);
         /* The database is damaged. */
         void (*on_broken)(int error, void *userdata);
         void *userdata;

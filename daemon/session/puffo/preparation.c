@@ -20,7 +20,7 @@ typedef struct Part {
 
 struct Preparation {
         PreparationSpec spec;           /* its texts are ours */
-        char *workspace, *own_slug, *root_id;
+        char *workspace, *own_slug, *root_id, *conversation;
         prepared_t on_prepared;
         void *userdata;
 
@@ -53,6 +53,7 @@ Preparation* preparation_free(Preparation *p) {
         free(p->workspace);
         free(p->own_slug);
         free(p->root_id);
+        free(p->conversation);
         return mfree(p);
 }
 
@@ -73,7 +74,8 @@ static int part_load(Preparation *p, const DispatchRow *row, Part *ret) {
 
 /* A row whose message is gone has nothing to show; it ends with the others. */
 static int parts_load(Preparation *p) {
-        int r = dispatch_store_batch(p->spec.db, p->root_id, BATCH_MAX, &p->rows, &p->n, &p->n_skipped);
+        int r = dispatch_store_batch(p->spec.db, p->root_id, p->conversation, BATCH_MAX, &p->rows, &p->n,
+                                     &p->n_skipped);
 
         if (r < 0)
                 return r;
@@ -176,6 +178,7 @@ static void finish(Preparation *p) {
         }
         p->on_prepared(p, 0, &(PreparedBatch) {
                 .root_id = p->root_id,
+                .conversation = p->conversation,
                 .text = strempty(b.text),
                 .last_seq = p->rows[p->n - 1].seq,
                 .first_envelope = p->rows[0].envelope_id,
@@ -265,8 +268,8 @@ static int on_begin(sd_event_source *s, void *userdata) {
         return 0;
 }
 
-int preparation_new(Preparation **ret, const PreparationSpec *spec, const char *root_id, prepared_t on_prepared,
-                    void *userdata) {
+int preparation_new(Preparation **ret, const PreparationSpec *spec, const char *root_id,
+                    const char *conversation, prepared_t on_prepared, void *userdata) {
         _cleanup_(preparation_freep) Preparation *p = new0(Preparation, 1);
         int r;
 
@@ -278,7 +281,8 @@ int preparation_new(Preparation **ret, const PreparationSpec *spec, const char *
         p->workspace = strdup(spec->workspace);
         p->own_slug = strdup(spec->own_slug);
         p->root_id = strdup(root_id);
-        if (!p->workspace || !p->own_slug || !p->root_id)
+        p->conversation = strdup(conversation);
+        if (!p->workspace || !p->own_slug || !p->root_id || !p->conversation)
                 return -ENOMEM;
         r = sd_event_add_defer(spec->event, &p->begin, on_begin, p);
         if (r < 0)

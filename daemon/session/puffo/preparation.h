@@ -22,7 +22,7 @@ typedef struct PreparationSpec {
 } PreparationSpec;
 
 typedef struct PreparedBatch {
-        const char *root_id;
+        const char *root_id, *conversation;
         const char *text;
         int64_t last_seq;               /* of dispatch_state: up to here it is in the text */
         const char *first_envelope;
@@ -34,7 +34,7 @@ typedef struct PreparedBatch {
 typedef void (*prepared_t)(Preparation *p, int error, const PreparedBatch *batch, void *userdata);
 
 /* What spec names is borrowed. */
-int preparation_new(Preparation **ret, const PreparationSpec *spec, const char *root_id, prepared_t on_prepared,
-                    void *userdata);
+int preparation_new(Preparation **ret, const PreparationSpec *spec, const char *root_id,
+                    const char *conversation, prepared_t on_prepared, void *userdata);
 Preparation* preparation_free(Preparation *p);
 DEFINE_TRIVIAL_CLEANUP_FUNC(Preparation*, preparation_free);

@@ -178,16 +178,19 @@ static void on_joined(const char *space_id, const char *channel_id, void *userda
 }
 
 static int on_introduce(const IntroductionRequest *q, void *userdata) {
-        _cleanup_free_ char *record = NULL;
+        _cleanup_free_ char *record = NULL, *conversation = strjoin("channel/", q->channel_id);
         Puffo *p = userdata;
         int r;
 
+        if (!conversation)
+                return -ENOMEM;
         r = synthetic_record_format(&(SyntheticRecord) {
                 q->channel_id, q->channel_name, q->space_id, q->space_name, q->text,
         }, &record);
         if (r >= 0)
                 r = dispatch_store_add(p->spec.db, &(DispatchEntry) {
-                        .envelope_id = q->envelope_id, .root_id = q->envelope_id, .record = record,
+                        .envelope_id = q->envelope_id, .root_id = q->envelope_id,
+                        .conversation = conversation, .record = record,
                         .priority = DISPATCH_SYSTEM, .sent_at = q->now_ms, .now = q->now_ms,
                 });
         if (r >= 0)
@@ -253,6 +256,12 @@ static int load_identity(Puffo *p, const SessionConfig *config, char **reterr) {
         return r;
 }
 
+static bool is_online(void *userdata) {
+        Puffo *p = userdata;
+
+        return p->stream && puffo_is_connected(p);
+}
+
 static int make_parts(Puffo *p, const SessionConfig *config) {
         int r;
 
@@ -267,7 +276,7 @@ static int make_parts(Puffo *p, const SessionConfig *config) {
         if (r >= 0)
                 r = outbox_new(&p->outbox, &(OutboxSpec) {
                         .event = p->spec.event, .db = p->spec.db, .client = p->client, .certs = p->certs,
-                        .on_broken = broken, .userdata = p,
+                        .is_online = is_online, .on_broken = broken, .userdata = p,
                 });
         if (r >= 0)
                 r = batches_new(&p->batches, &(BatchesSpec) {
