@@ -415,13 +415,14 @@ TEST(hide) {
 
 /* A workspace that cannot go keeps the agent. */
 TEST(hide_is_all_or_nothing) {
+        if (unshare(CLONE_NEWNS) < 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
+                skip();
+
         FIXTURE(f);
         _cleanup_(agent_home_freep) AgentHome *h = NULL, *found = NULL;
         _cleanup_(strv_freep) char **trees = NULL;
 
         ASSERT_OK(role_agent_ensure(f.paths, "engineer", NULL, "", &h));
-        if (unshare(CLONE_NEWNS) < 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
-                skip();
         ASSERT_EQ(mount(h->workspace, h->workspace, NULL, MS_BIND, NULL), 0);
         ASSERT_ERROR(agent_home_hide(f.paths, h, &trees), EBUSY);
         ASSERT_EQ(umount(h->workspace), 0);
