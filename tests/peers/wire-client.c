@@ -33,7 +33,25 @@ typedef struct Program {
         int ledger_fd;
         unsigned n_later, n_hold;
         uint64_t n_taken;
+        ServerCall *calls[32];  /* that have no answer yet */
 } Program;
+
+static int call_keep(Program *p, ServerCall *call) {
+        for (size_t i = 0; i < ELEMENTSOF(p->calls); i++)
+                if (!p->calls[i]) {
+                        p->calls[i] = call;
+                        return 0;
+                }
+        (void) server_call_free(call);
+        return -EBUSY;
+}
+
+static void call_answered(Program *p, ServerCall *call) {
+        for (size_t i = 0; i < ELEMENTSOF(p->calls); i++)
+                if (p->calls[i] == call)
+                        p->calls[i] = NULL;
+        (void) server_call_free(call);
+}
 
 static void say(json_object *o) {
         puts(json_object_to_json_string_ext(o, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE));
@@ -164,11 +182,12 @@ static void on_reply(ServerCall *call, const CallReply *reply, void *userdata) {
 
         put_reply(o, reply);
         say(o);
-        (void) server_call_free(call);
+        call_answered(userdata, call);
 }
 
 /* As on_reply(), and what the typed reader makes of it: how many, and the first. */
-static void say_read(ServerCall *call, const CallReply *reply, int r, char *error, size_t n, const char *first) {
+static void say_read(Program *p, ServerCall *call, const CallReply *reply, int r, char *error, size_t n,
+                     const char *first) {
         json_object *o = json_object_new_object();
 
         put_reply(o, reply);
@@ -178,7 +197,7 @@ static void say_read(ServerCall *call, const CallReply *reply, int r, char *erro
         (void) json_put_string(o, "first", n > 0 ? first : NULL);
         say(o);
         free(error);
-        (void) server_call_free(call);
+        call_answered(p, call);
 }
 
 #define DEFINE_READER(name, type, reader, field) \
@@ -187,7 +206,7 @@ static void say_read(ServerCall *call, const CallReply *reply, int r, char *erro
                 char *error = NULL; \
                 size_t n = 0; \
                 int r = reply->failure == CALL_OK ? reader(reply, &items, &n, &error) : -ENODATA; \
-                say_read(call, reply, r, error, n, n > 0 ? items[0].field : NULL); \
+                say_read(userdata, call, reply, r, error, n, n > 0 ? items[0].field : NULL); \
         } struct _cleanup_semicolon_
 
 DEFINE_READER(spaces, Space, api_read_spaces, space_id);
@@ -205,9 +224,10 @@ static void on_invites(ServerCall *call, const CallReply *reply, void *userdata)
         for (size_t i = 0; i < n; i++) {
                 ServerCall *answer;
 
-                (void) api_answer_invite(p->client, invites + i, INVITE_ACCEPT, on_reply, p, &answer);
+                if (api_answer_invite(p->client, invites + i, INVITE_ACCEPT, on_reply, p, &answer) >= 0)
+                        (void) call_keep(p, answer);
         }
-        say_read(call, reply, r, error, n, n > 0 ? invites[0].event_id : NULL);
+        say_read(userdata, call, reply, r, error, n, n > 0 ? invites[0].event_id : NULL);
 }
 
 static void on_events(ServerCall *call, const CallReply *reply, void *userdata) {
@@ -216,7 +236,7 @@ static void on_events(ServerCall *call, const CallReply *reply, void *userdata) 
         int r = reply->failure == CALL_OK ? api_read_event_page(reply, NULL, &page, &error) : -ENODATA;
         _cleanup_free_ char *cursor = page.next_cursor ? strdup(page.next_cursor) : NULL;
 
-        say_read(call, reply, r, error, page.n_events, cursor);
+        say_read(userdata, call, reply, r, error, page.n_events, cursor);
         free(page.events);
 }
 
@@ -225,7 +245,7 @@ static void on_uploaded(ServerCall *call, const CallReply *reply, void *userdata
         char *error = NULL;
         int r = reply->failure == CALL_OK ? api_read_uploaded(reply, &id, &error) : -ENODATA;
 
-        say_read(call, reply, r, error, !!id, id);
+        say_read(userdata, call, reply, r, error, !!id, id);
 }
 
 static int command_get(Program *p, char **w, ServerCall **ret) {
@@ -299,7 +319,7 @@ static void on_posted(ServerCall *call, const CallReply *reply, void *userdata) 
         char *error = NULL;
         int r = reply->failure == CALL_OK ? api_read_posted(reply, &posted, &error) : -ENODATA;
 
-        say_read(call, reply, r, error, posted.devices_queued < 0 ? 0 : (size_t) posted.devices_queued, "posted");
+        say_read(userdata, call, reply, r, error, posted.devices_queued < 0 ? 0 : (size_t) posted.devices_queued, "posted");
         free(posted.missing_devices);
 }
 
@@ -315,7 +335,8 @@ static void on_sealed(MessageSeal *m, const SealedMessage *sealed, void *userdat
         (void) json_put_int(o, "devices", (int64_t) sealed->n_devices);
         say(o);
         if (sealed->error >= 0 &&
-            api_post_message(p->client, sealed->envelope, sealed->envelope_size, on_posted, p, &call) < 0)
+            (api_post_message(p->client, sealed->envelope, sealed->envelope_size, on_posted, p, &call) < 0 ||
+             call_keep(p, call) < 0))
                 say_text("refused", "cannot post");
         message_seal_free(m);
 }
@@ -413,6 +434,8 @@ static void run_command(Program *p, char *line) {
         for (size_t i = 0; i < ELEMENTSOF(commands) && words; i++)
                 if (streq(words[0], commands[i].name))
                         r = strv_length(words) >= commands[i].n_words ? commands[i].run(p, words, &call) : -EINVAL;
+        if (r >= 0 && call)
+                r = call_keep(p, call);
         if (r < 0)
                 say_text("refused", strerror(-r));
 }
@@ -437,6 +460,8 @@ static int on_input(sd_event_source *s, int fd, uint32_t revents, void *userdata
 }
 
 static void program_done(Program *p) {
+        for (size_t i = 0; i < ELEMENTSOF(p->calls); i++)
+                (void) server_call_free(p->calls[i]);
         receiver_free(p->receiver);
         cert_cache_free(p->certs);
         stream_free(p->stream);
