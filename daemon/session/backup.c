@@ -7,6 +7,7 @@
 #include <sys/sendfile.h>
 #include <sys/stat.h>
 
+#include "approval-store.h"
 #include "backup.h"
 #include "string-util.h"
 #include "turn-store.h"
@@ -84,6 +85,8 @@ static int copy_done(Backup *b) {
 
         (void) sqlite3_backup_finish(TAKE_PTR(b->backup));
         r = turn_store_disown(b->copy);
+        if (r >= 0)
+                r = approval_store_disown(b->copy);
         if (r < 0)
                 return r;
         copy_close(b);

@@ -6,6 +6,7 @@
 #include <systemd/sd-daemon.h>
 #include <time.h>
 
+#include "approval-store.h"
 #include "backup.h"
 #include "chat-service.h"
 #include "conversation.h"
@@ -409,8 +410,11 @@ static int on_sweep(sd_event_source *source, uint64_t usec, void *userdata);
 /* What came from the chat service and went there. n_dropped: so far; the sum. */
 static int sweep_messages(Session *s, int64_t now_ms, int n_dropped) {
         int64_t keep_ms = (int64_t) (s->retention_usec / USEC_PER_MSEC);
-        int n = outbox_store_sweep(s->db, now_ms - OUTBOX_KEEP_MS);
+        int n = approval_store_sweep(s->db, now_ms - OUTBOX_KEEP_MS);
 
+        n_dropped += MAX(n, 0);
+        if (n >= 0)
+                n = outbox_store_sweep(s->db, now_ms - OUTBOX_KEEP_MS);
         if (n < 0 || keep_ms == 0)
                 return n < 0 ? n : n_dropped + n;
         n_dropped += n;
@@ -610,6 +614,8 @@ static int disown_copied(Session *s, Database *db) {
         if (access(mark, F_OK) < 0)
                 return errno == ENOENT ? 0 : -errno;
         r = turn_store_disown(database_handle(db));
+        if (r >= 0)
+                r = approval_store_disown(database_handle(db));
         if (r < 0)
                 return r;
         return unlink(mark) < 0 ? -errno : 0;

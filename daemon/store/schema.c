@@ -134,6 +134,26 @@ const char *const schema_steps[SCHEMA_VERSION] = {
         " answer TEXT NOT NULL DEFAULT '',"
         " updated_at INTEGER NOT NULL) WITHOUT ROWID;"
         "CREATE INDEX invites_dm ON invites (dm_envelope_id) WHERE dm_envelope_id IS NOT NULL;",
+        "CREATE TABLE approvals ("
+        " id TEXT PRIMARY KEY,"
+        " turn TEXT NOT NULL,"
+        " ask TEXT NOT NULL,"
+        " tool TEXT NOT NULL,"
+        " summary TEXT NOT NULL,"
+        " input TEXT NOT NULL,"
+        " input_size INTEGER NOT NULL,"
+        " input_hash TEXT NOT NULL,"
+        " state TEXT NOT NULL,"
+        " operator TEXT NOT NULL DEFAULT '',"
+        " answered_by TEXT NOT NULL DEFAULT '',"
+        " reason TEXT NOT NULL DEFAULT '',"
+        " token TEXT NOT NULL DEFAULT '',"
+        " told INTEGER NOT NULL DEFAULT 0,"
+        " created_at INTEGER NOT NULL,"
+        " expires_at INTEGER NOT NULL,"
+        " answered_at INTEGER NOT NULL DEFAULT 0,"
+        " UNIQUE (turn, ask)) WITHOUT ROWID;"
+        "CREATE INDEX approvals_state ON approvals (state, created_at);",
 };
 
 const char schema_original[] =
