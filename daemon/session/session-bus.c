@@ -269,10 +269,11 @@ static int append_turn(sd_bus_message *m, const TurnRow *t) {
         if (r >= 0)
                 r = append_messages(m, t);
         if (r >= 0)
-                r = sd_bus_message_append(m, "{sv}", "Usage", "a{st}", 5,
+                r = sd_bus_message_append(m, "{sv}", "Usage", "a{st}", 6,
                                           "input_tokens", u->input_tokens, "cached_tokens", u->cached_tokens,
                                           "cache_write_tokens", u->cache_write_tokens,
-                                          "output_tokens", u->output_tokens, "reasoning_tokens", u->reasoning_tokens);
+                                          "output_tokens", u->output_tokens, "reasoning_tokens", u->reasoning_tokens,
+                                          "cost_micro", u->cost_micro);
         if (r >= 0)
                 r = bus_append_text_entry(m, "ErrorCode", t->error_code);
         if (r >= 0)

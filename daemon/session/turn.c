@@ -231,12 +231,13 @@ static int usage_to_json(const TurnUsage *u, json_object **ret) {
         const struct { const char *name; uint64_t value; } t[] = {
                 { "input_tokens", u->input_tokens }, { "cached_tokens", u->cached_tokens },
                 { "cache_write_tokens", u->cache_write_tokens }, { "output_tokens", u->output_tokens },
-                { "reasoning_tokens", u->reasoning_tokens },
+                { "reasoning_tokens", u->reasoning_tokens }, { "cost_micro", u->cost_micro },
         };
 
         if (!o)
                 return -ENOMEM;
-        for (size_t i = 0; i < ELEMENTSOF(t); i++) {
+        /* The last one is there only when it is known. */
+        for (size_t i = 0; i < ELEMENTSOF(t) - (u->cost_micro == 0); i++) {
                 int r = json_put_int(o, t[i].name, (int64_t) MIN(t[i].value, (uint64_t) INT64_MAX));
 
                 if (r < 0)

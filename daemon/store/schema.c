@@ -5,7 +5,7 @@
 /* session_turns.conversation "" is the main one; forks are called "~<id of their first turn>", which callers cannot
  * choose. conversation_messages.context: what the model gets in front of a user's text and ListMessages does not
  * show. conversation_messages.turn_seq orders messages by their turns and survives in the copies that a fork makes,
- * and when the turn itself is forgotten. */
+ * and when the turn itself is forgotten. model_usage.hour counts from 1970; costs are in millionths of a dollar. */
 const char *const schema_steps[SCHEMA_VERSION] = {
         "CREATE TABLE session_turns ("
         " seq INTEGER PRIMARY KEY AUTOINCREMENT,"
@@ -154,6 +154,18 @@ const char *const schema_steps[SCHEMA_VERSION] = {
         " answered_at INTEGER NOT NULL DEFAULT 0,"
         " UNIQUE (turn, ask)) WITHOUT ROWID;"
         "CREATE INDEX approvals_state ON approvals (state, created_at);",
+        "ALTER TABLE session_turns ADD COLUMN cost_micro INTEGER NOT NULL DEFAULT 0;"
+        "CREATE TABLE model_usage ("
+        " hour INTEGER NOT NULL,"
+        " model TEXT NOT NULL,"
+        " calls INTEGER NOT NULL,"
+        " input_tokens INTEGER NOT NULL,"
+        " cached_tokens INTEGER NOT NULL,"
+        " cache_write_tokens INTEGER NOT NULL,"
+        " output_tokens INTEGER NOT NULL,"
+        " reasoning_tokens INTEGER NOT NULL,"
+        " cost_micro INTEGER NOT NULL,"
+        " PRIMARY KEY (hour, model)) WITHOUT ROWID;",
 };
 
 const char schema_original[] =

@@ -76,7 +76,7 @@ static int step_done(sqlite3_stmt *s) {
 #define ROW_COLUMNS \
         "seq, id, conversation, status, store, attempts, created_usec, started_usec, ended_usec, source, reason, " \
         "error_code, error_kind, error_message, input_tokens, cached_tokens, cache_write_tokens, output_tokens, " \
-        "reasoning_tokens"
+        "reasoning_tokens, cost_micro"
 #define TEXT_COLUMNS ", text, instructions, history, document"
 #define NO_TEXT_COLUMNS ", '', '', '', ''"
 
@@ -89,8 +89,8 @@ static int row_read(sqlite3_stmt *s, TurnRow **ret) {
 
         const struct { int column; char **value; } texts[] = {
                 { 1, &t->id }, { 2, &t->conversation }, { 9, &t->source }, { 10, &t->reason }, { 11, &t->error_code },
-                { 12, &t->error_kind }, { 13, &t->error_message }, { 19, &t->text }, { 20, &t->instructions },
-                { 21, &t->history }, { 22, &t->document },
+                { 12, &t->error_kind }, { 13, &t->error_message }, { 20, &t->text }, { 21, &t->instructions },
+                { 22, &t->history }, { 23, &t->document },
         };
 
         for (size_t i = 0; i < ELEMENTSOF(texts); i++) {
@@ -112,7 +112,7 @@ static int row_read(sqlite3_stmt *s, TurnRow **ret) {
         t->usage = (TurnUsage) {
                 .input_tokens = column_uint(s, 14), .cached_tokens = column_uint(s, 15),
                 .cache_write_tokens = column_uint(s, 16), .output_tokens = column_uint(s, 17),
-                .reasoning_tokens = column_uint(s, 18),
+                .reasoning_tokens = column_uint(s, 18), .cost_micro = column_uint(s, 19),
         };
 
         *ret = TAKE_PTR(t);
@@ -371,7 +371,7 @@ static int turn_end(Database *db, int64_t seq, const TurnResult *result) {
         _cleanup_(database_statement_releasep) sqlite3_stmt *s = NULL;
         const uint64_t counts[] = { result->usage.input_tokens, result->usage.cached_tokens,
                                     result->usage.cache_write_tokens, result->usage.output_tokens,
-                                    result->usage.reasoning_tokens, result->now_usec };
+                                    result->usage.reasoning_tokens, result->usage.cost_micro, result->now_usec };
         const char *const texts[] = { turn_status_to_string(result->status), result->reason, result->error_code,
                                       result->error_kind, result->error_message };
         int r;
@@ -379,7 +379,7 @@ static int turn_end(Database *db, int64_t seq, const TurnResult *result) {
         r = database_prepare(db,
                              "UPDATE session_turns SET status = ?2, reason = ?3, error_code = ?4, error_kind = ?5, "
                              "error_message = ?6, input_tokens = ?7, cached_tokens = ?8, cache_write_tokens = ?9, "
-                             "output_tokens = ?10, reasoning_tokens = ?11, ended_usec = ?12 "
+                             "output_tokens = ?10, reasoning_tokens = ?11, cost_micro = ?12, ended_usec = ?13 "
                              "WHERE seq = ?1 AND status IN ('queued', 'running')", &s);
         if (r >= 0)
                 r = database_bind_int(s, 1, seq);

@@ -25,6 +25,7 @@ static inline bool turn_status_is_final(TurnStatus s) {
 
 typedef struct TurnUsage {
         uint64_t input_tokens, cached_tokens, cache_write_tokens, output_tokens, reasoning_tokens;
+        uint64_t cost_micro;            /* millionths of a dollar; 0: not known */
 } TurnUsage;
 
 /* One message of the answer. */
