@@ -415,19 +415,16 @@ static int session_key_read(SessionKey *k, const SignedValue *o, const char *pat
         return 0;
 }
 
-int session_key_load(SessionKey **ret, const char *directory, const char *slug, int64_t now_ms, char **reterr) {
+/* > 0: read; 0: there is no file, or its key has expired. */
+static int session_key_read_file(SessionKey **ret, const char *path, int64_t now_ms, bool *ret_expired,
+                                 char **reterr) {
         _cleanup_(signed_document_freep) SignedDocument *d = NULL;
         _cleanup_(session_key_freep) SessionKey *k = NULL;
-        _cleanup_free_ char *path = NULL;
         int r;
 
-        assert(ret && directory && reterr);
-
-        if (!slug_is_valid(slug))
-                return refuse(reterr, -EINVAL, directory, "a slug is not empty and has no '/'");
-        path = key_file_path(directory, slug, ".session.json");
+        *ret_expired = false;
         k = new0(SessionKey, 1);
-        if (!path || !k)
+        if (!k)
                 return -ENOMEM;
         k->seed = sodium_malloc(KEY_SIZE);
         if (!k->seed)
@@ -443,12 +440,39 @@ int session_key_load(SessionKey **ret, const char *directory, const char *slug, 
         if (r < 0)
                 return r;
 
-        if (subkey_is_expired(k->expires_at_ms, now_ms)) {
-                (void) unlink(path);
+        *ret_expired = subkey_is_expired(k->expires_at_ms, now_ms);
+        if (*ret_expired)
                 return 0;
-        }
         *ret = TAKE_PTR(k);
         return 1;
+}
+
+int session_key_load(SessionKey **ret, const char *directory, const char *slug, int64_t now_ms, char **reterr) {
+        _cleanup_close_ int lock_fd = -EBADF;
+        _cleanup_free_ char *path = NULL;
+        bool expired;
+        int r;
+
+        assert(ret && directory && reterr);
+
+        if (!slug_is_valid(slug))
+                return refuse(reterr, -EINVAL, directory, "a slug is not empty and has no '/'");
+        path = key_file_path(directory, slug, ".session.json");
+        if (!path)
+                return -ENOMEM;
+
+        r = session_key_read_file(ret, path, now_ms, &expired, reterr);
+        if (r != 0 || !expired)
+                return r;
+
+        /* Whoever holds the lock is about to replace it. Before we had it, somebody may have: then that one is it. */
+        lock_fd = key_store_lock(directory, slug);
+        if (lock_fd < 0)
+                return 0;
+        r = session_key_read_file(ret, path, now_ms, &expired, reterr);
+        if (r == 0 && expired)
+                (void) unlink(path);
+        return r;
 }
 
 int session_key_save(const SessionKey *k, const char *directory) {

@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 
+#include <sched.h>
 #include <stdio.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 
 #include "file-util.h"
 #include "key-store.h"
@@ -184,6 +186,63 @@ TEST(lock_is_exclusive) {
         ASSERT_ERROR(key_store_lock(directory, "rob-1"), EAGAIN);
         first = safe_close(first);
         first = ASSERT_OK(key_store_lock(directory, "rob-1"));
+}
+
+#define SESSION(expires) \
+        "{\"slug\":\"rob-1\",\"subkey_id\":\"sk\",\"subkey_secret_key\":\"" SECRET "\",\"expires_at\":" expires "}"
+
+TEST(expired_key_is_left_to_who_replaces_it) {
+        _cleanup_(session_key_freep) SessionKey *k = NULL;
+        _cleanup_close_ int rotation = -EBADF;
+        _cleanup_free_ char *error = NULL;
+        FRESH_DIRECTORY();
+
+        put("rob-1.session.json", SESSION("5"), 0600);
+        rotation = ASSERT_OK(key_store_lock(directory, "rob-1"));
+        ASSERT_EQ(session_key_load(&k, directory, "rob-1", 5, &error), 0);
+        ASSERT_TRUE(is_there("rob-1.session.json"));
+        rotation = safe_close(rotation);
+        ASSERT_EQ(session_key_load(&k, directory, "rob-1", 5, &error), 0);
+        ASSERT_FALSE(is_there("rob-1.session.json"));
+}
+
+/* Replaces an expired key by a fresh one, again and again; the exit status says whether each was still there. */
+static void rotate_often(const char *path) {
+        for (unsigned i = 0; i < 500; i++) {
+                int fd;
+
+                while ((fd = key_store_lock(directory, "rob-1")) == -EAGAIN)
+                        (void) sched_yield();
+                put("rob-1.session.json", SESSION("5"), 0600);
+                (void) usleep(i % 50);
+                put("rob-1.session.json", SESSION("7"), 0600);
+                close(fd);
+                (void) usleep(50);
+                if (access(path, F_OK) < 0)
+                        _exit(1);
+        }
+        _exit(0);
+}
+
+TEST(new_key_of_another_process_is_never_deleted) {
+        _cleanup_free_ char *path = NULL;
+        int status;
+        pid_t pid;
+        FRESH_DIRECTORY();
+
+        path = path_join(directory, "rob-1.session.json");
+        pid = ASSERT_OK(fork());
+        if (pid == 0)
+                rotate_often(path);
+        for (;;) {
+                _cleanup_(session_key_freep) SessionKey *k = NULL;
+                _cleanup_free_ char *error = NULL;
+
+                ASSERT_OK(session_key_load(&k, directory, "rob-1", 6, &error));
+                if (ASSERT_OK(waitpid(pid, &status, WNOHANG)) > 0)
+                        break;
+        }
+        ASSERT_EQ(status, 0);
 }
 
 TEST(import_from_the_originals_command_line) {
