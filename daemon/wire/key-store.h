@@ -53,8 +53,8 @@ int session_key_new(SessionKey **ret, const char *slug, const char *subkey_id, c
 SessionKey* session_key_free(SessionKey *k);
 DEFINE_TRIVIAL_CLEANUP_FUNC(SessionKey*, session_key_free);
 
-/* > 0: there is one. 0: none, or it had expired: then its file is gone now, or left to who holds key_store_lock(). Errors
- * as identity_load(). */
+/* > 0: there is one. 0: none, or it had expired: then its file is gone now, or left to who holds key_store_lock().
+ * Errors as identity_load(). */
 int session_key_load(SessionKey **ret, const char *directory, const char *slug, int64_t now_ms, char **reterr);
 int session_key_save(const SessionKey *k, const char *directory);
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 
+#include "item-id.h"
 #include "pending-reader.h"
 
 typedef enum Place {
@@ -19,28 +20,28 @@ typedef enum Place {
 struct PendingReader {
         Place place;
         size_t max_item;
-        pending_item_t on_item;
-        void *userdata;
+        PendingHandlers handlers;
         StrBuf text;            /* of the key or item so far */
+        size_t item_size;
         unsigned depth;         /* of brackets within the value or item */
         bool quoted, escaped;
         bool scalar;            /* the value is one that no bracket or quote ends */
         bool first;             /* nothing came yet in this object or list */
         bool has_list;
         bool too_large;         /* the item; it is read to its end, so that those behind it are not lost */
+        ItemId id;              /* of an item that is too large */
 };
 
-int pending_reader_new(PendingReader **ret, size_t max_item, pending_item_t on_item, void *userdata) {
+int pending_reader_new(PendingReader **ret, size_t max_item, const PendingHandlers *handlers) {
         PendingReader *p;
 
-        assert(ret && on_item);
+        assert(ret && handlers->on_item && handlers->on_too_large);
 
         p = new0(PendingReader, 1);
         if (!p)
                 return -ENOMEM;
         p->max_item = max_item;
-        p->on_item = on_item;
-        p->userdata = userdata;
+        p->handlers = *handlers;
         *ret = p;
         return 0;
 }
@@ -49,6 +50,7 @@ PendingReader* pending_reader_free(PendingReader *p) {
         if (!p)
                 return NULL;
         strbuf_done(&p->text);
+        item_id_done(&p->id);
         return mfree(p);
 }
 
@@ -96,19 +98,34 @@ static int item_add(PendingReader *p, const char *data, size_t n) {
 }
 
 static int item_go_on(PendingReader *p, const char *data, size_t n) {
-        int r = p->too_large ? 0 : item_add(p, data, n);
+        int r;
 
+        p->item_size += n;
+        if (p->too_large)
+                return item_id_feed(&p->id, data, n);
+        r = item_add(p, data, n);
         if (r != -E2BIG)
                 return r;
+
         p->too_large = true;
+        r = item_id_feed(&p->id, strempty(p->text.text), p->text.size);
         strbuf_done(&p->text);
-        return 0;
+        return r < 0 ? r : item_id_feed(&p->id, data, n);
+}
+
+static int item_end_too_large(PendingReader *p) {
+        _cleanup_free_ char *id = NULL;
+        int r = item_id_finish(&p->id, &id);
+
+        item_id_done(&p->id);
+        return r < 0 ? r : p->handlers.on_too_large(id, p->item_size, p->handlers.userdata);
 }
 
 static int item_end(PendingReader *p) {
-        int r = p->too_large ? p->on_item(NULL, 0, p->userdata) : p->on_item(p->text.text, p->text.size, p->userdata);
+        int r = p->too_large ? item_end_too_large(p)
+                             : p->handlers.on_item(p->text.text, p->text.size, p->handlers.userdata);
 
-        p->text.size = 0;
+        p->text.size = p->item_size = 0;
         p->too_large = false;
         p->place = PLACE_AFTER_ITEM;
         return r;

@@ -98,8 +98,9 @@ typedef struct PostedMessage {
 } PostedMessage;
 int api_read_posted(const CallReply *reply, PostedMessage *ret, char **reterr);
 
-/* All of what is pending, piece by piece: on_data as in http-client.h, for PendingReader. */
-int api_pending(ServerClient *c, http_data_t on_data, call_done_t on_done, void *userdata, ServerCall **ret);
+/* All of what is pending, piece by piece: on_data as in http-client.h, for PendingReader. At most timeout_usec. */
+int api_pending(ServerClient *c, uint64_t timeout_usec, http_data_t on_data, call_done_t on_done, void *userdata,
+                ServerCall **ret);
 int api_ack(ServerClient *c, const char *const *envelope_ids, size_t n, call_done_t on_done, void *userdata,
             ServerCall **ret);
 

@@ -221,11 +221,12 @@ int api_post_message(ServerClient *c, const char *envelope, size_t size, call_do
         return server_call_start(c, &spec, ret);
 }
 
-int api_pending(ServerClient *c, http_data_t on_data, call_done_t on_done, void *userdata, ServerCall **ret) {
+int api_pending(ServerClient *c, uint64_t timeout_usec, http_data_t on_data, call_done_t on_done, void *userdata,
+                ServerCall **ret) {
         CallSpec spec = {
                 .path = "/messages/pending",
                 .on_data = on_data,
-                .timeout_usec = USEC_INFINITY,
+                .timeout_usec = timeout_usec,
                 .on_done = on_done,
                 .userdata = userdata,
         };

@@ -159,23 +159,47 @@ void inbox_done(Stream *s) {
 
 /* --- what was missed --- */
 
+/* The first of a pass is remembered. */
+static int catch_up_count(Stream *s, const char *id) {
+        s->catch_up.n_items++;
+        return s->catch_up.first_id ? 0 : free_and_strdup(&s->catch_up.first_id, id);
+}
+
+/* It will not be smaller next time: the server may forget it, as any other that is no envelope. Without an id there is
+ * no way to say so. It stays there, and is not fetched for its own sake. */
+static int catch_up_on_too_large(const char *id, size_t size, void *userdata) {
+        _cleanup_free_ char *shown = NULL, *field = NULL;
+        Stream *s = userdata;
+        int r;
+
+        if (!id) {
+                log_warning("A pending message of %zu bytes, larger than %zu MiB, has no id and is left out.", size,
+                            ENVELOPE_SIZE_MAX >> 20);
+                return 0;
+        }
+        r = catch_up_count(s, id);
+        if (r < 0)
+                return r;
+        shown = str_printable(id, 80);
+        field = strjoin("PUFFO_ENVELOPE=", strempty(shown));
+        log_fields(LOG_WARNING, 0, (const char *const[]) { field, NULL },
+                   "Dropped envelope '%s': its %zu bytes are larger than %zu MiB", strempty(shown), size,
+                   ENVELOPE_SIZE_MAX >> 20);
+        acks_add(s, id, /* missed= */ true);
+        return 0;
+}
+
 static int catch_up_on_item(const char *text, size_t size, void *userdata) {
         _cleanup_(signed_document_freep) SignedDocument *d = NULL;
         const SignedValue *root, *envelope;
         Stream *s = userdata;
-        const char *id;
         int r;
 
-        /* It stays with the server, and is not fetched for its own sake. */
-        if (!text) {
-                log_warning("A pending message is larger than %zu MiB and is left out.", ENVELOPE_SIZE_MAX >> 20);
-                return 0;
-        }
-        s->catch_up.n_items++;
         r = signed_document_parse(&d, text, size);
         if (r == -ENOMEM)
                 return r;
         if (r < 0) {
+                s->catch_up.n_items++;
                 refuse_envelope(s, NULL, r, /* missed= */ true);
                 return 0;
         }
@@ -183,10 +207,9 @@ static int catch_up_on_item(const char *text, size_t size, void *userdata) {
         /* An item without an envelope is one itself (server-api §9.2). */
         envelope = signed_get(root, "envelope") ?: root;
 
-        id = strempty(signed_get_string(envelope, "envelope_id"));
-        if (!s->catch_up.first_id && free_and_strdup(&s->catch_up.first_id, id) < 0)
-                return -ENOMEM;
-
+        r = catch_up_count(s, strempty(signed_get_string(envelope, "envelope_id")));
+        if (r < 0)
+                return r;
         r = inbox_add(s, &d, envelope, /* missed= */ true);
         if (r == -ENOMEM)
                 return r;
@@ -256,6 +279,7 @@ void catch_up_put_off(Stream *s) {
 
 /* The first pass of a round or the next one. */
 static void catch_up_pass(Stream *s) {
+        PendingHandlers handlers = { catch_up_on_item, catch_up_on_too_large, s };
         CatchUp *c = &s->catch_up;
         int r;
 
@@ -267,9 +291,9 @@ static void catch_up_pass(Stream *s) {
         c->again = false;
         c->last_usec = now_boottime_usec();
 
-        r = pending_reader_new(&c->reader, ITEM_MAX, catch_up_on_item, s);
+        r = pending_reader_new(&c->reader, ITEM_MAX, &handlers);
         if (r >= 0)
-                r = api_pending(s->client, catch_up_on_data, catch_up_on_done, s, &c->call);
+                r = api_pending(s->client, s->times.fetch_usec, catch_up_on_data, catch_up_on_done, s, &c->call);
         if (r < 0) {
                 log_warning_errno(r, "Cannot ask for missed messages: %m");
                 catch_up_cancel(s);
@@ -345,6 +369,9 @@ void catch_up_check(Stream *s) {
 
         if (c->problem) {
                 log_warning("Cannot fetch missed messages, trying again later: %s", c->problem);
+                /* A backlog that takes longer than one answer may is no failure that keeps happening. */
+                if (catch_up_moves_on(c))
+                        c->pause_usec = 0;
                 catch_up_cancel(s);
                 catch_up_retry_later(s);
                 return;

@@ -316,6 +316,7 @@ static void times_fill(StreamTimes *t) {
         t->pause_max_usec = t->pause_max_usec ?: 30 * USEC_PER_SEC;
         t->put_off_min_usec = t->put_off_min_usec ?: 30 * USEC_PER_SEC;
         t->put_off_max_usec = t->put_off_max_usec ?: 600 * USEC_PER_SEC;
+        t->fetch_usec = t->fetch_usec ?: 300 * USEC_PER_SEC;
 }
 
 int stream_new(Stream **ret, ServerClient *client, sd_event *event, const StreamHandlers *handlers,

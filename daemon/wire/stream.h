@@ -41,10 +41,10 @@ typedef struct StreamHandlers {
         void *userdata;
 } StreamHandlers;
 
-/* Numbers of server-api §§13.2, 13.4; 0 takes those. Tests take shorter ones. */
+/* Numbers of server-api §§1.5, 13.2, 13.4; 0 takes those. Tests take shorter ones. */
 typedef struct StreamTimes {
         uint64_t handshake_usec, ping_interval_usec, pong_timeout_usec, healthy_usec, pause_min_usec, pause_max_usec,
-                        put_off_min_usec, put_off_max_usec;
+                        put_off_min_usec, put_off_max_usec, fetch_usec;
 } StreamTimes;
 
 /* Begins to connect from the loop. client outlives the stream. */

@@ -5,7 +5,9 @@
 #include <stdlib.h>
 
 #include "cert-page.h"
+#include "envelope.h"
 #include "fuzz.h"
+#include "item-id.h"
 #include "pending-reader.h"
 #include "server-api.h"
 
@@ -14,8 +16,6 @@
 static int collect(const char *text, size_t size, void *userdata) {
         StrBuf *seen = userdata;
 
-        if (!text)
-                return strbuf_append(seen, "too large", sizeof("too large"));
         if (size == 0 || size > ITEM_MAX)
                 abort();
         if (strbuf_append(seen, text, size) < 0)
@@ -23,9 +23,31 @@ static int collect(const char *text, size_t size, void *userdata) {
         return strbuf_append(seen, "", 1);
 }
 
+static int too_large(const char *envelope_id, size_t size, void *userdata) {
+        if (size <= ITEM_MAX)
+                abort();
+        return strbuf_puts(userdata, "too large") < 0 ? -ENOMEM : strbuf_puts(userdata, strempty(envelope_id));
+}
+
+/* What finds the id of an item that cannot be kept sees the one that a parser sees. */
+static void check_item_id(const uint8_t *data, size_t size, const SignedValue *root) {
+        const SignedValue *envelope = signed_get(root, "envelope") ?: root;
+        const char *id = signed_get_string(envelope, "envelope_id");
+        _cleanup_(item_id_done) ItemId f = {};
+        _cleanup_free_ char *found = NULL;
+
+        /* Keys are compared as they are written. */
+        if (memmem(data, size, "\\u", 2))
+                return;
+        if (item_id_feed(&f, (const char*) data, size) < 0 || item_id_finish(&f, &found) < 0)
+                return;
+        if (isempty(id) || strlen(id) > ENVELOPE_ID_MAX ? !!found : !streq_ptr(found, id))
+                abort();
+}
+
 static int read_pending(const uint8_t *data, size_t size, size_t step, StrBuf *seen) {
         _cleanup_(pending_reader_freep) PendingReader *p = NULL;
-        int r = pending_reader_new(&p, ITEM_MAX, collect, seen);
+        int r = pending_reader_new(&p, ITEM_MAX, &(PendingHandlers) { collect, too_large, seen });
 
         for (size_t at = 0; at < size && r >= 0; at += step)
                 r = pending_reader_feed(p, (const char*) data + at, MIN(step, size - at));
@@ -109,7 +131,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         _cleanup_(signed_document_freep) SignedDocument *d = NULL;
 
         check_pending(data, size);
-        if (signed_document_parse(&d, (const char*) data, size) >= 0)
+        if (signed_document_parse(&d, (const char*) data, size) >= 0) {
+                check_item_id(data, size, signed_document_root(d));
                 check_answer(signed_document_root(d));
+        }
         return 0;
 }

@@ -350,17 +350,45 @@ def test_items_that_are_no_json_do_not_stop_the_others(server, keys, slug, clean
     client.expect(caught_up=1)
 
 
-def test_pending_message_that_is_too_large_does_not_stop_the_others(server, keys, slug, cleanup):
-    server.control("queue", {"slug": slug, "envelope": {"envelope_id": "msg_big", "pad": "x" * (17 << 20)},
-                             "push": False})
+@pytest.mark.parametrize("envelope", [{"envelope_id": "msg_big", "pad": "x" * (17 << 20)},
+                                      {"pad": "x" * (17 << 20), "envelope_id": "msg_big"}], ids=["front", "back"])
+def test_pending_message_that_is_too_large_is_dropped_by_its_id(server, keys, slug, cleanup, envelope):
+    server.control("queue", {"slug": slug, "envelope": envelope, "push": False})
     last = server.bulk(slug, 1, push=False)
     client = Client(keys, slug, server.url)
     cleanup.append(client)
     client.expect(envelope=last[0], verdict="taken")
     client.expect(caught_up=1)
+    assert "Dropped envelope 'msg_big'" in client.errors()
     assert "larger than 16 MiB" in client.errors()
-    assert server.queued(slug) == ["msg_big"]
+    assert server.queued(slug) == []
     assert server.counters()["requests"]["GET /messages/pending"] == 2
+
+
+def test_pending_message_that_is_too_large_and_nobody_stays_with_the_server(server, keys, slug, cleanup):
+    body = json.dumps({"messages": [{"seq": 1, "envelope": {"pad": "x" * (17 << 20)}}]})
+    server.fault("body", route="GET /messages/pending", body=body)
+    client = Client(keys, slug, server.url)
+    cleanup.append(client)
+    client.expect(caught_up=0)
+    assert "has no id and is left out" in client.errors()
+    time.sleep(3)
+    assert server.counters()["requests"]["GET /messages/pending"] == 1
+
+
+def test_fetching_what_was_missed_has_an_end(server, keys, slug, cleanup):
+    ids = server.bulk(slug, 40, push=False)
+    server.fault("trickle", route="GET /messages/pending", bytes=4000, seconds=0.25, times=1)
+    client = Client(keys, slug, server.url, env={"FETCH_SECONDS": "2"})
+    cleanup.append(client)
+    client.expect(caught_up=...)
+    assert "Cannot fetch missed messages" in client.errors()
+    assert client.ledger() == ids
+    assert server.queued(slug) == []
+    # What had come until then was kept.
+    fetched = [len(line["ids"]) for line in server.log("ack")]
+    assert sum(fetched) == 40
+    assert server.counters()["requests"]["GET /messages/pending"] == 3
 
 
 def test_pings_are_answered_while_a_message_takes_long(tmp_path, cleanup, keys):

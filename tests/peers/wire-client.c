@@ -516,6 +516,7 @@ static int start(Program *p, char *argv[]) {
                 .put_off_max_usec = 2 * USEC_PER_SEC,
                 .pause_max_usec = 3 * USEC_PER_SEC,
                 .handshake_usec = 2 * USEC_PER_SEC,
+                .fetch_usec = getenv("FETCH_SECONDS") ? (uint64_t) atoi(getenv("FETCH_SECONDS")) * USEC_PER_SEC : 0,
         };
         StreamHandlers handlers = {
                 .on_envelope = on_envelope,
