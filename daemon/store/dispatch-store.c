@@ -46,8 +46,8 @@ void dispatch_thread_done(DispatchThread *t) {
 
 int dispatch_store_next(Database *db, DispatchThread *ret) {
         _cleanup_(database_statement_releasep) sqlite3_stmt *s = NULL;
-        int r = database_prepare(db, "SELECT root_id, priority, queued_at, conversation FROM dispatch_state WHERE state = 'queued' "
-                                 "ORDER BY priority, seq LIMIT 1", &s);
+        int r = database_prepare(db, "SELECT root_id, priority, queued_at, conversation FROM dispatch_state "
+                                 "WHERE state = 'queued' ORDER BY priority, seq LIMIT 1", &s);
 
         if (r >= 0)
                 r = step(s);
@@ -107,43 +107,20 @@ static int rows_read(sqlite3_stmt *s, DispatchRow **ret, size_t *ret_n) {
         return 0;
 }
 
-static int count_of_thread(Database *db, const char *root_id, const char *conversation, size_t *ret) {
+int dispatch_store_batch(Database *db, const char *root_id, const char *conversation, size_t max,
+                         DispatchRow **ret, size_t *ret_n) {
         _cleanup_(database_statement_releasep) sqlite3_stmt *s = NULL;
-        int r = database_prepare(db, "SELECT COUNT(*) FROM dispatch_state WHERE state = 'queued' AND root_id = ?1 "
-                                 "AND conversation = ?2", &s);
+        int r = database_prepare(db, "SELECT seq, sent_at, envelope_id, record_json FROM dispatch_state "
+                                 "WHERE state = 'queued' AND root_id = ?1 AND conversation = ?2 ORDER BY seq "
+                                 "LIMIT ?3", &s);
 
         if (r >= 0)
                 r = database_bind_text(s, 1, root_id);
         if (r >= 0)
                 r = database_bind_text(s, 2, conversation);
         if (r >= 0)
-                r = step(s);
-        if (r >= 0)
-                *ret = (size_t) sqlite3_column_int64(s, 0);
-        return r < 0 ? r : 0;
-}
-
-int dispatch_store_batch(Database *db, const char *root_id, const char *conversation, size_t max,
-                         DispatchRow **ret, size_t *ret_n, size_t *ret_n_skipped) {
-        _cleanup_(database_statement_releasep) sqlite3_stmt *s = NULL;
-        size_t n;
-        int r = count_of_thread(db, root_id, conversation, &n);
-
-        if (r >= 0)
-                r = database_prepare(db, "SELECT seq, sent_at, envelope_id, record_json FROM dispatch_state "
-                                     "WHERE state = 'queued' AND root_id = ?1 AND conversation = ?3 ORDER BY seq "
-                                     "LIMIT -1 OFFSET ?2", &s);
-        if (r >= 0)
-                r = database_bind_text(s, 1, root_id);
-        if (r >= 0)
-                r = database_bind_int(s, 2, n > max ? (int64_t) (n - max) : 0);
-        if (r >= 0)
-                r = database_bind_text(s, 3, conversation);
-        if (r >= 0)
-                r = rows_read(s, ret, ret_n);
-        if (r >= 0)
-                *ret_n_skipped = n > max ? n - max : 0;
-        return r;
+                r = database_bind_int(s, 3, (int64_t) max);
+        return r < 0 ? r : rows_read(s, ret, ret_n);
 }
 
 int dispatch_store_of_turn(Database *db, const char *turn, DispatchRow **ret, size_t *ret_n) {

@@ -53,9 +53,9 @@ typedef struct DispatchRow {
 } DispatchRow;
 void dispatch_rows_free(DispatchRow *rows, size_t n);
 
-/* What is queued of a thread, in the order of arrival: the newest max of them, with *ret_n_skipped older ones before. */
+/* What is queued of a thread, in the order of arrival: the first max of it. */
 int dispatch_store_batch(Database *db, const char *root_id, const char *conversation, size_t max,
-                         DispatchRow **ret, size_t *ret_n, size_t *ret_n_skipped);
+                         DispatchRow **ret, size_t *ret_n);
 /* What a turn was made of, in that order. */
 int dispatch_store_of_turn(Database *db, const char *turn, DispatchRow **ret, size_t *ret_n);
 

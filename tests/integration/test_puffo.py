@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """An agent on Puffo, from outside: people's clients, the server and the model are others' programs."""
 
+import re
 import subprocess
 
 from machine import output_text
@@ -200,3 +201,23 @@ def test_acknowledged(town, helper):
     """Nothing stays in the server's queue for the agent."""
     town.wait_log("ack", lambda line: line["slug"] == helper.slug)
     helper.suite.wait(lambda: town.server.queued(helper.slug) == [], 10, "the queue is empty")
+
+
+def test_every_message_of_a_long_thread_is_shown(town, helper, bo, provider):
+    """200 messages that have waited in one thread: the model is shown each, oldest first, in as few turns as that takes."""
+    helper.agent.call("Stop")
+    helper.agent.wait_state("stopped")
+    root = bo.say("long thread 000 [[reply: noted]]", to=helper.slug)
+    for n in range(1, 200):
+        bo.say(f"long thread {n:03} [[reply: noted]]", to=helper.slug, thread=root)
+    helper.agent.call("Start")
+    helper.suite.wait(lambda: not helper.rows(
+        f"SELECT 1 FROM messages LEFT JOIN dispatch_state d USING (envelope_id) WHERE d.state <> 'done'"
+        f" AND (envelope_id = '{root}' OR thread_root_id = '{root}')") and
+        len(helper.rows(f"SELECT 1 FROM dispatch_state WHERE root_id = '{root}'")) == 200, 60, "all are done")
+    helper.wait_settled()
+    asked = [e["text"] for e in provider.log() if "- message: long thread" in (e["text"] or "")]
+    shown_ids = re.findall(r"- message: long thread (\d{3})", "\n".join(asked))
+    assert shown_ids == [f"{n:03}" for n in range(200)]
+    bo.look()
+    assert len(asked) == len(bo.answers(root, helper.slug)) <= 10, "in batches, each with one answer"

@@ -76,7 +76,7 @@ static const char *const for_all[] = {
         "- space: ", "- space_id: ", "- channel: ", "- channel_id: ", "- post_id: ", "- thread_root_id: ",
         "- timestamp: ", "- sender: ", "- sender_slug: ", "- sender_type: ", "- encrypted: no", "- mentions:",
         "  - bot-1234 (you)", "- attachments:", "(not saved: <name>: <why>)", "- message: @you(bot-1234)",
-        "(<n> earlier messages in this thread were skipped; read them with get_thread_history)",
+        "Several messages may come in one turn, oldest first", "the rest of them comes in the turns after it",
         "[… <n> more characters; read the rest with get_post(\"<envelope id>\")]", "[puffo-agent system message]",
         "[SILENT]", "local client", "rate limit", "Markdown is delivered\nverbatim", "end-to-end encrypted",
         "not by a\nname with `#`", "# Your role\n\nBe kind.",
@@ -101,7 +101,7 @@ TEST(chat_without_tools) {
 
         has_all(text);
         has(text, "You have no tools");
-        has(text, "You do not have the two tools");
+        has(text, "You do not have the tool which");
         has_not(text, "send_message");
         has_not(text, "mcp__puffo__");
         has_not(text, "## Tools");
@@ -126,7 +126,7 @@ TEST(chat_with_tools) {
         has(text, workspace);
         has(text, inbox);
         has_not(text, "You have no tools");
-        has_not(text, "You do not have the two tools");
+        has_not(text, "You do not have the tool which");
         has_not(text, "refresh`");
         has_not(text, "install_skill");
         has_not(text, "mcp_server");

@@ -26,7 +26,7 @@ struct Preparation {
 
         DispatchRow *rows;
         Part *parts;
-        size_t n, n_skipped;
+        size_t n_rows, n;               /* n: of them are shown */
         size_t next_files;              /* whose attachments are to be fetched next */
         DirectoryLookup *lookup;
         sd_event_source *begin;
@@ -39,7 +39,7 @@ Preparation* preparation_free(Preparation *p) {
                 return NULL;
         (void) directory_lookup_free(p->lookup);
         (void) sd_event_source_disable_unref(p->begin);
-        for (size_t i = 0; i < p->n && p->parts; i++) {
+        for (size_t i = 0; i < p->n_rows && p->parts; i++) {
                 Part *part = p->parts + i;
 
                 if (part->message)
@@ -49,7 +49,7 @@ Preparation* preparation_free(Preparation *p) {
                 (void) inbox_files_free(part->files);
         }
         free(p->parts);
-        dispatch_rows_free(p->rows, p->n);
+        dispatch_rows_free(p->rows, p->n_rows);
         free(p->workspace);
         free(p->own_slug);
         free(p->root_id);
@@ -72,20 +72,29 @@ static int part_load(Preparation *p, const DispatchRow *row, Part *ret) {
         return r == 0 ? -ENOENT : MIN(r, 0);
 }
 
-/* A row whose message is gone has nothing to show; it ends with the others. */
+static size_t part_size(const Part *part) {
+        return part->message ? MIN(strlen(part->message->content), (size_t) 4 * RECORD_TEXT_MAX_CHARS) : 0;
+}
+
+/* A row whose message is gone has nothing to show; it ends with the others. What does not fit stays in the queue, for
+ * the thread's next turn. */
 static int parts_load(Preparation *p) {
-        int r = dispatch_store_batch(p->spec.db, p->root_id, p->conversation, BATCH_MAX, &p->rows, &p->n,
-                                     &p->n_skipped);
+        size_t size = 0;
+        int r = dispatch_store_batch(p->spec.db, p->root_id, p->conversation, BATCH_MAX, &p->rows, &p->n_rows);
 
         if (r < 0)
                 return r;
-        p->parts = new0(Part, p->n);
+        p->parts = new0(Part, p->n_rows);
         if (!p->parts)
                 return -ENOMEM;
-        for (size_t i = 0; i < p->n; i++) {
+        for (size_t i = 0; i < p->n_rows; i++) {
                 r = part_load(p, p->rows + i, p->parts + i);
                 if (r < 0 && r != -ENOENT && r != -EUCLEAN)
                         return r;
+                size += part_size(p->parts + i);
+                if (i > 0 && size > BATCH_TEXT_MAX)
+                        break;
+                p->n++;
         }
         return p->n == 0 ? -ENOENT : 0;
 }
@@ -151,9 +160,6 @@ static int format_synthetic(const DispatchRow *row, const SyntheticRecord *s, St
 static int format_all(Preparation *p, StrBuf *b) {
         int r = 0;
 
-        if (p->n_skipped > 0)
-                r = strbuf_printf(b, "(%zu earlier messages in this thread were skipped; read them with "
-                                  "get_thread_history)", p->n_skipped);
         for (size_t i = 0; i < p->n && r >= 0; i++) {
                 const Part *part = p->parts + i;
 

@@ -9,8 +9,10 @@
  * the model. */
 typedef struct Preparation Preparation;
 
-/* More of one thread are not shown at once (§15). */
+/* More of one thread are not shown at once (§15), nor more text than a model can be expected to read: the rest is the
+ * thread's next turn. Nothing is left out. */
 #define BATCH_MAX 50U
+#define BATCH_TEXT_MAX KIB(128)
 
 typedef struct PreparationSpec {
         sd_event *event;

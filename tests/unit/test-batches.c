@@ -1,0 +1,239 @@
+/* SPDX-License-Identifier: MIT */
+#define TEST_SUITE "batches"
+
+#include <stdio.h>
+#include <sys/stat.h>
+
+#include "batches.h"
+#include "fake-server.h"
+#include "file-util.h"
+#include "intake.h"
+#include "outbox-store.h"
+
+/* From the message store to turns and back: the queue of turns and the database are real, the model is the test, names
+ * are asked of a server that is none, and the outbox stores its rows and sends nothing. */
+
+#define OWN_SLUG "helper-9a7c"
+
+typedef struct World {
+        char path[64];
+        sd_event *event;
+        Database *db;
+        TurnQueue *queue;
+        Directory *directory;
+        Batches *batches;
+        SignedDocument *document;
+        Turn *running;
+        StrBuf texts;                   /* of all turns, one after the other */
+        char *text;                     /* of the one that has begun last */
+        size_t longest;
+        unsigned n_started, n_messages;
+        char *error;                    /* what was told of the last end; NULL: it was well */
+        bool mute;
+} World;
+
+static World *world;
+
+int outbox_add(Outbox *o, const OutgoingMessage *m, int64_t *ret_id) {
+        int64_t id;
+
+        return outbox_store_add(world->db, &(OutboxRow) {
+                .key = (char*) m->key, .channel_id = (char*) m->channel_id, .space_id = (char*) m->space_id,
+                .recipient_slug = (char*) m->recipient_slug, .thread_root_id = (char*) m->thread_root_id,
+                .content_type = (char*) CONTENT_TYPE_TEXT, .content = (char*) m->content, .turn = (char*) m->turn,
+        }, 1, ret_id ?: &id);
+}
+
+static int driver_start(Turn *t, TurnRow *row, void *userdata) {
+        World *w = userdata;
+
+        w->running = t;
+        w->n_started++;
+        ASSERT_OK(free_and_strdup(&w->text, row->text));
+        ASSERT_OK(strbuf_puts(&w->texts, row->text));
+        w->longest = MAX(w->longest, strlen(row->text));
+        (void) turn_row_free(row);
+        batches_begun(w->batches, t);
+        return 0;
+}
+
+static void driver_cancel(Turn *t, void *userdata) {
+        ((World*) userdata)->running = NULL;
+}
+
+static void driver_ending(Turn *t, TurnResult *result, void *userdata) {
+        batches_ending(((World*) userdata)->batches, t, result);
+}
+
+static int driver_also(Database *db, const char *id, const TurnResult *result, void *userdata) {
+        return batches_also(((World*) userdata)->batches, db, id, result);
+}
+
+static void driver_ended(Turn *t, const TurnResult *result, void *userdata) {
+        batches_ended(((World*) userdata)->batches, t, result);
+}
+
+static bool driver_offer(uint64_t waiting_since_usec, void *userdata) {
+        return batches_offer(((World*) userdata)->batches, waiting_since_usec);
+}
+
+static void on_ended(const char *turn, const DispatchRow *rows, size_t n, const char *error, void *userdata) {
+        ASSERT_OK(free_and_strdup(&((World*) userdata)->error, error));
+}
+
+static void world_begin(World *w) {
+        _cleanup_free_ char *file = NULL, *workspace = NULL;
+
+        *w = (World) { .path = "/tmp/test-batches-XXXXXX" };
+        world = w;
+        ASSERT_NOT_NULL(mkdtemp(w->path));
+        file = path_join(w->path, "messages.db");
+        workspace = path_join(w->path, "workspace");
+        ASSERT_OK(mkdir(workspace, 0700));
+        ASSERT_OK(sd_event_new(&w->event));
+        ASSERT_OK(database_open(&w->db, file, NULL));
+        ASSERT_OK(signed_document_new(&w->document));
+        ASSERT_OK(directory_new(&w->directory, w->event, FAKE_CLIENT, w->db));
+        ASSERT_OK(turn_queue_new(&w->queue, w->event, w->db, &(TurnDriver) {
+                .start = driver_start, .cancel = driver_cancel, .ending = driver_ending, .also = driver_also,
+                .ended = driver_ended, .offer = driver_offer, .patient_source = BATCHES_SOURCE, .userdata = w,
+        }));
+        ASSERT_OK(batches_new(&w->batches, &(BatchesSpec) {
+                .event = w->event, .db = w->db, .queue = w->queue,
+                .preparation = {
+                        .event = w->event, .db = w->db, .client = FAKE_CLIENT, .directory = w->directory,
+                        .workspace = workspace, .own_slug = OWN_SLUG,
+                },
+                .on_ended = on_ended, .userdata = w,
+        }));
+        ASSERT_OK(batches_configure(w->batches, "olga-0001", 0));
+        batches_start(w->batches);
+        ASSERT_OK(turn_queue_load(w->queue));
+        turn_queue_set_enabled(w->queue, true);
+}
+
+static void world_end(World *w) {
+        w->batches = batches_free(w->batches);
+        turn_queue_free(w->queue);
+        directory_free(w->directory);
+        signed_document_free(w->document);
+        database_free(w->db);
+        sd_event_unref(w->event);
+        ASSERT_OK(directory_remove(w->path));
+        strbuf_done(&w->texts);
+        free(w->text);
+        free(w->error);
+        fake_done();
+}
+
+#define WORLD(w) \
+        _cleanup_(world_end) World w; \
+        world_begin(&w)
+
+/* root NULL: it begins a thread. */
+static void say(World *w, const char *id, const char *root, const char *text) {
+        _cleanup_free_ char *nonce = strjoin("nonce-", id);
+
+        ASSERT_EQ(intake_message(w->db, NULL, &(Message) {
+                .kind = ENVELOPE_DM, .envelope_id = id, .sender_slug = "bo-17fe", .recipient_slug = OWN_SLUG,
+                .thread_root_id = root, .message_nonce = nonce, .content_type = CONTENT_TYPE_TEXT,
+                .content = signed_string(w->document, text), .sent_at = 1000 + w->n_messages++, .encrypted = true,
+        }, &(IntakePolicy) { .own_slug = OWN_SLUG, .on_dm = true, .on_mention = true, .on_all = true }, NULL,
+           now_realtime_ms()), INTAKE_QUEUED);
+}
+
+/* The loop runs until a turn is with the model; names are not to be had. False: none begins. */
+static bool begin(World *w) {
+        for (unsigned i = 0; i < 20 && !w->running; i++) {
+                fake_run(w->event);
+                while (*fake_next()) {
+                        fake_answer(fake_next(), 0, NULL);
+                        fake_run(w->event);
+                }
+                if (!w->running && !fake_pass(w->event))
+                        break;
+        }
+        return w->running;
+}
+
+static void end(World *w, TurnStatus status, const char *reason) {
+        Turn *t = TAKE_PTR(w->running);
+
+        ASSERT_NOT_NULL(t);
+        turn_queue_end(w->queue, t, &(TurnResult) { .status = status, .reason = reason });
+        fake_run(w->event);
+}
+
+static void end_with(World *w, const char *answer) {
+        ASSERT_OK(turn_message_begin(w->running));
+        ASSERT_OK(turn_message_delta(w->running, answer, strlen(answer)));
+        end(w, TURN_COMPLETED, NULL);
+}
+
+static int64_t count(World *w, const char *sql) {
+        sqlite3_stmt *s;
+        int64_t n;
+
+        ASSERT_OK(database_flush(w->db));
+        ASSERT_EQ(sqlite3_prepare_v2(database_handle(w->db), sql, -1, &s, NULL), SQLITE_OK);
+        ASSERT_EQ(sqlite3_step(s), SQLITE_ROW);
+        n = sqlite3_column_int64(s, 0);
+        ASSERT_EQ(sqlite3_finalize(s), SQLITE_OK);
+        return n;
+}
+
+static unsigned occurrences(const char *text, const char *of) {
+        unsigned n = 0;
+
+        for (; (text = strstr(text, of)); text += strlen(of))
+                n++;
+        return n;
+}
+
+/* However many there are in a thread: the model is shown each, once, oldest first. */
+TEST(every_message_is_shown) {
+        char id[32], text[32];
+        WORLD(w);
+
+        for (unsigned i = 0; i < 200; i++) {
+                (void) snprintf(id, sizeof(id), "msg_%03u", i);
+                (void) snprintf(text, sizeof(text), "this is number %03u", i);
+                say(&w, id, "msg_000", text);
+        }
+        batches_poke(w.batches);
+        while (begin(&w))
+                end_with(&w, "seen");
+
+        ASSERT_EQ(w.n_started, 4);
+        for (unsigned i = 0, at = 0; i < 200; i++) {
+                (void) snprintf(text, sizeof(text), "this is number %03u", i);
+                ASSERT_EQ(occurrences(w.texts.text, text), 1);
+                ASSERT_TRUE(strstr(w.texts.text + at, text));
+                at = (unsigned) (strstr(w.texts.text, text) - w.texts.text);
+        }
+        ASSERT_EQ(count(&w, "SELECT COUNT(*) FROM dispatch_state WHERE state = 'done'"), 200);
+        ASSERT_EQ(count(&w, "SELECT COUNT(*) FROM outbox"), 4);
+}
+
+/* Fifty long ones would be more than a model can read: the turn would fail, and all of them with it. */
+TEST(long_messages_are_fewer_at_a_time) {
+        char *text = malloc(15001), id[32];
+        WORLD(w);
+
+        ASSERT_NOT_NULL(text);
+        memset(text, 'x', 15000);
+        text[15000] = 0;
+        for (unsigned i = 0; i < 20; i++) {
+                (void) snprintf(id, sizeof(id), "msg_%03u", i);
+                say(&w, id, "msg_000", text);
+        }
+        batches_poke(w.batches);
+        while (begin(&w))
+                end_with(&w, "seen");
+        free(text);
+        ASSERT_EQ(occurrences(w.texts.text, "- message: xxx"), 20);
+        ASSERT_TRUE(w.longest < KIB(128) + KIB(8));
+        ASSERT_TRUE(w.n_started <= 4);
+}
+
+TEST_MAIN();
