@@ -36,6 +36,10 @@ static bool is_json(json_object *o) {
 }
 
 int json_parse(const char *text, size_t size, json_object **ret) {
+        return json_parse_deep(text, size, JSON_DEPTH_MAX, ret);
+}
+
+int json_parse_deep(const char *text, size_t size, unsigned depth, json_object **ret) {
         _cleanup_(json_tokener_freep) json_tokener *t = NULL;
         json_object *o;
         size_t used;
@@ -43,7 +47,7 @@ int json_parse(const char *text, size_t size, json_object **ret) {
         if (size > INT_MAX || !utf8_is_valid(text, size))
                 return -EBADMSG;
 
-        t = json_tokener_new_ex(JSON_DEPTH_MAX);
+        t = json_tokener_new_ex((int) depth);
         if (!t)
                 return -ENOMEM;
         json_tokener_set_flags(t, JSON_TOKENER_STRICT | JSON_TOKENER_VALIDATE_UTF8);

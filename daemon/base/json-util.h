@@ -14,6 +14,8 @@ static inline void json_object_unrefp(json_object **o) {
 /* Strict parse of a whole buffer: one value, UTF-8, no trailing bytes but white space, at most 32 levels deep.
  * -EBADMSG when it is not JSON, -ENOMEM. "null" gives 0 with *ret = NULL. */
 int json_parse(const char *text, size_t size, json_object **ret);
+/* The same with another depth. */
+int json_parse_deep(const char *text, size_t size, unsigned depth, json_object **ret);
 
 /* Member of an object; NULL when o is no object, the member is absent, or null. Borrowed. */
 json_object* json_get(json_object *o, const char *key);

@@ -1,0 +1,118 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+#include "harness.h"
+#include "json-util.h"
+#include "line-reader.h"
+#include "string-util.h"
+
+/* What the programs differ in, and what a running one is made of. Inside this room only. */
+
+#define HARNESS_LINE_MAX MIB(16)
+
+/* What harness_launch() makes of a setup. */
+typedef struct HarnessLaunch {
+        char **argv, **env;
+} HarnessLaunch;
+
+/* -ENOMEM. Values are given as "--flag=value": whatever stands in them is no flag of its own. */
+int launch_add(HarnessLaunch *l, const char *argument);
+int launch_add_value(HarnessLaunch *l, const char *flag, const char *value);
+int launch_set(HarnessLaunch *l, const char *name, const char *value);
+
+typedef struct HarnessDriver {
+        const char *name;
+        bool per_turn;
+
+        /* argv[0] is there already, and of the environment $HOME and what every program may have: $PATH, language,
+         * time zone, proxies (the proxy of the sandbox where there is one) and CA files. */
+        int (*launch)(const HarnessSetup *s, HarnessLaunch *l);
+
+        /* Makes state, and with a fresh program may write. */
+        int (*start)(Harness *h, const HarnessSetup *s);
+        void (*free)(Harness *h);
+
+        /* Writes the turn's text. May be NULL when it is part of the launch. */
+        int (*turn)(Harness *h, const char *text);
+        int (*adopt_turn)(Harness *h, const char *last_message);        /* or NULL */
+
+        /* A line of standard output, valid or not, but not one that was too long. < 0: not taken (-ENOMEM, what a
+         * handler returned). */
+        int (*line)(Harness *h, const char *line, size_t size);
+        /* Of standard error. > 0: it is of no interest to anybody else, else it becomes a warning. */
+        int (*error_line)(Harness *h, const char *line, size_t size);
+        /* All of standard output was read, and of standard error what there is. A turn that goes on after this call
+         * is ended as HARNESS_GONE. */
+        int (*eof)(Harness *h);
+
+        /* Each may be NULL: not supported. */
+        int (*interrupt)(Harness *h);
+        int (*answer)(Harness *h, const char *ask_id, bool allow, const char *input, const char *message);
+        int (*mcp_reply)(Harness *h, const char *request_id, const char *message);
+        int (*set_model)(Harness *h, const char *model);
+} HarnessDriver;
+
+extern const HarnessDriver claude_driver, claude_sdk_driver;
+const HarnessDriver* harness_driver_get(HarnessKind k);
+
+typedef enum TurnState {
+        TURN_NONE,
+        TURN_WAITING,           /* what is old is read first: none of it answers this turn */
+        TURN_RUNNING,
+} TurnState;
+
+struct Harness {
+        unsigned n_ref;                 /* its owner's, and each running function's that calls handlers */
+        bool dead;                      /* its owner has freed it: nobody is called any more */
+        HarnessKind kind;
+        const HarnessDriver *driver;
+        void *state;                    /* the driver's */
+        HarnessHandler handler;
+        sd_event *event;
+
+        int input;
+        sd_event_source *input_io;
+        StrBuf queue;                   /* to be written */
+        size_t n_queue_written;         /* of it */
+        bool closing;                   /* no more comes after it */
+        bool announce_sent;
+        LineReader *output, *errors;
+        bool ended;                     /* all of standard output was read */
+
+        bool adopted;
+        bool settled;                   /* whatever was in the pipe when it was taken over has been read */
+        TurnState turn;
+        char *turn_text;                /* while it waits */
+        bool interrupting;              /* harness_interrupt() was called in this turn */
+
+        StrBuf tail;                    /* of standard error */
+        uint64_t warnings_since_usec;
+        unsigned n_warnings, n_unsaid;
+};
+
+/* Tell the handler. 0 when there is none, or nobody cares any more. */
+int harness_say_message_begin(Harness *h, const char *id);
+int harness_say_text(Harness *h, const char *text, size_t size);
+int harness_say_message_end(Harness *h, const char *id, const char *text);
+int harness_say_message_cancel(Harness *h, const char *id);
+int harness_say_tool(Harness *h, const HarnessTool *tool);
+int harness_say_session(Harness *h, const char *session_id);
+int harness_say_ask(Harness *h, const HarnessAsk *ask);
+void harness_say_ask_withdrawn(Harness *h, const char *id);
+int harness_say_mcp(Harness *h, const char *request_id, const char *message);
+/* Bounded, made printable, and not too many of them. */
+void harness_warn(Harness *h, const char *format, ...) _printf_(2, 3);
+
+/* Ends the turn, when there is one. */
+int harness_end_turn(Harness *h, const HarnessResult *result);
+/* The end of what came on standard error, printable; NULL: -ENOMEM. */
+char* harness_error_tail(Harness *h);
+
+/* Writes, now or as soon as there is room. -EPIPE: nobody reads any more. */
+int harness_write(Harness *h, const char *data, size_t size);
+int harness_write_json(Harness *h, json_object *line);
+
+/* The text of a JSON string, without what a C string cannot hold. *ret is NULL when o is none. -ENOMEM. */
+int harness_text_of(json_object *o, char **ret);
+/* A line: a JSON object of any sensible size and depth. -EBADMSG, -ENOMEM. */
+int harness_parse(const char *line, size_t size, json_object **ret);

@@ -1,0 +1,165 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+#include <systemd/sd-event.h>
+
+#include "macro.h"
+#include "model.h"
+
+/* A command line program with a model behind it (Claude Code, Gemini CLI, Hermes), spoken to over three pipes. This
+ * room starts nothing and knows no bus: who starts the program hands over the descriptors.
+ *
+ * Nothing that the program says is lost when this process is killed: a line leaves the pipe only when the handlers of
+ * all it says have returned. Who takes the pipes over sees it again, with the same ids. */
+typedef struct Harness Harness;
+
+typedef enum HarnessKind {
+        HARNESS_CLAUDE,         /* Claude Code, one process for many turns */
+        HARNESS_CLAUDE_SDK,     /* Claude Code, one process per turn, tools and permissions over its own pipes */
+        HARNESS_GEMINI,         /* Gemini CLI, one process per turn */
+        HARNESS_HERMES,         /* Hermes, one process per turn */
+        _HARNESS_KIND_MAX,
+        _HARNESS_KIND_INVALID = -EINVAL,
+} HarnessKind;
+
+const char* harness_kind_to_string(HarnessKind k);      /* "claude-code", "claude-sdk", "gemini-cli", "hermes" */
+HarnessKind harness_kind_from_string(const char *s);
+/* One process answers one turn: harness_turn() once, then it ends by itself. */
+bool harness_is_per_turn(HarnessKind k);
+
+/* What a program is started and spoken to with. Strings are borrowed and may be NULL where nothing else is said. */
+typedef struct HarnessSetup {
+        HarnessKind kind;
+        const char *program;            /* absolute; never NULL */
+        const char *home, *workspace, *working_directory;       /* $HOME, workspace, where it runs; never NULL */
+        const char *model;              /* NULL, "": the program's own choice */
+        const char *permission_mode;    /* default, acceptEdits, plan, dontAsk, bypassPermissions; NULL: default */
+        const char *mcp_config;         /* path of the MCP configuration */
+        const char *system_prompt;      /* for those that take it by protocol (sdk) or with the turn (hermes) */
+        const char *session_id;         /* to go on with; NULL: a new conversation. One that this kind never gives out
+                                         * counts as none */
+        uint64_t max_turns;             /* sdk: calls of the model in a turn; 0: 10 */
+        char *const *allowed_tools;     /* sdk: patterns, see tool-gate.h; Puffo's own tools are allowed without */
+        bool puffo_tools;               /* sdk: on_mcp answers for an MCP server "puffo" */
+        char *const *extra_dirs;        /* besides the working directory, for file tools */
+        const char *model_token;        /* NULL: the program uses its own login; else model_socket is there */
+        const char *model_socket, *proxy_socket;        /* paths as the program sees them */
+        const char *prompt;             /* this turn's text, for programs that take it on their command line (hermes) */
+        char *const *environment;       /* "NAME=value" to choose from: PATH, LANG, TZ, proxies, CA files … */
+} HarnessSetup;
+
+/* The launch, as JSON, for puffo-sandbox: argv, environment, working directory and sockets. "{model_port}" and
+ * "{proxy_port}" in the environment are puffo-sandbox's to fill in. -EINVAL: setup that no program can be started
+ * with, -ENOMEM, -E2BIG: over a MiB. */
+int harness_launch(const HarnessSetup *s, char **ret_json);
+
+typedef enum HarnessOutcome {
+        HARNESS_DONE,
+        HARNESS_INTERRUPTED,
+        HARNESS_ERROR,          /* the same again would end the same way */
+        HARNESS_TRANSIENT,      /* rate limits, overload, no connection: worth another try later */
+        HARNESS_AUTH,           /* login or key missing, wrong or expired */
+        HARNESS_MAX_TURNS,      /* a limit of calls or of money was reached */
+        HARNESS_GONE,           /* it ended amid the turn */
+        HARNESS_LOST_SESSION,   /* it knows no conversation with the id it was to go on with: start a new one */
+        HARNESS_PROTOCOL,       /* what it writes is not its protocol (a line over the limit): stop it */
+        _HARNESS_OUTCOME_MAX,
+        _HARNESS_OUTCOME_INVALID = -EINVAL,
+} HarnessOutcome;
+const char* harness_outcome_to_string(HarnessOutcome o);
+
+typedef struct HarnessResult {
+        HarnessOutcome outcome;
+        const char *message;            /* for logs and operators, never for a chat; "" when there is nothing to say */
+        long http_status;               /* of the model's endpoint, 0 when not known */
+        ModelUsage usage;               /* of this turn; all zero when not known */
+        uint64_t cost_micros;           /* of this turn, in millionths of a dollar, as the program estimates it */
+        bool cost_known;                /* not after adoption, when what it had cost before is not known */
+        size_t n_denied;                /* calls of tools that were not permitted */
+        bool started;                   /* it had begun to work on the turn: the text is part of the conversation */
+} HarnessResult;
+
+typedef enum HarnessToolPhase {
+        HARNESS_TOOL_STARTED,
+        HARNESS_TOOL_ENDED,
+} HarnessToolPhase;
+
+typedef struct HarnessTool {
+        HarnessToolPhase phase;
+        const char *id;
+        const char *name;               /* as the model knows it: Bash, mcp__puffo__send_message …; "" when ended and
+                                         * begun before we came */
+        const char *input;              /* JSON of an object; started only, else NULL */
+        const char *output;             /* text; ended only, else NULL */
+        const char *parent;             /* id of the call whose sub-agent calls this; NULL: the agent itself */
+        bool is_error;
+} HarnessTool;
+
+typedef struct HarnessAsk {
+        const char *id;                 /* for harness_answer() */
+        const char *tool_id;            /* "": not said */
+        const char *name, *input;       /* tool and JSON of its input: to be kept with the id, the answer needs it */
+        const char *description;        /* the program's words about it; "" when there are none */
+} HarnessAsk;
+
+/* Every pointer to a function may be NULL but on_end and on_exit. They may call any function of this page, also
+ * harness_free(). Those that return int return < 0 for "not taken": nothing more is read, the line stays in the pipe
+ * for whoever takes it over, and on_failure tells so. */
+typedef struct HarnessHandler {
+        /* Text of the answer: a message is begun, grows, is complete. The same id begins anew when its line is seen
+         * again, and its end has the whole text in any case. Text of sub-agents is not part of it. */
+        int (*on_message_begin)(Harness *h, const char *id, void *userdata);
+        int (*on_text)(Harness *h, const char *text, size_t size, void *userdata);
+        int (*on_message_end)(Harness *h, const char *id, const char *text, void *userdata);
+        /* The message that was begun will not come (the model's endpoint failed amid it and is asked again). */
+        int (*on_message_cancel)(Harness *h, const char *id, void *userdata);
+        int (*on_tool)(Harness *h, const HarnessTool *tool, void *userdata);
+        /* The conversation has an id, or another one than before. */
+        int (*on_session)(Harness *h, const char *session_id, void *userdata);
+        /* Nothing goes on before harness_answer(). */
+        int (*on_ask)(Harness *h, const HarnessAsk *ask, void *userdata);
+        void (*on_ask_withdrawn)(Harness *h, const char *id, void *userdata);
+        /* A JSON-RPC message for the MCP server "puffo": harness_mcp_reply() with the answer, or with NULL when it is
+         * a notification. */
+        int (*on_mcp)(Harness *h, const char *request_id, const char *message, void *userdata);
+        /* The turn's text has gone into the pipe as a whole. Who dies before cannot tell how much of it has: that
+         * program is to be stopped, not adopted. */
+        void (*on_sent)(Harness *h, void *userdata);
+        void (*on_activity)(Harness *h, void *userdata);        /* anything was read */
+        void (*on_warning)(Harness *h, const char *text, void *userdata);       /* printable, bounded, not too many */
+        int (*on_end)(Harness *h, const HarnessResult *result, void *userdata); /* of a turn, exactly once */
+        void (*on_exit)(Harness *h, void *userdata);            /* all its output has been read; after on_end */
+        void (*on_failure)(Harness *h, int error, void *userdata);
+        void *userdata;
+} HarnessHandler;
+
+/* Takes the three descriptors (its standard input, output, error) over in any case, also on failure. adopted: the
+ * program has been running under an earlier process, which may have died at any point; it may say again what that
+ * process has seen. Of setup all is copied that is still needed. SIGPIPE must be ignored. */
+int harness_new(Harness **ret, sd_event *event, const HarnessSetup *setup, const int fds[static 3], bool adopted,
+                const HarnessHandler *handler);
+Harness* harness_free(Harness *h);
+DEFINE_TRIVIAL_CLEANUP_FUNC(Harness*, harness_free);
+
+HarnessKind harness_kind(const Harness *h);
+bool harness_in_turn(const Harness *h);
+
+/* Sends the launch; the first thing to do with a program that was not adopted. */
+int harness_send_launch(Harness *h, const char *launch);
+
+/* Begins a turn: one at a time. -EBUSY, -EPIPE: the program has ended or closed its input, -ENOMEM. */
+int harness_turn(Harness *h, const char *text);
+/* A turn that an earlier process began is waited for. last_message: id of the latest message of that turn that was
+ * begun, NULL when there was none. */
+int harness_turn_adopt(Harness *h, const char *last_message);
+/* on_end comes later, with whatever is true then. -EOPNOTSUPP: this kind can only be stopped. -ESRCH: no turn. */
+int harness_interrupt(Harness *h);
+/* Answers an ask, also one that an earlier process was asked. input: as it was asked, or another one to do instead;
+ * may be NULL when this process was asked. message: why not, for the model. -ENOENT: no longer asked (never after
+ * adoption). */
+int harness_answer(Harness *h, const char *ask_id, bool allow, const char *input, const char *message);
+int harness_mcp_reply(Harness *h, const char *request_id, const char *message);
+/* From the next call of the model on. NULL, "": the program's own choice. -EOPNOTSUPP. */
+int harness_set_model(Harness *h, const char *model);
+/* Asks it to end: what is still to be written is written, then its input is closed. */
+void harness_close_input(Harness *h);
