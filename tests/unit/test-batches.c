@@ -236,4 +236,61 @@ TEST(long_messages_are_fewer_at_a_time) {
         ASSERT_TRUE(w.n_started <= 4);
 }
 
+static void exec(World *w, const char *sql) {
+        ASSERT_OK(database_flush(w->db));
+        ASSERT_OK(database_exec(w->db, sql));
+}
+
+/* A disk that is full stays so for a while: asking it again and again at once helps nobody. */
+TEST(what_cannot_be_stored_waits) {
+        _cleanup_free_ char *limit = NULL;
+        char text[12001];
+        uint64_t since;
+        WORLD(w);
+
+        memset(text, 'x', sizeof(text) - 1);
+        text[sizeof(text) - 1] = 0;
+        say(&w, "msg_1", NULL, text);
+        limit = asprintf_new("PRAGMA max_page_count = %" PRId64, count(&w, "PRAGMA page_count"));
+        exec(&w, limit);
+
+        since = fake.now_usec;
+        batches_poke(w.batches);
+        ASSERT_FALSE(begin(&w));
+        ASSERT_TRUE(fake.now_usec - since >= 50 * USEC_PER_SEC);
+        ASSERT_EQ(count(&w, "SELECT COUNT(*) FROM dispatch_state WHERE state = 'queued'"), 1);
+
+        exec(&w, "PRAGMA max_page_count = 1000000");
+        ASSERT_TRUE(begin(&w));
+        end_with(&w, "seen");
+        ASSERT_EQ(w.n_started, 1);
+}
+
+/* §11.3: a model that makes no progress has failed, whatever it had said until then. */
+TEST(no_progress_is_a_failure) {
+        WORLD(w);
+
+        say(&w, "msg_1", NULL, "hello");
+        batches_poke(w.batches);
+        ASSERT_TRUE(begin(&w));
+        ASSERT_OK(turn_message_begin(w.running));
+        ASSERT_OK(turn_message_delta(w.running, "Half a ", 7));
+        end(&w, TURN_INCOMPLETE, "deadline");
+        ASSERT_STREQ(w.error, "deadline");
+        ASSERT_EQ(count(&w, "SELECT COUNT(*) FROM dispatch_state WHERE state = 'failed'"), 1);
+        ASSERT_EQ(count(&w, "SELECT COUNT(*) FROM outbox"), 1);
+        ASSERT_EQ(count(&w, "SELECT COUNT(*) FROM outbox WHERE content LIKE '%problem on my side (deadline)%' "
+                        "AND thread_root_id = 'msg_1' AND recipient_slug = 'bo-17fe'"), 1);
+
+        /* What is only too long is an answer. */
+        say(&w, "msg_2", NULL, "and now?");
+        batches_poke(w.batches);
+        ASSERT_TRUE(begin(&w));
+        ASSERT_OK(turn_message_begin(w.running));
+        ASSERT_OK(turn_message_delta(w.running, "Long", 4));
+        end(&w, TURN_INCOMPLETE, "length");
+        ASSERT_NULL(w.error);
+        ASSERT_EQ(count(&w, "SELECT COUNT(*) FROM outbox WHERE content = '\"Long\"'"), 1);
+}
+
 TEST_MAIN();

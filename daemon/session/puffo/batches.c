@@ -30,6 +30,7 @@ struct Batches {
         char *choosing, *conversation;  /* the thread whose turn it is, while others might answer first */
         Preparation *preparation;
         bool held;                      /* turns of other sources wait for this one */
+        bool resting;                   /* after a failure, until the timer goes off */
         sd_event_source *timer, *probe;
 
         char *ending;                   /* the turn that ends just now, and what is to be said */
@@ -53,7 +54,8 @@ static int on_timer(sd_event_source *s, uint64_t usec, void *userdata);
 static void retry_later(Batches *b) {
         b->preparation = preparation_free(b->preparation);
         b->held = false;
-        if (event_arm_timer(b->spec.event, &b->timer, RETRY_USEC, 0, on_timer, b) < 0)
+        b->resting = event_arm_timer(b->spec.event, &b->timer, RETRY_USEC, 0, on_timer, b) >= 0;
+        if (!b->resting)
                 (void) log_oom();
 }
 
@@ -120,6 +122,7 @@ static void prepare(Batches *b) {
 static int on_timer(sd_event_source *s, uint64_t usec, void *userdata) {
         Batches *b = userdata;
 
+        b->resting = false;
         if (b->choosing)
                 prepare(b);
         else
@@ -144,7 +147,7 @@ bool batches_offer(Batches *b, uint64_t waiting_since_usec) {
         _cleanup_(dispatch_thread_done) DispatchThread t = {};
         int r;
 
-        if (!b->started || b->paused)
+        if (!b->started || b->paused || b->resting)
                 return false;
         if (is_busy(b))
                 return b->held || waiting_since_usec == UINT64_MAX;
@@ -257,12 +260,20 @@ typedef enum Verdict {
         VERDICT_AGAIN,                  /* as if it had not begun */
 } Verdict;
 
+/* Why the turn has failed, NULL when it has not. To a local client a turn without progress is an answer that ended
+ * early; somebody in the chat waits for one that was meant (§11.3). */
+static const char* failure(const TurnResult *result) {
+        if (result->status == TURN_FAILED)
+                return isempty(result->error_kind) ? "internal" : result->error_kind;
+        return result->status == TURN_INCOMPLETE && streq_ptr(result->reason, "deadline") ? "deadline" : NULL;
+}
+
 static Verdict verdict(const TurnResult *result) {
         static const char *const again[] = { "auth", "not-ready" };
         static const char *const transient[] = { "rate-limit", "overloaded", "connect", "tls", "timeout", "cut" };
-        const char *kind = strempty(result->error_kind);
+        const char *kind = failure(result);
 
-        if (result->status != TURN_FAILED)
+        if (!kind)
                 return VERDICT_DONE;
         for (size_t i = 0; i < ELEMENTSOF(again); i++)
                 if (streq(kind, again[i]))
@@ -283,7 +294,7 @@ static int say_notice(Batches *b, const Target *t, const char *turn, const char 
         text = streq(kind, "crash")
                        ? strdup("I could not answer this: my process ended unexpectedly while I was at it, twice.")
                        : asprintf_new("I could not answer this because of a problem on my side (%s). My operator "
-                                      "finds the details in my journal.", isempty(kind) ? "internal" : kind);
+                                      "finds the details in my journal.", kind);
         return key && text ? say(b, t, key, turn, text) : -ENOMEM;
 }
 
@@ -337,7 +348,7 @@ int batches_also(Batches *b, Database *db, const char *id, const TurnResult *res
         if (r >= 0 && v == VERDICT_DONE && b->reply && streq_ptr(b->ending, id) && target.root_id)
                 r = say_reply(b, &target, id);
         if (r >= 0 && v == VERDICT_FAILED && target.root_id)
-                r = say_notice(b, &target, id, strempty(result->error_kind), now);
+                r = say_notice(b, &target, id, failure(result), now);
         if (r >= 0 && streq_ptr(result->error_kind, "auth"))
                 r = say_auth(b, id, now);
         crash_point("batch-answered");
@@ -353,7 +364,7 @@ void batches_ending(Batches *b, Turn *t, TurnResult *result) {
                 return;
         b->reply = mfree(b->reply);
         r = free_and_strdup(&b->ending, t->id);
-        if (r >= 0 && result->status != TURN_FAILED && result->status != TURN_CANCELLED)
+        if (r >= 0 && !failure(result) && result->status != TURN_CANCELLED)
                 r = reply_route(result->items, result->n_items, t->n_answers, &route, &b->reply);
         else
                 return;
@@ -397,9 +408,7 @@ void batches_ended(Batches *b, const Turn *t, const TurnResult *result) {
         if (verdict(result) == VERDICT_AGAIN)
                 pause_for_auth(b);
         if (b->spec.on_ended)
-                b->spec.on_ended(t->id, b->rows, b->n_rows,
-                                 result->status == TURN_FAILED ? strempty(result->error_kind) : NULL,
-                                 b->spec.userdata);
+                b->spec.on_ended(t->id, b->rows, b->n_rows, failure(result), b->spec.userdata);
         rows_forget(b);
         r = current_turn_remove(b->spec.preparation.workspace);
         if (r < 0)
