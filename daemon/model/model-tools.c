@@ -259,12 +259,12 @@ int model_call_finish_tools(ModelCall *c) {
         size_t n = 0;
         int r;
 
-        /* A reply that was cut may end within a call. */
-        if (c->result.stop == MODEL_STOP_LENGTH || c->result.stop == MODEL_STOP_REFUSAL)
-                return 0;
         for (size_t i = 0; i < c->n_parts; i++)
                 n += c->parts[i].kind == MODEL_PART_CALL;
-        if (n == 0)
+        if (n == 0 || c->result.stop == MODEL_STOP_REFUSAL)
+                return 0;
+        c->result.call_cut = c->result.stop == MODEL_STOP_LENGTH;
+        if (c->result.call_cut)
                 return 0;
 
         c->calls = new0(ModelToolCall, n);

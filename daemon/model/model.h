@@ -99,6 +99,7 @@ typedef struct ModelResult {
         const ModelToolCall *calls;     /* only with MODEL_STOP_TOOLS */
         size_t n_calls;
         const char *opaque;             /* belongs to the message of these calls (ModelMessage.opaque); may be NULL */
+        bool call_cut;                  /* with MODEL_STOP_LENGTH: what was cut is a call; none of the reply is made */
         bool tools_refused;             /* the model or server knows no tools: it was asked without them */
         ModelUsage usage;
 } ModelResult;

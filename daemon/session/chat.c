@@ -25,6 +25,11 @@
 #define STEPS_BYTES_MAX MIB(8)
 #define LAST_STEP_LINE \
         "[puffo-agent system message] this turn has used up its tool calls. Finish it now, without calling a tool."
+/* Replies that are cut within a call in one turn. */
+#define CUT_CALLS_MAX 2U
+#define CUT_CALL_LINE \
+        "[puffo-agent system message] your last reply was cut off at the limit of its length in the middle of a tool " \
+        "call, so that nothing of it was done. Make the call again, shorter; several smaller calls will do as well."
 #define BAD_ARGUMENTS "The arguments are not valid JSON. Nothing was done; call the tool again with a JSON object."
 #define NO_BOX "The tools cannot be used at present: this agent's identity on the chat service is not available."
 
@@ -44,7 +49,8 @@ struct Chat {
         bool offered;                   /* this call of the model may call tools */
         bool echo;                      /* this call says nothing about a key */
         int stream_error;               /* why a delta could not be taken */
-        unsigned n_retries, n_cuts;
+        bool call_cut;                  /* the last reply was cut within a call, and the model is to be told */
+        unsigned n_retries, n_cuts, n_cut_calls;
         size_t max_bytes;
         uint64_t task_timeout_usec, progress_usec;
         sd_event_source *retry_timer, *silence_timer, *refused;
@@ -392,6 +398,23 @@ static void end_incomplete(Chat *c, const char *reason) {
         chat_end(c, &(TurnResult) { .status = TURN_INCOMPLETE, .reason = reason });
 }
 
+/* What was said so far begins anew with the next reply. */
+static void call_was_cut(Chat *c) {
+        int r;
+
+        if (c->n_cut_calls++ >= CUT_CALLS_MAX) {
+                chat_fail(c, "server_error", "length",
+                          "The model's tool calls do not fit into the limit of its output (length).");
+                return;
+        }
+        log_turn_errno(c, LOG_NOTICE, 0, "A reply of the model was cut within a tool call", "it is asked again");
+        r = turn_message_end(c->turn, false);
+        if (r >= 0)
+                r = chat_attempt(c);
+        if (r < 0)
+                fail_errno(c, r, "Failed to ask again for a tool call that was cut");
+}
+
 static void call_succeeded(Chat *c, const ModelResult *result) {
         int r;
 
@@ -399,8 +422,13 @@ static void call_succeeded(Chat *c, const ModelResult *result) {
                 c->spec.on_health(CHAT_HEALTH_OK, c->spec.userdata);
         if (result->tools_refused && c->steps.n == 0)
                 log_turn_errno(c, LOG_NOTICE, 0, "The model has no tools", "it was asked without them");
+        c->call_cut = result->call_cut && c->offered;
         if (result->stop == MODEL_STOP_TOOLS && c->offered) {
                 tools_called(c, result);
+                return;
+        }
+        if (c->call_cut) {
+                call_was_cut(c);
                 return;
         }
         /* Google gives up over a call that the model has got wrong. */
@@ -590,7 +618,7 @@ static int chat_attempt(Chat *c) {
         r = chat_prompt_build(&prompt, c->spec.db, config, c->row, names,
                               c->max_bytes > c->steps.bytes ? c->max_bytes - c->steps.bytes : 1);
         if (r >= 0)
-                r = chat_steps_put(&c->steps, &prompt, last ? LAST_STEP_LINE : NULL);
+                r = chat_steps_put(&c->steps, &prompt, last ? LAST_STEP_LINE : c->call_cut ? CUT_CALL_LINE : NULL);
         if (r < 0)
                 return r;
         free(c->turn->context);
@@ -616,7 +644,8 @@ int chat_start(Chat *c, Turn *t, TurnRow *row_taken) {
         }
         c->turn = t;
         c->row = TAKE_PTR(row);
-        c->n_retries = c->n_cuts = 0;
+        c->n_retries = c->n_cuts = c->n_cut_calls = 0;
+        c->call_cut = false;
         c->max_bytes = CHAT_PROMPT_BYTES_MAX;
         c->task_timeout_usec = 0;
         /* From the loop, so that the queue has its own house in order before an answer can come. */

@@ -390,6 +390,8 @@ int model_result_format(StrBuf *b, const ModelResult *result) {
         }
         if (r >= 0 && result->tools_refused)
                 r = json_put_bool(o, "tools_refused", true);
+        if (r >= 0 && result->call_cut)
+                r = json_put_bool(o, "call_cut", true);
         if (r >= 0)
                 r = json_put(line, "done", TAKE_PTR(o));
         return r < 0 ? r : append_line(b, line);
@@ -446,6 +448,7 @@ int model_answer_parse(ModelAnswerLine *ret, const char *line, size_t size) {
                 .n_calls = n_calls,
                 .opaque = json_get_string(done, "opaque"),
                 .tools_refused = json_get_bool(done, "tools_refused", false),
+                .call_cut = json_get_bool(done, "call_cut", false),
                 .usage = {
                         .input_tokens = get_count(done, "input_tokens", 0),
                         .cached_tokens = get_count(done, "cached_tokens", 0),

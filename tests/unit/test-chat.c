@@ -21,7 +21,7 @@ typedef struct Reply {
         ModelToolCall calls[4];
         ModelErrorKind error;
         ModelStop stop;                 /* without calls */
-        bool silent, tools_refused;
+        bool silent, tools_refused, call_cut;
         const char *opaque;
 } Reply;
 
@@ -69,6 +69,7 @@ static int model_on_play(sd_event_source *s, void *userdata) {
                 .error = r->error, .stop = n > 0 ? MODEL_STOP_TOOLS : r->stop, .text = "",
                 .calls = n > 0 ? r->calls : NULL, .n_calls = n, .opaque = r->opaque,
                 .retry_after_usec = USEC_INFINITY, .tools_refused = r->tools_refused,
+                .call_cut = r->call_cut,
                 .usage = { .input_tokens = 10, .output_tokens = 1 },
         }, c->spec.userdata);
         return 0;
@@ -443,6 +444,42 @@ TEST(trouble_in_the_middle) {
         ASSERT_EQ(n_model_calls, ELEMENTSOF(replies));
         ASSERT_STREQ(effects.text, "t1/0/0 send_message {\"text\":\"a\"}\nt1/1/0 send_message {\"text\":\"b\"}\n");
         ASSERT_EQ(n_resets, 0);
+}
+
+/* A call that does not fit into the output limit was not made: the model is told so, and makes it again. */
+TEST(cut_calls_are_made_again) {
+        static const Reply replies[] = {
+                { .text = "I will wri", .stop = MODEL_STOP_LENGTH, .call_cut = true },
+                { .text = "Writing.", .calls = { SAYS("1", "a") } },
+                { .stop = MODEL_STOP_LENGTH, .call_cut = true },
+                { .text = "Done." },
+        };
+        _fixture_ Fixture *f = fixture_new(replies, "");
+
+        (void) close(submit(f, "t1"));
+        run(f);
+        assert_turn(f, "t1", "completed I will wri~ Writing. Done.");
+        ASSERT_STREQ(effects.text, "t1/0/0 send_message {\"text\":\"a\"}\n");
+        ASSERT_NOT_NULL(strstr(prompts.text, "u:t1 u:[puffo-agent system message] your last reply was cut off at the "
+                                             "limit of its length"));
+        ASSERT_NOT_NULL(strstr(prompts.text, "[1 ok send_message] u:[puffo-agent system message] your last reply"));
+        /* Said once for each that was cut. */
+        ASSERT_NOT_NULL(strstr(prompts.text, "[1 ok send_message] 2\n"));
+}
+
+/* … but not for ever, and then with a reason. */
+TEST(calls_that_never_fit) {
+        static const Reply cut[] = {
+                { .text = "One.", .calls = { SAYS("1", "a") } },
+                { .stop = MODEL_STOP_LENGTH, .call_cut = true }, { .stop = MODEL_STOP_LENGTH, .call_cut = true },
+                { .stop = MODEL_STOP_LENGTH, .call_cut = true }, { .text = "never asked" },
+        };
+        _fixture_ Fixture *f = fixture_new(cut, "");
+
+        (void) close(submit(f, "t1"));
+        run(f);
+        assert_turn(f, "t1", "failed/length One.");
+        ASSERT_EQ(n_model_calls, 4);
 }
 
 TEST(trouble_for_good) {

@@ -338,6 +338,18 @@ TEST(calls_come_through) {
         ASSERT_STREQ(l.result.calls[1].id, "c2");
         ASSERT_STREQ(l.result.opaque, "[1]");
         ASSERT_TRUE(l.result.tools_refused);
+        ASSERT_FALSE(l.result.call_cut);
+        strbuf_done(&b);
+}
+
+TEST(cut_calls_are_told) {
+        _cleanup_(model_answer_line_done) ModelAnswerLine l = {};
+        StrBuf b = {};
+
+        ASSERT_OK(model_result_format(&b, &(ModelResult) { .stop = MODEL_STOP_LENGTH, .call_cut = true }));
+        ASSERT_EQ(model_answer_parse(&l, b.text, b.size - 1), 1);
+        ASSERT_EQ(l.result.stop, MODEL_STOP_LENGTH);
+        ASSERT_TRUE(l.result.call_cut);
         strbuf_done(&b);
 }
 

@@ -49,7 +49,7 @@ typedef struct Talk {
         HttpClient *http;
         Server server;
         ModelCall *call;
-        bool done, tools_refused;
+        bool done, tools_refused, call_cut;
         ModelErrorKind error;
         ModelStop stop;
         char *text, *message, *opaque, *calls;  /* calls: "id name arguments" lines; ids of ours are "*" */
@@ -63,6 +63,7 @@ static void on_done(ModelCall *c, const ModelResult *r, void *userdata) {
         t->error = r->error;
         t->stop = r->stop;
         t->tools_refused = r->tools_refused;
+        t->call_cut = r->call_cut;
         ASSERT_NOT_NULL(t->text = strdup(r->text));
         ASSERT_NOT_NULL(t->message = strdup(strempty(r->message)));
         ASSERT_NOT_NULL(t->opaque = strdup(strempty(r->opaque)));
@@ -115,6 +116,7 @@ static const struct {
         const char *body, *text, *calls, *opaque;
         ModelStop stop;
         ModelErrorKind error;
+        bool call_cut;
 } streams[] = {
         { A, A_TEXT("0", "Grüß Gott.") A_CALL("1", "toolu_1", "mcp__puffo__send_message") A_JSON("1", "")
              A_JSON("1", "{\\\"text\\\": \\\"h") A_JSON("1", "é\\\"}")
@@ -136,7 +138,8 @@ static const struct {
         { A, A_BLOCK("0", "\"type\":\"tool_use\",\"id\":\"t\",\"name\":\"x\",\"input\":{\"a\":1}") A_END("end_turn"),
           "", "t x {\"a\":1}\n", "", MODEL_STOP_TOOLS },
         { A, A_TEXT("0", "cut") A_CALL("1", "t", "x") A_JSON("1", "{\\\"a") A_END("max_tokens"), "cut", "", "",
-          MODEL_STOP_LENGTH },
+          MODEL_STOP_LENGTH, MODEL_ERROR_NONE, true },
+        { A, A_TEXT("0", "cut") A_END("max_tokens"), "cut", "", "", MODEL_STOP_LENGTH },
         { A, A_CALL("0", "t", "x") A_JSON("0", "{}"), "", "", "", MODEL_STOP_OTHER, MODEL_ERROR_CUT },
         { A, A_BLOCK("0", "\"type\":\"thinking\",\"thinking\":\"x\"") A_TEXT("1", "T") A_END("end_turn"), "T", "", "",
           MODEL_STOP_END },
@@ -163,7 +166,7 @@ static const struct {
           "", "c1 a \n", "{\"dialect\":\"openai\",\"content\":{\"reasoning_content\":\"hm\",\"extra_content\":"
           "[{\"google\":{\"thought_signature\":\"S\"}}]}}", MODEL_STOP_TOOLS },
         { O, O_CALL("\"index\":0,\"id\":\"c1\",\"function\":{\"name\":\"a\",\"arguments\":\"{\"}") O_END("length"),
-          "", "", "", MODEL_STOP_LENGTH },
+          "", "", "", MODEL_STOP_LENGTH, MODEL_ERROR_NONE, true },
 
         { G, G_PARTS("{\"text\":\"Ja\"}") G_PARTS("{\"text\":\".\"}")
              G_PARTS("{\"functionCall\":{\"name\":\"mcp__puffo__send_message\",\"args\":{\"text\":\"ü\"}}},"
@@ -201,7 +204,8 @@ TEST(streams) {
                                 .tools = tools, .n_tools = ELEMENTSOF(tools),
                         });
                         if (t.error != streams[i].error || !streq(t.text, streams[i].text) ||
-                            !streq(t.calls, streams[i].calls) || t.stop != streams[i].stop)
+                            !streq(t.calls, streams[i].calls) || t.stop != streams[i].stop ||
+                            t.call_cut != streams[i].call_cut)
                                 fail_msg("stream %zu: %s: %d '%s' '%s' '%s'", i, model_error_kind_to_string(t.error),
                                          t.stop, t.text, t.calls, t.message);
                         if (isempty(streams[i].opaque))
