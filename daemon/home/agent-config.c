@@ -4,6 +4,7 @@
 
 #include "agent-config.h"
 #include "config-field.h"
+#include "host-pattern.h"
 #include "string-util.h"
 
 static const char *const kind_names[_RUNTIME_KIND_MAX + 1] = {
@@ -79,6 +80,12 @@ static int check_slug(const char *value, char **reterr) {
         return problem(reterr, "bad slug", value, "(letters, digits, '-' and '_', at most 64)");
 }
 
+static int check_host(const char *value, char **reterr) {
+        if (host_pattern_is_valid(value))
+                return 0;
+        return problem(reterr, "bad host", value, "(a name, *.name or an address, each perhaps with :port)");
+}
+
 #define STRING(member, section, key, ...) CONFIG_FIELD(AgentConfig, member, section, key, CONFIG_STRING, __VA_ARGS__)
 #define SECONDS(member, section, key, ...) \
         CONFIG_FIELD(AgentConfig, member, section, key, CONFIG_SECONDS, .flags = CONFIG_OURS, __VA_ARGS__)
@@ -133,6 +140,11 @@ static const ConfigField agent_fields[] = {
         CONFIG_FIELD(AgentConfig, on_all, "triggers", "on_all", CONFIG_BOOL, .flags = CONFIG_OURS, .fallback = "true"),
 
         CONFIG_LIMIT_FIELDS(AgentConfig, NULL, NULL, NULL, NULL),
+        CONFIG_FIELD(AgentConfig, tokens_per_hour, "limits", "tokens_per_hour", CONFIG_UINT, .flags = CONFIG_OURS,
+                     .minimum = 1),
+        CONFIG_FIELD(AgentConfig, cost_per_day_micro, "limits", "cost_per_day", CONFIG_DOLLARS, .flags = CONFIG_OURS),
+        CONFIG_FIELD(AgentConfig, allow_hosts, "sandbox", "allow_hosts", CONFIG_STRINGS, .flags = CONFIG_OURS,
+                     .check = check_host),
 };
 
 const char* runtime_kind_to_string(RuntimeKind k) {
@@ -180,6 +192,7 @@ AgentConfig* agent_config_free(AgentConfig *c) {
                 return NULL;
 
         config_done(agent_fields, ELEMENTSOF(agent_fields), c);
+        price_list_done(&c->prices);
         strv_free(c->warnings);
         yaml_document_free(c->document);
         return mfree(c);
@@ -334,6 +347,8 @@ static int agent_config_from_document(AgentConfig **ret, YamlDocument *document,
         }
 
         r = config_load(agent_fields, ELEMENTSOF(agent_fields), c, path, root, reterr);
+        if (r >= 0)
+                r = price_list_load(&c->prices, path, root, reterr);
         if (r < 0)
                 return r;
         r = agent_config_finish(c, path, id, root, runtime, reterr);

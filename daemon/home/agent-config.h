@@ -2,6 +2,7 @@
 #pragma once
 
 #include "macro.h"
+#include "price.h"
 #include "yaml-util.h"
 
 /* agent.yml (agent-home §5.2) and the limits block it shares with daemon.yml (§3.1). */
@@ -56,6 +57,9 @@ typedef struct AgentConfig {
         char *profile, *memory_dir, *workspace_dir;     /* as written: absolute, or relative to the agent dir */
         bool on_mention, on_dm, on_all;
         Limits limits;
+        uint64_t tokens_per_hour, cost_per_day_micro;   /* of model calls; UINT64_MAX: no limit. Never inherited */
+        char **allow_hosts;             /* host-pattern.h: where the strict profile's proxy leads */
+        PriceList prices;               /* read only; kept on save as it was written */
 
         char **warnings;                /* one text each, "agent.yml:7: …": old kinds, another id; NULL: none */
         YamlDocument *document;         /* what was read, for saving with unknown keys kept; NULL for a new one */

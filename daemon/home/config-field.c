@@ -101,6 +101,9 @@ static int field_set_text(const ConfigField *f, void *object, const char *text, 
         case CONFIG_CPU:
                 r = config_text_to_cpu(text, &v);
                 break;
+        case CONFIG_DOLLARS:
+                r = config_text_to_micro(text, &v);
+                break;
         }
         if (r < 0)
                 return r;
@@ -330,9 +333,10 @@ static int field_store(const ConfigField *f, const void *object, YamlNode *secti
                 v = *CONST_MEMBER(object, f, uint64_t);
         }
 
-        if (f->type == CONFIG_SECONDS && v % USEC_PER_SEC != 0)
+        /* Both are counted in millionths. */
+        if ((f->type == CONFIG_SECONDS || f->type == CONFIG_DOLLARS) && v % USEC_PER_SEC != 0)
                 return yaml_mapping_set_double(section, f->key, (double) v / (double) USEC_PER_SEC);
-        if (f->type == CONFIG_SECONDS || f->type == CONFIG_UINT)
+        if (f->type == CONFIG_SECONDS || f->type == CONFIG_DOLLARS || f->type == CONFIG_UINT)
                 return yaml_mapping_set_int(section, f->key,
                                             (int64_t) (f->type == CONFIG_UINT ? v : v / USEC_PER_SEC));
 

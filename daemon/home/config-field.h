@@ -16,6 +16,7 @@ typedef enum ConfigType {
         CONFIG_SECONDS,         /* uint64_t µs, fractions allowed; .minimum in seconds */
         CONFIG_BYTES,           /* uint64_t; "512M" */
         CONFIG_CPU,             /* uint64_t µs per second; "150%" */
+        CONFIG_DOLLARS,         /* uint64_t µ$, more than 0 */
 } ConfigType;
 
 typedef enum ConfigFlags {

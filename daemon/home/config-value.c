@@ -10,6 +10,7 @@
 #define SECONDS_MAX ((uint64_t) 315360000)
 #define USEC_PER_PERCENT (USEC_PER_SEC / 100)
 #define CPU_PERCENT_MAX 1000000
+#define DOLLARS_MAX 1000000
 
 static const char byte_units[] = "KMGT";
 
@@ -69,6 +70,20 @@ int config_text_to_usec(const char *text, uint64_t minimum_seconds, uint64_t *re
                 return -EBADMSG;
 
         *ret = (uint64_t) (v * (double) USEC_PER_SEC + 0.5);
+        return 0;
+}
+
+int config_text_to_micro(const char *text, uint64_t *ret) {
+        double v;
+        int r;
+
+        r = config_text_to_number(text, &v);
+        if (r < 0)
+                return r;
+        if (v < 0.000001 || v > DOLLARS_MAX)
+                return -EBADMSG;
+
+        *ret = (uint64_t) (v * 1e6 + 0.5);
         return 0;
 }
 
@@ -185,6 +200,8 @@ char* config_describe(const ConfigField *f) {
                 return strdup("a size of at least 1M (digits, then K, M, G or T, as in 2G)");
         case CONFIG_CPU:
                 return strdup("a share of CPU time (as in 150%)");
+        case CONFIG_DOLLARS:
+                return asprintf_new("an amount of dollars above 0, up to %d", DOLLARS_MAX);
         }
         return NULL;
 }

@@ -9,6 +9,7 @@ int config_choice_index(const char *const *choices, const char *text);
 int config_text_to_uint(const char *text, uint64_t minimum, uint64_t maximum, uint64_t *ret);
 int config_text_to_number(const char *text, double *ret);
 int config_text_to_usec(const char *text, uint64_t minimum_seconds, uint64_t *ret);
+int config_text_to_micro(const char *text, uint64_t *ret);      /* "2.5", more than 0 */
 int config_text_to_bytes(const char *text, uint64_t *ret);      /* "2G", base 1024 */
 int config_text_to_cpu(const char *text, uint64_t *ret);        /* "150%", up to two decimals */
 

@@ -84,6 +84,7 @@ DaemonConfig* daemon_config_free(DaemonConfig *c) {
                 return NULL;
 
         config_done(daemon_fields, ELEMENTSOF(daemon_fields), c);
+        price_list_done(&c->prices);
         strv_free(c->warnings);
         yaml_document_free(c->document);
         return mfree(c);
@@ -101,6 +102,8 @@ int daemon_config_load(DaemonConfig **ret, const char *path, char **reterr) {
         if (r >= 0)
                 r = config_load(daemon_fields, ELEMENTSOF(daemon_fields), c, path, yaml_document_root(c->document),
                                 reterr);
+        if (r >= 0)
+                r = price_list_load(&c->prices, path, yaml_document_root(c->document), reterr);
         if (r < 0 && r != -ENOENT)
                 return r;
         if (*c->skills_dir) {

@@ -27,6 +27,7 @@ typedef struct DaemonConfig {
         char *wire_verify_certs, *wire_ca_file;
         uint64_t retention_days, dispatch_jitter_ms, max_parallel_starts;
         uint64_t turn_grace_usec;
+        PriceList prices;               /* as AgentConfig's */
         Limits limits;                  /* always given: defaults of §3.1 filled in */
 
         char **warnings;

@@ -377,7 +377,7 @@ void agent_evaluate(Agent *a) {
 }
 
 int agent_credential(Agent *a, char **ret, size_t *ret_size) {
-        _cleanup_json_ json_object *o = json_object_new_object();
+        _cleanup_json_ json_object *o = json_object_new_object(), *pricing = NULL;
         const DaemonConfig *d = a->manager->config;
         const char *text;
         int r;
@@ -401,6 +401,11 @@ int agent_credential(Agent *a, char **ret, size_t *ret_size) {
                 r = json_put_string(o, "verify_certs", d->wire_verify_certs);
         if (r >= 0)
                 r = json_put_string(o, "ca_file", d->wire_ca_file);
+        if (r >= 0 && d->prices.n > 0) {
+                r = price_list_to_json(&d->prices, &pricing);
+                if (r >= 0)
+                        r = json_put(o, "pricing", TAKE_PTR(pricing));
+        }
         if (r < 0)
                 return r;
 

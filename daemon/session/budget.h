@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 
-#include "agent-config.h"
 #include "database.h"
 #include "model.h"
+#include "session-config.h"
 
 /* What an agent may use of its models: limits.tokens_per_hour and limits.cost_per_day of agent.yml, against what
  * messages.db remembers of its calls. Hours and days are those of UTC. A call under way is never cut: the limit holds
@@ -26,8 +26,8 @@ typedef struct BudgetVerdict {
 
 typedef struct BudgetSpec {
         Database *db;                   /* borrowed */
-        /* A limit was reached: once for each hour or day and process. Called by budget_add(), from nowhere else. May be
-         * NULL. */
+        /* A limit was reached: once for each hour or day and process. Called by budget_add(), from nowhere else. May
+         * be NULL. */
         void (*on_exceeded)(Budget *b, const BudgetVerdict *v, void *userdata);
         uint64_t (*now)(void);          /* realtime µs; NULL: the clock */
         void *userdata;
@@ -39,7 +39,7 @@ Budget* budget_free(Budget *b);
 DEFINE_TRIVIAL_CLEANUP_FUNC(Budget*, budget_free);
 
 /* Limits and prices as of now. -ENOMEM. */
-int budget_configure(Budget *b, const AgentConfig *config);
+int budget_configure(Budget *b, const SessionConfig *config);
 
 /* What a call costs by the prices of the configuration, in µ$; 0 when it names none for the model. */
 uint64_t budget_price(const Budget *b, const char *model, const ModelUsage *u);

@@ -26,8 +26,8 @@ typedef struct OutletSpec {
         const char *program;            /* NULL: puffo-outlet beside our own */
         const char *ca_file;            /* trusted in addition for the provider; NULL: none. Copied */
         Budget *budget;                 /* borrowed; asked before and told of each call of a model. NULL: no limits */
-        /* The configuration as of now, asked for when the process starts and by outlet_reload(); the result is freed
-         * here. Of it are used: provider, base_url, api_key, agent->allow_hosts. A fault in it refuses all requests. */
+        /* The configuration as of now, asked for when the process starts and by outlet_reload(); the result is
+         * freed here. Of it are used: provider, base_url, api_key, agent->allow_hosts. A fault in it refuses all requests. */
         int (*get_config)(SessionConfig **ret, void *userdata);
         /* After budget_add(). May be NULL. Must not free the outlet. */
         void (*on_usage)(Outlet *o, const OutletUsage *usage, void *userdata);

@@ -29,6 +29,7 @@ SessionConfig* session_config_free(SessionConfig *c) {
         free(c->provider);
         free(c->model);
         free(c->base_url);
+        price_list_done(&c->prices);
         free(c->verify_certs);
         free(c->ca_file);
         free(c->fault);
@@ -110,6 +111,10 @@ static int credential_apply(SessionConfig *c) {
                 r = value_take(&c->verify_certs, o, "verify_certs", NULL);
         if (r >= 0)
                 r = value_take(&c->ca_file, o, "ca_file", NULL);
+        if (r >= 0)
+                r = price_list_extend(&c->prices, &a->prices);
+        if (r >= 0)
+                r = price_list_add_json(&c->prices, json_get(o, "pricing"));
         c->turn_grace_usec = usec_take(o, "turn_grace_usec", TURN_GRACE_DEFAULT_USEC);
         c->task_timeout_usec = usec_take(o, "task_timeout_usec", a->task_timeout_usec);
         c->dispatch_jitter_usec = usec_take(o, "dispatch_jitter_usec", JITTER_DEFAULT_USEC);

@@ -158,6 +158,9 @@ TEST(all_keys) {
         ASSERT_NULL(c->warnings);
 }
 
+#define PRICE_EXPECTED \
+        "expected {input: …, output: …, cache_read: …, cache_write: …} in dollars per million tokens"
+
 TEST(errors) {
         static const struct {
                 const char *text, *error;
@@ -233,6 +236,25 @@ TEST(errors) {
                 { "limits:\n  cpu_weight: 10001\n",
                   "2: limits.cpu_weight: '10001' is not a whole number from 1 to 10000" },
                 { "limits:\n  cpu_quota: 2\n", "2: limits.cpu_quota: '2' is not a share of CPU time (as in 150%)" },
+                { "limits:\n  tokens_per_hour: 0\n",
+                  "2: limits.tokens_per_hour: '0' is not a whole number of at least 1" },
+                { "limits:\n  cost_per_day: 0\n",
+                  "2: limits.cost_per_day: '0' is not an amount of dollars above 0, up to 1000000" },
+                { "limits:\n  cost_per_day: 5$\n",
+                  "2: limits.cost_per_day: '5$' is not an amount of dollars above 0, up to 1000000" },
+                { "sandbox:\n  allow_hosts: example.org\n",
+                  "2: sandbox.allow_hosts: 'example.org' is not a list of texts, as in [one, two]" },
+                { "sandbox:\n  allow_hosts:\n  - example.org\n  - https://example.org/\n",
+                  "4: sandbox.allow_hosts: bad host 'https://example.org/' (a name, *.name or an address, each perhaps "
+                  "with :port)" },
+                { "pricing: 5\n",
+                  "1: pricing: expected indented lines of 'model: {input: …, output: …}', at most 100" },
+                { "pricing:\n  a: 5\n", "2: pricing.a: " PRICE_EXPECTED },
+                { "pricing:\n  a: {input: 1}\n", "2: pricing.a: " PRICE_EXPECTED },
+                { "pricing:\n  a: {input: 1, output: -2}\n", "2: pricing.a: " PRICE_EXPECTED },
+                { "pricing:\n  a: {input: 1, output: .inf}\n", "2: pricing.a: " PRICE_EXPECTED },
+                { "pricing:\n  a:\n    input: 1\n    output: 2\n    cached: 1\n",
+                  "5: pricing.a: " PRICE_EXPECTED },
                 { "runtime:\n  kind: cli-local\n  provider: google\n  harness: hermes\n",
                   "4: runtime: harness 'hermes' "
                   "does not support provider 'google' (supported: anthropic, openai)" },
@@ -251,6 +273,52 @@ TEST(errors) {
                 ASSERT_ERROR(agent_config_load(&c, path, "rob", &error), EBADMSG);
                 ASSERT_STREQ(error, expected);
         }
+}
+
+TEST(budget_prices_and_hosts) {
+        static const char text[] =
+                "sandbox:\n"
+                "  allow_hosts:\n"
+                "  - example.org\n"
+                "  - '*.example.net:8443'\n";
+        FIXTURE(f);
+        _cleanup_(agent_config_freep) AgentConfig *c = load(&f,
+                "pricing:\n"
+                "  model-a: {input: 3, output: 15, cache_read: 0.3, cache_write: 3.75}\n"
+                "  'model.b:latest': {input: 0, output: 1.5}\n"
+                "limits: {tokens_per_hour: 1000000, cost_per_day: 2.5}\n"
+                "sandbox: {allow_hosts: [example.org, '*.example.net:8443']}\n"), *none = load(&f, "# nothing\n");
+        _cleanup_free_ char *first = NULL, *second = NULL;
+        const Price *p;
+
+        ASSERT_EQ(none->tokens_per_hour, UINT64_MAX);
+        ASSERT_EQ(none->cost_per_day_micro, UINT64_MAX);
+        ASSERT_NULL(none->allow_hosts);
+        ASSERT_EQ(none->prices.n, 0);
+
+        ASSERT_EQ(c->tokens_per_hour, 1000000);
+        ASSERT_EQ(c->cost_per_day_micro, 2500000);
+        ASSERT_EQ(strv_length(c->allow_hosts), 2);
+        ASSERT_EQ(c->prices.n, 2);
+        p = price_list_find(&c->prices, "model-a-20250929");
+        ASSERT_NOT_NULL(p);
+        ASSERT_TRUE(p->input == 3 && p->output == 15 && p->cache_read == 0.3 && p->cache_write == 3.75);
+        p = price_list_find(&c->prices, "model.b:latest");
+        ASSERT_NOT_NULL(p);
+        ASSERT_TRUE(p->input == 0 && p->output == 1.5 && p->cache_read == 0 && p->cache_write == 0);
+        ASSERT_NULL(price_list_find(&c->prices, "model-a-mini"));
+        ASSERT_NULL(price_list_find(&c->prices, "model-a-1"));
+        ASSERT_NULL(price_list_find(&c->prices, "model-"));
+        ASSERT_NOT_NULL(price_list_find(&c->prices, "model-a@20250929"));
+
+        first = save(&f, c);
+        ASSERT_NOT_NULL(strstr(first, "limits:\n  tokens_per_hour: 1000000\n  cost_per_day: 2.5\n"));
+        ASSERT_NOT_NULL(strstr(first, text));
+        ASSERT_NOT_NULL(strstr(first, "pricing:\n  model-a:\n    input: 3\n    output: 15\n    cache_read: 0.3\n"));
+        c->tokens_per_hour = UINT64_MAX;
+        c->cost_per_day_micro = 2000000;
+        second = save(&f, c);
+        ASSERT_NOT_NULL(strstr(second, "limits:\n  cost_per_day: 2\n"));
 }
 
 TEST(not_there) {

@@ -213,6 +213,33 @@ TEST(ours_and_unknown) {
                                    "limits:\n  memory_high: 3G\nserver:\n  url: x\n"));
 }
 
+TEST(prices) {
+        static const char broken[] = "{\"a\":5,\"b\":{\"input\":-1,\"output\":1},\"c\":{\"input\":\"1\",\"output\":1},"
+                                     "\"d\":{\"input\":1,\"output\":2},\"e\":{\"input\":1}}";
+        FIXTURE(f);
+        _cleanup_(daemon_config_freep) DaemonConfig *c = load(&f,
+                "pricing:\n  m: {input: 3, output: 15.5, cache_read: 0.3}\n");
+        _cleanup_(price_list_done) PriceList l = {};
+        _cleanup_json_ json_object *o = NULL, *nonsense = NULL;
+        _cleanup_free_ char *text = NULL;
+        const Price *p;
+
+        ASSERT_OK(price_list_to_json(&c->prices, &o));
+        ASSERT_OK(price_list_add_json(&l, o));
+        p = price_list_find(&l, "m");
+        ASSERT_NOT_NULL(p);
+        ASSERT_TRUE(p->input == 3 && p->output == 15.5 && p->cache_read == 0.3 && p->cache_write == 3);
+
+        ASSERT_OK(json_parse(broken, strlen(broken), &nonsense));
+        ASSERT_OK(price_list_add_json(&l, nonsense));
+        ASSERT_OK(price_list_add_json(&l, NULL));
+        ASSERT_EQ(l.n, 2);
+        ASSERT_NOT_NULL(price_list_find(&l, "d"));
+
+        text = save(&f, c);
+        ASSERT_TRUE(endswith(text, "pricing:\n  m:\n    input: 3\n    output: 15.5\n    cache_read: 0.3\n"));
+}
+
 TEST(resolve_model) {
         static const struct {
                 const char *agent_provider, *agent_key, *agent_model, *agent_url, *provider, *key, *model, *url;

@@ -1,0 +1,173 @@
+/* SPDX-License-Identifier: MIT */
+
+#include <time.h>
+
+#include "budget.h"
+#include "event-util.h"
+#include "string-util.h"
+#include "usage-store.h"
+
+#define USEC_PER_HOUR (3600 * USEC_PER_SEC)
+#define HOURS_PER_DAY 24U
+/* What is stored of usage is forgotten after so long. */
+#define KEPT_HOURS (400U * HOURS_PER_DAY)
+
+static const struct { const char *key; uint64_t hours; } kinds[_BUDGET_KIND_MAX] = {
+        [BUDGET_TOKENS] = { "limits.tokens_per_hour", 1 },
+        [BUDGET_COST] = { "limits.cost_per_day", HOURS_PER_DAY },
+};
+
+struct Budget {
+        BudgetSpec spec;
+        uint64_t limits[_BUDGET_KIND_MAX];      /* UINT64_MAX: none */
+        PriceList prices;
+        uint64_t told[_BUDGET_KIND_MAX];        /* the hour or day that was told of; UINT64_MAX: none */
+        uint64_t swept_hour;
+};
+
+int budget_new(Budget **ret, const BudgetSpec *spec) {
+        Budget *b = new0(Budget, 1);
+
+        if (!b)
+                return -ENOMEM;
+        b->spec = *spec;
+        for (size_t i = 0; i < _BUDGET_KIND_MAX; i++)
+                b->limits[i] = b->told[i] = UINT64_MAX;
+        *ret = b;
+        return 0;
+}
+
+Budget* budget_free(Budget *b) {
+        if (!b)
+                return NULL;
+
+        price_list_done(&b->prices);
+        return mfree(b);
+}
+
+int budget_configure(Budget *b, const SessionConfig *config) {
+        PriceList prices = {};
+        int r = price_list_extend(&prices, &config->prices);
+
+        if (r < 0) {
+                price_list_done(&prices);
+                return r;
+        }
+        price_list_done(&b->prices);
+        b->prices = prices;
+        b->limits[BUDGET_TOKENS] = config->agent ? config->agent->tokens_per_hour : UINT64_MAX;
+        b->limits[BUDGET_COST] = config->agent ? config->agent->cost_per_day_micro : UINT64_MAX;
+        return 0;
+}
+
+uint64_t budget_price(const Budget *b, const char *model, const ModelUsage *u) {
+        const Price *p = price_list_find(&b->prices, model);
+        uint64_t cached, plain;
+        double cost;
+
+        if (!p)
+                return 0;
+        /* A provider's counts are only as good as the provider. */
+        cached = MIN(u->cached_tokens, u->input_tokens);
+        plain = u->input_tokens - cached;
+        plain -= MIN(u->cache_write_tokens, plain);
+        cost = (double) plain * p->input + (double) cached * p->cache_read +
+               (double) u->cache_write_tokens * p->cache_write + (double) u->output_tokens * p->output;
+        return (uint64_t) (MIN(cost, 9e12) + 0.5);
+}
+
+static uint64_t now_hour(const Budget *b) {
+        return (b->spec.now ? b->spec.now() : now_realtime_usec()) / USEC_PER_HOUR;
+}
+
+static int look(Budget *b, BudgetKind kind, BudgetVerdict *ret) {
+        uint64_t hour = now_hour(b), since = hour - hour % kinds[kind].hours;
+        TurnUsage u;
+        int r;
+
+        if (b->limits[kind] == UINT64_MAX)
+                return 0;
+        r = usage_store_sum(b->spec.db, since, &u);
+        if (r < 0)
+                return r;
+        *ret = (BudgetVerdict) {
+                .kind = kind,
+                .limit = b->limits[kind],
+                .used = kind == BUDGET_TOKENS ? u.input_tokens + u.output_tokens : u.cost_micro,
+                .since_usec = since * USEC_PER_HOUR,
+                .until_usec = (since + kinds[kind].hours) * USEC_PER_HOUR,
+        };
+        return ret->used >= ret->limit;
+}
+
+/* Of several, the one that holds longest: the day's. */
+int budget_check(Budget *b, BudgetVerdict *ret) {
+        BudgetVerdict v;
+        int r = 0;
+
+        for (size_t i = _BUDGET_KIND_MAX; i > 0 && r == 0; i--)
+                r = look(b, (BudgetKind) (i - 1), &v);
+        if (r > 0 && ret)
+                *ret = v;
+        return r;
+}
+
+static int tell(Budget *b) {
+        for (size_t i = 0; i < _BUDGET_KIND_MAX; i++) {
+                BudgetVerdict v;
+                int r = look(b, (BudgetKind) i, &v);
+
+                if (r < 0)
+                        return r;
+                if (r == 0 || b->told[i] == v.since_usec)
+                        continue;
+                b->told[i] = v.since_usec;
+                if (b->spec.on_exceeded)
+                        b->spec.on_exceeded(b, &v, b->spec.userdata);
+        }
+        return 0;
+}
+
+static int add(Budget *b, const char *model, uint64_t calls, const TurnUsage *u) {
+        uint64_t hour = now_hour(b);
+        int r;
+
+        if (hour != b->swept_hour) {
+                b->swept_hour = hour;
+                r = usage_store_delete(b->spec.db, hour > KEPT_HOURS ? hour - KEPT_HOURS : 0);
+                if (r < 0)
+                        return r;
+        }
+        r = usage_store_add(b->spec.db, hour, model, calls, u);
+        return r < 0 ? r : tell(b);
+}
+
+int budget_add(Budget *b, const char *model, const ModelUsage *u, uint64_t cost_micro, uint64_t *ret_cost_micro) {
+        TurnUsage t = {
+                .input_tokens = u->input_tokens, .cached_tokens = u->cached_tokens,
+                .cache_write_tokens = u->cache_write_tokens, .output_tokens = u->output_tokens,
+                .reasoning_tokens = u->reasoning_tokens, .cost_micro = cost_micro ?: budget_price(b, model, u),
+        };
+
+        if (ret_cost_micro)
+                *ret_cost_micro = t.cost_micro;
+        return add(b, model, 1, &t);
+}
+
+int budget_add_cost(Budget *b, const char *model, uint64_t cost_micro) {
+        return add(b, model, 0, &(TurnUsage) { .cost_micro = cost_micro });
+}
+
+char* budget_verdict_to_text(const BudgetVerdict *v) {
+        time_t until = (time_t) (v->until_usec / USEC_PER_SEC);
+        char when[32] = "later";
+        struct tm tm;
+
+        if (gmtime_r(&until, &tm))
+                (void) strftime(when, sizeof(when), "%Y-%m-%d %H:%M UTC", &tm);
+        if (v->kind == BUDGET_TOKENS)
+                return asprintf_new("the agent has used %" PRIu64 " of its %" PRIu64 " tokens for this hour (%s); more "
+                                    "at %s", v->used, v->limit, kinds[v->kind].key, when);
+        return asprintf_new("the agent has used $%.2f of its $%.2f for this day (%s); more at %s",
+                            (double) v->used / 1e6, (double) v->limit / 1e6, kinds[v->kind].key, when);
+}
