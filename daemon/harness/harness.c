@@ -23,6 +23,8 @@ static const char *const kind_names[_HARNESS_KIND_MAX] = {
 };
 
 static const HarnessDriver *const drivers[_HARNESS_KIND_MAX] = {
+        [HARNESS_CLAUDE] = &claude_driver,
+        [HARNESS_CLAUDE_SDK] = &claude_sdk_driver,
 };
 
 static const char *const outcome_names[_HARNESS_OUTCOME_MAX] = {
