@@ -7,6 +7,7 @@
 #include "bus-util.h"
 #include "event-util.h"
 #include "file-util.h"
+#include "harness-unit.h"
 #include "helpers.h"
 #include "log.h"
 #include "option.h"
@@ -24,9 +25,9 @@ int agent_verify(Agent *a, sd_bus_message *message, const char *action, sd_bus_e
 
 #define MANAGE "ai.puffo.agents.manage"
 
-/* Stop: the grace time of a turn, the unit's own stop time, and some. */
+/* Stop: the grace time of a turn, the session's own stop time, that of what runs its tools, and some. */
 static uint64_t gone_timeout(const Agent *a) {
-        return a->manager->config->turn_grace_usec + 35 * USEC_PER_SEC;
+        return a->manager->config->turn_grace_usec + 50 * USEC_PER_SEC;
 }
 
 /* Reads the file anew, so that nothing is written over what somebody has just changed. */
@@ -330,6 +331,8 @@ static int get_text(sd_bus *bus, const char *path, const char *interface, const 
                 { "State", agent_state_to_string(a->state) },
                 { "Status", a->state == AGENT_BUSY ? "busy" : a->state == AGENT_FAILED ? "error" : "idle" },
                 { "Desired", a->config->running ? "running" : "stopped" },
+                { "HarnessState", harness_unit_state(a->harness) },
+                { "HarnessUnit", a->harness->name },
         };
 
         for (size_t i = 0; i < ELEMENTSOF(texts); i++)
@@ -463,6 +466,8 @@ static const sd_bus_vtable agent_vtable[] = {
         SD_BUS_PROPERTY("Slice", "s", NULL, offsetof(Agent, slice), CONST),
         SD_BUS_PROPERTY("MainPID", "u", NULL, offsetof(Agent, unit_state.main_pid), CHANGES),
         SD_BUS_PROPERTY("Restarts", "u", NULL, offsetof(Agent, unit_state.n_restarts), CHANGES),
+        SD_BUS_PROPERTY("HarnessState", "s", get_text, 0, CHANGES),
+        SD_BUS_PROPERTY("HarnessUnit", "s", get_text, 0, CONST),
         SD_BUS_PROPERTY("RuntimeKind", "s", get_private_text, 0, INVALIDATES),
         SD_BUS_PROPERTY("Provider", "s", get_private_text, 0, INVALIDATES),
         SD_BUS_PROPERTY("Model", "s", get_private_text, 0, INVALIDATES),
@@ -501,6 +506,7 @@ void agent_emit_changed(Agent *a) {
                                       (char *) "Desired",
                                       (char *) "MainPID",
                                       (char *) "Restarts",
+                                      (char *) "HarnessState",
                                       NULL};
         static char *const config[] = {(char *) "DisplayName",
                                        (char *) "Desired",

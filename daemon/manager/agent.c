@@ -8,6 +8,7 @@
 #include "bus-util.h"
 #include "event-util.h"
 #include "file-util.h"
+#include "harness-unit.h"
 #include "json-util.h"
 #include "log.h"
 #include "pending.h"
@@ -128,6 +129,10 @@ int agent_new(Agent **ret, Manager *m, AgentHome *home) {
                 return -ENOMEM;
         agent_read_owner(a);
 
+        r = harness_unit_new(&a->harness, a);
+        if (r < 0)
+                return r;
+
         *ret = TAKE_PTR(a);
         return 0;
 }
@@ -141,6 +146,7 @@ Agent* agent_free(Agent *a) {
         relays_forget_agent(a);
         if (a->manager->private_server)
                 private_server_forget_agent(a->manager->private_server, a);
+        harness_unit_free(a->harness);
         for (size_t i = 0; i < ELEMENTSOF(a->refresh_slots); i++)
                 sd_bus_slot_unref(a->refresh_slots[i]);
         sd_bus_slot_unref(a->job_slot);
@@ -360,6 +366,10 @@ void agent_evaluate(Agent *a) {
                 state = !a->retry || (a->in_the_way && !a->in_the_way_before) ? AGENT_STARTING
                       : a->ended                                            ? AGENT_RESTARTING
                                                                             : AGENT_FAILED;
+
+        /* As long as anything of it runs it has not stopped. */
+        if (state == AGENT_STOPPED && a->harness->listed && !harness_unit_is_gone(a->harness))
+                state = AGENT_STOPPING;
 
         if (a->link && (state == AGENT_READY || state == AGENT_BUSY || state == AGENT_FAILED))
                 set_status_text(a, a->reported_text);

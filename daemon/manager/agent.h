@@ -22,6 +22,7 @@ typedef enum AgentState {
 
 const char* agent_state_to_string(AgentState s);
 
+typedef struct HarnessUnit HarnessUnit;
 typedef struct Pending Pending;
 typedef struct Relay Relay;
 typedef struct Removal Removal;
@@ -32,7 +33,7 @@ LIST_HEAD(RelayList, Relay);
 /* What the service manager says of the session unit. */
 typedef struct UnitState {
         char *active, *sub, *result;
-        uint32_t main_pid, n_restarts;
+        uint32_t main_pid, n_restarts, job_id;
 } UnitState;
 
 /* One agent: its files, its units, and who waits for it. Owned by the Manager that lists it. */
@@ -50,6 +51,7 @@ struct Agent {
         char *log_field_agent, *log_field_unit;
 
         UnitState unit_state;
+        HarnessUnit *harness;
         SessionLink *link;              /* the session's connection, once it has registered */
         char *reported_status, *reported_text, *reported_health, *working_directory;
         uint32_t queue_length;

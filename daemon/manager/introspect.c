@@ -8,6 +8,7 @@
 
 #include "agent.h"
 #include "bus-util.h"
+#include "private-server.h"
 #include "string-util.h"
 
 static int start_end(sd_bus **ret, int fd, bool server) {
@@ -50,6 +51,7 @@ static int print_interface(const char *xml, const char *interface) {
 static const char* path_of(const char *interface) {
         return streq(interface, PUFFO_BUS_MANAGER_INTERFACE) ? PUFFO_BUS_PATH
              : streq(interface, PUFFO_BUS_PAIRING_INTERFACE) ? PUFFO_BUS_PAIRING_PATH
+             : streq(interface, PUFFO_PRIVATE_MANAGER_INTERFACE) ? PUFFO_PRIVATE_MANAGER_PATH
              : streq(interface, PUFFO_BUS_AGENT_INTERFACE) ? PUFFO_BUS_AGENT_PREFIX "/x" : NULL;
 }
 
@@ -80,6 +82,8 @@ int manager_print_introspection(const char *interface) {
                 r = agent_export(&m);
         if (r >= 0)
                 r = pairing_export(&m);
+        if (r >= 0)
+                r = private_server_export(server, NULL);
         if (r >= 0)
                 r = sd_bus_call_method_async(client, NULL, NULL, path, "org.freedesktop.DBus.Introspectable",
                                              "Introspect", on_xml, &xml, NULL);

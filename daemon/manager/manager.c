@@ -7,6 +7,7 @@
 #include "bus-util.h"
 #include "event-util.h"
 #include "file-util.h"
+#include "harness-unit.h"
 #include "helpers.h"
 #include "log-control.h"
 #include "log.h"
@@ -263,6 +264,7 @@ static void announce_removal(Manager *m, Agent *a) {
         /* Its directory was taken away under a running unit: the unit has nothing to work with. */
         if (a->listed && !streq_ptr(a->unit_state.active, "inactive"))
                 (void) agent_stop_unit(a);
+        harness_unit_abandon(a->harness);
 }
 
 /* Sorted as enumerate gave them; agents that stay keep their objects. */
@@ -346,8 +348,10 @@ int manager_rescan(Manager *m) {
                 r = update_watch(m);
 
         for (size_t i = 0; i < m->n_agents; i++)
-                if (!m->agents[i]->listed && m->bus_ready)
+                if (!m->agents[i]->listed && m->bus_ready) {
                         agent_refresh_unit(m->agents[i]);
+                        harness_unit_refresh(m->agents[i]->harness);
+                }
         log_new_problems(m, before);
         strv_free(before);
         manager_queue_settle(m);
@@ -359,6 +363,8 @@ int manager_rescan(Manager *m) {
 static void settle_agent(Agent *a) {
         bool desired;
 
+        if (a->config)
+                harness_unit_settle(a->harness, agent_session_is_gone(a));
         if (!a->listed || a->job || a->refreshing || !a->config)
                 return;
 
@@ -443,7 +449,7 @@ void manager_check_known(Manager *m) {
         if (!on_known || !m->bus_ready)
                 return;
         for (size_t i = 0; i < m->n_agents; i++)
-                if (!m->agents[i]->listed)
+                if (!m->agents[i]->listed || !m->agents[i]->harness->listed)
                         return;
 
         m->on_known = NULL;

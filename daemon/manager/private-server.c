@@ -9,6 +9,7 @@
 #include "agent-turn-bus.h"
 #include "bus-util.h"
 #include "event-util.h"
+#include "harness-unit.h"
 #include "log.h"
 #include "pending.h"
 #include "private-server.h"
@@ -55,6 +56,10 @@ static void link_free(SessionLink *l) {
 
 bool session_link_is_up(const SessionLink *l) {
         return l && l->bus && sd_bus_is_open(l->bus) > 0;
+}
+
+Agent* session_link_agent(SessionLink *l) {
+        return l->agent && l->agent->link == l ? l->agent : NULL;
 }
 
 void private_server_forget_agent(PrivateServer *s, Agent *a) {
@@ -169,8 +174,21 @@ static const sd_bus_vtable private_vtable[] = {
                                 SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_METHOD_WITH_ARGS("Report", SD_BUS_ARGS("a{sv}", status), SD_BUS_NO_RESULT, method_report,
                                 SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_METHOD_WITH_ARGS("StartHarness", SD_BUS_ARGS("a{sv}", harness, "h", stdin, "h", stdout, "h", stderr),
+                                SD_BUS_RESULT("a{sv}", started), harness_method_start, SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_METHOD_WITH_ARGS("StopHarness", SD_BUS_NO_ARGS, SD_BUS_NO_RESULT, harness_method_stop,
+                                SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_METHOD_WITH_ARGS("FreezeHarness", SD_BUS_ARGS("b", freeze), SD_BUS_RESULT("b", frozen),
+                                harness_method_freeze, SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_METHOD_WITH_ARGS("WaitHarness", SD_BUS_ARGS("ay", invocation), SD_BUS_RESULT("a{sv}", end),
+                                harness_method_wait, SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_VTABLE_END,
 };
+
+int private_server_export(sd_bus *bus, SessionLink *l) {
+        return sd_bus_add_object_vtable(bus, NULL, PUFFO_PRIVATE_MANAGER_PATH, PUFFO_PRIVATE_MANAGER_INTERFACE,
+                                        private_vtable, l);
+}
 
 static int on_disconnected(sd_bus_message *m, void *userdata, sd_bus_error *reterr_error) {
         link_free(userdata);
@@ -197,8 +215,7 @@ static int link_start(SessionLink *l) {
         if (r >= 0)
                 r = sd_bus_start(l->bus);
         if (r >= 0)
-                r = sd_bus_add_object_vtable(l->bus, NULL, PUFFO_PRIVATE_MANAGER_PATH, PUFFO_PRIVATE_MANAGER_INTERFACE,
-                                             private_vtable, l);
+                r = private_server_export(l->bus, l);
         if (r >= 0)
                 r = sd_bus_match_signal_async(l->bus, NULL, NULL, "/org/freedesktop/DBus/Local",
                                               "org.freedesktop.DBus.Local", "Disconnected", on_disconnected, NULL, l);

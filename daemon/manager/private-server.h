@@ -17,5 +17,9 @@ int session_link_call(SessionLink *l, sd_bus_message *m, sd_bus_message_handler_
                       uint64_t timeout_usec);
 /* Whether a call can be sent: a connection whose end has been seen is not, while those who wait on it are answered. */
 bool session_link_is_up(const SessionLink *l);
+/* Whose it is, once it has registered; else NULL. */
+Agent* session_link_agent(SessionLink *l);
+/* The methods that sessions call, at the object that they call them on; l: NULL for introspection. */
+int private_server_export(sd_bus *bus, SessionLink *l);
 /* The agent is being freed: its connections, registered or not, stay nameless until the session closes them. */
 void private_server_forget_agent(PrivateServer *s, Agent *a);

@@ -8,57 +8,10 @@
 #include "config.h"
 #include "file-util.h"
 #include "string-util.h"
+#include "unit-property.h"
 #include "unit.h"
 
 #define SESSION_PROGRAM PKGLIBEXECDIR "/puffo-session"
-
-static int append_string(sd_bus_message *m, const char *name, const char *value) {
-        return sd_bus_message_append(m, "(sv)", name, "s", value);
-}
-
-static int append_time(sd_bus_message *m, const char *name, uint64_t usec) {
-        return sd_bus_message_append(m, "(sv)", name, "t", usec);
-}
-
-/* "$" would be expanded by the service manager. */
-static char* escape_argument(const char *s) {
-        _cleanup_(strbuf_done) StrBuf b = {};
-
-        for (; *s; s++)
-                if (strbuf_append(&b, "$$", *s == '$' ? 2 : 0) < 0 || (*s != '$' && strbuf_append(&b, s, 1) < 0))
-                        return NULL;
-        return strbuf_take(&b);
-}
-
-static int append_command(sd_bus_message *m, const char *const *argv) {
-        int r;
-
-        r = sd_bus_message_open_container(m, 'r', "sv");
-        if (r >= 0)
-                r = sd_bus_message_append(m, "s", "ExecStart");
-        if (r >= 0)
-                r = sd_bus_message_open_container(m, 'v', "a(sasb)");
-        if (r >= 0)
-                r = sd_bus_message_open_container(m, 'a', "(sasb)");
-        if (r >= 0)
-                r = sd_bus_message_open_container(m, 'r', "sasb");
-        if (r >= 0)
-                r = sd_bus_message_append(m, "s", argv[0]);
-        if (r >= 0)
-                r = sd_bus_message_open_container(m, 'a', "s");
-        for (; *argv && r >= 0; argv++) {
-                _cleanup_free_ char *escaped = escape_argument(*argv);
-
-                r = escaped ? sd_bus_message_append(m, "s", escaped) : -ENOMEM;
-        }
-        if (r >= 0)
-                r = sd_bus_message_close_container(m);
-        if (r >= 0)
-                r = sd_bus_message_append(m, "b", 0);
-        for (int i = 0; i < 4 && r >= 0; i++)
-                r = sd_bus_message_close_container(m);
-        return r;
-}
 
 char* unit_user_name(const char *id) {
         uint8_t hash[16];
@@ -88,7 +41,7 @@ static int append_hardening(sd_bus_message *m, bool network) {
         };
         int r;
 
-        r = append_string(m, "ProtectSystem", "strict");
+        r = unit_append_string(m, "ProtectSystem", "strict");
         for (size_t i = 0; i < ELEMENTSOF(yes) && r >= 0; i++)
                 r = sd_bus_message_append(m, "(sv)", yes[i], "b", 1);
         if (r >= 0 && network) /* netlink: the C library's address selection */
@@ -97,9 +50,9 @@ static int append_hardening(sd_bus_message *m, bool network) {
         else if (r >= 0)
                 r = sd_bus_message_append(m, "(sv)", "RestrictAddressFamilies", "(bas)", 1, 1, "AF_UNIX");
         if (r >= 0)
-                r = append_time(m, "RestrictNamespaces", 0);
+                r = unit_append_time(m, "RestrictNamespaces", 0);
         if (r >= 0)
-                r = append_time(m, "CapabilityBoundingSet", 0);
+                r = unit_append_time(m, "CapabilityBoundingSet", 0);
         if (r >= 0)
                 r = sd_bus_message_append(m, "(sv)", "SystemCallArchitectures", "as", 1, "native");
         if (r >= 0)
@@ -108,7 +61,7 @@ static int append_hardening(sd_bus_message *m, bool network) {
                 r = sd_bus_message_append(m, "(sv)", "SystemCallErrorNumber", "i", EPERM);
         if (r >= 0)
                 r = sd_bus_message_append(m, "(sv)", "UMask", "u", 0077U);
-        return r < 0 ? r : append_time(m, "LimitCORE", 0);
+        return r < 0 ? r : unit_append_time(m, "LimitCORE", 0);
 }
 
 /* The same in both modes. */
@@ -120,29 +73,29 @@ static int append_common(sd_bus_message *m, const Agent *a, const char *runtime_
         if (!description || !credentials)
                 return -ENOMEM;
 
-        r = append_string(m, "Description", description);
+        r = unit_append_string(m, "Description", description);
         if (r >= 0)
-                r = append_string(m, "Slice", a->slice);
+                r = unit_append_string(m, "Slice", a->slice);
         if (r >= 0)
-                r = append_string(m, "CollectMode", "inactive");
+                r = unit_append_string(m, "CollectMode", "inactive");
         if (r >= 0)
-                r = append_string(m, "Type", "notify");
+                r = unit_append_string(m, "Type", "notify");
         if (r >= 0)
-                r = append_string(m, "NotifyAccess", "main");
+                r = unit_append_string(m, "NotifyAccess", "main");
         if (r >= 0)
-                r = append_string(m, "Restart", "on-failure");
+                r = unit_append_string(m, "Restart", "on-failure");
         if (r >= 0)
-                r = append_time(m, "RestartUSec", a->manager->restart_usec);
+                r = unit_append_time(m, "RestartUSec", a->manager->restart_usec);
         if (r >= 0)
-                r = append_time(m, "StartLimitIntervalUSec", 0);
+                r = unit_append_time(m, "StartLimitIntervalUSec", 0);
         if (r >= 0)
-                r = append_time(m, "TimeoutStartUSec", 30 * USEC_PER_SEC);
+                r = unit_append_time(m, "TimeoutStartUSec", 30 * USEC_PER_SEC);
         if (r >= 0) /* above the grace time that a running turn has (agent-runtime §19) */
-                r = append_time(m, "TimeoutStopUSec", a->manager->config->turn_grace_usec + 25 * USEC_PER_SEC);
+                r = unit_append_time(m, "TimeoutStopUSec", a->manager->config->turn_grace_usec + 25 * USEC_PER_SEC);
         if (r >= 0)
-                r = append_time(m, "WatchdogUSec", 60 * USEC_PER_SEC);
+                r = unit_append_time(m, "WatchdogUSec", 60 * USEC_PER_SEC);
         if (r >= 0)
-                r = append_string(m, "KillMode", "mixed");
+                r = unit_append_string(m, "KillMode", "mixed");
         if (r >= 0)
                 r = sd_bus_message_append(m, "(sv)", "FileDescriptorStoreMax", "u", 16U);
         if (r >= 0)
@@ -164,12 +117,12 @@ static int append_user_mode(sd_bus_message *m, const Agent *a) {
                 return -ENOMEM;
         /* The user's other files stay readable to it (profile and working directory may be anywhere), none writable;
          * ProtectSystem=strict leaves homes alone. */
-        r = append_string(m, "ProtectHome", "read-only");
+        r = unit_append_string(m, "ProtectHome", "read-only");
         if (r >= 0)
                 r = sd_bus_message_append(m, "(sv)", "ReadWritePaths", "as", 3, a->home->directory, optional_workspace,
                                           optional_memory);
         if (r >= 0)
-                r = append_string(m, "WorkingDirectory", a->home->directory);
+                r = unit_append_string(m, "WorkingDirectory", a->home->directory);
         return r;
 }
 
@@ -180,7 +133,7 @@ static int append_system_mode(sd_bus_message *m, const Agent *a, const char *run
 
         if (!user || !state || !sessions)
                 return -ENOMEM;
-        r = append_string(m, "User", user);
+        r = unit_append_string(m, "User", user);
         if (r >= 0)
                 r = sd_bus_message_append(m, "(sv)", "DynamicUser", "b", 1);
         if (r >= 0)
@@ -188,13 +141,13 @@ static int append_system_mode(sd_bus_message *m, const Agent *a, const char *run
         if (r >= 0)
                 r = sd_bus_message_append(m, "(sv)", "StateDirectoryMode", "u", 0700U);
         if (r >= 0)
-                r = append_string(m, "ProtectHome", "yes");
+                r = unit_append_string(m, "ProtectHome", "yes");
         if (r >= 0)
-                r = append_string(m, "ProtectProc", "invisible");
+                r = unit_append_string(m, "ProtectProc", "invisible");
         if (r >= 0)
                 r = sd_bus_message_append(m, "(sv)", "ProtectKernelLogs", "b", 1);
         if (r >= 0)
-                r = append_string(m, "DevicePolicy", "closed");
+                r = unit_append_string(m, "DevicePolicy", "closed");
         /* The one socket of ours that it may see, by its directory: a socket that was bound alone would be the old one
          * for ever when puffod.socket is started again. */
         if (r >= 0)
@@ -228,7 +181,7 @@ int unit_append_session(sd_bus_message *m, const Agent *a) {
                 r = a->manager->scope == SCOPE_SYSTEM ? append_system_mode(m, a, runtime_directory)
                                                       : append_user_mode(m, a);
         if (r >= 0)
-                r = append_command(m, (const char *const[]){SESSION_PROGRAM,
+                r = unit_append_command(m, (const char *const[]){SESSION_PROGRAM,
                                                             a->manager->scope == SCOPE_SYSTEM ? "--system" : "--user",
                                                             a->home->id, directory, NULL});
         if (r >= 0)
@@ -247,19 +200,19 @@ int unit_append_session(sd_bus_message *m, const Agent *a) {
 static int append_reader_limits(sd_bus_message *m, Scope scope, bool follow) {
         int r;
 
-        r = append_string(m, "Slice", "puffod-readers.slice");
+        r = unit_append_string(m, "Slice", "puffod-readers.slice");
         if (r >= 0)
-                r = append_time(m, "RuntimeMaxUSec", follow ? FOLLOWER_TIME_USEC : READER_TIME_USEC);
+                r = unit_append_time(m, "RuntimeMaxUSec", follow ? FOLLOWER_TIME_USEC : READER_TIME_USEC);
         if (r >= 0)
-                r = append_time(m, "TimeoutStopUSec", 5 * USEC_PER_SEC);
+                r = unit_append_time(m, "TimeoutStopUSec", 5 * USEC_PER_SEC);
         if (r >= 0)
-                r = append_time(m, "TasksMax", 8);
+                r = unit_append_time(m, "TasksMax", 8);
         if (r >= 0) /* the journal's files are mapped: what of them is in memory counts, and can be dropped */
-                r = append_time(m, "MemoryMax", MIB(128));
+                r = unit_append_time(m, "MemoryMax", MIB(128));
         if (r >= 0)
-                r = append_time(m, "CPUWeight", 20);
+                r = unit_append_time(m, "CPUWeight", 20);
         if (r >= 0)
-                r = append_string(m, "ProtectHome", "yes");
+                r = unit_append_string(m, "ProtectHome", "yes");
         if (r >= 0)
                 r = append_hardening(m, /* network= */ false);
         if (r < 0 || scope == SCOPE_USER)
@@ -272,7 +225,7 @@ static int append_reader_limits(sd_bus_message *m, Scope scope, bool follow) {
                 r = sd_bus_message_append(m, "(sv)", "PrivateNetwork", "b", 1);
         if (r >= 0)
                 r = sd_bus_message_append(m, "(sv)", "ProtectKernelLogs", "b", 1);
-        return r < 0 ? r : append_string(m, "DevicePolicy", "closed");
+        return r < 0 ? r : unit_append_string(m, "DevicePolicy", "closed");
 }
 
 int unit_append_reader(sd_bus_message *m, Scope scope, const char *name, const char *const *argv, int stdout_fd,
@@ -283,11 +236,11 @@ int unit_append_reader(sd_bus_message *m, Scope scope, const char *name, const c
         if (r >= 0)
                 r = sd_bus_message_open_container(m, 'a', "(sv)");
         if (r >= 0)
-                r = append_string(m, "Description", "Reader for a client of puffod");
+                r = unit_append_string(m, "Description", "Reader for a client of puffod");
         if (r >= 0)
-                r = append_string(m, "CollectMode", "inactive-or-failed");
+                r = unit_append_string(m, "CollectMode", "inactive-or-failed");
         if (r >= 0)
-                r = append_string(m, "Type", "exec");
+                r = unit_append_string(m, "Type", "exec");
         if (r >= 0) /* a reader that went away ends it, quietly */
                 r = sd_bus_message_append(m, "(sv)", "SuccessExitStatus", "(aiai)", 1, 1, 1, 13);
         if (r >= 0)
@@ -295,11 +248,11 @@ int unit_append_reader(sd_bus_message *m, Scope scope, const char *name, const c
         if (r >= 0)
                 r = sd_bus_message_append(m, "(sv)", "StandardOutputFileDescriptor", "h", stdout_fd);
         if (r >= 0) /* not into the stream */
-                r = append_string(m, "StandardError", "journal");
+                r = unit_append_string(m, "StandardError", "journal");
         if (r >= 0)
                 r = append_reader_limits(m, scope, follow);
         if (r >= 0)
-                r = append_command(m, argv);
+                r = unit_append_command(m, argv);
         if (r >= 0)
                 r = sd_bus_message_close_container(m);
         return r < 0 ? r : sd_bus_message_append(m, "a(sa(sv))", 0);

@@ -3,14 +3,11 @@
 #include "bus-util.h"
 #include "event-util.h"
 #include "file-util.h"
+#include "harness-unit.h"
 #include "log.h"
 #include "string-util.h"
+#include "unit-property.h"
 #include "unit.h"
-
-#define SYSTEMD "org.freedesktop.systemd1"
-#define SYSTEMD_PATH "/org/freedesktop/systemd1"
-#define SYSTEMD_MANAGER "org.freedesktop.systemd1.Manager"
-#define SYSTEMD_SERVICE "org.freedesktop.systemd1.Service"
 
 /* After a start that the service manager refused; crashes are its own business (RestartUSec=). */
 #define RETRY_USEC (10 * USEC_PER_SEC)
@@ -18,15 +15,16 @@
 /* Who has run for so long may begin with the shortest pause again. */
 #define STEADY_USEC (60 * USEC_PER_SEC)
 
-static int manager_call(Manager *m, const char *member, sd_bus_message **ret) {
-        return sd_bus_message_new_method_call(m->bus, ret, SYSTEMD, SYSTEMD_PATH, SYSTEMD_MANAGER, member);
-}
-
 /* --- looking --- */
 
 bool agent_unit_is_up(const Agent *a) {
         return a->unit_state.active && !streq(a->unit_state.active, "inactive") &&
                !streq(a->unit_state.active, "failed");
+}
+
+/* A restart is one job, in the middle of which the unit is down. */
+bool agent_session_is_gone(const Agent *a) {
+        return a->listed && !a->refreshing && !a->job && a->unit_state.job_id == 0 && !agent_unit_is_up(a);
 }
 
 static int on_result(sd_bus_message *m, void *userdata, sd_bus_error *reterr_error) {
@@ -177,6 +175,7 @@ static void check_end(Agent *a, const char *active) {
 
 static int on_listed(sd_bus_message *m, void *userdata, sd_bus_error *reterr_error) {
         const char *active = "inactive", *sub = "dead";
+        uint32_t job_id = 0;
         const sd_bus_error *e = sd_bus_message_get_error(m);
         Agent *a = userdata;
         int r;
@@ -192,8 +191,9 @@ static int on_listed(sd_bus_message *m, void *userdata, sd_bus_error *reterr_err
                 return 0;
         }
         if (sd_bus_message_enter_container(m, 'a', "(ssssssouso)") > 0)
-                (void) sd_bus_message_read(m, "(ssssssouso)", NULL, NULL, NULL, &active, &sub, NULL, NULL, NULL, NULL,
-                                           NULL);
+                (void) sd_bus_message_read(m, "(ssssssouso)", NULL, NULL, NULL, &active, &sub, NULL, NULL, &job_id,
+                                           NULL, NULL);
+        a->unit_state.job_id = job_id;
         check_end(a, active);
         (void) free_and_strdup(&a->unit_state.active, active);
         (void) free_and_strdup(&a->unit_state.sub, sub);
@@ -236,6 +236,13 @@ void agent_refresh_unit(Agent *a) {
         a->refreshing = true;
 }
 
+static HarnessUnit* find_harness(Manager *m, const char *unit) {
+        for (size_t i = 0; i < m->n_agents; i++)
+                if (streq(m->agents[i]->harness->name, unit))
+                        return m->agents[i]->harness;
+        return NULL;
+}
+
 static Agent* find_by_unit(Manager *m, const char *unit) {
         for (size_t i = 0; i < m->n_agents; i++)
                 if (streq(m->agents[i]->unit, unit))
@@ -258,15 +265,21 @@ static int on_unit_changed(sd_bus_message *m, void *userdata, sd_bus_error *rete
         for (size_t i = 0; path && i < manager->n_agents; i++)
                 if (streq(manager->agents[i]->unit_path, path))
                         agent_refresh_unit(manager->agents[i]);
+                else if (streq(manager->agents[i]->harness->path, path))
+                        harness_unit_refresh(manager->agents[i]->harness);
         return 0;
 }
 
 static int on_unit_removed(sd_bus_message *m, void *userdata, sd_bus_error *reterr_error) {
         const char *unit;
+        HarnessUnit *h;
         Agent *a;
 
         if (!is_from_systemd(userdata, m) || sd_bus_message_read(m, "so", &unit, NULL) < 0)
                 return 0;
+        h = find_harness(userdata, unit);
+        if (h)
+                harness_unit_on_removed(h);
         a = find_by_unit(userdata, unit);
         if (!a)
                 return 0;
@@ -277,10 +290,14 @@ static int on_unit_removed(sd_bus_message *m, void *userdata, sd_bus_error *rete
 
 static int on_job_removed(sd_bus_message *m, void *userdata, sd_bus_error *reterr_error) {
         const char *job, *unit, *result;
+        HarnessUnit *h;
         Agent *a;
 
         if (!is_from_systemd(userdata, m) || sd_bus_message_read(m, "uoss", NULL, &job, &unit, &result) < 0)
                 return 0;
+        h = find_harness(userdata, unit);
+        if (h)
+                harness_unit_on_job_removed(h, job, result);
         a = find_by_unit(userdata, unit);
         if (!a)
                 return 0;
@@ -296,8 +313,8 @@ static int on_job_removed(sd_bus_message *m, void *userdata, sd_bus_error *reter
         return 0;
 }
 
-/* Sessions of agents that went while nobody was here to stop them: they have no files to work with, and keys in
- * memory. */
+/* Sessions and harnesses of agents that went while nobody was here to stop them: they have no files to work with, and
+ * keys in memory. */
 static int on_sessions_listed(sd_bus_message *m, void *userdata, sd_bus_error *reterr_error) {
         Manager *manager = userdata;
         const char *unit;
@@ -307,7 +324,7 @@ static int on_sessions_listed(sd_bus_message *m, void *userdata, sd_bus_error *r
                 return 0;
         while (sd_bus_message_read(m, "(ssssssouso)", &unit, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL) >
                0) {
-                if (find_by_unit(manager, unit))
+                if (find_by_unit(manager, unit) || find_harness(manager, unit))
                         continue;
                 log_notice("Unit '%s' belongs to no agent any more: stopping it.", unit);
                 r = sd_bus_call_method_async(manager->bus, NULL, SYSTEMD, SYSTEMD_PATH, SYSTEMD_MANAGER, "StopUnit",
@@ -333,12 +350,14 @@ static int on_subscribed(sd_bus_message *m, void *userdata, sd_bus_error *reterr
                 if (!isempty(manager->agents[i]->job))
                         manager->agents[i]->job = mfree(manager->agents[i]->job);
                 agent_refresh_unit(manager->agents[i]);
+                harness_unit_resync(manager->agents[i]->harness);
         }
         manager_queue_settle(manager);
         manager_check_known(manager);
         return sd_bus_call_method_async(manager->bus, NULL, SYSTEMD, SYSTEMD_PATH, SYSTEMD_MANAGER,
                                         "ListUnitsByPatterns", on_sessions_listed, manager, "asas", 3, "active",
-                                        "activating", "reloading", 1, "puffo-session@*.service");
+                                        "activating", "reloading", 2, "puffo-session@*.service",
+                                        "puffo-harness@*.service");
 }
 
 static int on_systemd_owner_changed(sd_bus_message *m, void *userdata, sd_bus_error *reterr_error) {
@@ -385,7 +404,8 @@ unsigned units_n_starting(Manager *m) {
         unsigned n = 0;
 
         for (size_t i = 0; i < m->n_agents; i++)
-                n += m->agents[i]->job && m->agents[i]->job_is_start;
+                n += (m->agents[i]->job && m->agents[i]->job_is_start) +
+                     harness_unit_is_starting(m->agents[i]->harness);
         return n;
 }
 
@@ -449,7 +469,7 @@ static int on_limits_set(sd_bus_message *m, void *userdata, sd_bus_error *reterr
                 return 0;
         }
 
-        r = manager_call(a->manager, "StartTransientUnit", &call);
+        r = unit_manager_call(a->manager, "StartTransientUnit", &call);
         if (r >= 0)
                 r = unit_append_session(call, a);
         if (r >= 0)
@@ -463,13 +483,13 @@ static int append_limit(sd_bus_message *m, const char *name, uint64_t value) {
         return sd_bus_message_append(m, "(sv)", name, "t", value);
 }
 
-static int call_set_limits(Agent *a, sd_bus_message **ret) {
+int agent_call_set_limits(Agent *a, sd_bus_message **ret) {
         _cleanup_bus_message_ sd_bus_message *m = NULL;
         Limits l;
         int r;
 
         (void) agent_limits(a->manager, a->config, &l);
-        r = manager_call(a->manager, "SetUnitProperties", &m);
+        r = unit_manager_call(a->manager, "SetUnitProperties", &m);
         if (r >= 0)
                 r = sd_bus_message_append(m, "sb", a->slice, /* runtime= */ 1);
         if (r >= 0)
@@ -495,7 +515,7 @@ static int call_set_limits(Agent *a, sd_bus_message **ret) {
 
 static int agent_apply_limits(Agent *a) {
         _cleanup_bus_message_ sd_bus_message *m = NULL;
-        int r = call_set_limits(a, &m);
+        int r = agent_call_set_limits(a, &m);
 
         return r < 0 ? r : sd_bus_call_async(a->manager->bus, NULL, m, NULL, NULL, 0);
 }
@@ -521,7 +541,7 @@ int agent_start_unit(Agent *a) {
         a->stopping = a->ended = a->in_the_way = a->start_ended = false;
         a->retry = sd_event_source_disable_unref(a->retry);
 
-        r = call_set_limits(a, &m);
+        r = agent_call_set_limits(a, &m);
         if (r >= 0)
                 r = sd_bus_call_async(a->manager->bus, &a->job_slot, m, on_limits_set, a, 0);
         if (r < 0)

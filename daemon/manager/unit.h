@@ -12,12 +12,16 @@ int units_watch(Manager *m);
 void agent_refresh_unit(Agent *a);
 /* Slice properties, then StartTransientUnit. */
 int agent_start_unit(Agent *a);
+/* SetUnitProperties of its slice, to be sent before each start in it. */
+int agent_call_set_limits(Agent *a, sd_bus_message **ret);
 int agent_stop_unit(Agent *a);
 /* RestartUnit: the descriptor store stays. */
 int agent_restart_unit(Agent *a);
 /* Gives the slice of one that runs its limits, if those are others than before. */
 void agent_check_limits(Agent *a);
 bool agent_unit_is_up(const Agent *a);
+/* It is down, and nobody has asked for another one: whatever it held is gone. */
+bool agent_session_is_gone(const Agent *a);
 /* Removes the slice's drop-ins of an agent that is gone. */
 void unit_forget_slice(Manager *m, const char *slice);
 /* How many starts are under way. */

@@ -1,0 +1,13 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+#include "harness-request.h"
+
+/* The arguments of StartTransientUnit for an agent's harness. fds: what becomes its standard input, output and error.
+ */
+int unit_append_harness(sd_bus_message *m, const Agent *a, const char *unit, const HarnessRequest *q,
+                        const int fds[static 3]);
+/* The same sandbox around the check of it: as harness of no agent, in slice, with standard output at fd. */
+int unit_append_probe(sd_bus_message *m, const Manager *manager, const char *unit, SandboxProfile profile, int fd);
+/* In the agent's profile nothing of path is there but what is mounted into it. */
+bool harness_place_is_covered(const Agent *a, const char *path);

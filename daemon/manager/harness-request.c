@@ -1,0 +1,424 @@
+/* SPDX-License-Identifier: MIT */
+
+#include <limits.h>
+#include <sys/stat.h>
+
+#include "bus-util.h"
+#include "file-util.h"
+#include "harness-properties.h"
+#include "string-util.h"
+
+#define BINDS_MAX 256U
+#define DESCRIPTION_MAX 200U
+#define INNER_SOCKETS "/run/puffo/"
+
+HarnessRequest* harness_request_free(HarnessRequest *q) {
+        if (!q)
+                return NULL;
+        for (size_t i = 0; i < q->n_binds; i++) {
+                free(q->binds[i].source);
+                free(q->binds[i].target);
+        }
+        free(q->binds);
+        free(q->description);
+        free(q->working_directory);
+        return mfree(q);
+}
+
+bool path_is_below(const char *path, const char *directory) {
+        const char *rest = startswith(path, directory);
+
+        return rest && (!*rest || *rest == '/' || endswith(directory, "/"));
+}
+
+/* Control characters, because a transient unit is a file too, and a line of it may not begin in the middle of a path.
+ */
+static bool path_is_plain(const char *path) {
+        if (*path != '/' || strlen(path) >= PATH_MAX)
+                return false;
+        for (const char *c = path; *c; c++)
+                if ((unsigned char) *c < 0x20 || *c == 0x7f)
+                        return false;
+        for (const char *slash = path; slash; slash = strchr(slash + 1, '/')) {
+                size_t n = strcspn(slash + 1, "/");
+
+                if ((n == 0 && slash[1]) || (n == 1 && slash[1] == '.') || (n == 2 && strncmp(slash + 1, "..", 2) == 0))
+                        return false;
+        }
+        return true;
+}
+
+/* --- what nobody gets --- */
+
+typedef struct Check {
+        const Agent *agent;
+        const char *given;              /* as in the request */
+        bool above_too;                 /* what leads to a protected place is refused as well */
+        sd_bus_error *error;
+} Check;
+
+static int refuse(const Check *c, const char *why) {
+        return bus_error_setf(c->error, PUFFO_ERROR_INVALID_ARGUMENT, "'%.300s' is not for a harness: %s.", c->given,
+                              why);
+}
+
+/* Both as it is written and where it leads. */
+static int check_against(const Check *c, const char *path, const char *place, const char *why) {
+        _cleanup_free_ char *real = NULL;
+
+        if (isempty(place))
+                return 0;
+        real = realpath(place, NULL);
+        if (path_is_below(path, place) || (real && path_is_below(path, real)))
+                return refuse(c, why);
+        if (c->above_too && (path_is_below(place, path) || (real && path_is_below(real, path))))
+                return refuse(c, "it holds what no harness may see");
+        return 0;
+}
+
+static int check_system_places(const Check *c, const char *path) {
+        static const struct {
+                const char *place, *why;
+        } places[] = {
+                { "/run", "sockets of the system and of users are there" },
+                { "/var/run", "sockets of the system and of users are there" },
+                { "/proc", "it is the kernel's" },
+                { "/sys", "it is the kernel's" },
+                { "/dev", "it is the kernel's" },
+                { "/etc/puffo", "keys of model providers are there" },
+                { "/tmp/.X11-unix", "sockets of users are there" },
+                { "/tmp/.ICE-unix", "sockets of users are there" },
+        };
+        int r = 0;
+
+        for (size_t i = 0; i < ELEMENTSOF(places) && r >= 0; i++)
+                r = check_against(c, path, places[i].place, places[i].why);
+        if (r < 0)
+                return r;
+        if (streq(path, "/tmp") || streq(path, "/var/tmp") || streq(path, "/"))
+                return refuse(c, "sockets of users are there");
+        for (const char *const *p = (const char *const[]) { "/tmp/ssh-", "/tmp/dbus-", "/tmp/tmux-", NULL }; *p; p++)
+                if (startswith(path, *p))
+                        return refuse(c, "sockets of users are there");
+        return 0;
+}
+
+static int check_home(const Check *c, const char *path) {
+        static const char *const places[] = { ".ssh", ".gnupg", ".local/share/keyrings", ".config/systemd",
+                                              ".local/share/systemd" };
+        const char *home = c->agent->manager->scope == SCOPE_USER ? getenv("HOME") : NULL,
+                   *runtime = c->agent->manager->scope == SCOPE_USER ? getenv("XDG_RUNTIME_DIR") : NULL;
+        int r = 0;
+
+        for (size_t i = 0; i < ELEMENTSOF(places) && home && r >= 0; i++) {
+                _cleanup_free_ char *place = path_join(home, places[i]);
+
+                r = place ? check_against(c, path, place, "keys and units of the user are there") : -ENOMEM;
+        }
+        return r < 0 ? r : check_against(c, path, runtime, "sockets of the user are there");
+}
+
+/* What of its own directory is not for an agent's hands (agent-runtime §19). */
+static int check_own(const Check *c, const char *path) {
+        static const char *const names[] = { "keys", "agent.yml", "runtime.json", "run", ".puffo-agent" };
+        const AgentHome *home = c->agent->home;
+        int r = 0;
+
+        for (size_t i = 0; i < ELEMENTSOF(names) && r >= 0; i++) {
+                _cleanup_free_ char *place = path_join(home->directory, names[i]);
+
+                r = place ? check_against(c, path, place, "it is the agent's own") : -ENOMEM;
+        }
+        for (unsigned i = 0; i < 2 && r >= 0; i++) {
+                _cleanup_free_ char *real = i == 0 ? strdup(home->directory) : realpath(home->directory, NULL),
+                                    *place = real ? path_join(real, "messages.db") : NULL;
+
+                if (real && !place)
+                        return -ENOMEM;
+                /* with -wal, -shm, .copied and whatever comes to be there */
+                if (place && startswith(path, place))
+                        r = refuse(c, "it is the agent's own");
+        }
+        if (r >= 0) {
+                _cleanup_free_ char *flags = path_join(home->workspace, ".puffo-agent");
+                Check below = *c;
+
+                /* The workspace itself is fine: that place in it is covered. */
+                below.above_too = false;
+                r = flags ? check_against(&below, path, flags, "it is the agent's own") : -ENOMEM;
+        }
+        return r;
+}
+
+/* Below root, which holds agents by their names, other agents are; agents that cannot be loaded too. */
+static int check_others_in(const Check *c, const char *path, const char *root) {
+        _cleanup_free_ char *real = realpath(root, NULL), *own = realpath(c->agent->home->directory, NULL);
+
+        if (path_is_below(path, c->agent->home->directory) || (own && path_is_below(path, own)))
+                return 0;
+        return check_against(&(Check) { c->agent, c->given, c->above_too, c->error }, path, real ?: root,
+                             "other agents are there");
+}
+
+/* The homes hold agents, keys of providers and of the pairing. Two directories in them are meant to be shared. */
+static int check_homes(const Check *c, const char *path) {
+        const HomePaths *p = c->agent->manager->paths;
+        const char *const roots[] = { p->agents, p->role_agents }, *const homes[] = { p->home, p->proxy_home };
+        _cleanup_free_ char *shared = path_join(p->home, "shared"), *real_shared = NULL, *workspace = NULL;
+        int r = 0;
+
+        if (!shared)
+                return -ENOMEM;
+        for (size_t i = 0; i < ELEMENTSOF(roots) && r >= 0; i++)
+                r = check_others_in(c, path, roots[i]);
+        if (r < 0)
+                return r;
+
+        real_shared = realpath(shared, NULL);
+        workspace = realpath(c->agent->home->workspace, NULL);
+        if (path_is_below(path, c->agent->home->workspace) || (workspace && path_is_below(path, workspace)) ||
+            path_is_below(path, shared) || (real_shared && path_is_below(path, real_shared)))
+                return 0;
+        for (size_t i = 0; i < ELEMENTSOF(homes) && r >= 0; i++)
+                if (homes[i])
+                        r = check_others_in(c, path, homes[i]);
+        return r;
+}
+
+/* In system mode the session is nobody whose word counts for more than its own directory. */
+static int check_system_mode(const Check *c, const char *real, HarnessBindKind kind) {
+        static const char *const places[] = { "/usr", "/opt", "/nix/store" };
+        _cleanup_free_ char *own = realpath(c->agent->home->directory, NULL);
+
+        if (c->agent->manager->scope != SCOPE_SYSTEM || (own && path_is_below(real, own)))
+                return 0;
+        for (size_t i = 0; i < ELEMENTSOF(places) && kind == HARNESS_BIND_READ_ONLY; i++)
+                if (path_is_below(real, places[i]))
+                        return 0;
+        return refuse(c, "it is neither in the agent's directory nor a part of the system");
+}
+
+static int check_places(const Check *c, const char *path) {
+        int r = check_system_places(c, path);
+
+        if (r >= 0)
+                r = check_home(c, path);
+        if (r >= 0)
+                r = check_own(c, path);
+        return r < 0 ? r : check_homes(c, path);
+}
+
+/* --- reading --- */
+
+static int add_bind(HarnessRequest *q, HarnessBindKind kind, char *source, const char *target) {
+        HarnessBind *grown = reallocarray(q->binds, q->n_binds + 1, sizeof(HarnessBind));
+
+        if (!grown) {
+                free(source);
+                return -ENOMEM;
+        }
+        q->binds = grown;
+        q->binds[q->n_binds] = (HarnessBind) { kind, source, strdup(target) };
+        if (!q->binds[q->n_binds].target) {
+                free(source);
+                return -ENOMEM;
+        }
+        q->n_binds++;
+        return 0;
+}
+
+static int resolve(const Check *c, char **ret, mode_t *ret_type) {
+        _cleanup_free_ char *real = NULL;
+        struct stat st;
+
+        if (!path_is_plain(c->given))
+                return refuse(c, "an absolute path without '.', '..', doubled slashes and control characters is expected");
+        real = realpath(c->given, NULL);
+        if (!real || lstat(real, &st) < 0)
+                return errno == ENOMEM ? -ENOMEM : refuse(c, strerror(errno));
+        *ret_type = st.st_mode & S_IFMT;
+        *ret = TAKE_PTR(real);
+        return 0;
+}
+
+static int take_path(HarnessRequest *q, const Agent *a, HarnessBindKind kind, const char *path, sd_bus_error *error) {
+        Check c = { a, path, true, error };
+        _cleanup_free_ char *real = NULL;
+        mode_t type;
+        int r;
+
+        r = resolve(&c, &real, &type);
+        if (r < 0)
+                return r;
+        if (type != S_IFDIR && type != S_IFREG)
+                return refuse(&c, "it is neither a directory nor a file");
+        /* What is not mounted but there anyway, in the user's own view, may well lead to places that are covered. */
+        c.above_too = kind == HARNESS_BIND_READ_ONLY || harness_place_is_covered(a, path) ||
+                      harness_place_is_covered(a, real);
+        r = check_places(&c, path);
+        if (r >= 0)
+                r = check_places(&c, real);
+        if (r >= 0)
+                r = check_system_mode(&c, real, kind);
+        return r < 0 ? r : add_bind(q, kind, TAKE_PTR(real), path);
+}
+
+static int take_socket(HarnessRequest *q, const Agent *a, const char *source, const char *target,
+                       sd_bus_error *error) {
+        _cleanup_free_ char *real = NULL, *run = path_join(a->home->directory, "run"), *real_run = NULL;
+        Check c = { a, source, false, error };
+        const char *name = startswith(target, INNER_SOCKETS);
+        mode_t type;
+        int r;
+
+        if (!run)
+                return -ENOMEM;
+        r = resolve(&c, &real, &type);
+        if (r < 0)
+                return r;
+        real_run = realpath(run, NULL);
+        if (type != S_IFSOCK || !real_run || !path_is_below(real, real_run) || strchr(real + strlen(real_run) + 1, '/'))
+                return refuse(&c, "a socket in the agent's run directory is expected");
+        if (isempty(name) || strlen(name) > 64 || *name == '.' ||
+            strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789-_.") != strlen(name))
+                return bus_error_setf(error, PUFFO_ERROR_INVALID_ARGUMENT,
+                                      "'%.100s': sockets are shown as " INNER_SOCKETS "NAME.", target);
+        return add_bind(q, HARNESS_BIND_SOCKET, TAKE_PTR(real), target);
+}
+
+static int take_paths(HarnessRequest *q, const Agent *a, HarnessBindKind kind, sd_bus_message *m, sd_bus_error *e) {
+        const char *path;
+        int r = sd_bus_message_enter_container(m, 'a', "s");
+
+        while (r >= 0 && (r = sd_bus_message_read(m, "s", &path)) > 0) {
+                if (q->n_binds >= BINDS_MAX)
+                        return bus_error_setf(e, PUFFO_ERROR_INVALID_ARGUMENT, "More than %u paths.", BINDS_MAX);
+                r = take_path(q, a, kind, path, e);
+        }
+        return r < 0 ? r : sd_bus_message_exit_container(m);
+}
+
+static int take_sockets(HarnessRequest *q, const Agent *a, sd_bus_message *m, sd_bus_error *e) {
+        const char *source, *target;
+        int r = sd_bus_message_enter_container(m, 'a', "(ss)");
+
+        while (r >= 0 && (r = sd_bus_message_read(m, "(ss)", &source, &target)) > 0) {
+                if (q->n_binds >= BINDS_MAX)
+                        return bus_error_setf(e, PUFFO_ERROR_INVALID_ARGUMENT, "More than %u paths.", BINDS_MAX);
+                r = take_socket(q, a, source, target, e);
+        }
+        return r < 0 ? r : sd_bus_message_exit_container(m);
+}
+
+static int take_text(HarnessRequest *q, const char *name, sd_bus_message *m, sd_bus_error *e) {
+        const char *text;
+        int r = sd_bus_message_read(m, "s", &text);
+
+        if (r < 0)
+                return r;
+        if (streq(name, "Description")) {
+                free(q->description);
+                q->description = str_printable(text, DESCRIPTION_MAX);
+                return q->description ? 0 : -ENOMEM;
+        }
+        if (!path_is_plain(text))
+                return bus_error_setf(e, PUFFO_ERROR_INVALID_ARGUMENT, "WorkingDirectory: '%.300s' is no plain absolute "
+                                      "path.", text);
+        r = free_and_strdup(&q->working_directory, text);
+        return MIN(r, 0);
+}
+
+static int take_member(HarnessRequest *q, const Agent *a, const char *name, sd_bus_message *m, sd_bus_error *e) {
+        static const struct {
+                const char *name, *type;
+        } members[] = {
+                { "Description", "s" }, { "ReadWritePaths", "as" }, { "ReadOnlyPaths", "as" }, { "Sockets", "a(ss)" },
+                { "WorkingDirectory", "s" },
+        };
+        int r;
+
+        for (size_t i = 0; i < ELEMENTSOF(members); i++) {
+                if (!streq(name, members[i].name))
+                        continue;
+                r = sd_bus_message_enter_container(m, 'v', members[i].type);
+                if (r < 0)
+                        break;
+                r = streq(name, "ReadWritePaths")  ? take_paths(q, a, HARNESS_BIND_WRITABLE, m, e)
+                    : streq(name, "ReadOnlyPaths") ? take_paths(q, a, HARNESS_BIND_READ_ONLY, m, e)
+                    : streq(name, "Sockets")       ? take_sockets(q, a, m, e)
+                                                   : take_text(q, name, m, e);
+                return r < 0 ? r : sd_bus_message_exit_container(m);
+        }
+        return bus_error_setf(e, PUFFO_ERROR_INVALID_ARGUMENT, "'%.80s' is no member of a harness, or of another type.",
+                              name);
+}
+
+/* --- the whole of it --- */
+
+/* A name in a directory that the harness writes to may have become a link while it ran: it would be mounted where the
+ * link leads to, with the harness's next start. */
+static int check_links(const HarnessRequest *q, sd_bus_error *e) {
+        for (size_t i = 0; i < q->n_binds; i++)
+                for (size_t j = 0; j < q->n_binds; j++) {
+                        const HarnessBind *in = q->binds + i, *out = q->binds + j;
+                        const char *rest;
+
+                        if (out->kind != HARNESS_BIND_WRITABLE || in->kind == HARNESS_BIND_SOCKET ||
+                            !path_is_below(in->target, out->target))
+                                continue;
+                        rest = startswith(in->source, out->source);
+                        if (!rest || !streq(rest, in->target + strlen(out->target)))
+                                return bus_error_setf(e, PUFFO_ERROR_INVALID_ARGUMENT,
+                                                      "'%.300s' is or goes through a link in '%.300s', where a harness "
+                                                      "may write.", in->target, out->target);
+                }
+        return 0;
+}
+
+static int check_targets(const HarnessRequest *q, sd_bus_error *e) {
+        for (size_t i = 0; i < q->n_binds; i++)
+                for (size_t j = 0; j < i; j++)
+                        if (streq(q->binds[i].target, q->binds[j].target))
+                                return bus_error_setf(e, PUFFO_ERROR_INVALID_ARGUMENT, "'%.300s' is there twice.",
+                                                      q->binds[i].target);
+        return 0;
+}
+
+int harness_request_read(HarnessRequest **ret, const Agent *a, sd_bus_message *m, sd_bus_error *reterr_error) {
+        _cleanup_(harness_request_freep) HarnessRequest *q = new0(HarnessRequest, 1);
+        int r;
+
+        if (!q)
+                return -ENOMEM;
+        r = sd_bus_message_enter_container(m, 'a', "{sv}");
+        if (r < 0)
+                return r;
+        while ((r = sd_bus_message_enter_container(m, 'e', "sv")) > 0) {
+                const char *name;
+
+                r = sd_bus_message_read(m, "s", &name);
+                if (r >= 0)
+                        r = take_member(q, a, name, m, reterr_error);
+                if (r >= 0)
+                        r = sd_bus_message_exit_container(m);
+                if (r < 0)
+                        return r;
+        }
+        if (r >= 0)
+                r = sd_bus_message_exit_container(m);
+        if (r >= 0)
+                r = check_targets(q, reterr_error);
+        if (r >= 0)
+                r = check_links(q, reterr_error);
+        if (r < 0)
+                return r;
+
+        if (!q->description)
+                q->description = strjoin("Tools of AI agent ", a->home->id);
+        if (!q->working_directory)
+                q->working_directory = strdup("/");
+        if (!q->description || !q->working_directory)
+                return -ENOMEM;
+        *ret = TAKE_PTR(q);
+        return 0;
+}
