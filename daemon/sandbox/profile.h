@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+#include "macro.h"
+
+/* How much of the machine a coding CLI sees. */
+typedef enum Profile {
+        PROFILE_HOST,           /* what the user sees, without buses and foreign processes */
+        PROFILE_WORKSPACE,      /* … a system that is read-only, and of the homes only what is bound into it */
+        PROFILE_STRICT,         /* … and no network, and fewer system calls */
+        _PROFILE_MAX,
+        _PROFILE_INVALID = -EINVAL,
+} Profile;
+
+const char* profile_to_string(Profile p);
+Profile profile_from_string(const char *s);
+
+/* What this process was told of the outside. */
+typedef struct Sandbox {
+        Profile profile;
+        char **hidden;                  /* paths that must not be there, besides those of the profile */
+        uint64_t user_namespace;        /* inode of the service manager's, which must not be ours; 0: not told */
+        uint64_t network_namespace;     /* the same */
+} Sandbox;
