@@ -116,6 +116,8 @@ static bool pattern_matches(const char *pattern, const char *tool, json_object *
                 return false;
         if (!open)
                 return true;
+        while (end > open + 1 && strchr(" \t\r\n", end[-1]))
+                end--;
         while (end > open + 1 && end[-1] == ')')
                 end--;
         argument = strip(open + 1, end);
