@@ -143,9 +143,10 @@ static int directory_open_audit(const AgentHome *h) {
 
 /* A link, a FIFO or a second name of another file in its place is moved out of the way. */
 static int file_open_audit(int dir) {
+        const int flags = O_WRONLY | O_APPEND | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC;
+
         for (unsigned i = 0; i < 3; i++) {
-                _cleanup_close_ int fd = openat(dir, FILE_NAME, O_WRONLY | O_APPEND | O_CREAT | O_NOFOLLOW | O_NONBLOCK |
-                                                O_NOCTTY | O_CLOEXEC, 0600);
+                _cleanup_close_ int fd = openat(dir, FILE_NAME, flags, 0600);
                 struct stat st;
                 int r;
 

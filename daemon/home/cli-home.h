@@ -21,8 +21,9 @@ typedef struct CliHome {
         char **read_write, **read_only; /* what the sandbox binds; every path is there */
         char *mcp_config;               /* for --mcp-config, NULL */
         char *notice;                   /* what the operator should know, a line each; NULL */
-        /* Of everything that a running CLI does not notice by itself: when it differs, the CLI is started anew. Neither
-         * its arguments and environment nor the memory, which it takes note of when it starts. */
+        /* Of everything that a running CLI does not notice by itself: when it differs, the CLI is started anew.
+         * Neither its arguments and environment nor the memory, which it takes note of when it starts. Nor the login:
+         * it looks at that file again by itself. */
         uint8_t hash[32];
 } CliHome;
 
@@ -30,15 +31,18 @@ typedef struct CliHome {
 int cli_home_prepare(CliHome *ret, const CliHomeSpec *spec);
 void cli_home_done(CliHome *h);
 
-/* The conversation that a CLI goes on with, cli_session.json (agent-home §5.8). > 0: *ret is its id, which for the CLIs
- * that only know "the latest" may be ""; 0: none, *ret is NULL. Another harness's file counts as none. */
+/* Paths that exist on the machine of whoever wrote them, not where the agent's runtime lives (agent-runtime §10.5). */
+bool cli_command_is_host_local(const char *command);
+
+/* The conversation that a CLI goes on with, cli_session.json (agent-home §5.8). > 0: *ret is its id, which may be "" for
+ * the CLIs that only know "the latest"; 0: none, *ret is NULL. Another harness's file counts as none. */
 int cli_session_load(const AgentHome *h, const char *harness, char **ret);
 /* session_id NULL: forget it. -EINVAL for an id that no CLI makes. Writes nothing when it says that already. */
 int cli_session_save(const AgentHome *h, const char *harness, const char *model, const char *session_id);
 
 /* Finds the CLI's program: $PUFFO_CLAUDE_BIN (…GEMINI…, …HERMES…), path (a PATH; NULL: none), the places where its
- * installers put it. *ret_program: without links. *ret_roots: what must be bound read-only so that it runs where homes,
- * /run and temporary directories are empty, may be NULL. *ret_path: the PATH to give to it. -ENOENT; -EINVAL: unknown
- * harness. */
+ * installers put it. *ret_program: without links. *ret_roots: what must be bound read-only so that it runs where
+ * homes, /run and temporary directories are empty, may be NULL. *ret_path: the PATH to give to it. -ENOENT; -EINVAL:
+ * unknown harness. */
 int cli_program_find(const char *harness, const char *path, const char *user_home, char **ret_program,
                      char ***ret_roots, char **ret_path);

@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <sys/stat.h>
 
+#include "cli-home.h"
 #include "event-util.h"
 #include "file-util.h"
 #include "tool-internal.h"
@@ -262,15 +263,6 @@ int tool_list_skills(ToolCall *c) {
 
 /* --- MCP servers --- */
 
-/* Paths that exist on the machine of whoever wrote them, not where the agent's runtime lives (agent-runtime §10.5). */
-static bool looks_host_local(const char *command) {
-        return strchr(command, '\\') ||
-               (((*command >= 'A' && *command <= 'Z') || (*command >= 'a' && *command <= 'z')) && command[1] == ':' &&
-                command[2] == '/') ||
-               (startswith(command, "/home/") && !startswith(command, "/home/agent/")) ||
-               startswith(command, "/Users/") || startswith(command, "/tmp/") || startswith(command, "/var/folders/");
-}
-
 /* The whole of .mcp.json and the servers in it. -EBADMSG: malformed. *ret NULL: there is no file. */
 static int servers_read(int root, json_object **ret, json_object **ret_servers) {
         _cleanup_json_ json_object *config = NULL;
@@ -377,7 +369,7 @@ int tool_install_mcp_server(ToolCall *c) {
                 return r;
         if (command[strspn(command, " \t\r\n\v\f")] == 0)
                 return tool_fail(c, "command must not be blank");
-        if (c->box->kind != RUNTIME_CLI_LOCAL && looks_host_local(command))
+        if (c->box->kind != RUNTIME_CLI_LOCAL && cli_command_is_host_local(command))
                 return tool_fail(c, "command '%s' looks like a path of another machine; it must exist where the agent "
                                  "runs", command);
 
