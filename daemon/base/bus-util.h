@@ -39,6 +39,8 @@
 #define PUFFO_ERROR_NOT_PAIRED PUFFO_BUS_ERROR("NotPaired")
 #define PUFFO_ERROR_HARNESS_RUNNING PUFFO_BUS_ERROR("HarnessRunning")
 #define PUFFO_ERROR_SANDBOX_UNAVAILABLE PUFFO_BUS_ERROR("SandboxUnavailable")
+#define PUFFO_ERROR_NO_SUCH_APPROVAL PUFFO_BUS_ERROR("NoSuchApproval")
+#define PUFFO_ERROR_ALREADY_ANSWERED PUFFO_BUS_ERROR("AlreadyAnswered")
 #define PUFFO_ERROR_FAILED PUFFO_BUS_ERROR("Failed")
 
 /* sd-bus refuses to send what is no UTF-8 or holds noncharacters, and a handler whose error cannot be sent costs us

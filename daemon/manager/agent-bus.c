@@ -322,6 +322,7 @@ static int method_refresh(sd_bus_message *message, void *userdata, sd_bus_error 
 static int get_text(sd_bus *bus, const char *path, const char *interface, const char *property, sd_bus_message *reply,
                     void *userdata, sd_bus_error *reterr_error) {
         const Agent *a = userdata;
+        bool waiting = streq_ptr(a->reported_status, AGENT_WAITING_APPROVAL);
         const struct {
                 const char *name, *value;
         } texts[] = {
@@ -329,7 +330,7 @@ static int get_text(sd_bus *bus, const char *path, const char *interface, const 
                 { "Role", a->home->role },
                 { "Name", a->home->name },
                 { "State", agent_state_to_string(a->state) },
-                { "Status", a->state == AGENT_BUSY ? "busy" : a->state == AGENT_FAILED ? "error" : "idle" },
+                { "Status", a->state == AGENT_BUSY ? (waiting ? AGENT_WAITING_APPROVAL : "busy") : a->state == AGENT_FAILED ? "error" : "idle" },
                 { "Desired", a->config->running ? "running" : "stopped" },
                 { "HarnessState", harness_unit_state(a->harness) },
                 { "HarnessUnit", a->harness->name },

@@ -86,8 +86,7 @@ static int on_reply(sd_bus_message *m, void *userdata, sd_bus_error *reterr_erro
         return 0;
 }
 
-/* > 0: there is a session to ask. 0: the call was parked. */
-static int session_is_there(Agent *a, sd_bus_message *message, sd_bus_error *reterr_error) {
+int agent_session_is_there(Agent *a, sd_bus_message *message, sd_bus_error *reterr_error) {
         int r;
 
         r = agent_check_stays(a, reterr_error);
@@ -104,11 +103,10 @@ static int session_is_there(Agent *a, sd_bus_message *message, sd_bus_error *ret
         return MIN(r, 0);
 }
 
-static int relay(Agent *a, sd_bus_message *message, const char *member, bool with_stream, bool repeatable,
-                 sd_bus_error *reterr_error) {
-        _cleanup_bus_message_ sd_bus_message *call = NULL;
-        int fds[2] = { -EBADF, -EBADF }, r;
+int agent_relay(Agent *a, sd_bus_message *message, sd_bus_message *call, int stream, bool repeatable,
+                sd_bus_error *reterr_error) {
         Relay *relay;
+        int r;
 
         if (a->n_relays >= RELAYS_MAX)
                 return bus_error_setf(reterr_error, SD_BUS_ERROR_LIMITS_EXCEEDED,
@@ -121,32 +119,41 @@ static int relay(Agent *a, sd_bus_message *message, const char *member, bool wit
                 .agent = a,
                 .call = sd_bus_message_ref(message),
                 .agent_id = strdup(a->home->id),
-                .stream = -EBADF,
+                .stream = stream >= 0 ? fcntl(stream, F_DUPFD_CLOEXEC, 3) : -EBADF,
                 .repeatable = repeatable,
         };
         LIST_INSERT_HEAD(&a->relays, relay, relays);
         a->n_relays++;
-        r = relay->agent_id ? sd_bus_message_rewind(message, true) : -ENOMEM;
-        if (r >= 0 && with_stream) {
-                r = pipe2(fds, O_CLOEXEC) < 0 ? -errno : 0;
-                relay->stream = fds[0];
-        }
-        if (r >= 0)
-                r = session_link_new_call(a->link, member, &call);
-        if (r >= 0)
-                r = sd_bus_message_copy(call, message, /* all= */ 1);
-        if (r >= 0 && with_stream)
-                r = sd_bus_message_append(call, "h", fds[1]);
-        if (r >= 0)
-                r = session_link_call(a->link, call, on_reply, relay, CALL_TIMEOUT_USEC);
-
-        /* The message has a duplicate: the session's end is closed when it closes that. */
-        safe_close(fds[1]);
+        r = !relay->agent_id ? -ENOMEM : stream >= 0 && relay->stream < 0 ? -EMFILE :
+            session_link_call(a->link, call, on_reply, relay, CALL_TIMEOUT_USEC);
         if (r < 0) {
                 relay_free(relay);
                 return r;
         }
         return 1;
+}
+
+static int relay(Agent *a, sd_bus_message *message, const char *member, bool with_stream, bool repeatable,
+                 sd_bus_error *reterr_error) {
+        _cleanup_bus_message_ sd_bus_message *call = NULL;
+        _cleanup_close_ int reader = -EBADF, writer = -EBADF;
+        int fds[2], r;
+
+        r = sd_bus_message_rewind(message, true);
+        if (r >= 0 && with_stream) {
+                if (pipe2(fds, O_CLOEXEC) < 0)
+                        return -errno;
+                reader = fds[0];
+                writer = fds[1];
+        }
+        if (r >= 0)
+                r = session_link_new_call(a->link, member, &call);
+        if (r >= 0)
+                r = sd_bus_message_copy(call, message, /* all= */ 1);
+        /* The message has a duplicate: the session's end is closed when it closes that. */
+        if (r >= 0 && with_stream)
+                r = sd_bus_message_append(call, "h", writer);
+        return r < 0 ? r : agent_relay(a, message, call, reader, repeatable, reterr_error);
 }
 
 /* validate: the first argument is a turn id. */
@@ -166,7 +173,7 @@ static int relay_checked(sd_bus_message *message, Agent *a, const char *member, 
         r = agent_verify(a, message, "ai.puffo.agents.chat", reterr_error);
         if (r <= 0)
                 return r < 0 ? r : 1;
-        r = session_is_there(a, message, reterr_error);
+        r = agent_session_is_there(a, message, reterr_error);
         if (r <= 0)
                 return r < 0 ? r : 1;
         return relay(a, message, member, with_stream, repeatable, reterr_error);

@@ -12,6 +12,13 @@ int agent_method_get_turn(sd_bus_message *message, void *userdata, sd_bus_error 
 int agent_method_delete_turn(sd_bus_message *message, void *userdata, sd_bus_error *reterr_error);
 int agent_method_list_messages(sd_bus_message *message, void *userdata, sd_bus_error *reterr_error);
 
+/* > 0: there is a session to ask. 0: the call was parked, and will be made again from its top. */
+int agent_session_is_there(Agent *a, sd_bus_message *message, sd_bus_error *reterr_error);
+/* Sends call to the session and its reply to the sender of message. stream: what is to be in the reply instead, or
+ * -EBADF; not taken over. repeatable: it may be made once more when the session ended amid it. */
+int agent_relay(Agent *a, sd_bus_message *message, sd_bus_message *call, int stream, bool repeatable,
+                sd_bus_error *reterr_error);
+
 /* It is freed; who waits for its session's answer gets it, or that there is none any more. */
 void relays_forget_agent(Agent *a);
 

@@ -42,7 +42,7 @@ AgentState agent_state_derive(const char *active, const char *sub, const char *r
 
         if (streq_ptr(reported, "ready"))
                 return AGENT_READY;
-        if (streq_ptr(reported, "busy"))
+        if (streq_ptr(reported, "busy") || streq_ptr(reported, AGENT_WAITING_APPROVAL))
                 return AGENT_BUSY;
         if (streq_ptr(reported, "failed"))
                 return AGENT_FAILED;
@@ -170,6 +170,7 @@ Agent* agent_free(Agent *a) {
         free(a->reported_text);
         free(a->reported_health);
         free(a->working_directory);
+        strv_free(a->approvals);
         return mfree(a);
 }
 

@@ -22,6 +22,9 @@ typedef enum AgentState {
 
 const char* agent_state_to_string(AgentState s);
 
+/* What a session reports that is busy with waiting for somebody's word. */
+#define AGENT_WAITING_APPROVAL "waiting-approval"
+
 typedef struct HarnessUnit HarnessUnit;
 typedef struct Pending Pending;
 typedef struct Relay Relay;
@@ -54,6 +57,7 @@ struct Agent {
         HarnessUnit *harness;
         SessionLink *link;              /* the session's connection, once it has registered */
         char *reported_status, *reported_text, *reported_health, *working_directory;
+        char **approvals;               /* ids of what it asks permission for */
         uint32_t queue_length;
         uint64_t messages_processed, last_event, created_at;
 

@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 
 #include "agent.h"
+#include "approvals-bus.h"
 #include "bus-util.h"
 #include "config.h"
 #include "file-util.h"
@@ -662,6 +663,13 @@ static const sd_bus_vtable manager_vtable[] = {
                                 method_set_provider, SD_BUS_VTABLE_UNPRIVILEGED | SD_BUS_VTABLE_SENSITIVE),
         SD_BUS_METHOD_WITH_ARGS("SetDefaultProvider", SD_BUS_ARGS("s", provider), SD_BUS_NO_RESULT,
                                 method_set_default_provider, SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_METHOD_WITH_ARGS("ListApprovals", SD_BUS_ARGS("s", agent, "b", all),
+                                SD_BUS_RESULT("aa{sv}", approvals), manager_method_list_approvals,
+                                SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_METHOD_WITH_ARGS("Approve", SD_BUS_ARGS("s", id, "b", allow, "s", reason), SD_BUS_NO_RESULT,
+                                manager_method_approve, SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_SIGNAL_WITH_ARGS("ApprovalRequested", SD_BUS_ARGS("s", id, "o", agent), 0),
+        SD_BUS_SIGNAL_WITH_ARGS("ApprovalAnswered", SD_BUS_ARGS("s", id, "o", agent, "s", state), 0),
         SD_BUS_SIGNAL_WITH_ARGS("AgentAdded", SD_BUS_ARGS("s", id, "o", agent), 0),
         SD_BUS_SIGNAL_WITH_ARGS("AgentRemoved", SD_BUS_ARGS("s", id, "o", agent), 0),
         SD_BUS_PROPERTY("Version", "s", get_version, 0, SD_BUS_VTABLE_PROPERTY_CONST),

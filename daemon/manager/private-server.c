@@ -7,6 +7,7 @@
 #include <systemd/sd-login.h>
 
 #include "agent-turn-bus.h"
+#include "approvals-bus.h"
 #include "bus-util.h"
 #include "event-util.h"
 #include "harness-unit.h"
@@ -120,8 +121,15 @@ static int take_report_member(Agent *a, sd_bus_message *m, const char *name) {
                         r = sd_bus_message_read(m, "v", "s", &text);
                         if (r >= 0 && strlen(text) > REPORTED_TEXT_MAX) /* it goes out to everybody on the bus */
                                 return -E2BIG;
-                        return r < 0 ? r : free_and_strdup((char**) ((char*) a + strings[i].offset), text);
+                        if (r >= 0)
+                                r = free_and_strdup((char**) ((char*) a + strings[i].offset), text);
+                        /* The state may be the same, what is shown of it is not. */
+                        if (r == 0 && streq(name, "Status"))
+                                a->dirty |= AGENT_DIRTY_STATE;
+                        return r;
                 }
+        if (streq(name, "Approvals"))
+                return approvals_take_report(a, m);
         if (streq(name, "Credential")) {
                 r = sd_bus_message_read(m, "v", "s", &text);
                 if (r >= 0)
@@ -168,6 +176,19 @@ static int method_report(sd_bus_message *message, void *userdata, sd_bus_error *
         return r;
 }
 
+static int method_approval_answered(sd_bus_message *message, void *userdata, sd_bus_error *reterr_error) {
+        SessionLink *l = userdata;
+        const char *id, *state;
+        int r;
+
+        if (!l->agent || l->agent->link != l)
+                return sd_bus_error_set(reterr_error, PUFFO_ERROR_NO_SUCH_AGENT, "Register comes first.");
+        r = sd_bus_message_read(message, "ss", &id, &state);
+        if (r >= 0)
+                r = approval_ended(l->agent, id, state);
+        return r < 0 ? r : sd_bus_reply_method_return(message, NULL);
+}
+
 static const sd_bus_vtable private_vtable[] = {
         SD_BUS_VTABLE_START(0),
         SD_BUS_METHOD_WITH_ARGS("Register", SD_BUS_NO_ARGS, SD_BUS_RESULT("s", id), method_register,
@@ -182,6 +203,8 @@ static const sd_bus_vtable private_vtable[] = {
                                 harness_method_freeze, SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_METHOD_WITH_ARGS("WaitHarness", SD_BUS_ARGS("ay", invocation), SD_BUS_RESULT("a{sv}", end),
                                 harness_method_wait, SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_METHOD_WITH_ARGS("ApprovalAnswered", SD_BUS_ARGS("s", id, "s", state), SD_BUS_NO_RESULT,
+                                method_approval_answered, SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_VTABLE_END,
 };
 

@@ -65,7 +65,8 @@ typedef struct ApprovalWait ApprovalWait;
 typedef int (*approval_done_t)(ApprovalWait *w, const ApprovalVerdict *verdict, void *userdata);
 
 /* Asks. The same turn and ask as before: waits on, or gets the answer that there is. -EBADMSG: they name another call.
- * -EINVAL: something is missing, or not JSON. -ENOBUFS: too many are open. Whatever is < 0 has to be taken for a no. */
+ * -EINVAL: something is missing, or not JSON. -ENOBUFS: too many are open. Whatever is < 0 has to be taken for a no.
+ */
 int approvals_ask(Approvals *a, const ApprovalRequest *request, approval_done_t on_done, void *userdata,
                   ApprovalWait **ret);
 /* After a restart: what the turn has asked and got no answer to, oldest first. approval_rows_free(). */
@@ -76,8 +77,8 @@ int approvals_wait(Approvals *a, const char *id, approval_done_t on_done, void *
 ApprovalWait* approval_wait_free(ApprovalWait *w);
 DEFINE_TRIVIAL_CLEANUP_FUNC(ApprovalWait*, approval_wait_free);
 
-/* The CLI does not want to know any more (ask NULL: nothing of this turn, which has ended or begins anew). Who waits is
- * told that it was withdrawn. */
+/* The CLI does not want to know any more (ask NULL: nothing of this turn, which has ended or begins anew). Who waits
+ * is told that it was withdrawn. */
 int approvals_withdraw(Approvals *a, const char *turn, const char *ask);
 
 /* --- for whoever answers --- */
@@ -86,12 +87,15 @@ size_t approvals_n_open(const Approvals *a);
 /* The ids of what is open, oldest first; borrowed. */
 const char* approvals_open_id(const Approvals *a, size_t i);
 
+/* What is open, oldest first; limit > 0: as many of any state, newest first. approval_rows_free(). */
+int approvals_list(Approvals *a, unsigned limit, ApprovalRow ***ret, size_t *ret_n);
+
 typedef struct ApprovalAnswer {
         const char *id;
         bool allow;
         const char *by;                 /* for people, one line */
         const char *reason;             /* for the model, may be NULL */
-        const char *token;              /* of the call: answering again with the same is no second answer. May be NULL */
+        const char *token;              /* of the call: the same once more is no second answer. May be NULL */
 } ApprovalAnswer;
 /* 0: done. -ENOENT: there is none of this id. -EALREADY, with *ret (may be NULL): how it ended before. */
 int approvals_answer(Approvals *a, const ApprovalAnswer *answer, ApprovalRow **ret);
@@ -104,6 +108,6 @@ int approvals_consume_answer(Approvals *a, const char *envelope_id, const char *
 char* approval_row_describe(const ApprovalRow *row);
 /* y, yes, a, approve, n, no, deny, in any case and with white space around: 1, 0. Anything else: -ENOMSG. */
 int approval_answer_parse(const char *text);
-/* A call's input in a few lines of Markdown that nothing in it gets out of (agent-runtime §14.3). *ret_cut: not all of it
- * is there. NULL: out of memory. */
+/* A call's input in a few lines of Markdown that nothing in it gets out of (agent-runtime §14.3). *ret_cut: not all of
+ * it is there. NULL: out of memory. */
 char* approval_summarize(const char *input, bool *ret_cut);

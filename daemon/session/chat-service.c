@@ -52,7 +52,8 @@ static int join(ChatService *c, const SessionConfig *config) {
         int r;
 
         r = puffo_new(&c->puffo, &(PuffoSpec) {
-                .event = c->spec.event, .db = c->spec.db, .queue = c->spec.queue, .config = config,
+                .event = c->spec.event, .db = c->spec.db, .queue = c->spec.queue, .approvals = c->spec.approvals,
+                .config = config,
                 .on_changed = c->spec.on_changed, .on_broken = c->spec.on_broken, .userdata = c->spec.userdata,
         }, &text);
         if (r == -ENOMEM)

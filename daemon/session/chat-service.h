@@ -14,6 +14,7 @@ typedef struct ChatServiceSpec {
         sd_event *event;
         Database *db;
         TurnQueue *queue;
+        Approvals *approvals;
         const char *directory;          /* the agent's: where its tools' socket is */
         void (*on_changed)(void *userdata);
         void (*on_broken)(int error, void *userdata);

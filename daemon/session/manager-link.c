@@ -127,6 +127,24 @@ static int credential_describe(char **ret) {
         return 0;
 }
 
+static int append_approvals(sd_bus_message *m, const Approvals *a) {
+        size_t n = a ? approvals_n_open(a) : 0;
+        int r;
+
+        r = sd_bus_message_open_container(m, 'e', "sv");
+        if (r >= 0)
+                r = sd_bus_message_append(m, "s", "Approvals");
+        if (r >= 0)
+                r = sd_bus_message_open_container(m, 'v', "as");
+        if (r >= 0)
+                r = sd_bus_message_open_container(m, 'a', "s");
+        for (size_t i = 0; i < n && r >= 0; i++)
+                r = sd_bus_message_append(m, "s", approvals_open_id(a, i));
+        for (unsigned i = 0; i < 3 && r >= 0; i++)
+                r = sd_bus_message_close_container(m);
+        return r;
+}
+
 static int report_append(sd_bus_message *m, Session *s, const char *credential) {
         TurnQueue *q = session_queue(s);
         int r;
@@ -146,6 +164,8 @@ static int report_append(sd_bus_message *m, Session *s, const char *credential) 
         if (r >= 0)
                 r = sd_bus_message_append(m, "{sv}", "LastEvent", "t",
                                           q ? turn_queue_last_event_usec(q) : (uint64_t) 0);
+        if (r >= 0)
+                r = append_approvals(m, session_approvals(s));
         if (r >= 0)
                 r = bus_append_text_entry(m, "WorkingDirectory", session_working_directory(s));
         if (r >= 0 && credential)
@@ -196,6 +216,26 @@ void manager_link_report(ManagerLink *l) {
         r = sd_event_source_set_enabled(l->report, SD_EVENT_ONESHOT);
         if (r < 0)
                 (void) log_warning_errno(r, "Failed to schedule a report, ignoring: %m");
+}
+
+static int on_told(sd_bus_message *m, void *userdata, sd_bus_error *reterr_error) {
+        const sd_bus_error *e = sd_bus_message_get_error(m);
+
+        if (e && !sd_bus_error_has_names(e, SD_BUS_ERROR_NO_REPLY, SD_BUS_ERROR_DISCONNECTED))
+                log_warning("puffod did not take the news of a permission, ignoring: %s", strempty(e->message));
+        return 0;
+}
+
+void manager_link_approval_answered(ManagerLink *l, const ApprovalRow *row) {
+        int r;
+
+        if (!l->bus || !l->registered)
+                return;
+        r = sd_bus_call_method_async(l->bus, NULL, NULL, PUFFO_PRIVATE_MANAGER_PATH, PUFFO_PRIVATE_MANAGER_INTERFACE,
+                                     "ApprovalAnswered", on_told, NULL, "ss", row->id,
+                                     approval_state_to_string(row->state));
+        if (r < 0)
+                (void) log_warning_errno(r, "Failed to tell puffod of a permission, ignoring: %m");
 }
 
 static int on_registered(sd_bus_message *m, void *userdata, sd_bus_error *reterr_error) {

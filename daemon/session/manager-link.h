@@ -3,7 +3,7 @@
 
 #include <systemd/sd-event.h>
 
-#include "macro.h"
+#include "approval-store.h"
 
 typedef struct Session Session;
 
@@ -15,6 +15,9 @@ typedef struct ManagerLink ManagerLink;
 int manager_link_new(ManagerLink **ret, Session *session, const char *socket);
 ManagerLink* manager_link_free(ManagerLink *l);
 DEFINE_TRIVIAL_CLEANUP_FUNC(ManagerLink*, manager_link_free);
+
+/* Tells that it was answered; nobody when there is no connection. */
+void manager_link_approval_answered(ManagerLink *l, const ApprovalRow *row);
 
 /* Sends the whole state soon; several changes become one report. */
 void manager_link_report(ManagerLink *l);

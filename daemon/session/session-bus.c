@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 
+#include "approvals-bus.h"
 #include "backup.h"
 #include "batches.h"
 #include "bus-util.h"
@@ -460,6 +461,22 @@ static int method_backup(sd_bus_message *m, void *userdata, sd_bus_error *reterr
         return 1;
 }
 
+static int method_list_approvals(sd_bus_message *m, void *userdata, sd_bus_error *reterr_error) {
+        SessionBus *b = userdata;
+
+        if (!queue_get(b, reterr_error))
+                return -EUNATCH;
+        return approvals_bus_list(session_approvals(b->session), session_id(b->session), m);
+}
+
+static int method_answer_approval(sd_bus_message *m, void *userdata, sd_bus_error *reterr_error) {
+        SessionBus *b = userdata;
+
+        if (!queue_get(b, reterr_error))
+                return -EUNATCH;
+        return approvals_bus_answer(session_approvals(b->session), m, reterr_error);
+}
+
 /* UNPRIVILEGED: in system mode puffod is of another uid; who it is was settled by where its socket lies. */
 static const sd_bus_vtable session_vtable[] = {
         SD_BUS_VTABLE_START(0),
@@ -478,6 +495,11 @@ static const sd_bus_vtable session_vtable[] = {
                                 SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_METHOD_WITH_ARGS("SetWorkingDirectory", SD_BUS_ARGS("s", working_directory), SD_BUS_NO_RESULT,
                                 method_set_working_directory, SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_METHOD_WITH_ARGS("ListApprovals", SD_BUS_ARGS("b", all, "b", inputs),
+                                SD_BUS_RESULT("aa{sv}", approvals), method_list_approvals, SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_METHOD_WITH_ARGS("AnswerApproval",
+                                SD_BUS_ARGS("s", id, "b", allow, "s", reason, "s", by, "s", token), SD_BUS_NO_RESULT,
+                                method_answer_approval, SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_METHOD_WITH_ARGS("Reload", SD_BUS_NO_ARGS, SD_BUS_NO_RESULT, method_reload, SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_METHOD_WITH_ARGS("BackupMessages", SD_BUS_ARGS("h", destination), SD_BUS_NO_RESULT, method_backup,
                                 SD_BUS_VTABLE_UNPRIVILEGED),

@@ -48,6 +48,7 @@ struct Session {
         TurnQueue *queue;                       /* exists with db */
         Chat *chat;                             /* exists with db */
         ChatService *service;                   /* exists with db */
+        Approvals *approvals;                   /* exists with db */
         ManagerLink *link;
         ChatSpec chat_spec;
 
@@ -71,7 +72,7 @@ struct Session {
 
 static const char *const state_names[_SESSION_STATE_MAX] = {
         [SESSION_STARTING] = "starting", [SESSION_READY] = "ready", [SESSION_BUSY] = "busy",
-        [SESSION_FAILED] = "failed",
+        [SESSION_WAITING_APPROVAL] = "waiting-approval", [SESSION_FAILED] = "failed",
 };
 
 const char* session_state_to_string(SessionState s) {
@@ -88,6 +89,10 @@ TurnQueue* session_queue(Session *s) {
 
 Database* session_database(Session *s) {
         return s->db;
+}
+
+Approvals* session_approvals(Session *s) {
+        return s->approvals;
 }
 
 sd_event* session_event(Session *s) {
@@ -133,6 +138,8 @@ static char* status_text_new(Session *s) {
 
         if (s->fault)
                 return strdup(s->fault);
+        if (s->state == SESSION_WAITING_APPROVAL)
+                return asprintf_new("waiting for permission (%s)", approvals_open_id(s->approvals, 0));
         if (s->state == SESSION_BUSY) {
                 if (n > 0)
                         waiting = asprintf_new(", %zu more in the queue", n);
@@ -234,7 +241,8 @@ static void status_refresh(Session *s) {
         char *text;
         int r;
 
-        s->state = s->fault || !s->queue ? SESSION_FAILED :
+        s->state = s->fault || !s->queue                ? SESSION_FAILED :
+                   approvals_n_open(s->approvals) > 0   ? SESSION_WAITING_APPROVAL :
                    turn_queue_running(s->queue) ? SESSION_BUSY : SESSION_READY;
         text = status_text_new(s);
         if (text) {
@@ -249,7 +257,7 @@ static void status_refresh(Session *s) {
         runtime_write(s, s->state == SESSION_FAILED ? "error" : "running");
         if (s->link)
                 manager_link_report(s->link);
-        if (s->state != SESSION_BUSY) {
+        if (s->state != SESSION_BUSY && s->state != SESSION_WAITING_APPROVAL) {
                 s->trimmed = false;
                 r = event_arm_timer(s->event, &s->trim, TRIM_USEC, USEC_PER_SEC, on_trim, s);
                 if (r < 0)
@@ -287,6 +295,8 @@ static int session_configure(Session *s, SessionConfig **ret) {
                 r = free_and_strdup(&s->fault, c->fault);
                 if (r < 0)
                         return r;
+                if (c->agent)
+                        approvals_set_timeout(s->approvals, c->agent->permission_timeout_usec);
                 if (s->service) {
                         r = chat_service_configure(s->service, c);
                         if (r < 0)
@@ -533,6 +543,13 @@ static void driver_broken(int error, void *userdata) {
         session_broken(userdata, error);
 }
 
+static void approval_answered(const ApprovalRow *row, void *userdata) {
+        Session *s = userdata;
+
+        if (s->link)
+                manager_link_approval_answered(s->link, row);
+}
+
 static void chat_on_end(Turn *t, TurnResult *result, void *userdata) {
         Session *s = userdata;
 
@@ -625,6 +642,7 @@ static int open_parts(Session *s) {
         _cleanup_(database_freep) Database *db = NULL;
         _cleanup_(turn_queue_freep) TurnQueue *queue = NULL;
         _cleanup_(chat_freep) Chat *chat = NULL;
+        _cleanup_(approvals_freep) Approvals *approvals = NULL;
         _cleanup_(chat_service_freep) ChatService *service = NULL;
         _cleanup_free_ char *directory = NULL;
         int r;
@@ -647,8 +665,14 @@ static int open_parts(Session *s) {
         s->chat_spec.db = db;
         r = chat_new(&chat, &s->chat_spec);
         if (r >= 0)
+                r = approvals_new(&approvals, &(ApprovalsSpec) {
+                        .event = s->event, .db = db, .agent = s->id, .on_changed = driver_changed,
+                        .on_answered = approval_answered, .on_broken = driver_broken, .userdata = s,
+                });
+        if (r >= 0)
                 r = chat_service_new(&service, &(ChatServiceSpec) {
-                        .event = s->event, .db = db, .queue = queue, .directory = s->directory,
+                        .event = s->event, .db = db, .queue = queue, .approvals = approvals,
+                        .directory = s->directory,
                         .on_changed = driver_changed, .on_broken = driver_broken,
                         .on_tools_going = chat_on_tools_going, .userdata = s,
                 });
@@ -658,6 +682,7 @@ static int open_parts(Session *s) {
         free(s->working_directory);
         s->working_directory = TAKE_PTR(directory);
         s->chat = TAKE_PTR(chat);
+        s->approvals = TAKE_PTR(approvals);
         s->service = TAKE_PTR(service);
         s->queue = TAKE_PTR(queue);
         s->db = TAKE_PTR(db);
@@ -775,6 +800,7 @@ Session* session_free(Session *s) {
         if (s->queue)
                 turn_queue_abandon(s->queue);
         s->service = chat_service_free(s->service);
+        s->approvals = approvals_free(s->approvals);
         s->queue = turn_queue_free(s->queue);
         s->chat = chat_free(s->chat);
         s->agent = agent_config_free(s->agent);

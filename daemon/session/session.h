@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 
+#include "approvals.h"
 #include "chat.h"
 #include "scope.h"
 #include "turn-queue.h"
@@ -12,6 +13,7 @@ typedef enum SessionState {
         SESSION_STARTING,
         SESSION_READY,
         SESSION_BUSY,
+        SESSION_WAITING_APPROVAL,
         SESSION_FAILED,         /* stays up and says why */
         _SESSION_STATE_MAX,
         _SESSION_STATE_INVALID = -EINVAL,
@@ -46,6 +48,7 @@ void session_broken(Session *s, int error);
 const char* session_id(Session *s);
 TurnQueue* session_queue(Session *s);
 Database* session_database(Session *s);
+Approvals* session_approvals(Session *s);               /* NULL while there is no database */
 sd_event* session_event(Session *s);
 bool session_accepts(Session *s);
 SessionState session_state(Session *s);

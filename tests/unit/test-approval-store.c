@@ -43,7 +43,8 @@ static int add(World *w, const char *id, const char *turn, const char *ask, int6
         return approval_store_add(w->db, &(ApprovalRow) {
                 .id = (char*) id, .turn = (char*) turn, .ask = (char*) ask, .tool = (char*) "Bash",
                 .summary = (char*) "- **command**: `ls`", .input = (char*) "{\"command\":\"ls\"}",
-                .input_hash = (char*) "abc", .input_size = 16, .created_at = created_at, .expires_at = created_at + 300,
+                .input_hash = (char*) "abc", .input_size = 16, .created_at = created_at,
+                .expires_at = created_at + 300,
         });
 }
 

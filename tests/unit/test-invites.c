@@ -566,6 +566,25 @@ TEST(somebody_else_under_the_operators_name_answers_nothing) {
         cert_lookup_free(l);
         ASSERT_NOT_NULL(cert_cache_get(w.certs, OPERATOR));
         ASSERT_EQ(invites_consume_answer(w.invites, OPERATOR, "msg_q", "y"), 0);
+        ASSERT_FALSE(invites_is_operator(w.invites, OPERATOR));
+}
+
+/* Where more depends on it than an invitation, a slug that nothing is known of is nobody's. */
+TEST(who_is_the_operator) {
+        const char *slug = OPERATOR;
+        CertLookup *l;
+        WORLD(w);
+
+        ASSERT_FALSE(invites_is_operator(w.invites, OPERATOR));
+        ASSERT_OK(cert_cache_lookup(w.certs, &slug, 1, on_looked_up, NULL, &l));
+        run(&w);
+        cert_lookup_free(l);
+        ASSERT_TRUE(invites_is_operator(w.invites, OPERATOR));
+        ASSERT_FALSE(invites_is_operator(w.invites, "carol-77aa"));
+        ASSERT_FALSE(invites_is_operator(w.invites, ""));
+        ASSERT_OK(invites_set_operator(w.invites, ""));
+        ASSERT_FALSE(invites_is_operator(w.invites, OPERATOR));
+        ASSERT_FALSE(invites_is_operator(w.invites, ""));
 }
 
 TEST(failures_are_told_in_our_words) {

@@ -51,22 +51,28 @@ static int find_unsettled(Invites *i, const char *dm_envelope_id, InviteRow **re
 }
 
 /* A slug is no proof. The message was verified with the sender's chain, so that this is known mostly. */
-static bool is_operator(Invites *i, const char *slug) {
+static bool is_operator(Invites *i, const char *slug, bool if_unknown) {
         CertChain *chain;
         const uint8_t *root;
 
         if (isempty(i->operator_slug) || !streq(slug, i->operator_slug))
                 return false;
-        chain = i->has_operator_root ? cert_cache_get(i->spec.certs, slug) : NULL;
+        if (!i->has_operator_root)
+                return true;
+        chain = cert_cache_get(i->spec.certs, slug);
         root = chain ? cert_chain_root(chain) : NULL;
-        return !root || memcmp(root, i->operator_root, KEY_SIZE) == 0;
+        return root ? memcmp(root, i->operator_root, KEY_SIZE) == 0 : if_unknown;
+}
+
+bool invites_is_operator(Invites *i, const char *slug) {
+        return is_operator(i, slug, false);
 }
 
 int invites_consume_answer(Invites *i, const char *sender_slug, const char *thread_root_id, const char *text) {
         _cleanup_(invite_row_freep) InviteRow *row = NULL;
         int answer = isempty(text) ? -ENOMSG : read_answer(text), r;
 
-        if (answer < 0 || isempty(thread_root_id) || !is_operator(i, sender_slug))
+        if (answer < 0 || isempty(thread_root_id) || !is_operator(i, sender_slug, true))
                 return 0;
         r = invite_store_find_question(i->spec.db, thread_root_id, &row);
         if (r == 0)

@@ -31,6 +31,9 @@ Invites* invites_free(Invites *i);
 DEFINE_TRIVIAL_CLEANUP_FUNC(Invites*, invites_free);
 
 int invites_set_operator(Invites *i, const char *operator_slug);
+/* The sender of a message that was just verified is the operator: by its slug, and by its root key where our identity
+ * names one. */
+bool invites_is_operator(Invites *i, const char *slug);
 /* Of the stream: polls are made while it is connected. */
 void invites_set_connected(Invites *i, bool connected);
 /* Asks for invitations now, or as soon as the poll that is under way is over. */

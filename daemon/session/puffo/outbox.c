@@ -401,6 +401,28 @@ int outbox_find(Outbox *o, const char *key, int64_t *ret_id) {
         return outbox_store_find(o->spec.db, key, ret_id);
 }
 
+int outbox_withdraw(Outbox *o, int64_t id) {
+        _cleanup_(outbox_row_freep) OutboxRow *row = NULL;
+        int r = outbox_store_get(o->spec.db, id, &row);
+
+        if (r <= 0)
+                return r < 0 ? r : -ENOENT;
+        if (row->state != OUTBOX_QUEUED)
+                return 0;
+        r = outbox_store_failed(o->spec.db, id, "it was withdrawn", now_realtime_ms());
+        if (r < 0)
+                return r;
+        watch_end(o, id);
+        /* Should the caller not commit, it is found again. */
+        if (o->row && o->row->id == id) {
+                if (o->retry)
+                        (void) sd_event_source_set_enabled(o->retry, SD_EVENT_OFF);
+                row_done(o);
+        }
+        look_again(o);
+        return 1;
+}
+
 int outbox_new(Outbox **ret, const OutboxSpec *spec) {
         _cleanup_(outbox_freep) Outbox *o = new0(Outbox, 1);
         int r;

@@ -63,3 +63,6 @@ DEFINE_TRIVIAL_CLEANUP_FUNC(OutboxWatch*, outbox_watch_free);
 
 /* 1 = there is one of this key, with its row's id; 0 = none. */
 int outbox_find(Outbox *o, const char *key, int64_t *ret_id);
+/* Within the caller's transaction, if there is one. 1: it is not sent, neither now nor later. 0: that is too late, it
+ * has its envelope, or has failed. -ENOENT. */
+int outbox_withdraw(Outbox *o, int64_t id);

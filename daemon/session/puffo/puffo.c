@@ -81,13 +81,17 @@ static void broken(int error, void *userdata) {
         p->spec.on_broken(error, p->spec.userdata);
 }
 
-/* The operator's word on an invitation wakes nobody. */
+/* The operator's word on an invitation or a tool call wakes nobody. */
 static int consume(const Message *m, void *userdata) {
         Puffo *p = userdata;
+        int r;
 
         if (m->kind != ENVELOPE_DM || m->content->type != SIGNED_STRING)
                 return 0;
-        return invites_consume_answer(p->invites, m->sender_slug, m->thread_root_id, m->content->text);
+        r = invites_consume_answer(p->invites, m->sender_slug, m->thread_root_id, m->content->text);
+        if (r != 0 || !p->spec.approvals || !invites_is_operator(p->invites, m->sender_slug))
+                return r;
+        return approvals_consume_answer(p->spec.approvals, m->envelope_id, m->thread_root_id, m->content->text);
 }
 
 static Delivery take(Puffo *p, const Message *m) {
@@ -351,6 +355,8 @@ Puffo* puffo_free(Puffo *p) {
         p->batches = batches_free(p->batches);
         p->introduction = introduction_free(p->introduction);
         p->invites = invites_free(p->invites);
+        if (p->spec.approvals)
+                (void) approvals_set_operator(p->spec.approvals, NULL, NULL);
         p->status = status_reporter_free(p->status);
         p->outbox = outbox_free(p->outbox);
         p->directory = directory_free(p->directory);
@@ -392,6 +398,8 @@ int puffo_configure(Puffo *p, const SessionConfig *config) {
                 r = invites_set_operator(p->invites, p->operator_slug);
         if (r >= 0)
                 r = batches_configure(p->batches, p->operator_slug, config->dispatch_jitter_usec);
+        if (r >= 0 && p->spec.approvals)
+                r = approvals_set_operator(p->spec.approvals, p->outbox, p->operator_slug);
         return MIN(r, 0);
 }
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 
+#include "approvals.h"
 #include "batches.h"
 #include "directory.h"
 #include "outbox.h"
@@ -15,6 +16,7 @@ typedef struct PuffoSpec {
         sd_event *event;
         Database *db;
         TurnQueue *queue;
+        Approvals *approvals;           /* whose operator is asked and answers here; may be NULL */
         const SessionConfig *config;    /* of now; not kept */
         /* Something that is shown has changed. */
         void (*on_changed)(void *userdata);

@@ -1,0 +1,202 @@
+/* SPDX-License-Identifier: MIT */
+
+/* What people read of a tool call. All of it was written by a model that may mean harm, for somebody who decides by
+ * it: nothing in it may look like our own words, act on a terminal, or hide. */
+
+#include <ctype.h>
+#include <strings.h>
+
+#include "approvals-internal.h"
+#include "json-util.h"
+#include "string-util.h"
+
+/* agent-runtime §14.3 */
+#define VALUE_MAX 120U
+#define SUMMARY_MAX 400U
+#define NAME_MAX_SHOWN 100U
+
+int approval_answer_parse(const char *text) {
+        static const struct { const char *word; bool allow; } words[] = {
+                { "y", true }, { "yes", true }, { "a", true }, { "approve", true },
+                { "n", false }, { "no", false }, { "deny", false },
+        };
+        size_t n;
+
+        while (isspace((unsigned char) *text))
+                text++;
+        n = strlen(text);
+        while (n > 0 && isspace((unsigned char) text[n - 1]))
+                n--;
+        for (size_t i = 0; i < ELEMENTSOF(words); i++)
+                if (n == strlen(words[i].word) && strncasecmp(text, words[i].word, n) == 0)
+                        return words[i].allow;
+        return -ENOMSG;
+}
+
+char* approval_name(const char *name) {
+        _cleanup_(strbuf_done) StrBuf b = {};
+
+        for (size_t i = 0; name[i] && i < NAME_MAX_SHOWN; i++) {
+                bool plain = isalnum((unsigned char) name[i]) || strchr("_-.:/", name[i]);
+
+                /* One '?' for a character of several bytes. */
+                if (((unsigned char) name[i] & 0xc0) == 0x80)
+                        continue;
+                if (strbuf_append(&b, plain ? name + i : "?", 1) < 0)
+                        return NULL;
+        }
+        return strbuf_take(&b);
+}
+
+/* Text that stays on one line and between its backticks. What takes no room is shown as well: a command is to be read
+ * as it will be run. */
+static int append_value(StrBuf *b, const char *text, size_t max_chars, bool *cut) {
+        static const struct { const char *from, *to; } replaced[] = {
+                { "\r\n", "⏎" }, { "\n", "⏎" }, { "\r", "⏎" }, { "\t", " " }, { "`", "ˋ" },
+                { "\xe2\x80\x8b", "?" }, { "\xe2\x80\x8c", "?" }, { "\xe2\x80\x8d", "?" }, { "\xe2\x81\xa0", "?" },
+                { "\xef\xbb\xbf", "?" }, { "\xc2\xad", "?" },
+        };
+        _cleanup_(strbuf_done) StrBuf line = {};
+        _cleanup_free_ char *shown = NULL;
+        size_t n_chars = 0;
+        int r = 0;
+
+        while (*text && r >= 0) {
+                size_t i = 0, n = 1;
+
+                while (i < ELEMENTSOF(replaced) && !startswith(text, replaced[i].from))
+                        i++;
+                if (i < ELEMENTSOF(replaced)) {
+                        n = strlen(replaced[i].from);
+                        r = strbuf_puts(&line, replaced[i].to);
+                } else
+                        r = strbuf_append(&line, text, 1);
+                n_chars += ((unsigned char) *text & 0xc0) != 0x80;
+                text += n;
+                /* More than is shown is enough. */
+                if (n_chars > max_chars + 4)
+                        break;
+        }
+        if (r < 0)
+                return r;
+        *cut = *cut || n_chars > max_chars;
+        shown = str_printable(strempty(line.text), max_chars);
+        return shown ? strbuf_printf(b, "`%s`", shown) : -ENOMEM;
+}
+
+static int append_json(StrBuf *b, json_object *value, bool *cut) {
+        const char *text = json_object_is_type(value, json_type_string) ? json_object_get_string(value)
+                                                                        : json_object_to_json_string_ext(
+                                                                                  value,
+                                                                                  JSON_C_TO_STRING_PLAIN |
+                                                                                  JSON_C_TO_STRING_NOSLASHESCAPE);
+
+        return text ? append_value(b, text, VALUE_MAX, cut) : -ENOMEM;
+}
+
+static int append_object(StrBuf *b, json_object *o, bool *cut) {
+        json_object_object_foreach(o, key, value) {
+                _cleanup_free_ char *name = approval_name(key);
+                int r;
+
+                if (!name)
+                        return -ENOMEM;
+                r = strbuf_printf(b, "%s- **%s**: ", b->size > 0 ? "\n" : "", isempty(name) ? "?" : name);
+                if (r >= 0)
+                        r = append_json(b, value, cut);
+                if (r < 0)
+                        return r;
+                if (b->size > SUMMARY_MAX * 4)
+                        break;
+        }
+        return 0;
+}
+
+/* Not in the middle of a character, and with the last backtick closed. */
+static char* summary_cut(const char *text, bool *cut) {
+        size_t n_chars = 0, end = 0, n_ticks = 0;
+
+        while (text[end] && n_chars < SUMMARY_MAX) {
+                n_ticks += text[end] == '`';
+                end++;
+                while (((unsigned char) text[end] & 0xc0) == 0x80)
+                        end++;
+                n_chars++;
+        }
+        if (!text[end])
+                return strdup(text);
+        *cut = true;
+        return asprintf_new("%.*s…%s", (int) end, text, n_ticks % 2 > 0 ? "`" : "");
+}
+
+char* approval_summarize(const char *input, bool *ret_cut) {
+        _cleanup_(strbuf_done) StrBuf b = {};
+        _cleanup_json_ json_object *o = NULL;
+        bool cut = false;
+        char *text;
+        int r;
+
+        if (isempty(input))
+                r = 0;
+        else if (json_parse(input, strlen(input), &o) < 0)
+                r = append_value(&b, input, SUMMARY_MAX, &cut);
+        else if (json_object_is_type(o, json_type_object))
+                r = append_object(&b, o, &cut);
+        else
+                r = o ? append_json(&b, o, &cut) : 0;
+        if (r < 0)
+                return NULL;
+        text = b.size > 0 ? summary_cut(b.text, &cut) : strdup("(no input)");
+        *ret_cut = cut;
+        return text;
+}
+
+char* approval_row_describe(const ApprovalRow *row) {
+        switch (row->state) {
+        case APPROVAL_ALLOWED:
+        case APPROVAL_DENIED:
+                return strjoin(approval_state_to_string(row->state), isempty(row->answered_by) ? "" : " by ",
+                               row->answered_by);
+        case APPROVAL_EXPIRED:
+                return strdup("denied, as nobody answered in time");
+        case APPROVAL_WITHDRAWN:
+                return strdup("withdrawn, as the answer was not needed any more");
+        default:
+                return strdup("open");
+        }
+}
+
+char* approval_model_text(const ApprovalRow *row) {
+        switch (row->state) {
+        case APPROVAL_DENIED:
+                return strjoin("Permission denied by ", isempty(row->answered_by) ? "the operator" : row->answered_by,
+                               isempty(row->reason) ? "." : ": ", row->reason);
+        case APPROVAL_EXPIRED:
+                return asprintf_new("Permission denied: nobody answered within %" PRIi64 " seconds.",
+                                    (row->expires_at - row->created_at) / 1000);
+        case APPROVAL_WITHDRAWN:
+                return strdup("Permission was not given: the request was withdrawn.");
+        default:
+                return strdup("");
+        }
+}
+
+char* approval_question_text(const ApprovalRow *row, bool cut) {
+        int64_t seconds = (row->expires_at - row->created_at) / 1000;
+        bool minutes = seconds >= 120 && seconds % 60 == 0;
+
+        return asprintf_new("I ask for permission to use `%s`:\n%s\n\n%sReply y to allow or n to deny in this thread "
+                            "within %" PRIi64 " %s; without an answer it is denied. (On the machine: puffoctl approve "
+                            "%s)", row->tool, row->summary,
+                            cut ? "Not all of the input is shown here; puffoctl approvals --json shows more. " : "",
+                            minutes ? seconds / 60 : seconds, minutes ? "minutes" : "seconds", row->id);
+}
+
+char* approval_outcome_text(const ApprovalRow *row, bool by_operator) {
+        _cleanup_free_ char *how = NULL;
+
+        if (by_operator)
+                return strdup(row->state == APPROVAL_ALLOWED ? "Allowed." : "Denied.");
+        how = approval_row_describe(row);
+        return how ? asprintf_new("%c%s.", toupper((unsigned char) how[0]), how + 1) : NULL;
+}
