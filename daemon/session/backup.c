@@ -7,10 +7,9 @@
 #include <sys/sendfile.h>
 #include <sys/stat.h>
 
-#include "approval-store.h"
 #include "backup.h"
+#include "disown.h"
 #include "string-util.h"
-#include "turn-store.h"
 
 #define PAGES_PER_STEP 128
 #define BYTES_PER_STEP KIB(256)
@@ -84,9 +83,7 @@ static int copy_done(Backup *b) {
         int r;
 
         (void) sqlite3_backup_finish(TAKE_PTR(b->backup));
-        r = turn_store_disown(b->copy);
-        if (r >= 0)
-                r = approval_store_disown(b->copy);
+        r = database_disown(b->copy);
         if (r < 0)
                 return r;
         copy_close(b);

@@ -10,6 +10,7 @@
 #include "backup.h"
 #include "chat-service.h"
 #include "conversation.h"
+#include "disown.h"
 #include "dispatch-store.h"
 #include "event-util.h"
 #include "file-util.h"
@@ -630,9 +631,7 @@ static int disown_copied(Session *s, Database *db) {
                 return -ENOMEM;
         if (access(mark, F_OK) < 0)
                 return errno == ENOENT ? 0 : -errno;
-        r = turn_store_disown(database_handle(db));
-        if (r >= 0)
-                r = approval_store_disown(database_handle(db));
+        r = database_disown(database_handle(db));
         if (r < 0)
                 return r;
         return unlink(mark) < 0 ? -errno : 0;
