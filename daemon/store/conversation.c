@@ -190,3 +190,22 @@ int session_value_set(Database *db, const char *name, const char *value) {
                 r = database_error(sqlite3_step(s));
         return r;
 }
+
+int session_value_list(Database *db, const char *prefix, unsigned max, char ***ret) {
+        _cleanup_(database_statement_releasep) sqlite3_stmt *s = NULL;
+        _cleanup_(strv_freep) char **l = NULL;
+        int r = database_prepare(db, "SELECT substr(name, length(?1) + 1), value FROM session_values "
+                                 "WHERE name BETWEEN ?1 AND ?1 || char(1114111) LIMIT ?2", &s);
+
+        if (r >= 0)
+                r = database_bind_text(s, 1, prefix);
+        if (r >= 0)
+                r = database_bind_int(s, 2, max);
+        while (r >= 0 && (r = database_error(sqlite3_step(s))) > 0)
+                for (int k = 0; k < 2 && r >= 0; k++)
+                        r = strv_extend(&l, (const char*) sqlite3_column_text(s, k) ?: "");
+        if (r < 0)
+                return r;
+        *ret = TAKE_PTR(l);
+        return 0;
+}

@@ -30,3 +30,5 @@ int retention_sweep(Database *db, const Retention *retention, uint64_t now_usec)
 /* Small values of the session itself (its working directory, …). 1 = found, 0 = none. value NULL: forget it. */
 int session_value_get(Database *db, const char *name, char **ret);
 int session_value_set(Database *db, const char *name, const char *value);
+/* The values whose names begin so, at most max: the rest of the name, then the value, one after the other. */
+int session_value_list(Database *db, const char *prefix, unsigned max, char ***ret);

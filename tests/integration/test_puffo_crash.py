@@ -98,9 +98,22 @@ class Invited(Plain):
         assert self.received() == self.expected()
 
 
+class InvitedToSpace(Invited):
+    """The operator takes the agent into a space, whose public channel it has to find."""
+
+    name = "space"
+
+    def act(self):
+        made = self.town.operator.client.create_space(self.mark.replace(" ", "-").strip("."))
+        self.channel = (made["space_id"], made["default_channel_id"])
+        self.town.operator.client.invite(self.helper.slug, made["space_id"], None)
+
+
 def cases_of(point):
     if point.startswith("ack-"):
         return [Missed]
+    if point in ("invite-joined", "invite-found"):
+        return [InvitedToSpace]
     if point.startswith(("invite-", "introduction-")):
         return [Invited]
     if point.startswith(("batch-", "turn-", "outbox-")):

@@ -35,7 +35,7 @@ typedef struct World {
         Person operator, carol;
         Fetched fetched[32];
         size_t n_fetched;
-        bool certs_fail;
+        bool certs_fail, fails_to_join;
         unsigned n_joined;
         char *joined;
         SessionKey *subkey;
@@ -64,12 +64,15 @@ static int put_pin(void *userdata, const char *slug, const CertPin *pin) {
         return 0;
 }
 
-static void on_joined(const char *space_id, const char *channel_id, void *userdata) {
+static int on_joined(const char *space_id, const char *channel_id, void *userdata) {
         World *w = userdata;
 
+        if (w->fails_to_join)
+                return -ENOSPC;
         w->n_joined++;
         free(w->joined);
         w->joined = strjoin(space_id, " ", channel_id);
+        return 0;
 }
 
 static void make_invites(World *w, const char *operator_slug) {
@@ -856,6 +859,86 @@ TEST(a_space_without_a_public_channel_and_errors_end_the_search) {
                 ASSERT_FALSE(fake_pass(w.event));
                 ASSERT_EQ(fake_count(CHANNELS), 1);
                 ASSERT_EQ(w.n_joined, 0);
+        }
+}
+
+static int64_t count_wanted(World *w) {
+        sqlite3_stmt *s;
+        int64_t n;
+
+        ASSERT_EQ(sqlite3_prepare_v2(database_handle(w->db), "SELECT COUNT(*) FROM session_values", -1, &s, NULL),
+                  SQLITE_OK);
+        ASSERT_EQ(sqlite3_step(s), SQLITE_ROW);
+        n = sqlite3_column_int64(s, 0);
+        ASSERT_EQ(sqlite3_finalize(s), SQLITE_OK);
+        return n;
+}
+
+/* The invitation is done with, so that nothing but this remembers that there is a channel to look for. */
+TEST(the_search_for_the_default_channel_survives_a_crash) {
+        WORLD(w);
+
+        join_space(&w);
+        await(&w, CHANNELS);
+        invites_free(w.invites);
+        ASSERT_EQ(w.n_joined, 0);
+
+        make_invites(&w, OPERATOR);
+        run(&w);
+        ASSERT_NULL(fake_waiting(CHANNELS));
+        invites_set_connected(w.invites, true);
+        await(&w, CHANNELS);
+        answer(&w, CHANNELS, 200, "<html>");
+        /* A connection that comes and goes begins no second one. */
+        invites_set_connected(w.invites, false);
+        invites_set_connected(w.invites, true);
+        await(&w, CHANNELS);
+        answer(&w, CHANNELS, 200, "{\"channels\":[{\"channel_id\":\"ch_6\",\"is_public\":true}]}");
+        ASSERT_EQ(w.n_joined, 1);
+        ASSERT_STREQ(w.joined, "sp_1 ch_6");
+        ASSERT_EQ(count_wanted(&w), 0);
+
+        invites_free(w.invites);
+        make_invites(&w, OPERATOR);
+        invites_set_connected(w.invites, true);
+        run(&w);
+        ASSERT_EQ(fake_count(CHANNELS), 3);
+}
+
+/* Nor does what becomes of an invitation get lost between the row that says so and the introduction. */
+TEST(a_channel_that_was_joined_survives_a_crash) {
+        WORLD(w);
+
+        poll(&w, INVITE("ev_1", OPERATOR));
+        w.fails_to_join = true;
+        answer(&w, ANSWER, 200, "{}");
+        assert_row(&w, "ev_1", INVITE_DONE);
+        ASSERT_EQ(count_wanted(&w), 1);
+        invites_free(w.invites);
+
+        w.fails_to_join = false;
+        w.n_joined = 0;
+        make_invites(&w, OPERATOR);
+        invites_set_connected(w.invites, true);
+        await(&w, CHANNELS);
+        answer(&w, CHANNELS, 200, "{\"channels\":[{\"channel_id\":\"ch_0\",\"is_public\":true},"
+                                  "{\"channel_id\":\"ch_1\"}]}");
+        ASSERT_EQ(w.n_joined, 1);
+        ASSERT_STREQ(w.joined, "sp_1 ch_1");
+        ASSERT_EQ(count_wanted(&w), 0);
+}
+
+TEST(searches_that_end_without_a_channel_are_forgotten) {
+        static const struct { long status; const char *body; } t[] = { { 200, "{}" }, { 403, NULL } };
+
+        for (size_t i = 0; i < ELEMENTSOF(t); i++) {
+                WORLD(w);
+
+                join_space(&w);
+                await(&w, CHANNELS);
+                ASSERT_EQ(count_wanted(&w), 1);
+                answer(&w, CHANNELS, t[i].status, t[i].body);
+                ASSERT_EQ(count_wanted(&w), 0);
         }
 }
 

@@ -3,6 +3,7 @@
 #include <sys/queue.h>
 
 #include "channel-finder.h"
+#include "conversation.h"
 #include "event-util.h"
 #include "log.h"
 #include "server-api.h"
@@ -10,6 +11,10 @@
 
 #define SEARCHES_MAX 16U
 #define CHANNELS_MAX 1024U
+
+/* session_values: "find-channel/<space>\n<channel>", for what is looked for. Ids are the server's: one that has a line
+ * feed in it is looked for in vain. */
+#define WANTED "find-channel/"
 
 /* Before each attempt. */
 static const unsigned delays_ms[] = { 500, 1000, 3000, 6000, 12000, 24000, 24000 };
@@ -70,6 +75,13 @@ static int learn_channels(Search *s, const SignedValue *first) {
         return r < 0 ? r : database_commit(&t);
 }
 
+static void search_ended(Search *s) {
+        int r = channel_finder_forget(s->finder, s->space_id, s->channel_id);
+
+        if (r < 0)
+                (void) log_warning_errno(r, "The search for a channel of '%s' will be made again: %m", s->space_id);
+}
+
 static void search_read(Search *s, const SignedValue *answer) {
         const SignedValue *list = signed_get(answer, "channels");
         const SignedValue *first = list && list->type == SIGNED_ARRAY ? list->child : NULL;
@@ -84,10 +96,10 @@ static void search_read(Search *s, const SignedValue *answer) {
                 if (!isempty(id) && is_looked_for(s, c, id))
                         found = id;
         }
-        if (found)
-                s->finder->on_found(s->space_id, found, s->finder->userdata);
-        else
+        if (!found)
                 log_info("There is no channel in space '%s' to introduce oneself in.", s->space_id);
+        if (!found || s->finder->on_found(s->space_id, found, s->finder->userdata) >= 0)
+                search_ended(s);
 }
 
 static int search_wait(Search *s);
@@ -103,10 +115,12 @@ static void search_on_reply(ServerCall *call, const CallReply *reply, void *user
         }
         if (!not_ready) {
                 log_warning("Failed to look for the channels of space '%s': %s", s->space_id, strempty(reply->error));
+                search_ended(s);
                 return;
         }
         if (s->attempt >= ELEMENTSOF(delays_ms)) {
                 log_warning("The server does not show the channels of space '%s'.", s->space_id);
+                search_ended(s);
                 return;
         }
         s->call = server_call_free(s->call);
@@ -133,6 +147,35 @@ static int search_wait(Search *s) {
                                search_on_timer, s);
 }
 
+static int want(ChannelFinder *f, const char *space_id, const char *channel_id, const char *value) {
+        _cleanup_free_ char *name = strjoin(WANTED, space_id, "\n", strempty(channel_id));
+
+        return name ? session_value_set(f->db, name, value) : -ENOMEM;
+}
+
+int channel_finder_want(ChannelFinder *f, const char *space_id, const char *channel_id) {
+        return want(f, space_id, channel_id, "1");
+}
+
+int channel_finder_forget(ChannelFinder *f, const char *space_id, const char *channel_id) {
+        return want(f, space_id, channel_id, NULL);
+}
+
+int channel_finder_start(ChannelFinder *f) {
+        _cleanup_(strv_freep) char **l = NULL;
+        int r = session_value_list(f->db, WANTED, SEARCHES_MAX, &l);
+
+        for (char **c = l; c && *c && r >= 0; c += 2) {
+                char *channel_id = strchr(*c, '\n');
+
+                if (!channel_id)
+                        continue;
+                *channel_id++ = '\0';
+                r = channel_finder_find(f, *c, isempty(channel_id) ? NULL : channel_id);
+        }
+        return r;
+}
+
 int channel_finder_find(ChannelFinder *f, const char *space_id, const char *channel_id) {
         _cleanup_(search_freep) Search *s = NULL;
         Search *other;
@@ -141,6 +184,9 @@ int channel_finder_find(ChannelFinder *f, const char *space_id, const char *chan
         LIST_FOREACH(other, &f->searches, searches)
                 if (streq(other->space_id, space_id) && streq_ptr(other->channel_id, channel_id))
                         return 0;
+        r = channel_finder_want(f, space_id, channel_id);
+        if (r < 0)
+                return r;
         if (f->n_searches >= SEARCHES_MAX)
                 return -EAGAIN;
 

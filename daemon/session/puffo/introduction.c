@@ -199,25 +199,9 @@ int introduction_on_event(Introduction *i, const char *own_slug, const SignedVal
         return 0;
 }
 
-/* The names and values of what is wanted, one after the other. */
-static int wanted(Database *db, char ***ret) {
-        _cleanup_(database_statement_releasep) sqlite3_stmt *s = NULL;
-        _cleanup_(strv_freep) char **l = NULL;
-        int r = database_prepare(db, "SELECT substr(name, length('" WANTED "') + 1), value FROM session_values "
-                                 "WHERE name GLOB '" WANTED "*' LIMIT 64", &s);
-
-        while (r >= 0 && (r = database_error(sqlite3_step(s))) > 0)
-                for (int k = 0; k < 2 && r >= 0; k++)
-                        r = strv_extend(&l, (const char*) sqlite3_column_text(s, k) ?: "");
-        if (r < 0)
-                return r;
-        *ret = TAKE_PTR(l);
-        return 0;
-}
-
 void introduction_start(Introduction *i) {
         _cleanup_(strv_freep) char **l = NULL;
-        int r = wanted(i->spec.db, &l);
+        int r = session_value_list(i->spec.db, WANTED, PROMPTS_MAX, &l);
 
         for (char **c = l; c && *c && r >= 0; c += 2) {
                 r = introduction_prompt(i, c[1], c[0]);

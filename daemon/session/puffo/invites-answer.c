@@ -6,7 +6,6 @@
 #include "event-util.h"
 #include "invites-internal.h"
 #include "log.h"
-#include "message-store.h"
 #include "string-util.h"
 
 #define QUESTIONS_MAX 64U
@@ -126,8 +125,8 @@ static int answer_settle(Invites *i, const InviteOutcome *outcome) {
         r = database_begin(i->spec.db, &t);
         if (r >= 0)
                 r = invite_store_set_state(i->spec.db, row->event_id, INVITE_DONE, now_realtime_ms());
-        if (r >= 0 && outcome->done && row->accept && row->to_channel)
-                r = message_store_learn_space(i->spec.db, row->channel_id, row->space_id, now_realtime_ms());
+        if (r >= 0 && outcome->done && row->accept)
+                r = invites_remember_joined(i, row->to_channel, row->space_id, row->channel_id);
         if (r >= 0 && !isempty(i->operator_slug))
                 r = invites_say(i, key, row->dm_envelope_id, text);
         return r < 0 ? r : database_commit(&t);

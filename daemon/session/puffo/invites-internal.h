@@ -42,7 +42,9 @@ struct Invites {
 
 /* Logs, and says that the database is damaged when it is. */
 void invites_failed(Invites *i, int error, const char *what);
-/* The invitation was accepted. */
+/* In the transaction that says so: the invitation was accepted. */
+int invites_remember_joined(Invites *i, bool to_channel, const char *space_id, const char *channel_id);
+/* … and behind it. */
 void invites_joined(Invites *i, const char *space_id, const char *channel_id, const char *channel_name);
 /* It may have been. */
 void invites_look_whether_joined(Invites *i, const InviteRow *row);

@@ -2,6 +2,7 @@
 
 #include "base64url.h"
 #include "certificate.h"
+#include "crash-point.h"
 #include "event-util.h"
 #include "invites-internal.h"
 #include "json-util.h"
@@ -70,8 +71,18 @@ int invites_say(Invites *i, const char *key, const char *thread_root_id, const c
 
 /* --- becoming a member --- */
 
+int invites_remember_joined(Invites *i, bool to_channel, const char *space_id, const char *channel_id) {
+        int r = channel_finder_want(i->finder, space_id, to_channel ? channel_id : NULL);
+
+        if (r >= 0 && to_channel)
+                r = message_store_learn_space(i->spec.db, channel_id, space_id, now_realtime_ms());
+        return r;
+}
+
 void invites_joined(Invites *i, const char *space_id, const char *channel_id, const char *channel_name) {
         int r;
+
+        crash_point("invite-joined");
 
         directory_forget_space(i->spec.directory, space_id);
         if (isempty(channel_id)) {
@@ -83,7 +94,11 @@ void invites_joined(Invites *i, const char *space_id, const char *channel_id, co
         r = directory_learn_channel(i->spec.directory, space_id, channel_id, channel_name);
         if (r < 0)
                 invites_failed(i, r, "Failed to remember a channel's space");
-        i->spec.on_joined(space_id, channel_id, i->spec.userdata);
+        r = i->spec.on_joined(space_id, channel_id, i->spec.userdata);
+        if (r >= 0)
+                r = channel_finder_forget(i->finder, space_id, channel_id);
+        if (r < 0)
+                invites_failed(i, r, "A channel that was joined is looked at again later");
 }
 
 void invites_look_whether_joined(Invites *i, const InviteRow *row) {
@@ -93,10 +108,11 @@ void invites_look_whether_joined(Invites *i, const InviteRow *row) {
                 invites_failed(i, r, "Failed to look for the channel to introduce oneself in");
 }
 
-static void on_found(const char *space_id, const char *channel_id, void *userdata) {
+static int on_found(const char *space_id, const char *channel_id, void *userdata) {
         Invites *i = userdata;
 
-        i->spec.on_joined(space_id, channel_id, i->spec.userdata);
+        crash_point("invite-found");
+        return i->spec.on_joined(space_id, channel_id, i->spec.userdata);
 }
 
 /* --- the current invitation --- */
@@ -203,8 +219,8 @@ static int accepted(Invites *i, const Invite *invite) {
 
         if (r >= 0)
                 r = invite_store_set_state(i->spec.db, invite->event_id, INVITE_DONE, now_realtime_ms());
-        if (r >= 0 && invite->to_channel)
-                r = message_store_learn_space(i->spec.db, invite->channel_id, invite->space_id, now_realtime_ms());
+        if (r >= 0)
+                r = invites_remember_joined(i, invite->to_channel, invite->space_id, invite->channel_id);
         return r < 0 ? r : database_commit(&t);
 }
 
@@ -525,6 +541,8 @@ void invites_on_event(Invites *i, const SignedValue *event) {
 }
 
 void invites_set_connected(Invites *i, bool connected) {
+        int r;
+
         if (connected == i->connected)
                 return;
         i->connected = connected;
@@ -535,6 +553,9 @@ void invites_set_connected(Invites *i, bool connected) {
                 i->poked = true;
         else
                 arm(i, FIRST_POLL_USEC, USEC_PER_SEC);
+        r = channel_finder_start(i->finder);
+        if (r < 0 && r != -EAGAIN)
+                invites_failed(i, r, "Failed to take up the search for channels");
         invites_answers_go(i);
 }
 

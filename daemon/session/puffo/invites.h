@@ -18,8 +18,9 @@ typedef struct InvitesSpec {
         Directory *directory;
         Outbox *outbox;
         const char *operator_slug;      /* copied; NULL or "": none */
-        /* The agent is in this channel now: time to introduce itself. Called from the loop; must not free. */
-        void (*on_joined)(const char *space_id, const char *channel_id, void *userdata);
+        /* The agent is in this channel now: time to introduce itself. Called from the loop; must not free. < 0: once
+         * more after the next start. */
+        int (*on_joined)(const char *space_id, const char *channel_id, void *userdata);
         /* The database is damaged. May be NULL. */
         void (*on_broken)(int error, void *userdata);
         void *userdata;

@@ -173,12 +173,13 @@ static void on_state(Stream *s, StreamState state, const char *reason, void *use
 
 /* ---- channels that the agent has come into ---- */
 
-static void on_joined(const char *space_id, const char *channel_id, void *userdata) {
+static int on_joined(const char *space_id, const char *channel_id, void *userdata) {
         Puffo *p = userdata;
         int r = introduction_prompt(p->introduction, space_id, channel_id);
 
         if (r < 0)
-                (void) log_warning_errno(r, "The agent will not be asked to introduce itself in '%s': %m", channel_id);
+                (void) log_warning_errno(r, "The agent is not asked to introduce itself in '%s' now: %m", channel_id);
+        return r;
 }
 
 static int on_introduce(const IntroductionRequest *q, void *userdata) {
