@@ -34,8 +34,8 @@ void cli_home_done(CliHome *h);
 /* Paths that exist on the machine of whoever wrote them, not where the agent's runtime lives (agent-runtime §10.5). */
 bool cli_command_is_host_local(const char *command);
 
-/* The conversation that a CLI goes on with, cli_session.json (agent-home §5.8). > 0: *ret is its id, which may be "" for
- * the CLIs that only know "the latest"; 0: none, *ret is NULL. Another harness's file counts as none. */
+/* The conversation that a CLI goes on with, cli_session.json (agent-home §5.8). > 0: *ret is its id, "" for the CLIs
+ * that only know "the latest"; 0: none, *ret is NULL. Another harness's file counts as none. */
 int cli_session_load(const AgentHome *h, const char *harness, char **ret);
 /* session_id NULL: forget it. -EINVAL for an id that no CLI makes. Writes nothing when it says that already. */
 int cli_session_save(const AgentHome *h, const char *harness, const char *model, const char *session_id);

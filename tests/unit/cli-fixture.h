@@ -72,8 +72,8 @@ static StrBuf picture;
 
 static int draw(const char *path, const struct stat *st, int type, struct FTW *ftw) {
         return strbuf_printf(&picture, "%s %o %lu %ld.%09ld %ld.%09ld\n", path, st->st_mode,
-                             (unsigned long) st->st_ino, (long) st->st_mtim.tv_sec, st->st_mtim.tv_nsec, (long) st->st_ctim.tv_sec,
-                             st->st_ctim.tv_nsec);
+                             (unsigned long) st->st_ino, (long) st->st_mtim.tv_sec, st->st_mtim.tv_nsec,
+                             (long) st->st_ctim.tv_sec, st->st_ctim.tv_nsec);
 }
 
 /* Everything about a tree that writing to it would change. */

@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+#include "agent-home.h"
+
+/* The operator's login with Claude (~/.claude/.credentials.json). Refresh tokens are used up by who uses them, so that
+ * only puffo-credentials does; an agent's CLI gets a view, a copy without it, in its own home. */
+
+typedef enum CliLoginState {
+        CLI_LOGIN_MISSING,
+        CLI_LOGIN_VALID,
+        CLI_LOGIN_EXPIRED,
+} CliLoginState;
+
+typedef enum CliLoginLink {
+        CLI_LOGIN_NO_OPERATOR,          /* he has none; what the agent has is left alone */
+        CLI_LOGIN_FRESH,
+        CLI_LOGIN_COPIED,
+        _CLI_LOGIN_LINK_MAX,
+} CliLoginLink;
+
+typedef struct CliLogin {
+        CliLoginState state;
+        CliLoginLink link;
+        uint64_t expires_usec;          /* CLOCK_REALTIME; USEC_INFINITY: it does not say */
+} CliLogin;
+
+/* A login file alone; a missing or unusable one is success. *ret_renewable, if not NULL: it has a refresh token. */
+int cli_login_read(const char *path, CliLogin *ret, bool *ret_renewable);
+
+/* Renews the agent's view when the operator's file is another than before, in place, so that a sandbox that runs sees
+ * it. Cheap; before each turn. user_home NULL: there is no operator. */
+int cli_login_sync(const AgentHome *h, const char *user_home, CliLogin *ret);
+/* For an agent that does not work with the operator's login: its view goes, a login of its own stays. */
+int cli_login_remove(const AgentHome *h);
+
+/* When it is to be refreshed, CLOCK_REALTIME: five minutes before it expires, which may be in the past, and not sooner
+ * than ten minutes after the last attempt (0: none). USEC_INFINITY: never, it is no view or does not expire. */
+uint64_t cli_login_refresh_usec(const CliLogin *l, uint64_t attempt_usec);
+#define CLI_LOGIN_REFRESH_BEFORE_USEC (300 * USEC_PER_SEC)
+
+const char* cli_login_link_to_string(CliLoginLink l);
