@@ -51,8 +51,15 @@ static int launch_add_mode(const HarnessSetup *s, HarnessLaunch *l) {
         return -EINVAL;
 }
 
+/* It takes titles as well, and says of anything else that it is no id: only for what it has given out itself there is
+ * a conversation to go on with. */
+bool claude_session_id_is_valid(const char *id) {
+        sd_id128_t parsed;
+
+        return id && strlen(id) == 36 && sd_id128_from_string(id, &parsed) >= 0;
+}
+
 int claude_launch(const HarnessSetup *s, HarnessLaunch *l) {
-        sd_id128_t id;
         int r;
 
         r = launch_common(s, l);
@@ -65,9 +72,7 @@ int claude_launch(const HarnessSetup *s, HarnessLaunch *l) {
                 if (r >= 0)
                         r = launch_add(l, "--strict-mcp-config");
         }
-        /* It takes titles as well, and says of anything else that it is no id: only for what it has given out itself
-         * there is a conversation to go on with. */
-        if (r >= 0 && !isempty(s->session_id) && sd_id128_from_string(s->session_id, &id) >= 0)
+        if (r >= 0 && claude_session_id_is_valid(s->session_id))
                 r = launch_add_value(l, "--resume", s->session_id);
         return r;
 }

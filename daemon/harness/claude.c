@@ -56,7 +56,7 @@ static int claude_start_real(Harness *h, const HarnessSetup *s, bool sdk) {
         if (!c)
                 return -ENOMEM;
         c->sdk = sdk;
-        c->resumed = !sdk && !isempty(s->session_id);
+        c->resumed = !sdk && claude_session_id_is_valid(s->session_id);
         c->wants_puffo = sdk ? s->puffo_tools : !isempty(s->mcp_config);
         /* A conversation that goes on may count what it has cost before. */
         c->cost_known = !h->adopted && !c->resumed;
@@ -90,13 +90,15 @@ static int claude_sdk_start(Harness *h, const HarnessSetup *s) {
         return claude_start_real(h, s, /* sdk= */ true);
 }
 
-/* client_composed: no slash commands, no files that are put in for "@name". */
+/* client_composed: no files that are put in for "@name", and it is said to be no command either. 2.1.329 runs the
+ * commands it knows all the same ("/clear" begins a new conversation) when they are the very first thing in the text. */
 static int claude_turn_line(Claude *c, const char *text, json_object **ret) {
         _cleanup_json_ json_object *line = json_object_new_object();
         json_object *message = json_object_new_object();
+        _cleanup_free_ char *literal = *text == '/' ? strjoin("\n", text) : strdup(text);
         int r;
 
-        r = line && message ? json_put_string(line, "type", "user") : -ENOMEM;
+        r = line && message && literal ? json_put_string(line, "type", "user") : -ENOMEM;
         if (r < 0) {
                 (void) json_object_put(message);
                 return r;
@@ -105,7 +107,7 @@ static int claude_turn_line(Claude *c, const char *text, json_object **ret) {
         if (r >= 0)
                 r = json_put_string(message, "role", "user");
         if (r >= 0)
-                r = json_put_string_len(message, "content", text, strlen(text));
+                r = json_put_string_len(message, "content", literal, strlen(literal));
         if (r >= 0)
                 r = json_put_null(line, "parent_tool_use_id");
         if (r >= 0)
@@ -414,7 +416,7 @@ static void claude_check_puffo(Harness *h, json_object *line) {
                 return;
         }
         if (!c->mcp_warned)
-                harness_warn(h, "The model has no Puffo tools: MCP server 'puffo' is %s.", status);
+                harness_warn(h, "The model has no Puffo tools: status of MCP server 'puffo': %s.", status);
         c->mcp_warned = true;
 }
 
@@ -426,12 +428,14 @@ static int claude_on_system(Harness *h, json_object *line) {
                 c->initialized = true;
                 c->started = true;
                 claude_check_puffo(h, line);
-        } else if (streq(subtype, "api_retry"))
-                harness_warn(h, "The model's endpoint failed (HTTP status %" PRIi64 ", %s); attempt %" PRIi64
-                             " of %" PRIi64 " to ask again.", json_get_int(line, "error_status", 0),
-                             json_get_string(line, "error") ?: "unknown", json_get_int(line, "attempt", 0),
-                             json_get_int(line, "max_retries", 0));
-        else if (streq(subtype, "model_fallback") && json_get_string(line, "content"))
+        } else if (streq(subtype, "api_retry")) {
+                int64_t status = json_get_int(line, "error_status", 0);
+                _cleanup_free_ char *text = status > 0 ? asprintf_new("HTTP status %" PRIi64 ", ", status) : NULL;
+
+                harness_warn(h, "The model's endpoint failed (%s%s); attempt %" PRIi64 " of %" PRIi64 " to ask again.",
+                             strempty(text), json_get_string(line, "error") ?: "unknown",
+                             json_get_int(line, "attempt", 0), json_get_int(line, "max_retries", 0));
+        } else if (streq(subtype, "model_fallback") && json_get_string(line, "content"))
                 harness_warn(h, "%s", json_get_string(line, "content"));
         return 0;
 }

@@ -188,7 +188,17 @@ void harness_warn(Harness *h, const char *format, ...) {
 }
 
 char* harness_error_tail(Harness *h) {
-        return str_printable(strempty(h->tail.text), TAIL_MAX);
+        _cleanup_free_ char *text = strdup(strempty(h->tail.text));
+        size_t n = text ? strlen(text) : 0;
+
+        if (!text)
+                return NULL;
+        while (n > 0 && text[n - 1] == '\n')
+                text[--n] = 0;
+        for (char *p = text; *p; p++)
+                if (*p == '\n' || *p == '\t' || *p == '\r')
+                        *p = ' ';
+        return str_printable(text, TAIL_MAX);
 }
 
 int harness_end_turn(Harness *h, const HarnessResult *result) {
