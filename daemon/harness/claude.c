@@ -90,8 +90,8 @@ static int claude_sdk_start(Harness *h, const HarnessSetup *s) {
         return claude_start_real(h, s, /* sdk= */ true);
 }
 
-/* client_composed: no files that are put in for "@name", and it is said to be no command either. 2.1.329 runs the
- * commands it knows all the same ("/clear" begins a new conversation) when they are the very first thing in the text. */
+/* client_composed: no files that are put in for "@name", and no commands, but up to 2.1.197 those which the program
+ * knows are run all the same ("/clear" begins a new conversation) when they are the very first thing in the text. */
 static int claude_turn_line(Claude *c, const char *text, json_object **ret) {
         _cleanup_json_ json_object *line = json_object_new_object();
         json_object *message = json_object_new_object();
