@@ -3,7 +3,7 @@
 #include <sodium.h>
 
 #include "base64url.h"
-#include "envelope.h"
+#include "envelope-internal.h"
 #include "hpke.h"
 #include "secret-buffer.h"
 
@@ -120,17 +120,17 @@ Envelope* envelope_free(Envelope *e) {
         return mfree(e);
 }
 
-static const SignedValue* outer_of(const Envelope *e) {
+const SignedValue* envelope_outer(const Envelope *e) {
         return e->root;
 }
 
 const char* envelope_id(const Envelope *e) {
-        return strempty(signed_get_string(outer_of(e), "envelope_id"));
+        return strempty(signed_get_string(envelope_outer(e), "envelope_id"));
 }
 
 /* Where sender and time stand: outside, or in the payload of an envelope that is not encrypted. */
 static const SignedValue* claims_of(const Envelope *e) {
-        return e->plain ? signed_get(signed_get(outer_of(e), "signed_payload"), "payload") : outer_of(e);
+        return e->plain ? signed_get(signed_get(envelope_outer(e), "signed_payload"), "payload") : envelope_outer(e);
 }
 
 const char* envelope_claimed_sender(const Envelope *e) {
@@ -225,6 +225,14 @@ static int unwrap_content_key(const SignedValue *outer, const SignedValue *entry
         return 0;
 }
 
+int envelope_content_key(const Envelope *e, const char *device_id, const KemKey *kem, uint8_t ret_key[KEY_SIZE],
+                         EnvelopeError *reterr) {
+        const SignedValue *entry = NULL;
+        int r = find_recipient(envelope_outer(e), device_id, &entry, reterr);
+
+        return r < 0 ? r : unwrap_content_key(envelope_outer(e), entry, kem, ret_key, reterr);
+}
+
 /* Check 9: what the outer AAD is made of. */
 static int read_route(const SignedValue *outer, Route *ret, EnvelopeError *reterr) {
         const SignedValue *kind = signed_get(outer, "envelope_kind"), *sender = signed_get(outer, "sender_slug");
@@ -283,15 +291,15 @@ static int open_content(Envelope *e, const uint8_t key[KEY_SIZE], EnvelopeError 
         Route route;
         int r;
 
-        r = decode_member(outer_of(e), "content_nonce", &nonce, &nonce_size);
+        r = decode_member(envelope_outer(e), "content_nonce", &nonce, &nonce_size);
         if (r < 0)
                 return refuse_unless_oom(reterr, ENVELOPE_MALFORMED, r);
         if (nonce_size != AEAD_NONCE_SIZE)
                 return refuse(reterr, ENVELOPE_BAD_NONCE_LENGTH);
-        r = decode_member(outer_of(e), "content_ciphertext", &sealed, &sealed_size);
+        r = decode_member(envelope_outer(e), "content_ciphertext", &sealed, &sealed_size);
         if (r < 0)
                 return refuse_unless_oom(reterr, ENVELOPE_MALFORMED, r);
-        r = read_route(outer_of(e), &route, reterr);
+        r = read_route(envelope_outer(e), &route, reterr);
         if (r < 0)
                 return r;
         r = aad_outer(&aad, &route);
@@ -318,16 +326,15 @@ static bool is_version_1(const SignedValue *o) {
 
 /* §10.4: id, version, then check 11 on what stands in the open. */
 static int read_plaintext_envelope(Envelope *e, EnvelopeError *reterr) {
-        if (isempty(signed_get_string(outer_of(e), "envelope_id")))
+        if (isempty(signed_get_string(envelope_outer(e), "envelope_id")))
                 return refuse(reterr, ENVELOPE_MALFORMED);
-        if (!is_version_1(outer_of(e)))
+        if (!is_version_1(envelope_outer(e)))
                 return refuse(reterr, ENVELOPE_VERSION);
-        return read_signed_payload(e, signed_get(outer_of(e), "signed_payload"), reterr);
+        return read_signed_payload(e, signed_get(envelope_outer(e), "signed_payload"), reterr);
 }
 
 int envelope_decrypt(Envelope *e, const char *device_id, const KemKey *kem, EnvelopeError *reterr) {
         uint8_t key[KEY_SIZE];
-        const SignedValue *entry = NULL;
         int r;
 
         if (e->payload)
@@ -335,9 +342,7 @@ int envelope_decrypt(Envelope *e, const char *device_id, const KemKey *kem, Enve
         if (e->plain)
                 r = read_plaintext_envelope(e, reterr);
         else {
-                r = find_recipient(outer_of(e), device_id, &entry, reterr);
-                if (r >= 0)
-                        r = unwrap_content_key(outer_of(e), entry, kem, key, reterr);
+                r = envelope_content_key(e, device_id, kem, key, reterr);
                 if (r >= 0)
                         r = open_content(e, key, reterr);
                 sodium_memzero(key, sizeof(key));
@@ -404,7 +409,7 @@ static bool payload_is_complete(const SignedValue *p) {
 
 /* Checks 13, 15 and 17 need an outer route; a plaintext envelope has none. */
 static EnvelopeError compare_with_outer(const Envelope *e, const Route *inner) {
-        const SignedValue *outer = outer_of(e), *p = e->payload;
+        const SignedValue *outer = envelope_outer(e), *p = e->payload;
         EnvelopeError ignored;
         Route route = {};
 
@@ -431,7 +436,7 @@ static EnvelopeError check_route(const SignedValue *p, const Route *route) {
 
 /* Checks 13–17, once the signature is known to be good. */
 static EnvelopeError check_payload(const Envelope *e, Message *ret) {
-        const SignedValue *outer = outer_of(e), *p = e->payload;
+        const SignedValue *outer = envelope_outer(e), *p = e->payload;
         EnvelopeError error;
         Route inner = {};
 

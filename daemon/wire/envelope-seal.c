@@ -3,7 +3,7 @@
 #include <sodium.h>
 
 #include "base64url.h"
-#include "envelope.h"
+#include "envelope-internal.h"
 #include "hpke.h"
 #include "secret-buffer.h"
 
@@ -129,7 +129,7 @@ static int put_base64(SignedDocument *d, SignedValue *o, const char *key, const 
 }
 
 static int put_recipient(SignedDocument *d, SignedValue *list, const Recipient *to, const uint8_t *ephemeral,
-                         const SealSecrets *secrets) {
+                         const char *envelope_id, const uint8_t content_key[KEY_SIZE]) {
         _cleanup_(strbuf_done) StrBuf aad = {};
         uint8_t enc[KEY_SIZE], wrapped[KEY_SIZE + AEAD_TAG_SIZE];
         SignedValue *o;
@@ -137,11 +137,11 @@ static int put_recipient(SignedDocument *d, SignedValue *list, const Recipient *
 
         if (!id_can_be_sent(to->device_id))
                 return -EINVAL;
-        r = aad_wrap(&aad, field_of(secrets->envelope_id), field_of(to->device_id));
+        r = aad_wrap(&aad, field_of(envelope_id), field_of(to->device_id));
         if (r < 0)
                 return r;
-        r = hpke_seal(to->kem_key, ephemeral, HPKE_INFO_MESSAGE, aad.text, aad.size, secrets->content_key, KEY_SIZE,
-                      enc, wrapped);
+        r = hpke_seal(to->kem_key, ephemeral, HPKE_INFO_MESSAGE, aad.text, aad.size, content_key, KEY_SIZE, enc,
+                      wrapped);
         if (r < 0)
                 return r;
 
@@ -224,8 +224,48 @@ int envelope_seal(const MessageDraft *m, const Recipient *recipients, size_t n_r
                 r = put_content(d, o, m, secrets);
         for (size_t i = 0; i < n_recipients && r >= 0; i++)
                 r = put_recipient(d, list, recipients + i, secrets->ephemerals ? secrets->ephemerals[i] : NULL,
-                                  secrets);
+                                  secrets->envelope_id, secrets->content_key);
         if (r >= 0)
                 r = signed_put(d, o, "recipients", list);
+        return r < 0 ? r : signed_value_format(o, ret);
+}
+
+static int put_recipients_again(SignedDocument *d, SignedValue *o, const Envelope *e, const Recipient *recipients,
+                                size_t n, const uint8_t content_key[KEY_SIZE]) {
+        SignedValue *list = signed_array(d);
+        int r = list ? 0 : -ENOMEM;
+
+        for (size_t i = 0; i < n && r >= 0; i++)
+                r = put_recipient(d, list, recipients + i, NULL, envelope_id(e), content_key);
+        return r < 0 ? r : signed_put(d, o, "recipients", list);
+}
+
+int envelope_seal_again(const char *envelope, size_t size, const char *device_id, const KemKey *kem,
+                        const Recipient *recipients, size_t n_recipients, StrBuf *ret) {
+        _cleanup_(signed_document_freep) SignedDocument *d = NULL;
+        _cleanup_(envelope_freep) Envelope *e = NULL;
+        uint8_t content_key[KEY_SIZE];
+        EnvelopeError error;
+        SignedValue *o;
+        int r;
+
+        if (n_recipients == 0)
+                return -ENODEV;
+        r = envelope_parse(&e, envelope, size);
+        if (r >= 0)
+                r = signed_document_new(&d);
+        if (r < 0)
+                return r;
+        o = signed_object(d);
+        for (const SignedValue *v = envelope_outer(e)->child; v && r >= 0; v = v->next)
+                if (!streq(v->key, "recipients"))
+                        r = signed_put(d, o, v->key, signed_copy(d, v));
+        if (r < 0)
+                return r;
+
+        r = envelope_content_key(e, device_id, kem, content_key, &error);
+        if (r >= 0)
+                r = put_recipients_again(d, o, e, recipients, n_recipients, content_key);
+        sodium_memzero(content_key, sizeof(content_key));
         return r < 0 ? r : signed_value_format(o, ret);
 }

@@ -70,6 +70,11 @@ int seal_secrets_random(SealSecrets *ret, char **ret_envelope_id);
 int envelope_seal(const MessageDraft *draft, const Recipient *recipients, size_t n_recipients,
                   const SealSecrets *secrets, StrBuf *ret);
 
+/* The same message once more, for other devices: one of ours, device_id, has to be among its recipients. Id, nonce and
+ * ciphertext stay, the recipients are these. -EBADMSG when it is no envelope that we can open; else as above. */
+int envelope_seal_again(const char *envelope, size_t size, const char *device_id, const KemKey *kem,
+                        const Recipient *recipients, size_t n_recipients, StrBuf *ret);
+
 /* --- receiving --- */
 
 typedef struct Envelope Envelope;

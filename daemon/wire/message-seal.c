@@ -8,7 +8,8 @@
 struct MessageSeal {
         MessageSealSpec spec;           /* its texts are ours */
         char *space_id, *channel_id, *recipient_slug, *thread_root_id, *reply_to_id, *content_type;
-        SignedDocument *content;
+        SignedDocument *content;        /* NULL: this envelope once more, for these */
+        char *again, **devices;
         char **slugs;                   /* who is to read it */
         ServerCall *members;
         SubkeyWait *wait;
@@ -56,17 +57,44 @@ static int seal_envelope(MessageSeal *m, const SessionKey *key, const Recipient 
         return r;
 }
 
-static void seal_for(MessageSeal *m, const Recipient *recipients, size_t n) {
+static int seal_again(MessageSeal *m, const Recipient *recipients, size_t n, StrBuf *ret) {
+        const Identity *identity = server_client_identity(m->spec.client);
+        KemKey kem;
+        int r;
+
+        kem_key_init(&kem, identity->secrets->kem_secret);
+        r = envelope_seal_again(m->again, strlen(m->again), identity->device_id, &kem, recipients, n, ret);
+        kem_key_done(&kem);
+        return r;
+}
+
+/* Those that were asked for, in front. */
+static size_t keep_devices(MessageSeal *m, Recipient *recipients, size_t n) {
+        size_t kept = 0;
+
+        for (size_t i = 0; i < n; i++)
+                if (strv_contains(m->devices, recipients[i].device_id))
+                        recipients[kept++] = recipients[i];
+        return kept;
+}
+
+static void seal_for(MessageSeal *m, Recipient *recipients, size_t n) {
         const SessionKey *key = server_client_subkey(m->spec.client);
         _cleanup_(strbuf_done) StrBuf envelope = {};
         _cleanup_free_ char *id = NULL;
         int r;
 
+        if (m->again)
+                n = keep_devices(m, recipients, n);
+
         if (n == 0) {
                 seal_fail(m, -ENODEV, "There is no device that could read it", /* transient= */ false);
                 return;
         }
-        r = key ? seal_envelope(m, key, recipients, n, &envelope, &id) : -EAGAIN;
+        if (m->again)
+                r = seal_again(m, recipients, n, &envelope);
+        else
+                r = key ? seal_envelope(m, key, recipients, n, &envelope, &id) : -EAGAIN;
         if (r < 0)
                 seal_fail(m, r, NULL, r == -ENOMEM || r == -EAGAIN);
         else
@@ -121,9 +149,12 @@ static void seal_on_lookup(CertLookup *l, void *userdata) {
 }
 
 static void seal_look_up(MessageSeal *m) {
-        int r = cert_cache_lookup(m->spec.cache, (const char *const*) m->slugs, strv_length(m->slugs), seal_on_lookup,
-                                  m, &m->lookup);
+        int r;
 
+        for (char **slug = m->slugs; m->again && *slug; slug++)
+                cert_cache_invalidate(m->spec.cache, *slug);
+        r = cert_cache_lookup(m->spec.cache, (const char *const*) m->slugs, strv_length(m->slugs), seal_on_lookup, m,
+                              &m->lookup);
         if (r < 0)
                 seal_fail(m, r, NULL, r == -ENOMEM);
 }
@@ -206,7 +237,7 @@ int message_seal_new(MessageSeal **ret, const MessageSealSpec *spec) {
         const char *own;
         int r;
 
-        assert(ret && spec && spec->client && spec->cache && spec->content && spec->on_sealed);
+        assert(ret && spec && spec->client && spec->cache && (spec->content || spec->again) && spec->on_sealed);
 
         if (!spec_is_complete(spec))
                 return -EINVAL;
@@ -214,7 +245,11 @@ int message_seal_new(MessageSeal **ret, const MessageSealSpec *spec) {
         if (!m)
                 return -ENOMEM;
         r = seal_copy(m, spec);
-        if (r >= 0)
+        for (size_t i = 0; i < spec->n_devices && r >= 0; i++)
+                r = strv_extend(&m->devices, spec->devices[i]);
+        if (r >= 0 && spec->again)
+                r = free_and_strdup(&m->again, spec->again);
+        else if (r >= 0)
                 r = signed_document_parse(&m->content, spec->content, strlen(spec->content));
         if (r < 0)
                 return r == -EBADMSG ? -EINVAL : r;
@@ -245,6 +280,8 @@ MessageSeal* message_seal_free(MessageSeal *m) {
         cert_lookup_free(m->lookup);
         signed_document_free(m->content);
         strv_free(m->slugs);
+        strv_free(m->devices);
+        free(m->again);
         free(m->space_id);
         free(m->channel_id);
         free(m->recipient_slug);

@@ -28,6 +28,11 @@ typedef struct MessageSealSpec {
         const char *content_type;               /* NULL: text/plain */
         const char *content;                    /* JSON text, e.g. a string */
         int64_t sent_at;                        /* ms */
+        /* Instead of the last three: this envelope once more (envelope_seal_again()), for those of these devices that
+         * its readers have, whose keys are fetched anew. NULL: a new one. */
+        const char *again;
+        const char *const *devices;
+        size_t n_devices;
         /* Called once, from the loop; may free m. -ENODEV: nobody could read it. -EPERM: somebody's certificates are
          * refused. -E2BIG: there are too many to write to. -EIO: the server does not answer. -EINVAL, -ENOMEM. */
         void (*on_sealed)(MessageSeal *m, const SealedMessage *sealed, void *userdata);

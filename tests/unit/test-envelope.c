@@ -5,7 +5,7 @@
 #include <stdio.h>
 
 #include "cert-fixture.h"
-#include "envelope.h"
+#include "envelope-internal.h"
 #include "hpke.h"
 
 static MessageDraft draft_of(const Person *from, const SignedValue *content) {
@@ -94,6 +94,55 @@ TEST(sealed_and_opened) {
         ASSERT_EQ(verify(e, &bob, &m), ENVELOPE_SIGNATURE_INVALID);
         ASSERT_EQ(verify(e, &alice, &m), ENVELOPE_OK);
         ASSERT_TRUE(m.encrypted);
+        ASSERT_STREQ(m.content->text, "hello");
+}
+
+/* What is the same in two envelopes of one message. */
+static void assert_same(const Envelope *a, const Envelope *b, const char *key) {
+        ASSERT_STREQ(signed_get_string(envelope_outer(a), key), signed_get_string(envelope_outer(b), key));
+}
+
+/* For a device that was forgotten: the same message, not a second one. */
+TEST(sealed_again) {
+        _cleanup_(signed_document_freep) SignedDocument *d = NULL;
+        _cleanup_(envelope_freep) Envelope *first = NULL, *second = NULL;
+        _cleanup_(strbuf_done) StrBuf sealed = {}, again = {};
+        EnvelopeError error;
+        MessageDraft draft;
+        KemKey own, kem;
+        Message m;
+        PERSON(alice, "alice-0001");
+        PERSON(bob, "bob-0001");
+        Recipient recipient = { .device_id = bob.device_id };
+
+        memcpy(recipient.kem_key, bob.kem, KEY_SIZE);
+        ASSERT_OK(signed_document_new(&d));
+        draft = draft_of(&alice, signed_string(d, "hello"));
+        ASSERT_OK(seal(&draft, &alice, &sealed));
+        kem_key_init(&own, alice.kem_secret);
+        kem_key_init(&kem, bob.kem_secret);
+
+        ASSERT_ERROR(envelope_seal_again("{}", 2, alice.device_id, &own, &recipient, 1, &again), EBADMSG);
+        ASSERT_ERROR(envelope_seal_again("[", 1, alice.device_id, &own, &recipient, 1, &again), EBADMSG);
+        ASSERT_ERROR(envelope_seal_again(sealed.text, sealed.size, bob.device_id, &kem, &recipient, 1, &again), EBADMSG);
+        ASSERT_ERROR(envelope_seal_again(sealed.text, sealed.size, alice.device_id, &kem, &recipient, 1, &again),
+                     EBADMSG);
+        ASSERT_ERROR(envelope_seal_again(sealed.text, sealed.size, alice.device_id, &own, &recipient, 0, &again),
+                     ENODEV);
+        ASSERT_EQ(again.size, 0);
+
+        ASSERT_OK(envelope_seal_again(sealed.text, sealed.size, alice.device_id, &own, &recipient, 1, &again));
+        ASSERT_OK(envelope_parse(&first, sealed.text, sealed.size));
+        ASSERT_OK(envelope_parse(&second, again.text, again.size));
+        ASSERT_EQ(signed_get(envelope_outer(second), "recipients")->size, 1);
+        ASSERT_EQ(envelope_outer(first)->size, envelope_outer(second)->size);
+        assert_same(first, second, "envelope_id");
+        assert_same(first, second, "content_nonce");
+        assert_same(first, second, "content_ciphertext");
+        ASSERT_ERROR(envelope_decrypt(second, alice.device_id, &own, &error), EBADMSG);
+        ASSERT_EQ(error, ENVELOPE_NO_RECIPIENT_ENTRY);
+        ASSERT_OK(envelope_decrypt(second, bob.device_id, &kem, &error));
+        ASSERT_EQ(verify(second, &alice, &m), ENVELOPE_OK);
         ASSERT_STREQ(m.content->text, "hello");
 }
 

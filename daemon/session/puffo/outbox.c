@@ -20,6 +20,8 @@
 #define PATIENCE_MS ((int64_t) 48 * 3600 * 1000)
 /* The disk may have room again. */
 #define STORE_PAUSE_USEC (10 * USEC_PER_SEC)
+/* Of the devices that the server says were forgotten. */
+#define MISSING_MAX 256U
 
 struct Outbox {
         OutboxSpec spec;
@@ -27,6 +29,7 @@ struct Outbox {
         OutboxRow *row;                 /* on its way; NULL: none */
         MessageSeal *seal;
         ServerCall *call;
+        bool again;                     /* on the server, and being sealed for devices that were forgotten */
         unsigned n_attempts;            /* of this row in this process */
         sd_event_source *turn;          /* looks for the next row */
         sd_event_source *retry;
@@ -44,6 +47,7 @@ struct OutboxWatch {
 };
 
 static void row_attempt(Outbox *o);
+static int seal_start(Outbox *o, const char *const *devices, size_t n_devices);
 
 static Station station_of(const OutboxRow *row, const char *name) {
         return (Station) { .station = name, .envelope = row->envelope_id, .thread = row->thread_root_id,
@@ -142,6 +146,7 @@ static void row_done(Outbox *o) {
         o->call = server_call_free(o->call);
         o->row = outbox_row_free(o->row);
         o->n_attempts = 0;
+        o->again = false;
         look_again(o);
 }
 
@@ -222,13 +227,60 @@ static void row_sent(Outbox *o) {
         row_done(o);
 }
 
+/* ---- devices that were forgotten (server-api §9.1) ---- */
+
+static void on_posted_again(ServerCall *call, const CallReply *reply, void *userdata) {
+        Outbox *o = userdata;
+        Station at = station_of(o->row, NULL);
+
+        if (reply->failure != CALL_OK)
+                station_log(LOG_NOTICE, 0, &at, "A message does not reach some devices that are new: %s",
+                            strempty(reply->error));
+        row_sent(o);
+}
+
+/* It is as good as sent whatever comes of this. */
+static void on_sealed_again(Outbox *o, const SealedMessage *sealed) {
+        Station at = station_of(o->row, NULL);
+        int r = sealed->error;
+
+        if (r >= 0)
+                r = api_post_message(o->spec.client, sealed->envelope, sealed->envelope_size, on_posted_again, o,
+                                     &o->call);
+        if (r >= 0)
+                return;
+        station_log(LOG_NOTICE, 0, &at, "A message does not reach some devices that are new: %s",
+                    sealed->text ?: strerror(-r));
+        row_sent(o);
+}
+
+/* Whether there is something to be done before the message is done. */
+static bool row_seal_again(Outbox *o, const CallReply *reply) {
+        _cleanup_free_ char *error = NULL;
+        Station at = station_of(o->row, NULL);
+        PostedMessage posted = {};
+        int r = api_read_posted(reply, &posted, &error);
+
+        if (r >= 0 && posted.n_missing > 0) {
+                station_log(LOG_INFO, 0, &at, "A message is sealed once more, for %zu devices that are new.",
+                            posted.n_missing);
+                o->again = true;
+                r = seal_start(o, posted.missing_devices, MIN(posted.n_missing, MISSING_MAX));
+                o->call = server_call_free(o->call);
+        }
+        free(posted.missing_devices);
+        return r >= 0 && o->again;
+}
+
 static void on_posted(ServerCall *call, const CallReply *reply, void *userdata) {
         Outbox *o = userdata;
         _cleanup_free_ char *text = NULL;
 
         /* One that was posted before and whose answer was lost may be a conflict now: the server has it. */
         if (reply->failure == CALL_OK || (reply->status == 409 && o->row->attempts > 0)) {
-                row_sent(o);
+                crash_point("outbox-accepted");
+                if (reply->failure != CALL_OK || !row_seal_again(o, reply))
+                        row_sent(o);
                 return;
         }
         o->row->attempts++;
@@ -284,6 +336,10 @@ static void on_sealed(MessageSeal *m, const SealedMessage *sealed, void *userdat
         Station at;
         int r;
 
+        if (o->again) {
+                on_sealed_again(o, sealed);
+                return;
+        }
         if (sealed->error < 0) {
                 if (sealed->transient)
                         row_fail_for_now(o, sealed->text);
@@ -302,12 +358,12 @@ static void on_sealed(MessageSeal *m, const SealedMessage *sealed, void *userdat
         row_post(o);
 }
 
-static void row_seal(Outbox *o) {
+/* devices NULL: for the first time. */
+static int seal_start(Outbox *o, const char *const *devices, size_t n_devices) {
         const OutboxRow *row = o->row;
         bool channel = !isempty(row->channel_id);
-        int r;
 
-        r = message_seal_new(&o->seal, &(MessageSealSpec) {
+        return message_seal_new(&o->seal, &(MessageSealSpec) {
                 .client = o->spec.client,
                 .cache = o->spec.certs,
                 .kind = channel ? ENVELOPE_CHANNEL : ENVELOPE_DM,
@@ -318,9 +374,17 @@ static void row_seal(Outbox *o) {
                 .content_type = row->content_type,
                 .content = row->content,
                 .sent_at = row->sent_at,
+                .again = devices ? row->envelope : NULL,
+                .devices = devices,
+                .n_devices = n_devices,
                 .on_sealed = on_sealed,
                 .userdata = o,
         });
+}
+
+static void row_seal(Outbox *o) {
+        int r = seal_start(o, NULL, 0);
+
         if (r == -EINVAL)
                 row_fail(o, "it cannot be put into an envelope");
         else if (r < 0)
