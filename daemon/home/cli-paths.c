@@ -114,9 +114,7 @@ int cli_paths_collect(CliWork *w, CliHome *ret) {
                 { "gemini-cli", { ".gemini" }, { ".gemini/GEMINI.md", ".gemini/settings.json" } },
                 { "hermes", { ".hermes" }, { ".hermes/config.yaml" } },
         };
-        static const char *const project[] = {
-                "CLAUDE.md", ".claude", ".mcp.json", ".gemini", ".puffo-agent", "SOUL.md", "AGENTS.md",
-        };
+        static const char *const project[] = { "CLAUDE.md", ".claude", ".mcp.json", ".gemini", "SOUL.md", "AGENTS.md" };
         const AgentHome *h = w->spec->home;
         int r;
 

@@ -16,9 +16,7 @@ static bool contains(char *const *list, const char *directory, const char *name)
 }
 
 TEST(fresh) {
-        static const char *const there[] = {
-                "CLAUDE.md", ".claude", ".mcp.json", ".gemini", ".puffo-agent",
-        };
+        static const char *const there[] = { "CLAUDE.md", ".claude", ".mcp.json", ".gemini" };
         static const char *const hidden[] = { "keys", "messages.db", "agent.yml", ".puffo-agent", "runtime.json" };
         AGENT(a, CLAUDE);
         PREPARED(h, a);
@@ -55,6 +53,9 @@ TEST(fresh) {
         }
         for (char **p = h.read_only; *p; p++)
                 ASSERT_EQ(access(*p, F_OK), 0);
+        /* Covered by puffod, which wants it to be there. */
+        ASSERT_FALSE(contains(h.read_only, workspace, ".puffo-agent"));
+        ASSERT_TRUE(is_there(workspace, ".puffo-agent"));
 }
 
 TEST(nothing_is_written_twice) {
