@@ -15,6 +15,7 @@
 typedef struct TraceLine {
         char *cursor, *agent;
         json_object *entry;
+        const char *envelope;           /* of those that the line names, the one that is asked about */
         uint64_t usec;
         size_t position;                /* as they were read */
 } TraceLine;
@@ -23,7 +24,7 @@ typedef struct Trace {
         TraceLine *lines;
         size_t n_lines;
         char **turns;                   /* of the agent that is asked */
-        const char *agent;
+        const char *agent, *envelope;
 } Trace;
 
 static void trace_done(Trace *t) {
@@ -57,6 +58,21 @@ static bool is_known(const Trace *t, const char *cursor) {
         return false;
 }
 
+/* A field that comes several times is a list: a line may be of many messages. */
+static bool field_has(json_object *entry, const char *field, const char *value) {
+        json_object *v = json_get(entry, field);
+
+        if (!json_object_is_type(v, json_type_array))
+                return streq_ptr(json_get_string(entry, field), value);
+        for (size_t i = 0; i < json_object_array_length(v); i++) {
+                json_object *item = json_object_array_get_idx(v, i);
+
+                if (json_object_is_type(item, json_type_string) && streq(json_object_get_string(item), value))
+                        return true;
+        }
+        return false;
+}
+
 static int take_entry(json_object *entry, const char *text, size_t n, void *userdata) {
         const char *cursor = json_get_string(entry, "__CURSOR"), *turn = json_get_string(entry, "PUFFO_TURN");
         Trace *t = userdata;
@@ -71,6 +87,8 @@ static int take_entry(json_object *entry, const char *text, size_t n, void *user
         line = (TraceLine) {
                 .cursor = strdup(cursor), .agent = strdup(t->agent), .entry = json_object_get(entry),
                 .usec = entry_usec(entry), .position = t->n_lines,
+                .envelope = field_has(entry, "PUFFO_ENVELOPE", t->envelope) ? t->envelope :
+                                                                              json_get_string(entry, "PUFFO_ENVELOPE"),
         };
         t->lines[t->n_lines++] = line;
         if (!line.cursor || !line.agent)
@@ -97,6 +115,7 @@ static int trace_agent(Ctl *c, Trace *t, const char *agent, const char *envelope
 
         t->turns = strv_free(t->turns);
         t->agent = agent;
+        t->envelope = envelope;
         r = read_lines(c, t, &(JournalQuery) { .lines = LINES_MAX, .envelope = envelope, .quiet = !asked }, reterr);
         n_turns = strv_length(t->turns);
         for (size_t i = 0; i < n_turns && r >= 0; i++)
@@ -180,9 +199,7 @@ static Colour colour_of_entry(json_object *entry) {
         return streq_ptr(station, "done") || streq_ptr(station, "posted") ? COLOUR_GREEN : COLOUR_NONE;
 }
 
-static int add_field(Table *t, json_object *entry, const char *field) {
-        const char *s = json_get_string(entry, field);
-
+static int add_text(Table *t, const char *s) {
         return table_add(t, isempty(s) ? NULL : json_object_new_string(s), isempty(s) ? "" : NULL, COLOUR_NONE);
 }
 
@@ -208,13 +225,13 @@ static int add_row(Table *t, const TraceLine *line, uint64_t before_usec) {
         if (r >= 0)
                 r = table_add_string(t, who);
         if (r >= 0)
-                r = add_field(t, line->entry, "PUFFO_STATION");
+                r = add_text(t, json_get_string(line->entry, "PUFFO_STATION"));
         if (r >= 0)
-                r = add_field(t, line->entry, "PUFFO_ENVELOPE");
+                r = add_text(t, line->envelope);
         if (r >= 0)
-                r = add_field(t, line->entry, "PUFFO_THREAD");
+                r = add_text(t, json_get_string(line->entry, "PUFFO_THREAD"));
         if (r >= 0)
-                r = add_field(t, line->entry, "PUFFO_TURN");
+                r = add_text(t, json_get_string(line->entry, "PUFFO_TURN"));
         return r < 0 ? r : table_add_coloured(t, text, colour_of_entry(line->entry));
 }
 

@@ -11,7 +11,6 @@
 #include "log.h"
 
 #define PROCESS_FIELDS_MAX 8
-#define CALL_FIELDS_MAX 16
 
 static const char *log_identifier = "puffo";
 static int log_max_level = LOG_INFO;
@@ -90,7 +89,7 @@ int log_full(int level, int error, const char *file, int line, const char *func,
              const char *format, ...) {
         char message[2048 + 8] = "MESSAGE=", priority[16], code_file[256], code_line[32], code_func[128],
              errno_field[32], identifier[64];
-        struct iovec iov[7 + PROCESS_FIELDS_MAX + CALL_FIELDS_MAX];
+        struct iovec iov[7 + PROCESS_FIELDS_MAX + LOG_FIELDS_MAX];
         size_t n = 0;
         va_list ap;
         int saved = errno;
@@ -122,7 +121,7 @@ int log_full(int level, int error, const char *file, int line, const char *func,
                 }
                 for (size_t i = 0; i < n_log_process_fields; i++)
                         iov[n++] = iov_string(log_process_fields[i]);
-                for (size_t i = 0; fields && fields[i] && i < CALL_FIELDS_MAX; i++)
+                for (size_t i = 0; fields && fields[i] && i < LOG_FIELDS_MAX; i++)
                         iov[n++] = iov_string(fields[i]);
 
                 if (sd_journal_sendv(iov, (int) n) >= 0) {

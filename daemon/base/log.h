@@ -24,8 +24,9 @@ const char* log_level_to_string(int level);
 /* A "FIELD=value" that goes with every line of this process (the session sets PUFFO_AGENT=). Copied. At most 8. */
 int log_add_process_field(const char *field);
 
+#define LOG_FIELDS_MAX 72
 /* Writes one entry. error: 0 or ±errno, available as %m and sent as ERRNO=. fields: NULL or a NULL-terminated list of
- * "FIELD=value". Returns -abs(error). Never put a secret here. */
+ * at most that many "FIELD=value", of which a field may come several times. Returns -abs(error). Never put a secret here. */
 int log_full(int level, int error, const char *file, int line, const char *func, const char *const *fields,
              const char *format, ...) _printf_(7, 8);
 

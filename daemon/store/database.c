@@ -160,6 +160,14 @@ void database_statement_releasep(sqlite3_stmt **s) {
         }
 }
 
+/* What every message needs several times is compiled once. */
+static int exec_kept(Database *db, const char *sql) {
+        _cleanup_(database_statement_releasep) sqlite3_stmt *s = NULL;
+        int r = database_prepare(db, sql, &s);
+
+        return r < 0 ? r : handle_error(db->handle, sqlite3_step(s));
+}
+
 /* After some errors (disk full, I/O) SQLite has rolled everything back by itself. */
 static bool transaction_is_lost(Database *db) {
         if (!sqlite3_get_autocommit(db->handle))
@@ -169,7 +177,7 @@ static bool transaction_is_lost(Database *db) {
 }
 
 static int begin_within(Database *db, Transaction *ret) {
-        int r = transaction_is_lost(db) ? -EIO : database_exec(db, "SAVEPOINT inner");
+        int r = transaction_is_lost(db) ? -EIO : exec_kept(db, "SAVEPOINT inner");
 
         if (r < 0)
                 return r;
@@ -210,6 +218,13 @@ int database_begin_lazy(Database *db, Transaction *ret) {
         return begin_within(db, ret);
 }
 
+int database_begin_joined(Database *db, Transaction *ret) {
+        if (db->depth == 0)
+                return database_begin_lazy(db, ret);
+        *ret = (Transaction) {};
+        return 0;
+}
+
 int database_flush(Database *db) {
         int r;
 
@@ -230,8 +245,12 @@ int database_flush(Database *db) {
 }
 
 int database_commit(Transaction *t) {
-        int r = t->inner && transaction_is_lost(t->db) ? -EIO :
-                database_exec(t->db, t->inner ? "RELEASE inner" : "COMMIT");
+        int r;
+
+        if (!t->db)
+                return 0;
+        r = t->inner && transaction_is_lost(t->db) ? -EIO :
+                exec_kept(t->db, t->inner ? "RELEASE inner" : "COMMIT");
 
         if (r < 0)
                 return r;
@@ -412,9 +431,10 @@ static int database_open_once(Database **ret, const char *path) {
         if (sqlite3_db_readonly(db->handle, "main") == 1)
                 return -EROFS;
 
-        /* 256 KiB of pages are enough for rows that are written once and read once. FULL: what was promised to a
+        /* A message is found by ids that are random: of a backlog the leaves of three such trees are to stay in memory,
+         * or each commit writes them again and again. database_trim() gives them back. FULL: what was promised to a
          * caller survives a power cut. */
-        r = database_exec(db, "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA cache_size=-256; "
+        r = database_exec(db, "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA cache_size=-1536; "
                               "PRAGMA journal_size_limit=1048576; PRAGMA temp_store=FILE; PRAGMA trusted_schema=OFF; "
                               "PRAGMA cell_size_check=ON");
         if (r < 0)

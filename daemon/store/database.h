@@ -47,6 +47,8 @@ void transaction_rollbackp(Transaction *t);
 /* A transaction whose commit is on disk only with the next database_flush(), for many in a row that nobody is told of
  * before. Whoever else writes flushes first. When that fails, all of them are undone. */
 int database_begin_lazy(Database *db, Transaction *ret);
+/* The same, but within a transaction it is nothing of its own: that one must be rolled back when this is not committed. */
+int database_begin_joined(Database *db, Transaction *ret);
 int database_flush(Database *db);
 
 /* NULL stays NULL. The text is not copied: it must be there until the statement is given back. */

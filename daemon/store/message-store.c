@@ -91,7 +91,7 @@ int message_store_add_sent(Database *db, const StoredMessage *m) {
 
 int message_store_add(Database *db, const Message *m, int64_t received_at_ms) {
         _cleanup_(transaction_rollbackp) Transaction t = {};
-        int r = database_begin_lazy(db, &t);
+        int r = database_begin_joined(db, &t);
 
         if (r >= 0)
                 r = message_insert(db, m, received_at_ms);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 
 #include "crash-point.h"
+#include "event-util.h"
 #include "log.h"
 #include "stream-internal.h"
 
@@ -8,6 +9,9 @@
  * server that knows no such route gets everything by the stream (server-api §9.3). Acknowledgements that are lost do no
  * harm: the messages come again, and whoever has stored them knows. */
 
+/* A commit costs much more than a message in it. */
+#define COMMIT_MAX 128U
+#define COMMIT_PAUSE_USEC (50 * USEC_PER_MSEC)
 /* A server that takes its time is not asked faster for that: each call costs some 15 kB. */
 #define CALLS_MAX 4U
 
@@ -112,6 +116,7 @@ static void flush_list(Stream *s, char ***list, bool all, bool by_frame) {
 }
 
 void acks_add(Stream *s, const char *envelope_id, bool missed) {
+        s->acks.n_fresh++;
         if (!isempty(envelope_id) &&
             strv_extend(missed ? &s->acks.fresh_missed : &s->acks.fresh_live, envelope_id) < 0)
                 (void) log_oom();
@@ -128,6 +133,8 @@ void acks_commit(Stream *s) {
         Acks *a = &s->acks;
         int r;
 
+        a->timer = sd_event_source_disable_unref(a->timer);
+        a->n_fresh = 0;
         if (!a->fresh_missed && !a->fresh_live)
                 return;
         r = s->handlers.commit ? s->handlers.commit(s, s->handlers.userdata) : 0;
@@ -143,6 +150,25 @@ void acks_commit(Stream *s) {
         list_move(&a->fresh_live, &a->live);
 }
 
+static int acks_on_timer(sd_event_source *source, uint64_t usec, void *userdata) {
+        Stream *s = userdata;
+
+        acks_commit(s);
+        acks_flush(s, /* all= */ false);
+        catch_up_check(s);
+        return 0;
+}
+
+void acks_commit_soon(Stream *s) {
+        Acks *a = &s->acks;
+
+        if (s->catch_up.call && a->n_fresh > 0 && a->n_fresh < COMMIT_MAX &&
+            (a->timer || event_arm_timer(s->event, &a->timer, COMMIT_PAUSE_USEC, 1, acks_on_timer, s) >= 0))
+                return;
+        acks_commit(s);
+        acks_flush(s, /* all= */ false);
+}
+
 void acks_flush(Stream *s, bool all) {
         flush_list(s, &s->acks.live, /* all= */ true, /* by_frame= */ s->greeted);
         flush_list(s, &s->acks.missed, all, /* by_frame= */ s->greeted && (s->acks.by_frame || s->stopping));
@@ -155,6 +181,7 @@ bool acks_are_pending(const Stream *s) {
 void acks_done(Stream *s) {
         AckCall *a;
 
+        s->acks.timer = sd_event_source_disable_unref(s->acks.timer);
         while ((a = LIST_FIRST(&s->acks.calls)))
                 ack_call_free(a);
         s->acks.missed = strv_free(s->acks.missed);

@@ -52,8 +52,7 @@ static void inbox_deliver_next(Stream *s) {
 }
 
 static void inbox_after(Stream *s) {
-        acks_commit(s);
-        acks_flush(s, /* all= */ false);
+        acks_commit_soon(s);
         catch_up_resume(s);
         inbox_wake(s);
         catch_up_check(s);

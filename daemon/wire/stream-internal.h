@@ -49,6 +49,8 @@ LIST_HEAD(AckCallList, AckCall);
 typedef struct Acks {
         char **missed, **live;          /* stored, but not told yet */
         char **fresh_missed, **fresh_live;      /* not known to be on disk */
+        unsigned n_fresh;
+        sd_event_source *timer;         /* for their commit, at the latest */
         struct AckCallList calls;
         unsigned n_calls;
         bool by_frame;                  /* this server has no other way */
@@ -98,6 +100,8 @@ void acks_done(Stream *s);
 void acks_add(Stream *s, const char *envelope_id, bool missed);
 /* What was added is on disk when the user says so, and else put off. */
 void acks_commit(Stream *s);
+/* The same, but while a list is being fetched for many at a time, or after a moment. Tells the server of whole chunks. */
+void acks_commit_soon(Stream *s);
 /* Tells the server; whole chunks only unless all. */
 void acks_flush(Stream *s, bool all);
 bool acks_are_pending(const Stream *s);

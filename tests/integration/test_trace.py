@@ -138,6 +138,23 @@ def test_each_message_of_a_batch(trace, helper, bo):
     assert len(turns[0]) == 1 and turns[1] == turns[2] and len(turns[1]) == 1 and turns[0] != turns[1]
 
 
+def test_each_message_of_a_backlog(suite, trace, helper, town):
+    """What was missed is one line for many, which each of them finds."""
+    helper.agent.call("Stop")
+    helper.agent.wait_state("stopped")
+    ids = town.server.bulk(helper.slug, 100, push=False, text="missed {n} [[reply: Seen.]]", thread_root_id="msg_missed")
+    helper.agent.call("Start")
+    helper.agent.wait_state("ready")
+    for one in (ids[0], ids[49], ids[99]):
+        found = rows(trace, one, has=["queued", "started", "posted"])
+        assert [row["station"] for row in found if row["envelope"] == one] == ["queued", "started"]
+        assert len({row["turn"] for row in found} - {None}) == 1
+    cursors = subprocess.run(["journalctl", "-q", "-o", "json", "PUFFO_STATION=queued", "PUFFO_THREAD=msg_missed"],
+                             check=True, capture_output=True, text=True).stdout.splitlines()
+    assert 1 <= len(cursors) <= 10
+    helper.wait_settled()
+
+
 def test_others_cannot_join(suite, trace, helper, answered):
     """What is written from elsewhere says nothing of the agent; what its unit writes cannot fool a terminal."""
     root, _ = answered

@@ -77,6 +77,33 @@ TEST(a_message_comes_once) {
         stored_messages_free(row, 1);
 }
 
+/* Within a transaction of somebody else's, which then undoes what that one did. */
+static int add_within(Fixture *f, const Message *m) {
+        _cleanup_(transaction_rollbackp) Transaction t = {};
+        int r;
+
+        ASSERT_OK(database_begin_lazy(f->db, &t));
+        r = message_store_add(f->db, m, 1);
+        if (r == MESSAGE_NEW)
+                ASSERT_OK(database_commit(&t));
+        return r;
+}
+
+TEST(a_replay_within_a_transaction_leaves_nothing) {
+        FIXTURE(f);
+        Message m = message(&f, "msg_1", 1000), other = m, next = message(&f, "msg_3", 1001);
+
+        other.envelope_id = "msg_2";
+        ASSERT_EQ(add_within(&f, &m), MESSAGE_NEW);
+        ASSERT_EQ(add_within(&f, &other), MESSAGE_REPLAYED);
+        ASSERT_EQ(add_within(&f, &m), MESSAGE_KNOWN);
+        ASSERT_EQ(add_within(&f, &next), MESSAGE_NEW);
+        ASSERT_OK(database_flush(f.db));
+        ASSERT_EQ(message_store_has(f.db, "msg_1"), 1);
+        ASSERT_EQ(message_store_has(f.db, "msg_2"), 0);
+        ASSERT_EQ(message_store_has(f.db, "msg_3"), 1);
+}
+
 TEST(nonces_are_a_senders_own) {
         FIXTURE(f);
         Message a = message(&f, "msg_1", 1000), b = a;

@@ -432,6 +432,20 @@ static void tell_workspace(Batches *b) {
                 (void) log_warning_errno(r, "Failed to write current_turn.json, ignoring: %m");
 }
 
+/* Each message is named, so that whoever looks for one finds its turn. */
+static void log_begun(const Batches *b, const char *turn) {
+        const char *envelopes[STATION_ENVELOPES_MAX];
+
+        for (size_t at = 0; at < b->n_rows; at += STATION_ENVELOPES_MAX) {
+                size_t n = MIN(b->n_rows - at, (size_t) STATION_ENVELOPES_MAX);
+
+                for (size_t i = 0; i < n; i++)
+                        envelopes[i] = b->rows[at + i].envelope_id;
+                station_log_many(LOG_INFO, &(StationOfMany) { "started", turn, envelopes, NULL, n, 0 },
+                                 "Turn '%s' is with the model%s.", turn, at > 0 ? ", for these messages, too" : "");
+        }
+}
+
 void batches_begun(Batches *b, const Turn *t) {
         int r;
 
@@ -442,10 +456,7 @@ void batches_begun(Batches *b, const Turn *t) {
         if (r < 0)
                 (void) log_warning_errno(r, "The messages of turn '%s' cannot be told: %m", t->id);
         crash_point("batch-begun");
-        /* Each of them, so that whoever looks for one finds its turn. */
-        for (size_t i = 0; i < b->n_rows; i++)
-                station_log(LOG_INFO, 0, &(Station) { "started", b->rows[i].envelope_id, NULL, t->id },
-                            "Turn '%s' is with the model%s.", t->id, i > 0 ? ", for this message, too" : "");
+        log_begun(b, t->id);
         if (b->n_rows > 0)
                 tell_workspace(b);
         if (b->spec.on_begun)

@@ -4,7 +4,6 @@
 #include "dispatch-store.h"
 #include "intake.h"
 #include "record.h"
-#include "station.h"
 #include "string-util.h"
 
 static const char* root_of(const Message *m) {
@@ -52,15 +51,6 @@ static int judge(Directory *directory, const Message *m, const IntakePolicy *pol
         return wakes_model(policy, dm, mentioned) ? INTAKE_QUEUED : INTAKE_STORED;
 }
 
-static void log_taken(const Message *m, int result) {
-        _cleanup_free_ char *sender = str_printable(m->sender_slug, 64);
-        bool queued = result == INTAKE_QUEUED;
-        Station at = { queued ? "queued" : "filtered", m->envelope_id, root_of(m), NULL };
-
-        station_log(LOG_INFO, 0, &at, "Received a message from '%s'%s.", strempty(sender),
-                    queued ? "" : ", which is not for the model");
-}
-
 int intake_message(Database *db, Directory *directory, const Message *m, const IntakePolicy *policy,
                    const IntakeHooks *hooks, int64_t now_ms) {
         _cleanup_(transaction_rollbackp) Transaction t = {};
@@ -105,7 +95,5 @@ int intake_message(Database *db, Directory *directory, const Message *m, const I
         if (r < 0)
                 return r;
         crash_point("intake-stored");
-        if (!own)
-                log_taken(m, result);
         return result;
 }

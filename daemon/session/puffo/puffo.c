@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 
+#include "arrivals.h"
 #include "batches.h"
 #include "crash-point.h"
 #include "event-util.h"
@@ -34,7 +35,8 @@ struct Puffo {
         Introduction *introduction;
         Stream *stream;
         Envelope *envelope;             /* with the receiver */
-        bool queued;                    /* since the last commit */
+        Arrivals *arrivals;             /* since the last commit */
+        bool queued;                    /* … one that is for the model */
 };
 
 Outbox* puffo_outbox(Puffo *p) {
@@ -106,6 +108,9 @@ static Delivery take(Puffo *p, const Message *m) {
                 return DELIVERY_LATER;
         }
         p->queued = p->queued || r == INTAKE_QUEUED;
+        if (r != INTAKE_KNOWN && !streq(m->sender_slug, p->slug) &&
+            arrivals_add(p->arrivals, m, r == INTAKE_QUEUED) < 0)
+                (void) log_oom();
         return DELIVERY_TAKEN;
 }
 
@@ -134,9 +139,12 @@ static int on_commit(Stream *s, void *userdata) {
         r = database_flush(p->spec.db);
         if (r == -EUCLEAN)
                 broken(r, p);
-        if (r < 0)
+        if (r < 0) {
+                arrivals_clear(p->arrivals);
                 return r;
+        }
         crash_point("intake-committed");
+        arrivals_log(p->arrivals);
         if (p->queued)
                 batches_poke(p->batches);
         p->queued = false;
@@ -335,6 +343,8 @@ int puffo_new(Puffo **ret, const PuffoSpec *spec, char **reterr) {
 
         r = crypto_init();
         if (r >= 0)
+                r = arrivals_new(&p->arrivals);
+        if (r >= 0)
                 r = http_client_new(&p->http, spec->event);
         if (r >= 0)
                 r = load_identity(p, spec->config, reterr);
@@ -366,6 +376,7 @@ Puffo* puffo_free(Puffo *p) {
         p->client = server_client_free(p->client);
         p->identity = identity_free(p->identity);
         p->http = http_client_free(p->http);
+        p->arrivals = arrivals_free(p->arrivals);
         free(p->server_url);
         free(p->slug);
         free(p->device_id);
