@@ -58,6 +58,10 @@ def complained(helper, text):
         time.sleep(0.2)
 
 
+def status(helper):
+    return next(s for s in helper.town.server.control("statuses")["statuses"] if s["slug"] == helper.slug)
+
+
 @pytest.fixture(autouse=True)
 def room_again(helper):
     yield
@@ -69,10 +73,13 @@ def test_message_comes_to_a_full_disk(helper, bo):
     fill(helper)
     roots = [bo.say(f"number {n} {'x' * 12000} [[reply: answer {n}]]", to=helper.slug) for n in range(8)]
     complained(helper, "they will come again")
+    helper.suite.wait(lambda: status(helper)["status"] == "error", 30, "people see it", lambda: status(helper))
+    assert "No space left" in status(helper)["error_text"]
     (helper.directory / "filler").unlink()
     for n, root in enumerate(roots):
         bo.answer(root, LONG)
         assert once(bo, helper, root)["text"] == f"answer {n}"
+    helper.suite.wait(lambda: status(helper)["status"] == "idle", 30, "it is well again", lambda: status(helper))
 
 
 def test_disk_fills_up_during_a_turn(helper, bo):

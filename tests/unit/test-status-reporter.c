@@ -233,6 +233,30 @@ TEST(a_crash_shows_until_the_stream_is_there) {
         expect(IDLE);
 }
 
+/* Messages that cannot be stored: told once, soon but not too often, and taken back. */
+TEST(a_crash_in_the_middle_of_a_connection) {
+        WORLD(w);
+
+        status_reporter_set_connected(w.reporter, true);
+        expect(IDLE);
+        for (unsigned i = 0; i < 5; i++)
+                status_reporter_crashed(w.reporter, "full");
+        ASSERT_STREQ(fake_next(), "");
+        ASSERT_TRUE(fake_pass(w.event));
+        expect("{\"status\":\"error\",\"error_text\":\"full\"}");
+        fake.now_usec += 20 * USEC_PER_SEC;
+        status_reporter_crashed(w.reporter, "full");
+        ASSERT_STREQ(fake_next(), "");
+        ASSERT_TRUE(fake_pass(w.event));
+        expect("{\"status\":\"error\",\"error_text\":\"full\"}");
+
+        fake.now_usec += 20 * USEC_PER_SEC;
+        status_reporter_recovered(w.reporter);
+        expect(IDLE);
+        status_reporter_recovered(w.reporter);
+        ASSERT_STREQ(fake_next(), "");
+}
+
 TEST(a_server_that_never_answers_does_not_make_it_grow) {
         char id[32];
         WORLD(w);

@@ -96,6 +96,15 @@ static int consume(const Message *m, void *userdata) {
         return approvals_consume_answer(p->spec.approvals, m->envelope_id, m->thread_root_id, m->content->text);
 }
 
+/* The agent is deaf while its database takes nothing; its people see that it is there and hear nothing of it. */
+static void not_stored(Puffo *p, int error) {
+        _cleanup_free_ char *text = asprintf_new("StorageError: messages cannot be stored: %s", strerror(-error));
+
+        status_reporter_crashed(p->status, strempty(text));
+        if (error == -EUCLEAN)
+                broken(error, p);
+}
+
 static Delivery take(Puffo *p, const Message *m) {
         int r = intake_message(p->spec.db, p->directory, m, &(IntakePolicy) {
                 .own_slug = p->slug, .on_dm = p->on_dm, .on_mention = p->on_mention, .on_all = p->on_all,
@@ -103,8 +112,7 @@ static Delivery take(Puffo *p, const Message *m) {
 
         if (r < 0) {
                 (void) log_error_errno(r, "A message could not be stored, it will come again: %m");
-                if (r == -EUCLEAN)
-                        broken(r, p);
+                not_stored(p, r);
                 return DELIVERY_LATER;
         }
         p->queued = p->queued || r == INTAKE_QUEUED;
@@ -137,14 +145,14 @@ static int on_commit(Stream *s, void *userdata) {
 
         crash_point("intake-commit");
         r = database_flush(p->spec.db);
-        if (r == -EUCLEAN)
-                broken(r, p);
         if (r < 0) {
                 arrivals_clear(p->arrivals);
+                not_stored(p, r);
                 return r;
         }
         crash_point("intake-committed");
         arrivals_log(p->arrivals);
+        status_reporter_recovered(p->status);
         if (p->queued)
                 batches_poke(p->batches);
         p->queued = false;

@@ -104,9 +104,20 @@ static int heartbeat_on_timer(sd_event_source *source, uint64_t usec, void *user
         return 0;
 }
 
-void status_reporter_set_connected(StatusReporter *s, bool connected) {
-        uint64_t since;
+/* At once, but never so often that the server would refuse; without a connection, which has the timer, just once. */
+static void heartbeat_soon(StatusReporter *s) {
+        uint64_t since = now_boottime_usec() - s->last_heartbeat;
 
+        if (s->connected && s->last_heartbeat > 0 && since < HEARTBEAT_PERIOD_MIN_USEC) {
+                heartbeat_arm(s, HEARTBEAT_PERIOD_MIN_USEC - since);
+                return;
+        }
+        if (s->connected)
+                heartbeat_arm(s, s->period_usec);
+        heartbeat_send(s);
+}
+
+void status_reporter_set_connected(StatusReporter *s, bool connected) {
         if (connected == s->connected)
                 return;
         s->connected = connected;
@@ -119,14 +130,7 @@ void status_reporter_set_connected(StatusReporter *s, bool connected) {
                 s->crashed = false;
                 set_idle(s);
         }
-        /* A connection that comes and goes must not make the server refuse. */
-        since = now_boottime_usec() - s->last_heartbeat;
-        if (s->last_heartbeat > 0 && since < HEARTBEAT_PERIOD_MIN_USEC)
-                heartbeat_arm(s, HEARTBEAT_PERIOD_MIN_USEC - since);
-        else {
-                heartbeat_arm(s, s->period_usec);
-                heartbeat_send(s);
-        }
+        heartbeat_soon(s);
 }
 
 void status_reporter_set_period(StatusReporter *s, uint64_t period_usec) {
@@ -147,9 +151,21 @@ static void set_error(StatusReporter *s, const char *text) {
 }
 
 void status_reporter_crashed(StatusReporter *s, const char *error_text) {
+        bool known = s->crashed && streq_ptr(s->error_text, error_text);
+
+        if (known)
+                return;
         set_error(s, strempty(error_text));
         s->crashed = true;
-        heartbeat_send(s);
+        heartbeat_soon(s);
+}
+
+void status_reporter_recovered(StatusReporter *s) {
+        if (!s->crashed)
+                return;
+        s->crashed = false;
+        set_idle(s);
+        heartbeat_soon(s);
 }
 
 /* --- turns --- */

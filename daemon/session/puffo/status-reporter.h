@@ -33,5 +33,7 @@ typedef struct StatusRun {
 /* … and ends with all of its messages. */
 void status_reporter_end(StatusReporter *s, const StatusRun *runs, size_t n_runs);
 
-/* Listening has failed altogether. */
+/* Listening has failed altogether, until it is connected anew or has recovered. Either may be said as often as it is
+ * true. */
 void status_reporter_crashed(StatusReporter *s, const char *error_text);
+void status_reporter_recovered(StatusReporter *s);
