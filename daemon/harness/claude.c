@@ -448,7 +448,7 @@ static void claude_on_rate_limit(Harness *h, json_object *line) {
                              json_get_string(info, "rateLimitType") ?: "kind unknown");
 }
 
-/* Every line names the conversation it belongs to. That of a program which could not start names none that there is. */
+/* Every line names the conversation it belongs to. That of a program which could not start names none that exists. */
 static int claude_note_session(Harness *h, json_object *line, bool is_result) {
         Claude *c = h->state;
         const char *id = json_get_string(line, "session_id");

@@ -44,7 +44,7 @@ typedef struct HarnessSetup {
         char *const *extra_dirs;        /* besides the working directory, for file tools */
         const char *model_token;        /* NULL: the program uses its own login; else model_socket is there */
         const char *model_socket, *proxy_socket;        /* paths as the program sees them */
-        const char *prompt;             /* this turn's text, for programs that take it on their command line (hermes) */
+        const char *prompt;             /* this turn's text, where it is part of the command line (hermes) */
         char *const *environment;       /* "NAME=value" to choose from: PATH, LANG, TZ, proxies, CA files … */
 } HarnessSetup;
 

@@ -6,8 +6,8 @@
 #include "macro.h"
 
 /* Lines from a pipe, none of which leaves the pipe before its handler has returned: whoever reads the same pipe after
- * this process was killed gets that line again. Only a line that fills the whole pipe is taken out as it comes, because
- * its writer would wait for ever else. */
+ * this process was killed gets that line again. Only a line that fills the whole pipe is taken out as it comes: its
+ * writer would wait for ever else. */
 typedef struct LineReader LineReader;
 
 typedef enum LineEnd {

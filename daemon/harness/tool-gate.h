@@ -7,8 +7,8 @@
  * patterns over the whole string, in which "*" stands for anything, "/" too. The argument is compared with what the
  * call is about: the command of Bash, else the path of a file. Puffo's own tools are always allowed. */
 
-/* "*", "?", "[a-z]" and "[!a-z]" as Python's fnmatch has them: nothing is escaped, a bracket that is not closed stands
- * for itself. Takes time in proportion to both sizes at most. Invalid UTF-8 matches as bytes. */
+/* "*", "?", "[a-z]" and "[!a-z]" as in Python's fnmatch: nothing is escaped, a bracket that is not closed stands for
+ * itself. Takes time in proportion to both sizes at most. Invalid UTF-8 matches as bytes. */
 bool glob_matches(const char *pattern, const char *s);
 
 bool tool_is_allowed(char *const *patterns, const char *tool, json_object *input);

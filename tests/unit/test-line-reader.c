@@ -359,8 +359,7 @@ TEST(who_takes_over_sees_the_line_again) {
         ASSERT_SEEN(&b, "W:two\nW:three\nW:four\n");
 }
 
-/* Lines of any size, written in pieces of any size, to readers that fail at any of them: each is handled, in order, and
- * again only where its handler failed. */
+/* Lines of any size, written in pieces of any size, to readers that fail at any of them: each is handled, in order. */
 TEST(readers_that_follow_each_other) {
         unsigned seed = 42;
 
