@@ -5,6 +5,7 @@
 #include "agent.h"
 #include "agent-turn-bus.h"
 #include "bus-util.h"
+#include "credential-refresh.h"
 #include "event-util.h"
 #include "file-util.h"
 #include "harness-unit.h"
@@ -61,6 +62,7 @@ Manager* manager_free(Manager *m) {
 
         m->private_server = private_server_free(m->private_server);
         credential_server_free(m->credential_server);
+        credential_refresh_free(m->credential_refresh);
         home_watch_free(m->watch);
         for (size_t i = 0; i < m->n_agents; i++)
                 agent_free(m->agents[i]);

@@ -9,6 +9,7 @@
 #include "scope.h"
 
 typedef struct Agent Agent;
+typedef struct CredentialRefresh CredentialRefresh;
 typedef struct CredentialServer CredentialServer;
 typedef struct HomeWatch HomeWatch;
 typedef struct Manager Manager;
@@ -42,6 +43,7 @@ struct Manager {
 
         PrivateServer *private_server;
         CredentialServer *credential_server;
+        CredentialRefresh *credential_refresh;  /* NULL before the first */
         HomeWatch *watch;
         Polkit *polkit;
         sd_bus_message *reader;         /* the call whose sender may see this (reader.c), while it is dispatched */

@@ -9,6 +9,7 @@
 #include "agent-turn-bus.h"
 #include "approvals-bus.h"
 #include "bus-util.h"
+#include "credential-refresh.h"
 #include "event-util.h"
 #include "harness-unit.h"
 #include "log.h"
@@ -189,6 +190,12 @@ static int method_approval_answered(sd_bus_message *message, void *userdata, sd_
         return r < 0 ? r : sd_bus_reply_method_return(message, NULL);
 }
 
+static int method_refresh_credentials(sd_bus_message *message, void *userdata, sd_bus_error *reterr_error) {
+        SessionLink *l = userdata;
+
+        return credential_refresh_method(l->server->manager, message, reterr_error);
+}
+
 static const sd_bus_vtable private_vtable[] = {
         SD_BUS_VTABLE_START(0),
         SD_BUS_METHOD_WITH_ARGS("Register", SD_BUS_NO_ARGS, SD_BUS_RESULT("s", id), method_register,
@@ -205,6 +212,8 @@ static const sd_bus_vtable private_vtable[] = {
                                 harness_method_wait, SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_METHOD_WITH_ARGS("ApprovalAnswered", SD_BUS_ARGS("s", id, "s", state), SD_BUS_NO_RESULT,
                                 method_approval_answered, SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_METHOD_WITH_ARGS("RefreshCredentials", SD_BUS_ARGS("s", provider), SD_BUS_RESULT("s", result),
+                                method_refresh_credentials, SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_VTABLE_END,
 };
 
