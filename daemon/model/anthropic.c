@@ -4,8 +4,12 @@
 
 #include "model-driver.h"
 
+static int anthropic_locate(const char *base, const char *path, char **ret) {
+        return model_url_with_version(base, "/v1", path, ret);
+}
+
 static int anthropic_url(const char *base, const char *model, char **ret) {
-        return model_url_with_version(base, "/v1", "/messages", ret);
+        return anthropic_locate(base, "/messages", ret);
 }
 
 static int block_mark_cached(json_object *block) {
@@ -412,6 +416,7 @@ const ModelDriver anthropic_driver = {
         .key_header = "x-api-key: ",
         .extra_header = "anthropic-version: 2023-06-01",
         .request_id_header = "request-id",
+        .locate = anthropic_locate,
         .url = anthropic_url,
         .body = anthropic_body,
         .event = anthropic_event,

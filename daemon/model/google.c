@@ -4,6 +4,10 @@
 
 #include "model-driver.h"
 
+static int google_locate(const char *base, const char *path, char **ret) {
+        return model_url_with_version(base, "/v1beta", path, ret);
+}
+
 static int google_url(const char *base, const char *model, char **ret) {
         _cleanup_(strbuf_done) StrBuf path = {};
         const char *name = startswith(model, "models/") ?: model;
@@ -21,7 +25,7 @@ static int google_url(const char *base, const char *model, char **ret) {
                 r = strbuf_puts(&path, ":streamGenerateContent?alt=sse");
         if (r < 0)
                 return r;
-        return model_url_with_version(base, "/v1beta", path.text, ret);
+        return google_locate(base, path.text, ret);
 }
 
 /* Makes {"role", "parts": []}; *ret_parts is borrowed from *ret. */
@@ -406,6 +410,7 @@ const ModelDriver google_driver = {
         .default_base_url = "https://generativelanguage.googleapis.com",
         .base_url_variable = "GOOGLE_GEMINI_BASE_URL",
         .key_header = "x-goog-api-key: ",
+        .locate = google_locate,
         .url = google_url,
         .body = google_body,
         .event = google_event,

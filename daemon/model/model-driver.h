@@ -42,6 +42,8 @@ typedef struct ModelDriver {
         const char *name;                       /* of the dialect, in what is kept of a reply */
         const char *default_model, *default_base_url;
         const char *base_url_variable;          /* in the environment, or NULL */
+        /* Where path, which begins behind the version, lies for a base URL. */
+        int (*locate)(const char *base, const char *path, char **ret);
         const char *key_header;                 /* "Name: " and whatever goes before the key */
         const char *extra_header;               /* or NULL */
         const char *request_id_header;          /* or NULL */

@@ -34,6 +34,24 @@ const char* model_provider_base_url_from_environment(ModelProvider p) {
         return isempty(e) ? NULL : e;
 }
 
+const char* model_provider_key_header(ModelProvider p) {
+        const ModelDriver *d = model_driver_get(p);
+
+        return d ? d->key_header : NULL;
+}
+
+int model_provider_url(ModelProvider p, const char *base, const char *path, char **ret) {
+        const ModelDriver *d = model_driver_get(p);
+
+        if (!d || !d->locate)
+                return -EINVAL;
+        if (isempty(base))
+                base = model_provider_base_url_from_environment(p) ?: d->default_base_url;
+        if (base[strcspn(base, "?#")])
+                return -EINVAL;
+        return d->locate(base, path, ret);
+}
+
 uint64_t model_count(json_object *usage, const char *key, uint64_t fallback) {
         int64_t n = json_get_int(usage, key, -1);
 

@@ -24,6 +24,12 @@ const char* model_provider_default_base_url(ModelProvider p);   /* NULL for echo
 /* The variables the vendors' own clients read, or NULL: base URL of that provider from the environment. */
 const char* model_provider_base_url_from_environment(ModelProvider p);
 
+/* "x-api-key: " and the like: what stands in front of a key. NULL for echo. */
+const char* model_provider_key_header(ModelProvider p);
+/* A URL of the provider's: path ("/messages") goes below the version, which base (NULL or "": environment, then the
+ * vendor's) may have or not. -EINVAL for echo, and a base with a query or a fragment; -ENOMEM. */
+int model_provider_url(ModelProvider p, const char *base, const char *path, char **ret);
+
 /* Why a call failed, in the terms in which callers decide. */
 typedef enum ModelErrorKind {
         MODEL_ERROR_NONE,

@@ -6,12 +6,17 @@
 
 /* The base URL carries the version, as in the vendor's own clients, and is used as it is; but a bare host can only
  * mean the usual place below it. */
-static int openai_url(const char *base, const char *model, char **ret) {
-        const char *host = strstr(base, "://"), *path = host ? strchr(host + 3, '/') : NULL;
-        bool bare = !path || path[strspn(path, "/")] == 0;
+static int openai_locate(const char *base, const char *path, char **ret) {
+        const char *host = strstr(base, "://"), *below = host ? strchr(host + 3, '/') : NULL;
+        bool bare = !below || below[strspn(below, "/")] == 0;
+        _cleanup_free_ char *full = strjoin(bare ? "/v1" : "", path);
 
-        *ret = http_url_join(base, bare ? "/v1/chat/completions" : "/chat/completions");
+        *ret = full ? http_url_join(base, full) : NULL;
         return *ret ? 0 : -ENOMEM;
+}
+
+static int openai_url(const char *base, const char *model, char **ret) {
+        return openai_locate(base, "/chat/completions", ret);
 }
 
 static int openai_add_message(json_object *messages, const char *role, const char *content) {
@@ -361,6 +366,7 @@ const ModelDriver openai_driver = {
         .key_header = "authorization: Bearer ",
         .request_id_header = "x-request-id",
         .end_marker = "[DONE]",
+        .locate = openai_locate,
         .url = openai_url,
         .body = openai_body,
         .event = openai_event,

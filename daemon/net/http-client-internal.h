@@ -36,7 +36,13 @@ struct HttpRequest {
         curl_off_t uploaded;
         sd_event_source *idle_timer;    /* runs from the moment the connection stands */
         HttpFailure refused;            /* why our own callbacks made curl stop */
-        bool connected, paused;
+        bool connected, paused, starved;        /* starved: waits for more to send */
+        http_body_t on_body;
+        StrBuf sent;                    /* what on_body gave, for a connection that turns out to be dead … */
+        size_t sent_offset;
+        bool forgotten;                 /* … unless it is too much */
+        bool (*check_address)(const struct sockaddr *address, void *userdata);
+        bool any_status;
         bool bare;                      /* only the connection is wanted: on_connected, and then it is the caller's */
         void (*on_connected)(HttpRequest *q, void *userdata);
         http_data_t on_data;

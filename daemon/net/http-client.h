@@ -1,9 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 
+#include <sys/types.h>
 #include <systemd/sd-event.h>
 
 #include "macro.h"
+
+struct sockaddr;
 
 /* HTTP requests on sd-event through libcurl's multi interface. One HttpClient per process; connections are kept alive
  * and shared by its requests. Nothing here blocks; name resolution runs in libcurl's own resolver thread. */
@@ -34,6 +37,11 @@ typedef struct HttpReply {
  * HTTP_FAILED_CUT). */
 typedef int (*http_data_t)(HttpRequest *q, const char *data, size_t size, void *userdata);
 
+/* The body to be sent, as the connection takes it: returns how many bytes were put into the buffer, 0 at its end,
+ * -EAGAIN when there are none at present (http_request_continue() says when), else < 0 to abort the request (ends as
+ * HTTP_FAILED_CUT). What on_data must not do, this must not either. */
+typedef ssize_t (*http_body_t)(HttpRequest *q, char *buffer, size_t size, void *userdata);
+
 /* Called exactly once, from the event loop, never from inside http_client_start(); not called after
  * http_request_free(). The callback may free q and start or free other requests, but not free the client. */
 typedef void (*http_done_t)(HttpRequest *q, const HttpReply *reply, void *userdata);
@@ -45,12 +53,19 @@ typedef struct HttpRequestSpec {
         const void *body;               /* copied */
         size_t body_size;
         bool has_body;
+        http_body_t on_body;            /* instead of body; body_size is then what will come, SIZE_MAX: not known */
         uint64_t connect_timeout_usec;  /* 0: 10 s */
         uint64_t idle_timeout_usec;     /* no byte for so long; 0: 120 s */
         uint64_t total_timeout_usec;    /* 0: none */
         size_t max_body;                /* of a collected body; 0: 16 MiB */
         const char *ca_file;            /* trusted in addition to the system's; NULL: none */
         http_data_t on_data;            /* NULL: collect */
+        bool any_status;                /* on_data is called whatever the status is */
+        bool identity;                  /* gzip is not asked for; undone all the same when it comes */
+        const char *proxy;              /* instead of the environment's; "": none. No host goes around it */
+        /* Whether there may be a connection to this address, which a name was found to have. Not called with a proxy.
+         * NULL: to any. */
+        bool (*check_address)(const struct sockaddr *address, void *userdata);
         http_done_t on_done;
         void *userdata;
 } HttpRequestSpec;
@@ -70,6 +85,13 @@ DEFINE_TRIVIAL_CLEANUP_FUNC(HttpRequest*, http_request_free);
 
 /* Stops reading the answer, or goes on, which may call on_data at once; nothing times out meanwhile but the whole. */
 void http_request_pause(HttpRequest *q, bool pause);
+
+/* There is more of the body to be sent, or that was all: on_body may be called at once. */
+void http_request_continue(HttpRequest *q);
+
+/* Calls back for each header of the (last) response, in on_data or on_done; a result < 0 ends it and is returned. */
+int http_request_each_header(HttpRequest *q, int (*callback)(const char *name, const char *value, void *userdata),
+                             void *userdata);
 
 /* A header of the (last) response, case-insensitive, or NULL. Borrowed. Valid in on_data and on_done. */
 const char* http_request_header(HttpRequest *q, const char *name);

@@ -160,6 +160,53 @@ void http_exchange_ignore_body(HttpExchange *x) {
         x->ignores_body = true;
 }
 
+void http_exchange_stream_body(HttpExchange *x) {
+        assert(x && x->server->spec.on_body);
+        x->streams_body = true;
+}
+
+void http_exchange_continue_body(HttpExchange *x) {
+        assert(x);
+
+        if (x->requested)
+                return;
+        exchange_expect_body(x);
+        exchange_wake(x);
+}
+
+size_t http_exchange_body_length(HttpExchange *x) {
+        assert(x);
+        return x->body_length;
+}
+
+const char* http_exchange_raw_query(HttpExchange *x) {
+        assert(x);
+        return x->query;
+}
+
+typedef struct HeaderCall {
+        int (*callback)(const char *name, const char *value, void *userdata);
+        void *userdata;
+        int result;
+} HeaderCall;
+
+static enum MHD_Result call_header(void *userdata, enum MHD_ValueKind kind, const char *name, const char *value) {
+        HeaderCall *c = userdata;
+
+        c->result = c->callback(name, strempty(value), c->userdata);
+        return c->result < 0 ? MHD_NO : MHD_YES;
+}
+
+int http_exchange_each_header(HttpExchange *x, int (*callback)(const char *name, const char *value, void *userdata),
+                              void *userdata) {
+        HeaderCall c = { callback, userdata, 0 };
+
+        assert(x && callback);
+
+        (void) MHD_get_connection_values(x->connection->mhd, MHD_HEADER_KIND, call_header, &c);
+        return MIN(c.result, 0);
+}
+
 void http_exchange_set_userdata(HttpExchange *x, void *userdata) {
         assert(x);
         x->userdata = userdata;
@@ -241,6 +288,10 @@ static ssize_t exchange_on_read(void *userdata, uint64_t position, char *buffer,
         if (x->gone || x->aborted)
                 return MHD_CONTENT_READER_END_WITH_ERROR;
         if (left == 0) {
+                if (x->broken) {
+                        http_exchange_abort(x);
+                        return MHD_CONTENT_READER_END_WITH_ERROR;
+                }
                 if (x->ended)
                         return MHD_CONTENT_READER_END_OF_STREAM;
                 return exchange_suspend(x) < 0 ? MHD_CONTENT_READER_END_WITH_ERROR : 0;
@@ -319,6 +370,13 @@ void http_exchange_stream_end(HttpExchange *x) {
                 return;
         x->ended = true;
         exchange_wake(x);
+}
+
+void http_exchange_stream_break(HttpExchange *x) {
+        assert(x);
+
+        x->broken = true;
+        http_exchange_stream_end(x);
 }
 
 void http_exchange_abort(HttpExchange *x) {

@@ -6,6 +6,7 @@
 #include <limits.h>
 #include <stdio.h>
 #include <strings.h>
+#include <sys/socket.h>
 
 #include "config.h"
 #include "event-util.h"
@@ -19,9 +20,17 @@
 #define HEAD_MAX KIB(128)
 #define CA_FILE_MAX MIB(1)
 #define BUFFER_SIZE 16384L
+#define SENT_MAX MIB(1)
 
 /* Late I/O must win over a time-out that became due in the same turn of the loop. */
 #define TIMEOUT_PRIORITY (SD_EVENT_PRIORITY_NORMAL + 10)
+
+static void sent_wipe(HttpRequest *q) {
+        if (q->sent.text)
+                explicit_bzero(q->sent.text, q->sent.allocated);
+        strbuf_done(&q->sent);
+        q->sent_offset = 0;
+}
 
 static int request_on_idle(sd_event_source *s, uint64_t usec, void *userdata) {
         HttpRequest *q = userdata;
@@ -84,7 +93,7 @@ static size_t request_write_cb(char *data, size_t size, size_t n, void *userdata
 
         q->last_byte_usec = now_boottime_usec();
 
-        if (q->on_data && http_request_status(q) / 100 == 2) {
+        if (q->on_data && (q->any_status || http_request_status(q) / 100 == 2)) {
                 if (n > 0 && q->on_data(q, data, n, q->userdata) < 0) {
                         q->refused = HTTP_FAILED_CUT;
                         return CURL_WRITEFUNC_ERROR;
@@ -99,6 +108,53 @@ static size_t request_write_cb(char *data, size_t size, size_t n, void *userdata
         else
                 return n;
         return CURL_WRITEFUNC_ERROR;
+}
+
+/* A kept connection may turn out to be dead only when the request is under way: then it is sent anew. */
+static size_t request_read_cb(char *buffer, size_t size, size_t n, void *userdata) {
+        HttpRequest *q = userdata;
+        size_t again = q->sent.size - q->sent_offset;
+        ssize_t k;
+
+        if (again > 0) {
+                n = MIN(n, again);
+                memcpy(buffer, q->sent.text + q->sent_offset, n);
+                q->sent_offset += n;
+                return n;
+        }
+
+        k = q->on_body(q, buffer, n, q->userdata);
+        q->starved = k == -EAGAIN;
+        if (q->starved)
+                return CURL_READFUNC_PAUSE;
+        if (k < 0) {
+                q->refused = HTTP_FAILED_CUT;
+                return CURL_READFUNC_ABORT;
+        }
+        if (!q->forgotten &&
+            (q->sent.size + (size_t) k > SENT_MAX || strbuf_append(&q->sent, buffer, (size_t) k) < 0)) {
+                q->forgotten = true;
+                sent_wipe(q);
+        }
+        q->sent_offset = q->sent.size;
+        return (size_t) k;
+}
+
+static int request_seek_cb(void *userdata, curl_off_t offset, int origin) {
+        HttpRequest *q = userdata;
+
+        if (q->forgotten || origin != SEEK_SET || offset != 0)
+                return CURL_SEEKFUNC_CANTSEEK;
+        q->sent_offset = 0;
+        return CURL_SEEKFUNC_OK;
+}
+
+static curl_socket_t request_open_cb(void *userdata, curlsocktype purpose, struct curl_sockaddr *address) {
+        HttpRequest *q = userdata;
+
+        if (!q->check_address(&address->addr, q->userdata))
+                return CURL_SOCKET_BAD;
+        return socket(address->family, address->socktype|SOCK_CLOEXEC, address->protocol);
 }
 
 static int request_sockopt_cb(void *userdata, curl_socket_t fd, curlsocktype purpose) {
@@ -214,13 +270,21 @@ static int request_set_ca(HttpRequest *q, bool has_directory, const char *ca_fil
 }
 
 static int request_set_method(HttpRequest *q, const HttpRequestSpec *spec) {
-        const char *method = spec->method ?: spec->has_body ? "POST" : "GET";
+        const char *method = spec->method ?: spec->has_body || spec->on_body ? "POST" : "GET";
         CURLcode code = CURLE_OK;
 
         if (!http_token_is_valid(method, strlen(method)))
                 return -EINVAL;
 
-        if (spec->has_body || streq(method, "POST")) {
+        if (spec->on_body) {
+                (void) curl_easy_setopt(q->easy, CURLOPT_POST, 1L);
+                (void) curl_easy_setopt(q->easy, CURLOPT_POSTFIELDSIZE_LARGE,
+                                        spec->body_size == SIZE_MAX ? (curl_off_t) -1 : (curl_off_t) spec->body_size);
+                (void) curl_easy_setopt(q->easy, CURLOPT_READFUNCTION, request_read_cb);
+                (void) curl_easy_setopt(q->easy, CURLOPT_READDATA, q);
+                (void) curl_easy_setopt(q->easy, CURLOPT_SEEKFUNCTION, request_seek_cb);
+                (void) curl_easy_setopt(q->easy, CURLOPT_SEEKDATA, q);
+        } else if (spec->has_body || streq(method, "POST")) {
                 q->body = memdup0(spec->body, spec->has_body ? spec->body_size : 0);
                 if (!q->body)
                         return -ENOMEM;
@@ -231,7 +295,7 @@ static int request_set_method(HttpRequest *q, const HttpRequestSpec *spec) {
         } else if (streq(method, "HEAD"))
                 (void) curl_easy_setopt(q->easy, CURLOPT_NOBODY, 1L);
 
-        if (!streq(method, "HEAD") && !streq(method, spec->has_body ? "POST" : "GET"))
+        if (!streq(method, "HEAD") && !streq(method, spec->has_body || spec->on_body ? "POST" : "GET"))
                 code = curl_easy_setopt(q->easy, CURLOPT_CUSTOMREQUEST, method);
         return code == CURLE_OK ? 0 : -ENOMEM;
 }
@@ -246,9 +310,17 @@ static int request_set_options(HttpRequest *q, const HttpRequestSpec *spec) {
         /* The ones that copy a string may run out of memory, the others cannot fail. */
         if (curl_easy_setopt(easy, CURLOPT_URL, spec->url) != CURLE_OK ||
             curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "http,https") != CURLE_OK ||
-            curl_easy_setopt(easy, CURLOPT_ACCEPT_ENCODING, "gzip") != CURLE_OK ||
+            curl_easy_setopt(easy, CURLOPT_ACCEPT_ENCODING, spec->identity ? "identity" : "gzip") != CURLE_OK ||
             curl_easy_setopt(easy, CURLOPT_USERAGENT, "puffo/" PROJECT_VERSION) != CURLE_OK)
                 return -ENOMEM;
+
+        if (spec->proxy && (curl_easy_setopt(easy, CURLOPT_PROXY, spec->proxy) != CURLE_OK ||
+                            curl_easy_setopt(easy, CURLOPT_NOPROXY, "") != CURLE_OK))
+                return -ENOMEM;
+        if (spec->check_address && isempty(spec->proxy)) {
+                (void) curl_easy_setopt(easy, CURLOPT_OPENSOCKETFUNCTION, request_open_cb);
+                (void) curl_easy_setopt(easy, CURLOPT_OPENSOCKETDATA, q);
+        }
 
         (void) curl_easy_setopt(easy, CURLOPT_PRIVATE, q);
         (void) curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, q->error);
@@ -299,6 +371,9 @@ int request_new(HttpRequest **ret, HttpClient *c, const HttpRequestSpec *spec) {
         q->max_body = spec->max_body ?: BODY_MAX;
         q->idle_timeout_usec = spec->idle_timeout_usec ?: IDLE_TIMEOUT_USEC;
         q->on_data = spec->on_data;
+        q->on_body = spec->on_body;
+        q->check_address = spec->check_address;
+        q->any_status = spec->any_status;
         q->on_done = spec->on_done;
         q->userdata = spec->userdata;
 
@@ -342,6 +417,7 @@ HttpRequest* http_request_free(HttpRequest *q) {
                 explicit_bzero(q->body, q->body_size);
         free(q->body);
 
+        sent_wipe(q);
         strbuf_done(&q->reply);
         return mfree(q);
 }
@@ -353,7 +429,28 @@ void http_request_pause(HttpRequest *q, bool pause) {
                 return;
         q->paused = pause;
         q->last_byte_usec = now_boottime_usec();
-        (void) curl_easy_pause(q->easy, pause ? CURLPAUSE_RECV : CURLPAUSE_CONT);
+        (void) curl_easy_pause(q->easy, (pause ? CURLPAUSE_RECV : 0) | (q->starved ? CURLPAUSE_SEND : 0));
+}
+
+void http_request_continue(HttpRequest *q) {
+        assert(q);
+
+        if (!q->starved || !q->client)
+                return;
+        q->starved = false;
+        q->last_byte_usec = now_boottime_usec();
+        (void) curl_easy_pause(q->easy, q->paused ? CURLPAUSE_RECV : CURLPAUSE_CONT);
+}
+
+int http_request_each_header(HttpRequest *q, int (*callback)(const char *name, const char *value, void *userdata),
+                             void *userdata) {
+        int r = 0;
+
+        assert(q && callback);
+
+        for (struct curl_header *h = NULL; r >= 0 && (h = curl_easy_nextheader(q->easy, CURLH_HEADER, -1, h)); )
+                r = callback(h->name, h->value, userdata);
+        return MIN(r, 0);
 }
 
 const char* http_request_header(HttpRequest *q, const char *name) {

@@ -38,13 +38,15 @@ struct HttpExchange {
         char *decoded;                  /* the query, on demand … */
         const char **parameters;        /* … and in it: name, value, name, value … */
         StrBuf body;
-        size_t discarded;               /* of a body over the limit */
+        size_t taken, discarded;        /* of a body that is streamed; of one over the limit */
+        size_t body_length;
+        bool streams_body;
         bool expects_body, ignores_body, http10, headed, requested, oversize;
 
         char **headers;                 /* of the answer: name, value … */
         unsigned status;
         struct MHD_Response *response;  /* ready to be queued */
-        bool answered, queued, streaming, ended, blocked;
+        bool answered, queued, streaming, ended, broken, blocked;
         StrBuf out;
         size_t out_offset;
         bool gone, aborted;
@@ -87,5 +89,7 @@ struct HttpServer {
 void exchange_wake(HttpExchange *x);
 /* Closes the connection as soon as libmicrohttpd gets to it. */
 void exchange_hang_up(HttpExchange *x);
+/* The client has to go on with its body, in good time. */
+void exchange_expect_body(HttpExchange *x);
 /* Puts the connection to sleep; only inside of libmicrohttpd's callbacks. */
 int exchange_suspend(HttpExchange *x);

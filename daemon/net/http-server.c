@@ -313,6 +313,7 @@ static int exchange_check_framing(HttpExchange *x, uint64_t *ret_length) {
                 return -EBADMSG;
 
         x->expects_body = encoding || n > 0;
+        x->body_length = encoding ? SIZE_MAX : (size_t) MIN(n, (uint64_t) SIZE_MAX - 1);
         *ret_length = n;
         return 0;
 }
@@ -342,19 +343,34 @@ static void exchange_on_head(HttpExchange *x, const char *method, const char *ve
                 connection_wait_for(x->connection, x->ignores_body ? &s->head : &s->body);
 }
 
-static void exchange_on_body(HttpExchange *x, const char *data, size_t size) {
+void exchange_expect_body(HttpExchange *x) {
+        connection_wait_for(x->connection, &x->server->body);
+}
+
+/* How much of it was taken. */
+static size_t exchange_on_body(HttpExchange *x, const char *data, size_t size) {
+        HttpServer *s = x->server;
+        bool unwanted = x->oversize || x->ignores_body || (x->streams_body && x->answered);
+
         /* An answer is accepted only once the request has been read. */
-        if (!x->oversize && !x->ignores_body && size <= x->server->spec.max_body - x->body.size) {
+        if (!unwanted && x->streams_body && size <= s->spec.max_body - x->taken) {
+                size_t n = s->spec.on_body(x, data, size, s->spec.userdata);
+
+                x->taken += n;
+                return n;
+        }
+        if (!unwanted && !x->streams_body && size <= s->spec.max_body - x->body.size) {
                 if (strbuf_append(&x->body, data, size) < 0)
                         http_exchange_abort(x);
-                return;
+                return size;
         }
 
-        x->oversize = !x->ignores_body;
+        x->oversize |= !unwanted;
         strbuf_done(&x->body);
         x->discarded += size;
         if (x->discarded > DISCARD_MAX)
                 http_exchange_abort(x);
+        return size;
 }
 
 static enum MHD_Result exchange_proceed(HttpExchange *x, bool complete) {
@@ -392,9 +408,13 @@ static enum MHD_Result server_on_access(void *userdata, struct MHD_Connection *m
         }
 
         if (*size > 0) {
-                exchange_on_body(x, data, *size);
-                *size = 0;
-                return x->gone || x->aborted ? MHD_NO : MHD_YES;
+                *size -= exchange_on_body(x, data, *size);
+                if (x->gone || x->aborted)
+                        return MHD_NO;
+                if (*size == 0)
+                        return MHD_YES;
+                connection_wait_for(x->connection, NULL);
+                return exchange_suspend(x) < 0 ? MHD_NO : MHD_YES;
         }
 
         if (!x->requested) {

@@ -23,6 +23,10 @@ typedef struct HttpServerSpec {
         void (*on_malformed)(HttpExchange *x, unsigned status, void *userdata);
         /* The body is complete (or there is none). Answer now or later, exactly once. */
         void (*on_request)(HttpExchange *x, void *userdata);
+        /* A piece of the body, of an exchange that takes it piecemeal (http_exchange_stream_body()). Returns how much
+         * was taken; when that is less than all, nothing comes before http_exchange_continue_body(), and then the rest
+         * first. on_request follows behind the last. */
+        size_t (*on_body)(HttpExchange *x, const char *data, size_t size, void *userdata);
         /* The exchange is over: answered and sent, or the client has gone. Frees what the handler keeps in
          * http_exchange_set_userdata(); x is invalid afterwards. Called exactly once for each on_head. client_gone is
          * set when the client closed its side (a half-closed connection counts), broke off, sent a broken body or
@@ -53,11 +57,21 @@ const char* http_exchange_path(HttpExchange *x);        /* decoded by nobody: ex
 const char* http_exchange_header(HttpExchange *x, const char *name);    /* NULL when absent */
 /* How often the header was sent: Host, Origin and the like must be refused when doubled. */
 unsigned http_exchange_header_count(HttpExchange *x, const char *name);
+/* As sent, without the '?'; NULL when there is none. */
+const char* http_exchange_raw_query(HttpExchange *x);
+/* Calls back for each header of the request; a result < 0 ends it and is returned. */
+int http_exchange_each_header(HttpExchange *x, int (*callback)(const char *name, const char *value, void *userdata),
+                              void *userdata);
 const char* http_exchange_query(HttpExchange *x, const char *name);     /* decoded value or NULL */
 const char* http_exchange_body(HttpExchange *x, size_t *ret_size);      /* NUL-terminated, never NULL in on_request */
 /* In on_head: the handler has no use for the body. It is read, as it must be, and thrown away; http_exchange_body() is
  * empty. What anybody may ask for without showing who they are must not cost memory. */
 void http_exchange_ignore_body(HttpExchange *x);
+/* In on_head: the body goes to on_body as it comes. With an answer the rest of it is thrown away. */
+void http_exchange_stream_body(HttpExchange *x);
+void http_exchange_continue_body(HttpExchange *x);
+/* How long the body will be: 0 for none, SIZE_MAX when that is not known. */
+size_t http_exchange_body_length(HttpExchange *x);
 /* Socket addresses of this connection (sockaddr_storage), for finding out who the peer is. */
 const struct sockaddr* http_exchange_peer(HttpExchange *x);
 const struct sockaddr* http_exchange_local(HttpExchange *x);
@@ -83,5 +97,8 @@ int http_exchange_stream_begin(HttpExchange *x, unsigned status, const char *con
 int http_exchange_stream_write(HttpExchange *x, const void *data, size_t size);
 /* The proper end of the stream (terminating chunk). */
 void http_exchange_stream_end(HttpExchange *x);
+/* The end of a stream that broke off: what is queued still goes out, then the connection is closed without a proper
+ * end. */
+void http_exchange_stream_break(HttpExchange *x);
 /* Closes the connection without a proper end, so that the client notices. */
 void http_exchange_abort(HttpExchange *x);

@@ -166,8 +166,8 @@ char* budget_verdict_to_text(const BudgetVerdict *v) {
         if (gmtime_r(&until, &tm))
                 (void) strftime(when, sizeof(when), "%Y-%m-%d %H:%M UTC", &tm);
         if (v->kind == BUDGET_TOKENS)
-                return asprintf_new("the agent has used %" PRIu64 " of its %" PRIu64 " tokens for this hour (%s); more "
-                                    "at %s", v->used, v->limit, kinds[v->kind].key, when);
+                return asprintf_new("the agent has used %" PRIu64 " of its %" PRIu64 " tokens for this hour (%s); "
+                                    "more at %s", v->used, v->limit, kinds[v->kind].key, when);
         return asprintf_new("the agent has used $%.2f of its $%.2f for this day (%s); more at %s",
                             (double) v->used / 1e6, (double) v->limit / 1e6, kinds[v->kind].key, when);
 }

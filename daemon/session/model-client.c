@@ -1,12 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 
-#include <limits.h>
-#include <signal.h>
-#include <spawn.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
-#include <sys/wait.h>
 
+#include "helper-process.h"
 #include "json-util.h"
 #include "log.h"
 #include "model-client.h"
@@ -47,23 +44,6 @@ static void process_close(ModelClient *c) {
         secret_done(&c->out);
 }
 
-/* Nothing from the environment decides what is run: it lies beside us, in a build tree as in an installation. */
-static int program_path(char **ret) {
-        char path[PATH_MAX], *slash;
-        ssize_t n;
-
-        n = readlink("/proc/self/exe", path, sizeof(path) - 1);
-        if (n < 0)
-                return -errno;
-        path[n] = 0;
-        slash = strrchr(path, '/');
-        if (!slash)
-                return -ENOENT;
-        slash[1] = 0;
-        *ret = strjoin(path, "puffo-model");
-        return *ret ? 0 : -ENOMEM;
-}
-
 int model_client_new(ModelClient **ret, sd_event *event, const char *program) {
         _cleanup_(model_client_freep) ModelClient *c = new0(ModelClient, 1);
         int r;
@@ -77,7 +57,7 @@ int model_client_new(ModelClient **ret, sd_event *event, const char *program) {
                 if (!c->program)
                         return -ENOMEM;
         } else {
-                r = program_path(&c->program);
+                r = helper_program_path("puffo-model", &c->program);
                 if (r < 0)
                         return r;
         }
@@ -197,69 +177,9 @@ static int on_io(sd_event_source *s, int fd, uint32_t revents, void *userdata) {
         return 0;
 }
 
-/* Only so that no zombie stays; its end is noticed at the socket. */
-static int on_process_exit(sd_event_source *s, const siginfo_t *si, void *userdata) {
-        if (si->si_code != CLD_EXITED || si->si_status != 0)
-                log_warning("The model client ended with %s %d.", si->si_code == CLD_EXITED ? "status" : "signal",
-                            si->si_status);
-        return 0;
-}
-
-/* What decides how a call is made and logged. The rest of our environment tells of the agent: where its credentials
- * are, who watches it. */
-static const char *const environment_kept[] = {
-        "JOURNAL_STREAM", "PUFFO_LOG_LEVEL", "PUFFO_ECHO_DELAY_MS",
-        "ANTHROPIC_BASE_URL", "OPENAI_BASE_URL", "GOOGLE_GEMINI_BASE_URL",
-        "http_proxy", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY", "no_proxy", "NO_PROXY",
-        "ASAN_OPTIONS", "LSAN_OPTIONS", "UBSAN_OPTIONS",
-};
-
-static bool environment_is_kept(const char *variable) {
-        for (size_t i = 0; i < ELEMENTSOF(environment_kept); i++) {
-                const char *value = startswith(variable, environment_kept[i]);
-
-                if (value && *value == '=')
-                        return true;
-        }
-        return false;
-}
-
-static int process_spawn(const char *program, int fd, pid_t *ret) {
-        char *environment[ELEMENTSOF(environment_kept) + 1] = {};
-        char *const argv[] = { (char*) "puffo-model", NULL };
-        posix_spawn_file_actions_t actions;
-        posix_spawnattr_t attributes;
-        size_t n = 0;
-        sigset_t none;
-        int r;
-
-        for (char **e = environ; *e && n < ELEMENTSOF(environment_kept); e++)
-                if (environment_is_kept(*e))
-                        environment[n++] = *e;
-        (void) sigemptyset(&none);
-        r = posix_spawn_file_actions_init(&actions);
-        if (r != 0)
-                return -r;
-        r = posix_spawnattr_init(&attributes);
-        if (r != 0) {
-                (void) posix_spawn_file_actions_destroy(&actions);
-                return -r;
-        }
-        r = posix_spawn_file_actions_adddup2(&actions, fd, STDIN_FILENO);
-        if (r == 0)
-                r = posix_spawnattr_setsigmask(&attributes, &none);
-        if (r == 0)
-                r = posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK);
-        if (r == 0)
-                r = posix_spawn(ret, program, &actions, &attributes, argv, environment);
-        (void) posix_spawnattr_destroy(&attributes);
-        (void) posix_spawn_file_actions_destroy(&actions);
-        return -r;
-}
-
 static int process_start(ModelClient *c) {
+        char *const argv[] = { (char*) "puffo-model", NULL };
         int fds[2], r;
-        pid_t pid;
 
         if (c->fd >= 0)
                 return 0;
@@ -268,17 +188,11 @@ static int process_start(ModelClient *c) {
         c->fd = fds[0];
         r = sd_event_add_io(c->event, &c->io, c->fd, EPOLLIN, on_io, c);
         if (r >= 0)
-                r = process_spawn(c->program, fds[1], &pid);
+                r = helper_start(c->event, c->program, argv, fds[1], NULL, 0);
         (void) close(fds[1]);
-        if (r < 0) {
-                process_close(c);
-                return r;
-        }
-        /* The source belongs to the loop: the process may outlive us by a moment. */
-        r = sd_event_add_child(c->event, NULL, pid, WEXITED, on_process_exit, NULL);
         if (r < 0)
-                (void) log_warning_errno(r, "Failed to watch the model client, ignoring: %m");
-        return 0;
+                process_close(c);
+        return r;
 }
 
 static int request_send(ModelClient *c, const ModelCallSpec *spec) {

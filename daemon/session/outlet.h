@@ -22,12 +22,15 @@ typedef struct OutletUsage {
 
 typedef struct OutletSpec {
         sd_event *event;                /* borrowed */
+        const char *agent;              /* its id, for the journal; copied */
         int model_fd, proxy_fd;         /* listening Unix sockets, taken over, on failure too; -EBADF: none */
         const char *program;            /* NULL: puffo-outlet beside our own */
         const char *ca_file;            /* trusted in addition for the provider; NULL: none. Copied */
+        uint64_t idle_usec;             /* how long the process waits for more; 0: a minute */
         Budget *budget;                 /* borrowed; asked before and told of each call of a model. NULL: no limits */
         /* The configuration as of now, asked for when the process starts and by outlet_reload(); the result is
-         * freed here. Of it are used: provider, base_url, api_key, agent->allow_hosts. A fault in it refuses all requests. */
+         * freed here. Of it are used: provider, base_url, api_key, agent->allow_hosts. A fault in it refuses all
+         * requests. */
         int (*get_config)(SessionConfig **ret, void *userdata);
         /* After budget_add(). May be NULL. Must not free the outlet. */
         void (*on_usage)(Outlet *o, const OutletUsage *usage, void *userdata);

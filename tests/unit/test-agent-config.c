@@ -245,8 +245,8 @@ TEST(errors) {
                 { "sandbox:\n  allow_hosts: example.org\n",
                   "2: sandbox.allow_hosts: 'example.org' is not a list of texts, as in [one, two]" },
                 { "sandbox:\n  allow_hosts:\n  - example.org\n  - https://example.org/\n",
-                  "4: sandbox.allow_hosts: bad host 'https://example.org/' (a name, *.name or an address, each perhaps "
-                  "with :port)" },
+                  "4: sandbox.allow_hosts: bad host 'https://example.org/' (a name, *.name or an address, each "
+                  "perhaps with :port)" },
                 { "pricing: 5\n",
                   "1: pricing: expected indented lines of 'model: {input: …, output: …}', at most 100" },
                 { "pricing:\n  a: 5\n", "2: pricing.a: " PRICE_EXPECTED },

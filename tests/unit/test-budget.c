@@ -92,8 +92,8 @@ TEST(tokens_of_an_hour) {
         ASSERT_EQ(v.used, 2000);
         ASSERT_EQ(v.until_usec, EVENING + HOUR / 2);
         text = budget_verdict_to_text(&v);
-        ASSERT_STREQ(text, "the agent has used 2000 of its 2000 tokens for this hour (limits.tokens_per_hour); more at "
-                           "2026-03-04 23:00 UTC");
+        ASSERT_STREQ(text, "the agent has used 2000 of its 2000 tokens for this hour (limits.tokens_per_hour); more "
+                           "at 2026-03-04 23:00 UTC");
 
         /* What was under way still ends, and counts. Nobody is told twice. */
         ASSERT_OK(budget_add(f.budget, "m", &some, 0, NULL));
