@@ -182,6 +182,17 @@ static int claude_message_cancel(Harness *h) {
         return id ? harness_say_message_cancel(h, id) : 0;
 }
 
+static int claude_turn_over(Harness *h) {
+        int r;
+
+        r = claude_message_cancel(h);
+        if (r < 0)
+                return r;
+        claude_withdraw_asks(h);
+        claude_turn_done(h->state);
+        return 0;
+}
+
 static int claude_on_delta(Harness *h, json_object *line, json_object *event) {
         Claude *c = h->state;
         json_object *delta = json_get(event, "delta");
@@ -508,10 +519,8 @@ static int claude_on_result(Harness *h, json_object *line) {
                 if (r < 0)
                         return r;
         }
-        claude_withdraw_asks(h);
         if (!claude_listens(h))
                 return 0;
-        claude_turn_done(c);
         if (c->sdk)
                 harness_close_input(h);
         return harness_end_turn(h, &result);
@@ -581,16 +590,9 @@ static int claude_error_line(Harness *h, const char *line, size_t size) {
 
 static int claude_eof(Harness *h) {
         Claude *c = h->state;
-        _cleanup_free_ char *message = NULL;
-        bool lost;
-        int r;
+        bool lost = c->lost_words && !c->initialized;
+        _cleanup_free_ char *message = lost ? str_printable(c->lost_words, 1000) : harness_error_tail(h);
 
-        r = claude_message_cancel(h);
-        if (r < 0)
-                return r;
-        claude_withdraw_asks(h);
-        lost = c->lost_words && !c->initialized;
-        message = lost ? str_printable(c->lost_words, 1000) : harness_error_tail(h);
         return harness_end_turn(h, &(HarnessResult) {
                 .outcome = lost ? HARNESS_LOST_SESSION : HARNESS_GONE,
                 .message = strempty(message),
@@ -605,6 +607,7 @@ const HarnessDriver claude_driver = {
         .free = claude_free,
         .turn = claude_turn,
         .adopt_turn = claude_adopt_turn,
+        .turn_over = claude_turn_over,
         .line = claude_line,
         .error_line = claude_error_line,
         .eof = claude_eof,
@@ -621,6 +624,7 @@ const HarnessDriver claude_sdk_driver = {
         .free = claude_free,
         .turn = claude_turn,
         .adopt_turn = claude_adopt_turn,
+        .turn_over = claude_turn_over,
         .line = claude_line,
         .eof = claude_eof,
         .interrupt = claude_interrupt,

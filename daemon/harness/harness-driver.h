@@ -35,6 +35,8 @@ typedef struct HarnessDriver {
         /* Writes the turn's text. May be NULL when it is part of the launch. */
         int (*turn)(Harness *h, const char *text);
         int (*adopt_turn)(Harness *h, const char *last_message);        /* or NULL */
+        /* A turn ends, for whatever reason: what it leaves open is cancelled and withdrawn. Or NULL. */
+        int (*turn_over)(Harness *h);
 
         /* A line of standard output, valid or not, but not one that was too long. < 0: not taken (-ENOMEM, what a
          * handler returned). */
@@ -103,7 +105,7 @@ int harness_say_mcp(Harness *h, const char *request_id, const char *message);
 /* Bounded, made printable, and not too many of them. */
 void harness_warn(Harness *h, const char *format, ...) _printf_(2, 3);
 
-/* Ends the turn, when there is one. */
+/* Ends the turn, when there is one. result may point into state that turn_over() keeps. */
 int harness_end_turn(Harness *h, const HarnessResult *result);
 /* The end of what came on standard error, printable; NULL: -ENOMEM. */
 char* harness_error_tail(Harness *h);

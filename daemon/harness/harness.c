@@ -202,8 +202,13 @@ char* harness_error_tail(Harness *h) {
 }
 
 int harness_end_turn(Harness *h, const HarnessResult *result) {
+        int r;
+
         if (h->turn == TURN_NONE)
                 return 0;
+        r = h->driver->turn_over ? h->driver->turn_over(h) : 0;
+        if (r < 0 || h->dead)
+                return r;
         h->turn = TURN_NONE;
         h->turn_text = mfree(h->turn_text);
         h->interrupting = false;

@@ -75,6 +75,22 @@ TEST(a_line_over_the_limit) {
         ASSERT_RECORD(&s, "done\n");
 }
 
+/* Nothing is left open by such an end either. */
+TEST(a_message_before_a_line_over_the_limit) {
+        _cleanup_(strbuf_done) StrBuf b = {};
+
+        STAGE(s);
+        stage_says(&s, "{\"type\":\"stream_event\",\"api_message_id\":\"m\",\"event\":{\"type\":\""
+                       "content_block_delta\","
+                       "\"index\":0,\"delta\":{\"type\":\"text_delta\",\"text\":\"x\"}}}");
+        stage_says(&s, "{\"type\":\"control_request\",\"request_id\":\"q\",\"request\":{\"subtype\":\"can_use_tool\","
+                       "\"tool_name\":\"T\",\"input\":{}}}");
+        repeat(&b, "{\"type\":\"", MIB(2));
+        stage_says(&s, b.text);
+        ASSERT_RECORD(&s, "begin m/0\ntext x\nask T {}\nwarning A line of its output is too long.\n"
+                          "cancel m/0\nwithdrawn q\nprotocol: A line of its output is too long.\n");
+}
+
 TEST(a_line_just_below_the_limit) {
         _cleanup_(strbuf_done) StrBuf b = {};
 

@@ -1,0 +1,175 @@
+/* SPDX-License-Identifier: MIT */
+#define TEST_SUITE "harness-launch"
+
+#include "harness.h"
+#include "json-util.h"
+#include "string-util.h"
+#include "tests.h"
+
+static const char *const environment[] = {
+        "PATH=/usr/bin", "LANG=C.UTF-8", "LC_TIME=de_DE", "TZ=Europe/Berlin", "SSL_CERT_FILE=/etc/ca.pem",
+        "ANTHROPIC_API_KEY=secret", "OPENAI_API_KEY=secret", "NOTIFY_SOCKET=/run/x", "LD_PRELOAD=/x.so",
+        "NODE_OPTIONS=--require=/x.js", "CLAUDE_CONFIG_DIR=/x", "IS_SANDBOX=1", "DBUS_SESSION_BUS_ADDRESS=x",
+        "PATHOLOGY=x",
+        "LC_BROKEN", NULL,
+};
+
+static HarnessSetup setup_of(HarnessKind kind) {
+        return (HarnessSetup) {
+                .kind = kind,
+                .program = "/opt/claude",
+                .home = "/srv/agent",
+                .workspace = "/srv/agent/workspace",
+                .working_directory = "/srv/agent/workspace/project",
+                .environment = (char *const*) environment,
+        };
+}
+
+/* argv behind the program, one a line; or the environment. */
+static char* launched(const HarnessSetup *setup, const char *what) {
+        _cleanup_free_ char *text = NULL;
+        _cleanup_json_ json_object *o = NULL;
+        _cleanup_(strbuf_done) StrBuf b = {};
+        json_object *part;
+
+        ASSERT_OK(harness_launch(setup, &text));
+        ASSERT_OK(json_parse(text, strlen(text), &o));
+        part = json_get(o, what);
+        if (json_object_is_type(part, json_type_array)) {
+                ASSERT_STREQ(json_object_get_string(json_object_array_get_idx(part, 0)), setup->program);
+                for (size_t i = 1; i < json_object_array_length(part); i++)
+                        ASSERT_OK(strbuf_printf(&b, "%s\n",
+                                                json_object_get_string(json_object_array_get_idx(part, i))));
+        } else if (json_object_is_type(part, json_type_object)) {
+                json_object_object_foreach(part, name, value)
+                        ASSERT_OK(strbuf_printf(&b, "%s=%s\n", name, json_object_get_string(value)));
+        } else
+                ASSERT_OK(strbuf_puts(&b, part ? json_object_get_string(part) : "null"));
+        return strbuf_take(&b);
+}
+
+#define ASSERT_LAUNCHES(setup, what, expected) ({ \
+        _cleanup_free_ char *_text = launched(setup, what); \
+        ASSERT_STREQ(_text, expected); })
+
+#define COMMON \
+        "-p\n--input-format\nstream-json\n--output-format\nstream-json\n--verbose\n--include-partial-messages\n"
+#define PLAIN \
+        "HOME=/srv/agent\nPATH=/usr/bin\nLANG=C.UTF-8\nTZ=Europe/Berlin\nSSL_CERT_FILE=/etc/ca.pem\nLC_TIME=de_DE\n"
+#define SWITCHES \
+        "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC=1\nDISABLE_AUTOUPDATER=1\nDISABLE_BUG_COMMAND=1\n" \
+        "CLAUDE_CODE_MAX_RETRIES=4\nCLAUDE_CODE_DISABLE_CRON=1\nCLAUDE_CODE_DISABLE_BACKGROUND_TASKS=1\n"
+
+TEST(claude) {
+        HarnessSetup s = setup_of(HARNESS_CLAUDE);
+        static const char *const dirs[] = { "/srv/data", NULL };
+
+        ASSERT_LAUNCHES(&s, "argv", COMMON "--permission-mode=default\n--permission-prompt-tool=stdio\n"
+                                    "--allowedTools=mcp__puffo\n");
+        ASSERT_LAUNCHES(&s, "env", PLAIN SWITCHES);
+        ASSERT_LAUNCHES(&s, "cwd", "/srv/agent/workspace/project");
+        ASSERT_LAUNCHES(&s, "model_socket", "null");
+        ASSERT_LAUNCHES(&s, "proxy_socket", "null");
+
+        s.model = "--dangerously-skip-permissions";
+        s.permission_mode = "acceptEdits";
+        s.mcp_config = "/srv/agent/mcp.json";
+        s.session_id = "5c2e8f5e-0000-4000-8000-000000000001";
+        s.extra_dirs = (char *const*) dirs;
+        ASSERT_LAUNCHES(&s, "argv", COMMON "--model=--dangerously-skip-permissions\n--add-dir=/srv/data\n"
+                                    "--permission-mode=acceptEdits\n--permission-prompt-tool=stdio\n"
+                                    "--allowedTools=mcp__puffo\n--mcp-config=/srv/agent/mcp.json\n"
+                                    "--strict-mcp-config\n"
+                                    "--resume=5c2e8f5e-0000-4000-8000-000000000001\n");
+
+        s = setup_of(HARNESS_CLAUDE);
+        s.permission_mode = "bypassPermissions";
+        ASSERT_LAUNCHES(&s, "argv", COMMON "--dangerously-skip-permissions\n--allowedTools=mcp__puffo\n");
+}
+
+TEST(claude_sdk) {
+        HarnessSetup s = setup_of(HARNESS_CLAUDE_SDK);
+
+        /* Of an agent of another kind: not for this one. */
+        s.permission_mode = "bypassPermissions";
+        s.session_id = "5c2e8f5e-0000-4000-8000-000000000001";
+        s.mcp_config = "/srv/agent/mcp.json";
+        s.system_prompt = "secret";
+        ASSERT_LAUNCHES(&s, "argv", COMMON "--permission-mode=default\n--permission-prompt-tool=stdio\n"
+                                    "--setting-sources=project\n--max-turns=10\n--no-session-persistence\n");
+        s.max_turns = UINT64_MAX;
+        s.model = "m";
+        ASSERT_LAUNCHES(&s, "argv", COMMON "--model=m\n--permission-mode=default\n--permission-prompt-tool=stdio\n"
+                                    "--setting-sources=project\n--max-turns=18446744073709551615\n"
+                                    "--no-session-persistence\n");
+}
+
+TEST(endpoint_and_proxy) {
+        static const char *const proxied[] = {
+                "PATH=/usr/bin", "https_proxy=http://proxy:3128", "NO_PROXY=.example", "HTTP_PROXY=", NULL,
+        };
+        HarnessSetup s = setup_of(HARNESS_CLAUDE);
+
+        s.environment = (char *const*) proxied;
+        /* Never between the program and an endpoint on this machine. */
+        ASSERT_LAUNCHES(&s, "env", "HOME=/srv/agent\nPATH=/usr/bin\nhttps_proxy=http://proxy:3128\n"
+                                   "NO_PROXY=.example,127.0.0.1,localhost\nno_proxy=127.0.0.1,localhost\n" SWITCHES);
+
+        s.model_token = "tok";
+        s.model_socket = "/run/puffo/model.sock";
+        s.proxy_socket = "/run/puffo/proxy.sock";
+        ASSERT_LAUNCHES(&s, "env",
+                        "HOME=/srv/agent\nPATH=/usr/bin\n"
+                        "HTTP_PROXY=http://127.0.0.1:{proxy_port}\nHTTPS_PROXY=http://127.0.0.1:{proxy_port}\n"
+                        "ALL_PROXY=http://127.0.0.1:{proxy_port}\nhttp_proxy=http://127.0.0.1:{proxy_port}\n"
+                        "https_proxy=http://127.0.0.1:{proxy_port}\nall_proxy=http://127.0.0.1:{proxy_port}\n"
+                        "NO_PROXY=127.0.0.1,localhost\nno_proxy=127.0.0.1,localhost\n" SWITCHES
+                        "ANTHROPIC_BASE_URL=http://127.0.0.1:{model_port}\nANTHROPIC_API_KEY=tok\n");
+        ASSERT_LAUNCHES(&s, "model_socket", "/run/puffo/model.sock");
+        ASSERT_LAUNCHES(&s, "proxy_socket", "/run/puffo/proxy.sock");
+}
+
+TEST(conversations_that_are_none) {
+        static const char *const ids[] = {
+                "", "puffoagent-turn", "--help", "5c2e8f5e000040008000000000000001",
+                "5c2e8f5e-0000-4000-8000-00000000000g",
+                "5c2e8f5e-0000-4000-8000-000000000001 ", "My title",
+        };
+
+        for (size_t i = 0; i < ELEMENTSOF(ids); i++) {
+                HarnessSetup s = setup_of(HARNESS_CLAUDE);
+
+                s.session_id = ids[i];
+                ASSERT_LAUNCHES(&s, "argv", COMMON "--permission-mode=default\n--permission-prompt-tool=stdio\n"
+                                            "--allowedTools=mcp__puffo\n");
+        }
+}
+
+TEST(setups_that_start_nothing) {
+        _cleanup_free_ char *big = malloc(MIB(1) + 1);
+        static const struct { size_t offset; const char *value; int error; } t[] = {
+                { offsetof(HarnessSetup, program), "claude", EINVAL }, { offsetof(HarnessSetup, home), "", EINVAL },
+                { offsetof(HarnessSetup, workspace), "x", EINVAL }, { offsetof(HarnessSetup, working_directory), ".",
+                                                     EINVAL },
+                { offsetof(HarnessSetup, permission_mode), "auto", EINVAL },
+                { offsetof(HarnessSetup, permission_mode), "--x", EINVAL },
+                { offsetof(HarnessSetup, model_token), "no socket", EINVAL },
+                { offsetof(HarnessSetup, model), "\xff", EINVAL }, { offsetof(HarnessSetup, home), "/\xff", EINVAL },
+                { offsetof(HarnessSetup, working_directory), "/\xff", EINVAL },
+                { offsetof(HarnessSetup, model), NULL, E2BIG },
+        };
+
+        ASSERT_NOT_NULL(big);
+        memset(big, 'x', MIB(1));
+        big[MIB(1)] = 0;
+        for (size_t i = 0; i < ELEMENTSOF(t); i++) {
+                HarnessSetup s = setup_of(HARNESS_CLAUDE);
+                char *json = NULL;
+
+                *(const char**) ((char*) &s + t[i].offset) = t[i].value ?: big;
+                ASSERT_ERROR(harness_launch(&s, &json), t[i].error);
+                ASSERT_NULL(json);
+        }
+}
+
+TEST_MAIN();
