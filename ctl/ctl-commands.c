@@ -56,6 +56,10 @@ static const Verb verbs[] = {
         { NULL, "agent files", "AGENT [DIR]", "its workspace", 1, 2, .options = files_options,
           .run = verb_agent_files },
 
+        { "Permission", "approvals", "[AGENT]", "what agents ask permission for", 0, 1, .options = approvals_options,
+          .run = verb_approvals },
+        { NULL, "approve", "ID", "allow it, or deny it", 1, 1, .options = approve_options, .run = verb_approve },
+
         { "Settings", "provider list", NULL, "model providers", 0, 0, .run = verb_provider_list },
         { NULL, "provider set", "NAME", "key, model and address of a provider", 1, 1,
           .options = provider_options, .run = verb_provider_set },

@@ -26,6 +26,8 @@ int verb_agent_profile(Ctl *c, const Arguments *a);
 int verb_agent_memory(Ctl *c, const Arguments *a);
 int verb_agent_files(Ctl *c, const Arguments *a);
 int verb_trace(Ctl *c, const Arguments *a);
+int verb_approvals(Ctl *c, const Arguments *a);
+int verb_approve(Ctl *c, const Arguments *a);
 int verb_provider_list(Ctl *c, const Arguments *a);
 int verb_provider_set(Ctl *c, const Arguments *a);
 int verb_provider_default(Ctl *c, const Arguments *a);
@@ -33,5 +35,6 @@ int verb_pairing_show(Ctl *c, const Arguments *a);
 int verb_pairing_unpair(Ctl *c, const Arguments *a);
 
 extern const Program puffoctl_program;
-extern const Option chat_options[], create_options[], delete_options[], export_options[], files_options[],
-                history_options[], list_options[], logs_options[], provider_options[], runtime_options[];
+extern const Option approvals_options[], approve_options[], chat_options[], create_options[], delete_options[],
+                export_options[], files_options[], history_options[], list_options[], logs_options[],
+                provider_options[], runtime_options[];

@@ -184,12 +184,17 @@ char* approval_model_text(const ApprovalRow *row) {
 char* approval_question_text(const ApprovalRow *row, bool cut) {
         int64_t seconds = (row->expires_at - row->created_at) / 1000;
         bool minutes = seconds >= 120 && seconds % 60 == 0;
+        int n_agent = (int) strcspn(row->id, ":");
+        _cleanup_free_ char *more = cut ? asprintf_new("Not all of the input is shown here: puffoctl approvals --json "
+                                                       "%.*s shows more. ", n_agent, row->id)
+                                        : strdup("");
 
+        if (!more)
+                return NULL;
         return asprintf_new("I ask for permission to use `%s`:\n%s\n\n%sReply y to allow or n to deny in this thread "
                             "within %" PRIi64 " %s; without an answer it is denied. (On the machine: puffoctl approve "
-                            "%s)", row->tool, row->summary,
-                            cut ? "Not all of the input is shown here; puffoctl approvals --json shows more. " : "",
-                            minutes ? seconds / 60 : seconds, minutes ? "minutes" : "seconds", row->id);
+                            "%s)", row->tool, row->summary, more, minutes ? seconds / 60 : seconds,
+                            minutes ? "minutes" : "seconds", row->id);
 }
 
 char* approval_outcome_text(const ApprovalRow *row, bool by_operator) {

@@ -7,6 +7,7 @@
 #include <time.h>
 
 #include "approval-store.h"
+#include "ask-hook.h"
 #include "backup.h"
 #include "chat-service.h"
 #include "conversation.h"
@@ -50,6 +51,7 @@ struct Session {
         Chat *chat;                             /* exists with db */
         ChatService *service;                   /* exists with db */
         Approvals *approvals;                   /* exists with db */
+        AskHook *ask_hook;
         ManagerLink *link;
         ChatSpec chat_spec;
 
@@ -398,6 +400,8 @@ void session_reload(Session *s) {
                         write_prompt(s, c);
         }
         load_queue(s);
+        if (!s->ask_hook && ask_hook_new(&s->ask_hook, s->approvals, s->directory) < 0)
+                (void) log_oom();
         sweep(s);
 }
 
@@ -406,6 +410,8 @@ static int on_watch(sd_event_source *source, const struct inotify_event *event, 
 
         if (event->len > 0 && streq(event->name, "agent.yml"))
                 session_reload(s);
+        else if (event->len > 0)
+                ask_hook_look(s->ask_hook, event->name);
         return 0;
 }
 
@@ -799,6 +805,7 @@ Session* session_free(Session *s) {
         if (s->queue)
                 turn_queue_abandon(s->queue);
         s->service = chat_service_free(s->service);
+        s->ask_hook = ask_hook_free(s->ask_hook);
         s->approvals = approvals_free(s->approvals);
         s->queue = turn_queue_free(s->queue);
         s->chat = chat_free(s->chat);

@@ -53,6 +53,43 @@ def test_others_agent(system_mode, agents, bob, method, signature, args):
     assert system_mode.agent("helper-alice").State == "ready"
 
 
+def ask(agent, user):
+    """The agent asks for permission; the request's id."""
+    directory = pathlib.Path(get(agent.suite, agent.path, "Directory", user))
+    path = directory / "asks"
+    path.write_text(json.dumps({"turn": "turn-1", "ask": f"ask-{os.urandom(4).hex()}", "tool": "Bash",
+                                "input": {"command": "secret"}}) + "\n")
+    agent.suite.wait(lambda: agent.suite.manager("ListApprovals", "sb", "", False, user=user)[0], 30, "it is open")
+    return agent.suite.manager("ListApprovals", "sb", "", False, user=user)[0][0]["Id"]
+
+
+def test_approvals(system_mode, agents, alice, bob):
+    """An owner answers for his agents, nobody else does or sees what it is about."""
+    root = User("root")
+    id = ask(system_mode.agent("helper-alice"), alice)
+    assert system_mode.manager("ListApprovals", "sb", "", False, user=bob)[0] == []
+    for method, signature, args in [("ListApprovals", "sb", ["helper-alice", False]),
+                                    ("ListApprovals", "sb", ["helper-alice", True]), ("Approve", "sbs", [id, True, ""])]:
+        with pytest.raises(BusError) as caught:
+            system_mode.manager(method, signature, *args, user=bob)
+        assert caught.value.name in DENIED, caught.value
+        assert "secret" not in caught.value.message
+    for user in [alice, root]:
+        row, = system_mode.manager("ListApprovals", "sb", "helper-alice", False, user=user)[0]
+        assert row["Id"] == id and "secret" in row["Input"]
+    assert [r["Id"] for r in system_mode.manager("ListApprovals", "sb", "", False, user=root)[0]] == [id]
+    assert system_mode.agent("helper-alice").Status == "waiting-approval"
+    system_mode.manager("Approve", "sbs", id, False, "no", user=alice)
+    with pytest.raises(BusError) as caught:
+        system_mode.manager("Approve", "sbs", id, True, "", user=root)
+    assert caught.value.name == "ai.puffo.Agents1.Error.AlreadyAnswered"
+    assert "denied by alice" in caught.value.message
+    system_mode.manager("Approve", "sbs", ask(system_mode.agent("helper-alice"), alice), True, "", user=root)
+    done = system_mode.manager("ListApprovals", "sb", "helper-alice", True, user=alice)[0]
+    assert [(r["State"], r["AnsweredBy"], r["Reason"]) for r in done] == [("allowed", "root", ""),
+                                                                         ("denied", "alice", "no")]
+
+
 def test_own_agent(system_mode, agents, alice, bob):
     for user in [alice, bob]:
         path = agents[user.name]
