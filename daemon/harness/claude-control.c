@@ -147,9 +147,11 @@ int claude_initialize_new(Claude *c, const HarnessSetup *s, json_object **ret) {
 
 int claude_interrupt(Harness *h) {
         _cleanup_json_ json_object *o = NULL;
+        Claude *c = h->state;
         json_object *request;
         int r;
 
+        c->interrupted_early = !c->started;
         r = request_new(h->state, "interrupt", &o, &request);
         return r < 0 ? r : harness_write_json(h, o);
 }

@@ -30,6 +30,7 @@ void claude_turn_done(Claude *c) {
         c->error = mfree(c->error);
         c->turn_uuid[0] = 0;
         c->started = false;
+        c->interrupted_early = false;
         c->n_messages = 0;
 }
 
@@ -439,6 +440,8 @@ static int claude_on_system(Harness *h, json_object *line) {
                 c->initialized = true;
                 c->started = true;
                 claude_check_puffo(h, line);
+                if (claude_listens(h) && c->interrupted_early)
+                        return claude_interrupt(h);
         } else if (streq(subtype, "api_retry")) {
                 int64_t status = json_get_int(line, "error_status", 0);
                 _cleanup_free_ char *text = status > 0 ? asprintf_new("HTTP status %" PRIi64 ", ", status) : NULL;

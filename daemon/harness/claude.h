@@ -50,6 +50,7 @@ typedef struct Claude {
         /* Of this turn. */
         char turn_uuid[SD_ID128_UUID_STRING_MAX];       /* "": of an adopted turn it is not known */
         bool started;
+        bool interrupted_early;         /* before it had started: the program may have thought that it was idle */
         size_t n_messages;              /* texts that were told */
         char *error;                    /* the kind of a failure of the model's endpoint, or NULL */
 

@@ -6,6 +6,7 @@
 #include "event-util.h"
 #include "harness-driver.h"
 
+#define PIPE_SIZE KIB(256)
 #define TAIL_MAX 2048U
 #define ERROR_LINE_MAX KIB(4)
 #define WARNING_CHARS_MAX 1000U
@@ -581,6 +582,12 @@ int harness_new(Harness **ret, sd_event *event, const HarnessSetup *setup, const
                 .settled = !adopted,
         };
 
+        /* What fits goes in whole or not at all, and stays until it is handled: a line of ours that was cut off by our
+         * death, or of the program's that was taken out early, is lost to who takes over. Without the right to that,
+         * or with all of it used up, the pipes stay as they are. */
+        (void) fcntl(h->input, F_SETPIPE_SZ, (int) PIPE_SIZE);
+        (void) fcntl(output, F_SETPIPE_SZ, (int) PIPE_SIZE);
+
         r = line_reader_new(&h->output, event, output, HARNESS_LINE_MAX, &(LineHandler) {
                 .on_line = harness_on_line,
                 .on_idle = harness_on_idle,
@@ -602,9 +609,6 @@ int harness_new(Harness **ret, sd_event *event, const HarnessSetup *setup, const
         r = fcntl(h->input, F_GETFL);
         if (r < 0 || fcntl(h->input, F_SETFL, r | O_NONBLOCK) < 0)
                 return -errno;
-        /* A turn's text goes in whole or not at all as long as it fits: who is killed amid it leaves no half line. */
-        (void) fcntl(h->input, F_SETPIPE_SZ, (int) MIB(1));
-
         r = h->driver->start(h, setup);
         if (r < 0)
                 return r;

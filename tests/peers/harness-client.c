@@ -6,8 +6,9 @@
  *
  * The setup has the members of HarnessSetup by their names ("kind" as a word), and "model_port". Lines on standard
  * input: {"turn": TEXT}, {"interrupt": true}, {"answer": ID, "allow": BOOL, "input": …, "message": TEXT},
- * {"mcp": ID, "message": {…} or null}, {"model": NAME}, {"close": true}. What puffo-sandbox does with a launch is done
- * here without a sandbox. */
+ * {"mcp": ID, "message": {…} or null}, {"model": NAME}, {"close": true}, and {"adopt": ID}: as if this process were
+ * killed, and another one took over that knows of a message with this id ("": of none). What puffo-sandbox does with a
+ * launch is done here without a sandbox. */
 
 #include <fcntl.h>
 #include <signal.h>
@@ -26,8 +27,11 @@ typedef struct Client {
         Harness *harness;
         LineReader *commands;
         json_object *setup;
+        const HarnessSetup *harness_setup;
+        int fds[3];
         pid_t pid;
 } Client;
+
 
 static _Noreturn void die(const char *what, int error) {
         fprintf(stderr, "harness-client: %s: %s\n", what, strerror(abs(error)));
@@ -149,6 +153,37 @@ static void on_failure(Harness *h, int error, void *userdata) {
         die("reading", error);
 }
 
+static void client_start(Client *c, bool adopted) {
+        int fds[3];
+
+        for (size_t i = 0; i < 3; i++)
+                fds[i] = fcntl(c->fds[i], F_DUPFD_CLOEXEC, 3);
+        check("harness", harness_new(&c->harness, c->event, c->harness_setup, fds, adopted, &(HarnessHandler) {
+                .on_message_begin = on_message_begin,
+                .on_text = on_text,
+                .on_message_end = on_message_end,
+                .on_message_cancel = on_message_cancel,
+                .on_tool = on_tool,
+                .on_session = on_session,
+                .on_ask = on_ask,
+                .on_ask_withdrawn = on_ask_withdrawn,
+                .on_mcp = on_mcp,
+                .on_sent = on_sent,
+                .on_warning = on_warning,
+                .on_end = on_end,
+                .on_exit = on_exit_,
+                .on_failure = on_failure,
+                .userdata = c,
+        }));
+}
+
+static void client_close(Client *c) {
+        if (c->fds[0] >= 0)
+                (void) close(c->fds[0]);
+        c->fds[0] = -EBADF;
+        harness_close_input(c->harness);
+}
+
 static int on_command(LineReader *l, const char *line, size_t size, LineEnd end, void *userdata) {
         Client *c = userdata;
         _cleanup_json_ json_object *o = NULL;
@@ -173,17 +208,22 @@ static int on_command(LineReader *l, const char *line, size_t size, LineEnd end,
                                       message ? json_text(message, NULL) : NULL);
         } else if (json_get_string(o, "model"))
                 r = harness_set_model(c->harness, json_get_string(o, "model"));
-        else if (json_get_bool(o, "close", false))
-                harness_close_input(c->harness);
+        else if (json_get_string(o, "adopt")) {
+                const char *last = json_get_string(o, "adopt");
+                bool in_turn = harness_in_turn(c->harness);
+
+                c->harness = harness_free(c->harness);
+                client_start(c, /* adopted= */ true);
+                r = in_turn ? harness_turn_adopt(c->harness, *last ? last : NULL) : 0;
+        } else if (json_get_bool(o, "close", false))
+                client_close(c);
         if (r < 0)
                 say("refused", with("error", strerror(-r)));
         return 0;
 }
 
 static void on_commands_end(LineReader *l, int error, void *userdata) {
-        Client *c = userdata;
-
-        harness_close_input(c->harness);
+        client_close(userdata);
 }
 
 /* Replaces {model_port}. */
@@ -282,24 +322,9 @@ int main(int argc, char *argv[]) {
         (void) close(out[1]);
         (void) close(errors[1]);
 
-        check("harness", harness_new(&c.harness, c.event, &s, (const int[3]) { in[1], out[0], errors[0] }, false,
-                                     &(HarnessHandler) {
-                .on_message_begin = on_message_begin,
-                .on_text = on_text,
-                .on_message_end = on_message_end,
-                .on_message_cancel = on_message_cancel,
-                .on_tool = on_tool,
-                .on_session = on_session,
-                .on_ask = on_ask,
-                .on_ask_withdrawn = on_ask_withdrawn,
-                .on_mcp = on_mcp,
-                .on_sent = on_sent,
-                .on_warning = on_warning,
-                .on_end = on_end,
-                .on_exit = on_exit_,
-                .on_failure = on_failure,
-                .userdata = &c,
-        }));
+        c.harness_setup = &s;
+        memcpy(c.fds, (const int[3]) { in[1], out[0], errors[0] }, sizeof(c.fds));
+        client_start(&c, /* adopted= */ false);
         check("commands", line_reader_new(&c.commands, c.event, dup(STDIN_FILENO), MIB(8), &(LineHandler) {
                 .on_line = on_command,
                 .on_end = on_commands_end,

@@ -426,6 +426,30 @@ TEST(interrupting) {
         ASSERT_ERROR(harness_mcp_reply(s.harness, "x", "{}"), EOPNOTSUPP);
 }
 
+/* 2.1.329 takes an interrupt that comes right behind the turn's text for one of an idle program. */
+TEST(interrupting_before_it_has_started) {
+        STAGE(s);
+        turn(&s);
+        ASSERT_OK(harness_interrupt(s.harness));
+        for (size_t i = 0; i < 2; i++) {
+                _cleanup_json_ json_object *line = stage_hears_json(&s);
+
+                ASSERT_STREQ(json_get_string(json_get(line, "request"), "subtype"), "interrupt");
+                ASSERT_NULL(stage_hears(&s));
+                stage_says(&s, INIT);
+        }
+        ASSERT_NULL(stage_hears(&s));
+        stage_says(&s, RESULT);
+
+        /* Once it works, it is told once. */
+        turn(&s);
+        stage_says(&s, INIT);
+        ASSERT_OK(harness_interrupt(s.harness));
+        free(stage_hears(&s));
+        stage_says(&s, INIT);
+        ASSERT_NULL(stage_hears(&s));
+}
+
 TEST(what_a_turn_has_cost) {
         static const struct { const char *total; bool known; uint64_t micros; } t[] = {
                 { "0.0015", true, 1500 }, { "0.0040000000000000001", true, 2500 }, { "0.004", true, 0 }, { "1", true,
