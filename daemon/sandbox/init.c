@@ -109,7 +109,8 @@ static int on_child(sd_event_source *s, const struct signalfd_siginfo *si, void 
 static int on_signal(sd_event_source *s, const struct signalfd_siginfo *si, void *userdata) {
         Init *i = userdata;
 
-        if (i->child > 0)
+        /* Who is outside has no number here: what is in the sandbox does not speak for the service manager. */
+        if (i->child > 0 && si->ssi_pid == 0)
                 (void) kill(i->child, (int) si->ssi_signo);
         return 0;
 }
