@@ -16,32 +16,75 @@ from puffo_town import PATIENCE, Resident, Town, quick_restarts
 MODULES = pathlib.Path("/srv/puffo/openai/node_modules")
 
 
+class ToolServer:
+    def __init__(self, directory):
+        self.directory, self.workspace = directory, directory / "workspace"
+        self.socket = directory / "run" / "tools.sock"
+        self.workspace.mkdir()
+        self.start()
+
+    def start(self):
+        self.process = subprocess.Popen([SOURCE / "build/tests/peers/tool-server", self.directory, self.workspace,
+                                         self.socket], stdout=subprocess.PIPE, text=True)
+        assert self.process.stdout.readline() == "listening\n"
+
+    def stop(self):
+        self.process.terminate()
+        assert self.process.wait(10) == 0
+        self.process.stdout.close()
+
+    def kill(self):
+        self.process.kill()
+        self.process.wait()
+        self.process.stdout.close()
+
+
 @pytest.fixture
-def tools(tmp_path):
-    """The socket and the workspace of a server that runs."""
-    workspace, socket = tmp_path / "workspace", tmp_path / "run" / "tools.sock"
-    workspace.mkdir()
-    with subprocess.Popen([SOURCE / "build/tests/peers/tool-server", tmp_path, workspace, socket],
-                          stdout=subprocess.PIPE, text=True) as server:
-        assert server.stdout.readline() == "listening\n"
-        yield socket, workspace
-        server.terminate()
-        assert server.wait(10) == 0
-    assert not socket.exists()
+def server(tmp_path):
+    """The tools of an agent without an identity, that run."""
+    made = ToolServer(tmp_path)
+    yield made
+    made.stop()
+    assert not made.socket.exists()
 
 
-def test_official_client(tools, tmp_path):
+@pytest.fixture
+def scripts(tmp_path):
     if not (MODULES / "@modelcontextprotocol/sdk").is_dir():
         pytest.fail("the MCP client is not installed: ./check integration does that")
     # Modules are looked for beside the script.
     place = tmp_path / "mcp"
     place.mkdir()
     os.symlink(MODULES, place / "node_modules")
-    for name in "conformance.mjs", "bridge.mjs":
-        (place / name).write_bytes((SOURCE / "tests/integration/mcp" / name).read_bytes())
-    out = subprocess.run(["node", place / "conformance.mjs", *tools], capture_output=True, text=True, timeout=120)
+    for script in (SOURCE / "tests/integration/mcp").glob("*.mjs"):
+        (place / script.name).write_bytes(script.read_bytes())
+    return place
+
+
+def test_official_client(server, scripts):
+    out = subprocess.run(["node", scripts / "conformance.mjs", server.socket, server.workspace], capture_output=True,
+                         text=True, timeout=120)
     assert out.returncode == 0 and "not ok" not in out.stdout, out.stdout + out.stderr
     assert out.stdout.count("ok ") == 10
+
+
+def test_session_that_comes_and_goes(server, scripts):
+    with subprocess.Popen(["node", scripts / "restarts.mjs", server.socket], stdin=subprocess.PIPE,
+                          stdout=subprocess.PIPE, text=True) as client:
+        def say(word):
+            client.stdin.write(f"{word}\n")
+            client.stdin.flush()
+            return client.stdout.readline()
+
+        assert client.stdout.readline() == "ready\n"
+        assert say("first") == "calling\n" and client.stdout.readline() == "first 12\n"
+        for end in server.kill, server.stop:
+            end()
+            assert say("again") == "calling\n"
+            server.start()
+            assert client.stdout.readline() == "again 12\n"
+        client.stdin.close()
+        assert client.wait(10) == 0
 
 
 class Tools:

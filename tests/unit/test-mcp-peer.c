@@ -253,6 +253,53 @@ TEST(keys_are_nobody_elses) {
         }
 }
 
+#define NAMED_CALL(id, meta) \
+        "{\"jsonrpc\":\"2.0\",\"id\":" id ",\"method\":\"tools/call\",\"params\":{\"name\":\"send_message\"," \
+        "\"arguments\":{\"channel\":\"@bo\",\"text\":\"x\"},\"_meta\":" meta "}}"
+
+/* A call that its maker names is made once, over as many connections as it takes. */
+TEST(calls_that_are_made_again) {
+        DESK(d);
+
+        for (unsigned i = 0; i < 2; i++) {
+                initialize(&d, "2025-11-25");
+                ASSERT_SAYS(&d, NAMED_CALL("1", "{\"claudecode/toolUseId\":\"toolu_01Ab-\"}"), "");
+                ASSERT_EQ(desk.n_added, 1);
+                ASSERT_STREQ(desk.key, "mcp/toolu_01Ab-");
+                mcp_peer_free(d.peer);
+                ASSERT_OK(mcp_peer_new(&d.peer, &(McpPeerSpec) { d.bench.box, desk_write, &d }));
+        }
+        initialize(&d, "2025-11-25");
+        ASSERT_SAYS(&d, NAMED_CALL("1", "{\"claudecode/toolUseId\":\"toolu_01Ab-2\"}"), "");
+        ASSERT_EQ(desk.n_added, 2);
+}
+
+TEST(names_of_calls_that_are_none) {
+        static const char *const t[] = {
+                "{}", "[]", "null", "7", "{\"claudecode/toolUseId\":\"\"}", "{\"claudecode/toolUseId\":1}",
+                "{\"claudecode/toolUseId\":\"a/b\"}", "{\"claudecode/toolUseId\":\"a\\n\"}",
+                "{\"claudecode/toolUseId\":\"a\\u0000\"}", "{\"claudecode/toolUseId\":\"\u00e4\"}",
+        };
+        char name[130];
+        DESK(d);
+
+        initialize(&d, "2025-11-25");
+        for (size_t i = 0; i < ELEMENTSOF(t) + 2; i++) {
+                _cleanup_free_ char *line = NULL;
+
+                (void) memset(name, 'x', sizeof(name));
+                name[i == ELEMENTSOF(t) ? 129 : 128] = 0;
+                line = i < ELEMENTSOF(t) ? asprintf_new(NAMED_CALL("%zu", "%s") "\n", i, t[i]) :
+                       asprintf_new(NAMED_CALL("%zu", "{\"claudecode/toolUseId\":\"%s\"}") "\n", i, name);
+                ASSERT_OK(feed(&d, line));
+                ASSERT_EQ(d.output.size, 0);
+                ASSERT_EQ(desk.n_added, i + 1);
+                /* The longest name is one. */
+                ASSERT_NOT_NULL(startswith(desk.key, i <= ELEMENTSOF(t) ? "mcp:" : "mcp/xxx"));
+                bench_sent(&d.bench, "msg_1", NULL);
+        }
+}
+
 #define PING(id) "{\"jsonrpc\":\"2.0\",\"id\":" id ",\"method\":\"ping\"}"
 
 TEST(batches) {

@@ -41,6 +41,7 @@ static struct {
         const char *home_space;
         OutboxWatch *watch;     /* who waits */
         unsigned n_added;
+        char key[256];          /* of the last one */
 } desk;
 
 #define FAKE_PUFFO ((Puffo*) &desk)
@@ -72,6 +73,7 @@ const char* puffo_home_space(const Puffo *p) {
 
 int outbox_add(Outbox *o, const OutgoingMessage *m, int64_t *ret_id) {
         desk.n_added++;
+        (void) snprintf(desk.key, sizeof(desk.key), "%s", strempty(m->key));
         return outbox_store_add(desk.bench->db, &(OutboxRow) {
                 .key = (char*) m->key,
                 .space_id = (char*) strempty(m->space_id),
@@ -142,6 +144,7 @@ static void bench_begin(Bench *b) {
         desk.bench = b;
         desk.home_space = "sp_home";
         desk.n_added = 0;
+        desk.key[0] = 0;
         bench_box(b, "", RUNTIME_CHAT_LOCAL);
 }
 

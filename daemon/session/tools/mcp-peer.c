@@ -11,6 +11,7 @@
 #define MESSAGES_MAX 32U
 #define ID_SIZE_MAX 200
 #define NAME_SHOWN_MAX 100U
+#define TOOL_USE_ID_SIZE_MAX 128U
 
 /* JSON-RPC 2.0 §5.1 */
 #define ERROR_PARSE (-32700)
@@ -139,9 +140,23 @@ static void call_on_done(ToolCall *c, const ToolResult *result, void *userdata) 
         call_free(k);
 }
 
-static void call_start(McpPeer *p, json_object *id, const char *name, json_object *arguments) {
-        /* Not of the request's id: one that is used twice must not be taken for a call that is repeated. */
-        _cleanup_free_ char *key = asprintf_new("mcp:%s:%" PRIu64, p->name, p->n_keys++);
+static bool tool_use_id_is_valid(const char *s) {
+        size_t n = strspn(s, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-");
+
+        return n > 0 && n <= TOOL_USE_ID_SIZE_MAX && s[n] == 0;
+}
+
+/* A model's name for its call is the same when the call is made again on another connection. The request's id is not
+ * taken for that: one that is used twice is no repetition. */
+static char* call_key(McpPeer *p, json_object *params) {
+        const char *s = json_get_string(json_get(params, "_meta"), "claudecode/toolUseId");
+
+        return s && tool_use_id_is_valid(s) ? strjoin("mcp/", s) :
+                                              asprintf_new("mcp:%s:%" PRIu64, p->name, p->n_keys++);
+}
+
+static void call_start(McpPeer *p, json_object *id, const char *name, json_object *params) {
+        _cleanup_free_ char *key = call_key(p, params);
         McpCall *k = key ? new0(McpCall, 1) : NULL;
 
         if (!k) {
@@ -152,7 +167,7 @@ static void call_start(McpPeer *p, json_object *id, const char *name, json_objec
         k->id = json_object_get(id);
         LIST_INSERT_HEAD(&p->calls, k, calls);
         p->n_calls++;
-        if (tool_call_start(p->spec.tools, name, arguments, key, call_on_done, k, &k->call) < 0) {
+        if (tool_call_start(p->spec.tools, name, json_get(params, "arguments"), key, call_on_done, k, &k->call) < 0) {
                 answer_error(p, id, ERROR_INTERNAL, "Out of memory");
                 call_free(k);
         }
@@ -271,7 +286,7 @@ static void on_call(McpPeer *p, json_object *id, json_object *params) {
         else if (!p->spec.tools)
                 answer_result(p, id, "This agent is not ready; try again later.", /* is_error= */ true);
         else
-                call_start(p, id, name, arguments);
+                call_start(p, id, name, params);
 }
 
 static void on_ping(McpPeer *p, json_object *id, json_object *params) {

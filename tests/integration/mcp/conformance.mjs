@@ -6,13 +6,11 @@
 import assert from 'node:assert/strict';
 import fs from 'node:fs';
 import path from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { Client } from '@modelcontextprotocol/sdk/client/index.js';
 import { StdioClientTransport } from '@modelcontextprotocol/sdk/client/stdio.js';
 import { ErrorCode } from '@modelcontextprotocol/sdk/types.js';
 
 const [socket, workspace] = process.argv.slice(2);
-const bridge = fileURLToPath(new URL('bridge.mjs', import.meta.url));
 const names = ['send_message', 'upload_file', 'list_channels', 'list_channel_members', 'get_channel_history',
   'get_thread_history', 'fetch_channel_files', 'get_post', 'get_user_info', 'whoami', 'reload_system_prompt',
   'install_skill', 'uninstall_skill', 'list_skills', 'install_mcp_server', 'uninstall_mcp_server', 'list_mcp_servers',
@@ -32,7 +30,9 @@ async function check(name, run) {
 
 async function connect() {
   const client = new Client({ name: 'conformance', version: '1.0' });
-  await client.connect(new StdioClientTransport({ command: process.execPath, args: [bridge, socket] }));
+  await client.connect(new StdioClientTransport({
+    command: '/usr/lib/puffo/puffo-mcp', env: { PUFFO_TOOL_SOCKET: socket },
+  }));
   return client;
 }
 
