@@ -135,7 +135,8 @@ typedef struct HarnessHandler {
 
 /* Takes the three descriptors (its standard input, output, error) over in any case, also on failure. adopted: the
  * program has been running under an earlier process, which may have died at any point; it may say again what that
- * process has seen. Of setup all is copied that is still needed. SIGPIPE must be ignored. */
+ * process has seen. setup is that of the launch: kind, session_id, mcp_config, and of sdk system_prompt, allowed_tools
+ * and puffo_tools are looked at, and copied. SIGPIPE must be ignored. */
 int harness_new(Harness **ret, sd_event *event, const HarnessSetup *setup, const int fds[static 3], bool adopted,
                 const HarnessHandler *handler);
 Harness* harness_free(Harness *h);
@@ -161,5 +162,6 @@ int harness_answer(Harness *h, const char *ask_id, bool allow, const char *input
 int harness_mcp_reply(Harness *h, const char *request_id, const char *message);
 /* From the next call of the model on. NULL, "": the program's own choice. -EOPNOTSUPP. */
 int harness_set_model(Harness *h, const char *model);
-/* Asks it to end: what is still to be written is written, then its input is closed. */
+/* Asks it to end: what is still to be written is written, then its input is closed. It sees that when nobody else holds
+ * a double, the descriptor store among them. Per-turn kinds do so themselves after the turn. */
 void harness_close_input(Harness *h);

@@ -128,6 +128,13 @@ static void on_warning(Harness *h, const char *text, void *userdata) {
         say("warning", with("text", text));
 }
 
+/* The double: while there is one, the program's input does not end. */
+static void drop_input(Client *c) {
+        if (c->fds[0] >= 0)
+                (void) close(c->fds[0]);
+        c->fds[0] = -EBADF;
+}
+
 static int on_end(Harness *h, const HarnessResult *result, void *userdata) {
         json_object *o = with("outcome", harness_outcome_to_string(result->outcome));
 
@@ -138,6 +145,8 @@ static int on_end(Harness *h, const HarnessResult *result, void *userdata) {
         check("memory", json_put_int(o, "cost_micros", result->cost_known ? (int64_t) result->cost_micros : -1));
         check("memory", json_put_int(o, "n_denied", (int64_t) result->n_denied));
         check("memory", json_put_bool(o, "started", result->started));
+        if (harness_is_per_turn(harness_kind(h)))
+                drop_input(userdata);
         say("end", o);
         return 0;
 }
@@ -178,9 +187,7 @@ static void client_start(Client *c, bool adopted) {
 }
 
 static void client_close(Client *c) {
-        if (c->fds[0] >= 0)
-                (void) close(c->fds[0]);
-        c->fds[0] = -EBADF;
+        drop_input(c);
         harness_close_input(c->harness);
 }
 
