@@ -320,6 +320,8 @@ static int request_set_options(HttpRequest *q, const HttpRequestSpec *spec) {
         if (spec->check_address && isempty(spec->proxy)) {
                 (void) curl_easy_setopt(easy, CURLOPT_OPENSOCKETFUNCTION, request_open_cb);
                 (void) curl_easy_setopt(easy, CURLOPT_OPENSOCKETDATA, q);
+                /* A kept one was not asked about. */
+                (void) curl_easy_setopt(easy, CURLOPT_FRESH_CONNECT, 1L);
         }
 
         (void) curl_easy_setopt(easy, CURLOPT_PRIVATE, q);

@@ -10,6 +10,7 @@
 #include "log.h"
 #include "model-endpoint.h"
 #include "outlet-wire.h"
+#include "proxy.h"
 
 #define LINE_SIZE_MAX MIB(1)
 #define IDLE_DEFAULT_USEC (60 * USEC_PER_SEC)
@@ -23,13 +24,15 @@ typedef struct Worker {
         sd_event_source *io, *idle_timer;
         StrBuf in, out;
         ModelEndpoint *endpoint;        /* NULL: no such socket, or no settings yet */
-        int model_fd;
+        Proxy *proxy;                   /* the same */
+        int model_fd, proxy_fd;
         bool configured;
         uint64_t idle_usec, idle_since_usec;
 } Worker;
 
 static void worker_done(Worker *w) {
         (void) model_endpoint_free(w->endpoint);
+        (void) proxy_free(w->proxy);
         (void) http_client_free(w->http);
         (void) sd_event_source_disable_unref(w->io);
         (void) sd_event_source_disable_unref(w->idle_timer);
@@ -38,6 +41,7 @@ static void worker_done(Worker *w) {
         strbuf_done(&w->in);
         strbuf_done(&w->out);
         (void) safe_close(w->model_fd);
+        (void) safe_close(w->proxy_fd);
         (void) sd_event_unref(w->event);
 }
 
@@ -86,7 +90,8 @@ static void on_usage(unsigned status, const MeteredUsage *u, void *userdata) {
 /* ---- the end for want of work ---- */
 
 static bool is_busy(const Worker *w) {
-        return (w->endpoint && model_endpoint_n_requests(w->endpoint) > 0) || w->out.size > 0;
+        return (w->endpoint && model_endpoint_n_requests(w->endpoint) > 0) ||
+               (w->proxy && proxy_n_connections(w->proxy) > 0) || w->out.size > 0;
 }
 
 static int on_idle(sd_event_source *s, uint64_t usec, void *userdata) {
@@ -100,11 +105,19 @@ static int on_idle(sd_event_source *s, uint64_t usec, void *userdata) {
                 /* Whoever connects from now on waits in the socket's queue for the next of us. */
                 if (w->endpoint)
                         model_endpoint_quiesce(w->endpoint);
+                if (w->proxy)
+                        proxy_quiesce(w->proxy);
                 return worker_exit(w, 0);
         }
         if (event_arm_timer(w->event, &w->idle_timer, w->idle_usec - quiet, 0, on_idle, w) < 0)
                 return worker_exit(w, -ENOMEM);
         return 0;
+}
+
+static void on_proxy_idle(void *userdata) {
+        Worker *w = userdata;
+
+        w->idle_since_usec = now_boottime_usec();
 }
 
 /* ---- orders ---- */
@@ -137,6 +150,19 @@ static int settings_take(Worker *w, const OutletSettings *s) {
         }
         if (w->endpoint) {
                 r = model_endpoint_configure(w->endpoint, &e);
+                if (r < 0)
+                        return r;
+        }
+        if (!w->proxy && w->proxy_fd >= 0) {
+                r = proxy_new(&w->proxy, &(ProxySpec) {
+                        .event = w->event, .http = w->http, .listen_fd = TAKE_FD(w->proxy_fd),
+                        .on_idle = on_proxy_idle, .userdata = w,
+                });
+                if (r < 0)
+                        return r;
+        }
+        if (w->proxy) {
+                r = proxy_configure(w->proxy, s->allow_hosts);
                 if (r < 0)
                         return r;
         }
@@ -225,6 +251,8 @@ static int sockets_take(Worker *w, int argc, char **argv) {
                         return -EINVAL;
                 if (streq(argv[i], "model") && w->model_fd < 0)
                         w->model_fd = fd;
+                else if (streq(argv[i], "proxy") && w->proxy_fd < 0)
+                        w->proxy_fd = fd;
                 else
                         return -EINVAL;
         }
@@ -232,7 +260,7 @@ static int sockets_take(Worker *w, int argc, char **argv) {
 }
 
 int main(int argc, char **argv) {
-        _cleanup_(worker_done) Worker w = { .fd = STDIN_FILENO, .model_fd = -EBADF };
+        _cleanup_(worker_done) Worker w = { .fd = STDIN_FILENO, .model_fd = -EBADF, .proxy_fd = -EBADF };
         int type, r;
 
         log_open("puffo-outlet");

@@ -92,7 +92,7 @@ static int run(sd_event *event) {
         if (r >= 0)
                 r = outlet_new(&outlet, &(OutletSpec) {
                         .event = event, .agent = "rob", .model_fd = listen_at("model.sock"),
-                        .proxy_fd = -EBADF, .program = OUTLET_PROGRAM, .idle_usec = 2 * USEC_PER_SEC,
+                        .proxy_fd = listen_at("proxy.sock"), .program = OUTLET_PROGRAM, .idle_usec = 2 * USEC_PER_SEC,
                         .budget = budget, .get_config = get_config, .on_usage = on_usage,
                 });
         if (r >= 0)
