@@ -3,6 +3,8 @@
 /* What a harness's transient unit is made of: the profiles of systemd-facts §13. What systemd 252 cannot do for an
  * ordinary user, the first program in it does. */
 
+#include <signal.h>
+
 #include "bus-util.h"
 #include "config.h"
 #include "file-util.h"
@@ -103,6 +105,8 @@ static int append_common(sd_bus_message *m, const Sandbox *s) {
                 r = unit_append_time(m, "TimeoutStopUSec", 10 * USEC_PER_SEC);
         if (r >= 0)
                 r = unit_append_string(m, "KillMode", "control-group");
+        if (r >= 0) /* of the CLI as the sandbox says it, when we stop it: nothing has failed */
+                r = sd_bus_message_append(m, "(sv)", "SuccessExitStatus", "(aiai)", 1, 128 + SIGTERM, 0);
         if (r >= 0)
                 r = unit_append_string(m, "OOMPolicy", "stop");
         if (r >= 0)

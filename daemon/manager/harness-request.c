@@ -42,7 +42,8 @@ static bool path_is_plain(const char *path) {
         for (const char *slash = path; slash; slash = strchr(slash + 1, '/')) {
                 size_t n = strcspn(slash + 1, "/");
 
-                if ((n == 0 && slash[1]) || (n == 1 && slash[1] == '.') || (n == 2 && strncmp(slash + 1, "..", 2) == 0))
+                if ((n == 0 && slash[1]) || (n == 1 && slash[1] == '.') ||
+                    (n == 2 && strncmp(slash + 1, "..", 2) == 0))
                         return false;
         }
         return true;
@@ -232,7 +233,8 @@ static int resolve(const Check *c, char **ret, mode_t *ret_type) {
         struct stat st;
 
         if (!path_is_plain(c->given))
-                return refuse(c, "an absolute path without '.', '..', doubled slashes and control characters is expected");
+                return refuse(c, "an absolute path without '.', '..', doubled slashes and control characters is "
+                                 "expected");
         real = realpath(c->given, NULL);
         if (!real || lstat(real, &st) < 0)
                 return errno == ENOMEM ? -ENOMEM : refuse(c, strerror(errno));
@@ -241,7 +243,8 @@ static int resolve(const Check *c, char **ret, mode_t *ret_type) {
         return 0;
 }
 
-static int take_path(HarnessRequest *q, const Agent *a, HarnessBindKind kind, const char *path, sd_bus_error *error) {
+static int take_path(HarnessRequest *q, const Agent *a, HarnessBindKind kind, const char *path,
+                     sd_bus_error *error) {
         Check c = { a, path, true, error };
         _cleanup_free_ char *real = NULL;
         mode_t type;
@@ -277,7 +280,8 @@ static int take_socket(HarnessRequest *q, const Agent *a, const char *source, co
         if (r < 0)
                 return r;
         real_run = realpath(run, NULL);
-        if (type != S_IFSOCK || !real_run || !path_is_below(real, real_run) || strchr(real + strlen(real_run) + 1, '/'))
+        if (type != S_IFSOCK || !real_run || !path_is_below(real, real_run) ||
+            strchr(real + strlen(real_run) + 1, '/'))
                 return refuse(&c, "a socket in the agent's run directory is expected");
         if (isempty(name) || strlen(name) > 64 || *name == '.' ||
             strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789-_.") != strlen(name))
@@ -286,7 +290,8 @@ static int take_socket(HarnessRequest *q, const Agent *a, const char *source, co
         return add_bind(q, HARNESS_BIND_SOCKET, TAKE_PTR(real), target);
 }
 
-static int take_paths(HarnessRequest *q, const Agent *a, HarnessBindKind kind, sd_bus_message *m, sd_bus_error *e) {
+static int take_paths(HarnessRequest *q, const Agent *a, HarnessBindKind kind, sd_bus_message *m,
+                      sd_bus_error *e) {
         const char *path;
         int r = sd_bus_message_enter_container(m, 'a', "s");
 
@@ -322,8 +327,8 @@ static int take_text(HarnessRequest *q, const char *name, sd_bus_message *m, sd_
                 return q->description ? 0 : -ENOMEM;
         }
         if (!path_is_plain(text))
-                return bus_error_setf(e, PUFFO_ERROR_INVALID_ARGUMENT, "WorkingDirectory: '%.300s' is no plain absolute "
-                                      "path.", text);
+                return bus_error_setf(e, PUFFO_ERROR_INVALID_ARGUMENT,
+                                      "WorkingDirectory: '%.300s' is no plain absolute path.", text);
         r = free_and_strdup(&q->working_directory, text);
         return MIN(r, 0);
 }

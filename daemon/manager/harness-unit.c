@@ -56,7 +56,8 @@ static int call_new(HarnessUnit *h, HarnessCallKind kind, sd_bus_message *messag
                         (void) call_free(c);
         }
         if (h->n_calls >= CALLS_MAX)
-                return bus_error_setf(reterr_error, SD_BUS_ERROR_LIMITS_EXCEEDED, "%u calls wait already.", h->n_calls);
+                return bus_error_setf(reterr_error, SD_BUS_ERROR_LIMITS_EXCEEDED, "%u calls wait already.",
+                                      h->n_calls);
         c = new0(HarnessCall, 1);
         if (!c)
                 return -ENOMEM;
@@ -396,8 +397,9 @@ static int on_listed(sd_bus_message *m, void *userdata, sd_bus_error *reterr_err
         int r = 0;
 
         if (e) {
-                (void) log_agent(h->agent, LOG_WARNING, 0, "The state of unit '%s' is not told, asking again later: %s",
-                                 h->name, e->message ?: e->name);
+                (void) log_agent(h->agent, LOG_WARNING, 0,
+                                 "The state of unit '%s' is not told, asking again later: %s", h->name,
+                                 e->message ?: e->name);
                 h->refreshing = false;
                 retry_later(h);
                 return 0;
@@ -696,6 +698,7 @@ void harness_unit_stop(HarnessUnit *h) {
 void harness_unit_abandon(HarnessUnit *h) {
         if (h->job || (h->listed && is_up(h)))
                 (void) call_stop(h, NULL, NULL);
+        let_go(h);
 }
 
 void harness_unit_settle(HarnessUnit *h, bool session_is_gone) {
