@@ -328,6 +328,23 @@ def test_dies_at(point, town, helper):
     assert [m["text"] for m in town.operator.look() if m.get("thread_root_id") == question["envelope_id"]] == ["Allowed."]
 
 
+def test_the_server_is_away(town, helper, bo):
+    """What is answered here meanwhile is not left open there; what is not can be answered when it is back."""
+    town.server.kill()
+    ask, later = Ask(town, helper), Ask(town, helper)
+    approve(helper.suite, ask.id)
+    helper.suite.wait(ask.verdicts, PATIENCE, "it is allowed")
+    assert later.id and not later.verdicts()
+    town.server.start()
+    reply(town, helper, later.question(), "y")
+    assert later.verdict()[:2] == ("allowed", True)
+    assert ask.verdict() == ("allowed", True, "")
+    # It was sealed already, or else it has not come at all.
+    for question in ask.questions():
+        assert ask.outcome(question) == "Allowed by alice."
+    assert len(ask.questions()) <= 1 and len(later.questions()) == 1
+
+
 def test_time_goes_on_while_the_session_is_away(town, helper):
     helper.edit("runtime:\n  kind: chat-local\n  permission_timeout_seconds: 4\n")
     helper.agent.call("Refresh")
