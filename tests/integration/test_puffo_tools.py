@@ -162,8 +162,8 @@ def test_call_that_does_not_fit(helper, bo, provider):
     """Cut by the output limit: not made, asked for again, made once."""
     text = f"fits at last, {helper.vendor}"
     call = {"name": "send_message", "arguments": {"channel": f"@{bo.slug}", "text": text}}
-    provider.request("/_script", "POST", [{"tools": [call], "length": True},
-                                            {"say": "Again.", "tools": [call]}, {"reply": "x"}])
+    provider.request("/_script", "POST", [{"tools": [call], "reply": "Half of", "length": True},
+                                             {"tools": [call], "reply": "Again."}, {"reply": "x"}])
     root = bo.say(f"too long, {helper.vendor}", to=helper.slug)
     bo.wait(lambda m: m["text"] == text)
     helper.wait_settled()
