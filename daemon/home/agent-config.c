@@ -208,6 +208,17 @@ const char* agent_config_harness(const AgentConfig *c) {
         return "claude-code";
 }
 
+const char* agent_config_provider(const AgentConfig *c) {
+        if (*c->provider || c->kind == RUNTIME_CHAT_LOCAL || !c->kind_given)
+                return c->provider;
+        if (c->kind == RUNTIME_SDK_LOCAL)
+                return "anthropic";
+        for (size_t i = 0; i < ELEMENTSOF(harnesses); i++)
+                if (streq(harnesses[i].name, agent_config_harness(c)))
+                        return harnesses[i].providers[0];
+        return "";
+}
+
 static int check_harness_provider(const char *name, const char *provider, char **reterr) {
         for (size_t i = 0; i < ELEMENTSOF(harnesses); i++) {
                 const char *const *p = harnesses[i].providers;

@@ -85,6 +85,9 @@ int agent_config_save(AgentConfig *c, const char *path);
 /* The harness, an empty one resolved through agent-runtime §5.4 ("claude-code", "hermes", "gemini-cli"). */
 const char* agent_config_harness(const AgentConfig *c);
 
+/* The provider; an empty one is that of the CLI. "": the daemon's default. */
+const char* agent_config_provider(const AgentConfig *c);
+
 /* The (kind, provider, harness) matrix of agent-runtime §5.2, empty harness resolved through §5.4. 0, or -EINVAL with
  * *reterr = the reason in the words of local-bridge §9.5. */
 int agent_config_check_runtime(const AgentConfig *c, char **reterr);

@@ -177,7 +177,7 @@ static char* copy_first(const char *own, const char *inherited) {
 }
 
 int resolve_model(const DaemonConfig *d, const AgentConfig *a, ResolvedModel *ret) {
-        const char *provider = *a->provider ? a->provider : d->default_provider;
+        const char *own = agent_config_provider(a), *provider = *own ? own : d->default_provider;
         const ProviderConfig *p = daemon_config_provider(d, provider);
         _cleanup_(resolved_model_done) ResolvedModel m = {
                 .provider = strdup(provider),
