@@ -4,7 +4,11 @@
 #include "file-util.h"
 #include "log.h"
 #include "mcp-server.h"
+#include "run-socket.h"
 #include "string-util.h"
+
+/* Of the tools' socket in the descriptor store. */
+#define TOOLS_NAME "tools"
 
 struct ChatService {
         ChatServiceSpec spec;
@@ -36,6 +40,14 @@ static void leave(ChatService *c) {
         drop_tools(c);
         c->puffo = puffo_free(c->puffo);
         c->mcp = mcp_server_free(c->mcp);
+}
+
+/* Nobody is to find tools where there are none any more. */
+static void close_tools(ChatService *c) {
+        _cleanup_free_ char *path = path_join(c->spec.directory, CHAT_SERVICE_SOCKET);
+
+        if (path && access(path, F_OK) >= 0)
+                run_socket_remove(path, TOOLS_NAME, -EBADF);
 }
 
 ChatService* chat_service_free(ChatService *c) {
@@ -79,7 +91,9 @@ static int serve_tools(ChatService *c) {
         r = mcp_server_new(&c->mcp, c->spec.event, c->tools);
         if (r < 0)
                 return r;
-        r = mcp_server_listen_path(c->mcp, path);
+        r = run_socket_open(path, TOOLS_NAME);
+        if (r >= 0)
+                r = mcp_server_listen_fd(c->mcp, r);
         if (r < 0) {
                 (void) log_warning_errno(r, "Failed to offer the agent's tools at '%s': %m", path);
                 c->mcp = mcp_server_free(c->mcp);
@@ -94,7 +108,8 @@ static int make_tools(ChatService *c, const SessionConfig *config) {
 
         r = tool_box_new(&tools, &(ToolBoxSpec) {
                 .event = c->spec.event, .puffo = c->puffo, .home = config->home, .kind = config->agent->kind,
-                .harness = strempty(config->agent->harness),
+                .harness = config->agent->kind == RUNTIME_CHAT_LOCAL ? "" : agent_config_harness(config->agent),
+                .on_ended = c->spec.on_tool_ended, .userdata = c->spec.userdata,
         });
         if (r < 0)
                 return r;
@@ -113,6 +128,7 @@ int chat_service_configure(ChatService *c, const SessionConfig *config) {
                 leave(c);
         if (isempty(a->slug) || isempty(a->server_url)) {
                 c->fault = mfree(c->fault);
+                close_tools(c);
                 return 0;
         }
         r = c->puffo ? puffo_configure(c->puffo, config) : join(c, config);

@@ -19,6 +19,9 @@ typedef struct ChatServiceSpec {
         void (*on_changed)(void *userdata);
         void (*on_broken)(int error, void *userdata);
         void (*on_tools_going)(void *userdata); /* the box of before: nobody may hold on to a call of it */
+        /* A call of a tool, whoever made it, has ended (ToolBoxSpec). */
+        void (*on_tool_ended)(const char *key, const char *name, json_object *arguments, const ToolResult *result,
+                              void *userdata);
         void *userdata;
 } ChatServiceSpec;
 

@@ -4,6 +4,7 @@
 
 #include "event-util.h"
 #include "mcp-server.h"
+#include "run-socket.h"
 
 /* The tools of an agent without an identity, for clients of others' making: tool-server DIRECTORY WORKSPACE SOCKET. */
 int main(int argc, char **argv) {
@@ -25,7 +26,9 @@ int main(int argc, char **argv) {
         if (r >= 0)
                 r = mcp_server_new(&server, event, tools);
         if (r >= 0)
-                r = mcp_server_listen_path(server, argv[3]);
+                r = run_socket_open(argv[3], "tools");
+        if (r >= 0)
+                r = mcp_server_listen_fd(server, r);
         if (r >= 0) {
                 (void) printf("listening\n");
                 (void) fflush(stdout);

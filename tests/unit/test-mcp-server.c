@@ -5,6 +5,7 @@
 #include <sys/un.h>
 
 #include "mcp-server.h"
+#include "run-socket.h"
 #include "tool-fixture.h"
 
 #define PING "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"ping\"}\n"
@@ -19,11 +20,17 @@ typedef struct Desk {
         char *path;
 } Desk;
 
+static int listen_at(McpServer *s, const char *path) {
+        int fd = run_socket_open(path, "tools");
+
+        return fd < 0 ? fd : mcp_server_listen_fd(s, fd);
+}
+
 static void desk_begin(Desk *d) {
         bench_begin(&d->bench);
         d->path = path_join(d->bench.path, "run/rob/tools.sock");
         ASSERT_OK(mcp_server_new(&d->server, d->bench.event, d->bench.box));
-        ASSERT_OK(mcp_server_listen_path(d->server, d->path));
+        ASSERT_OK(listen_at(d->server, d->path));
 }
 
 static void desk_end(Desk *d) {
@@ -194,12 +201,12 @@ TEST(the_place_of_a_socket) {
         int fd;
 
         ASSERT_OK(mcp_server_new(&second, d.bench.event, NULL));
-        ASSERT_ERROR(mcp_server_listen_path(second, d.path), EADDRINUSE);
+        ASSERT_ERROR(listen_at(second, d.path), EADDRINUSE);
         ASSERT_OK(file_write_snapshot(file, "x", 1, 0600));
-        ASSERT_ERROR(mcp_server_listen_path(second, file), EEXIST);
-        ASSERT_ERROR(mcp_server_listen_path(second, below), ENOTDIR);
+        ASSERT_ERROR(listen_at(second, file), EEXIST);
+        ASSERT_ERROR(listen_at(second, below), ENOTDIR);
         long_path = asprintf_new("%s/%0120u", d.bench.path, 1U);
-        ASSERT_ERROR(mcp_server_listen_path(second, long_path), ENAMETOOLONG);
+        ASSERT_ERROR(listen_at(second, long_path), ENAMETOOLONG);
         ASSERT_ERROR(access(long_path, F_OK) < 0 ? -errno : 0, ENOENT);
         ASSERT_ERROR(mcp_server_listen_fd(second, open("/dev/null", O_RDWR | O_CLOEXEC)), EINVAL);
 
@@ -209,13 +216,13 @@ TEST(the_place_of_a_socket) {
         ASSERT_OK(bind(fd, (struct sockaddr*) &address, sizeof(address)));
         ASSERT_OK(listen(fd, 1));
         safe_close(fd);
-        ASSERT_OK(mcp_server_listen_path(second, stale));
-        ASSERT_ERROR(mcp_server_listen_path(second, long_path), EBUSY);
+        ASSERT_OK(listen_at(second, stale));
         fd = dial(stale);
         ASSERT_STREQ(hear(&d, fd), "");
         second = mcp_server_free(second);
         ASSERT_NULL(hear(&d, fd));
         safe_close(fd);
+        run_socket_remove(stale, "tools", -EBADF);
         ASSERT_ERROR(access(stale, F_OK) < 0 ? -errno : 0, ENOENT);
 }
 
@@ -226,7 +233,7 @@ TEST(a_path_that_is_longer_than_an_address) {
         McpServer *second;
 
         ASSERT_OK(mcp_server_new(&second, d.bench.event, NULL));
-        ASSERT_OK(mcp_server_listen_path(second, path));
+        ASSERT_OK(listen_at(second, path));
         ASSERT_OK(access(path, F_OK));
         *strrchr(path, '/') = 0;
         directory = open(path, O_PATH | O_CLOEXEC);
@@ -235,7 +242,6 @@ TEST(a_path_that_is_longer_than_an_address) {
         say(&d, client, PING);
         ASSERT_STREQ(hear(&d, client), PONG);
         mcp_server_free(second);
-        ASSERT_ERROR(access(short_path, F_OK) < 0 ? -errno : 0, ENOENT);
 }
 
 TEST(a_socket_that_was_passed) {

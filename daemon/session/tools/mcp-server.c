@@ -1,16 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 
-#include <fcntl.h>
-#include <stdio.h>
 #include <sys/queue.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/un.h>
 #include <systemd/sd-daemon.h>
 
-#include "agent-file.h"
 #include "event-util.h"
-#include "file-util.h"
 #include "log.h"
 #include "mcp-server.h"
 #include "string-util.h"
@@ -37,10 +31,6 @@ struct McpServer {
         ToolBox *tools;
         int fd;
         sd_event_source *io, *pause;
-        int directory_fd;       /* where the socket is */
-        char *name;             /* … to be removed */
-        dev_t device;           /* … if it is still ours */
-        ino_t inode;
         LIST_HEAD(, McpConnection) connections;
         unsigned n_connections;
 };
@@ -202,79 +192,6 @@ int mcp_server_listen_fd(McpServer *s, int fd) {
         return 0;
 }
 
-/* Whether somebody listens there. */
-static int is_served(const struct sockaddr_un *address) {
-        _cleanup_close_ int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-
-        if (fd < 0)
-                return -errno;
-        return connect(fd, (const struct sockaddr*) address, sizeof(*address)) >= 0 || errno != ECONNREFUSED;
-}
-
-/* What an earlier process has left. */
-static int remove_stale(McpServer *s, const struct sockaddr_un *address) {
-        struct stat st;
-        int r;
-
-        if (fstatat(s->directory_fd, s->name, &st, AT_SYMLINK_NOFOLLOW) < 0)
-                return errno == ENOENT ? 0 : -errno;
-        if (!S_ISSOCK(st.st_mode))
-                return -EEXIST;
-        r = is_served(address);
-        if (r != 0)
-                return r < 0 ? r : -EADDRINUSE;
-        return unlinkat(s->directory_fd, s->name, 0) < 0 && errno != ENOENT ? -errno : 0;
-}
-
-static int open_parent(McpServer *s, const char *path) {
-        _cleanup_free_ char *parent = NULL;
-        const char *name;
-        int r = path_split(path, &parent, &name);
-
-        if (r >= 0)
-                r = directory_make(parent, 0700);
-        if (r >= 0)
-                r = free_and_strdup(&s->name, name);
-        if (r < 0)
-                return r;
-        s->directory_fd = safe_close(s->directory_fd);
-        s->directory_fd = open(parent, O_PATH | O_DIRECTORY | O_CLOEXEC);
-        return s->directory_fd < 0 ? -errno : 0;
-}
-
-int mcp_server_listen_path(McpServer *s, const char *path) {
-        struct sockaddr_un address = { .sun_family = AF_UNIX };
-        _cleanup_close_ int fd = -EBADF;
-        struct stat st;
-        int r, n;
-
-        if (s->fd >= 0)
-                return -EBUSY;
-        r = open_parent(s, path);
-        if (r < 0)
-                return r;
-        /* By its directory's descriptor: a path may be longer than an address. */
-        n = snprintf(address.sun_path, sizeof(address.sun_path), "/proc/self/fd/%i/%s", s->directory_fd, s->name);
-        if (n < 0 || (size_t) n >= sizeof(address.sun_path))
-                return -ENAMETOOLONG;
-        r = remove_stale(s, &address);
-        if (r < 0)
-                return r;
-
-        fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-        if (fd < 0)
-                return -errno;
-        /* The socket gets the mode of its descriptor, so that it never has another (unix(7)). */
-        if (fchmod(fd, 0600) < 0 || bind(fd, (struct sockaddr*) &address, sizeof(address)) < 0)
-                return -errno;
-        if (fstatat(s->directory_fd, s->name, &st, AT_SYMLINK_NOFOLLOW) >= 0) {
-                s->device = st.st_dev;
-                s->inode = st.st_ino;
-        }
-        /* From here on mcp_server_free() removes it. */
-        return listen(fd, SOMAXCONN) < 0 ? -errno : mcp_server_listen_fd(s, TAKE_FD(fd));
-}
-
 void mcp_server_set_tools(McpServer *s, ToolBox *tools) {
         McpConnection *c;
 
@@ -291,14 +208,13 @@ int mcp_server_new(McpServer **ret, sd_event *event, ToolBox *tools) {
         LIST_INIT(&s->connections);
         s->event = sd_event_ref(event);
         s->tools = tools;
-        s->fd = s->directory_fd = -EBADF;
+        s->fd = -EBADF;
         *ret = s;
         return 0;
 }
 
 McpServer* mcp_server_free(McpServer *s) {
         McpConnection *c;
-        struct stat st;
 
         if (!s)
                 return NULL;
@@ -306,13 +222,7 @@ McpServer* mcp_server_free(McpServer *s) {
                 connection_free(c);
         sd_event_source_disable_unref(s->io);
         sd_event_source_disable_unref(s->pause);
-        /* Not the one that a later process has put there. */
-        if (s->inode > 0 && fstatat(s->directory_fd, s->name, &st, AT_SYMLINK_NOFOLLOW) >= 0 &&
-            st.st_dev == s->device && st.st_ino == s->inode)
-                (void) unlinkat(s->directory_fd, s->name, 0);
         safe_close(s->fd);
-        safe_close(s->directory_fd);
-        free(s->name);
         sd_event_unref(s->event);
         return mfree(s);
 }

@@ -9,16 +9,12 @@ typedef struct McpServer McpServer;
 
 /* tools: borrowed, may be NULL for now. */
 int mcp_server_new(McpServer **ret, sd_event *event, ToolBox *tools);
-/* Cuts all connections and removes the socket. */
+/* Cuts all connections. */
 McpServer* mcp_server_free(McpServer *s);
 DEFINE_TRIVIAL_CLEANUP_FUNC(McpServer*, mcp_server_free);
 
 /* A listening stream socket, taken over in any case. -EINVAL when it is none. */
 int mcp_server_listen_fd(McpServer *s, int fd);
-/* Makes the directory (0700) and the socket (0600), in the place of one that nobody serves any more. -EADDRINUSE:
- * somebody does; -ENOTDIR, -EEXIST: something else is there; -ENAMETOOLONG for the last part of the path; errors of
- * mkdir(2) and bind(2). */
-int mcp_server_listen_path(McpServer *s, const char *path);
 
 /* Before the loop runs without the old ones; NULL: there are none for now. Calls that are under way are answered with
  * an error. */

@@ -27,6 +27,9 @@ struct ToolBox {
         RuntimeKind kind;
         json_object **schemas;          /* parsed, in the order of the table */
         struct ToolCallList calls;
+        void (*on_ended)(const char *key, const char *name, json_object *arguments, const ToolResult *result,
+                         void *userdata);
+        void *userdata;
 };
 
 struct ToolCall {

@@ -53,6 +53,8 @@ int tool_box_new(ToolBox **ret, const ToolBoxSpec *spec) {
         b->event = sd_event_ref(spec->event);
         b->puffo = spec->puffo;
         b->kind = spec->kind;
+        b->on_ended = spec->on_ended;
+        b->userdata = spec->userdata;
         b->workspace = strdup(spec->home->workspace);
         b->directory = strdup(spec->home->directory);
         b->harness = strdup(strempty(spec->harness));
@@ -121,6 +123,8 @@ static int call_on_answer(sd_event_source *s, void *userdata) {
                 .text = text ?: "Out of memory.",
         };
 
+        if (c->box->on_ended && c->entry)
+                c->box->on_ended(strempty(c->key), c->entry->tool.name, c->arguments, &result, c->box->userdata);
         call_stop(c);
         c->on_done(c, &result, c->userdata);
         return 0;

@@ -19,12 +19,21 @@ typedef struct Tool {
 const Tool* tools_all(size_t *ret_n);
 const Tool* tool_find(const char *name);
 
+typedef struct ToolResult {
+        bool is_error;
+        const char *text;               /* what the model reads; bounded, valid UTF-8 */
+} ToolResult;
+
 typedef struct ToolBoxSpec {
         sd_event *event;
         Puffo *puffo;
         const AgentHome *home;          /* copied, as far as it is needed */
         RuntimeKind kind;
         const char *harness;            /* "": none */
+        /* A call, whoever made it, has ended, and is about to be told so. May be NULL. */
+        void (*on_ended)(const char *key, const char *name, json_object *arguments, const ToolResult *result,
+                         void *userdata);
+        void *userdata;
 } ToolBoxSpec;
 
 /* What the tools work with. puffo is borrowed. */
@@ -33,11 +42,6 @@ int tool_box_new(ToolBox **ret, const ToolBoxSpec *spec);
 /* Calls that are under way end without calling back and are still to be freed. */
 ToolBox* tool_box_free(ToolBox *b);
 DEFINE_TRIVIAL_CLEANUP_FUNC(ToolBox*, tool_box_free);
-
-typedef struct ToolResult {
-        bool is_error;
-        const char *text;               /* what the model reads; bounded, valid UTF-8 */
-} ToolResult;
 
 typedef struct ToolCall ToolCall;
 /* Called once, from the loop, never from inside tool_call_start(). May free the call. */
