@@ -102,9 +102,64 @@ static int text_copy(ChatSteps *s, StoredStep *t) {
         return t->text && t->item ? 0 : -ENOMEM;
 }
 
+/* step is taken over, when that succeeds. */
+static int append(ChatSteps *s, StoredStep *step) {
+        StoredStep *grown = reallocarray(s->steps, s->n + 1, sizeof(StoredStep));
+        int r;
+
+        if (!grown)
+                return -ENOMEM;
+        s->steps = grown;
+        crash_point("step-add");
+        r = step_store_add(s->db, s->turn->seq, s->n, step);
+        if (r < 0)
+                return r;
+        crash_point("step-added");
+
+        s->bytes += step_size(step);
+        s->steps[s->n++] = *step;
+        *step = (StoredStep) {};
+        return 0;
+}
+
+int chat_steps_note(ChatSteps *s, const StoredStep *given) {
+        _cleanup_(stored_step_done) StoredStep step = {};
+        int r;
+
+        step.text = strdup(given->text);
+        step.item = strdup(given->item);
+        step.opaque = strdup(given->opaque);
+        step.calls = new0(StoredCall, given->n_calls + 1);
+        if (!step.text || !step.item || !step.opaque || !step.calls)
+                return -ENOMEM;
+        for (; step.n_calls < given->n_calls; step.n_calls++) {
+                const StoredCall *from = given->calls + step.n_calls;
+                StoredCall *to = step.calls + step.n_calls;
+
+                to->done = from->done;
+                to->is_error = from->is_error;
+                to->call = strdup(from->call);
+                to->name = strdup(from->name);
+                to->arguments = strdup(from->arguments);
+                to->result = strdup(from->result);
+                if (!to->call || !to->name || !to->arguments || !to->result) {
+                        step.n_calls++;
+                        return -ENOMEM;
+                }
+        }
+        r = append(s, &step);
+        for (size_t i = 0; i < given->n_calls && r >= 0; i++) {
+                const StoredCall *c = s->steps[s->n - 1].calls + i;
+
+                r = count_answer(s, c);
+                if (r >= 0 && c->done)
+                        r = step_store_finish_call(s->db, s->turn->seq, s->n - 1, i, c->result, c->is_error);
+        }
+        return r;
+}
+
 int chat_steps_add(ChatSteps *s, const ModelResult *result) {
         _cleanup_(stored_step_done) StoredStep step = {};
-        StoredStep *grown;
         int r;
 
         r = text_copy(s, &step);
@@ -113,21 +168,7 @@ int chat_steps_add(ChatSteps *s, const ModelResult *result) {
         if (r < 0)
                 return r;
         step.opaque = strdup(strempty(result->opaque));
-        grown = reallocarray(s->steps, s->n + 1, sizeof(StoredStep));
-        if (grown)
-                s->steps = grown;
-        if (!grown || !step.opaque)
-                return -ENOMEM;
-        crash_point("step-add");
-        r = step_store_add(s->db, s->turn->seq, s->n, &step);
-        if (r < 0)
-                return r;
-        crash_point("step-added");
-
-        s->bytes += step_size(&step);
-        s->steps[s->n++] = step;
-        step = (StoredStep) {};
-        return 0;
+        return step.opaque ? append(s, &step) : -ENOMEM;
 }
 
 StoredCall* chat_steps_next(ChatSteps *s, char **ret_key) {

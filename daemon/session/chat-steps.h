@@ -20,6 +20,8 @@ void chat_steps_done(ChatSteps *s);
 /* What an earlier attempt got to is taken up: its messages become messages of the turn again, under their old ids, and
  * its answers count. -EUCLEAN, -ENOMEM, -ENOBUFS. */
 int chat_steps_begin(ChatSteps *s, Database *db, const ChatTools *tools, Turn *t);
+/* Something that somebody else's loop has had the model say or call, copied; what it lacks is "". */
+int chat_steps_note(ChatSteps *s, const StoredStep *step);
 /* A reply that calls tools: the open message is closed, and all of it stored. On failure the turn has to end. */
 int chat_steps_add(ChatSteps *s, const ModelResult *result);
 /* The first call that has no result yet, or NULL. *ret_key: what names it for good; NULL when out of memory. */

@@ -262,7 +262,20 @@ static int on_registered(sd_bus_message *m, void *userdata, sd_bus_error *reterr
         l->registered = true;
         l->registered_usec = now_boottime_usec();
         manager_link_report(l);
+        session_on_connected(l->session, l);
         return 0;
+}
+
+int manager_link_new_call(ManagerLink *l, const char *member, sd_bus_message **ret) {
+        if (!l->bus || !l->registered)
+                return -ENOTCONN;
+        return sd_bus_message_new_method_call(l->bus, ret, NULL, PUFFO_PRIVATE_MANAGER_PATH,
+                                              PUFFO_PRIVATE_MANAGER_INTERFACE, member);
+}
+
+int manager_link_call(ManagerLink *l, sd_bus_message *m, sd_bus_message_handler_t callback, void *userdata,
+                      uint64_t timeout_usec, sd_bus_slot **ret) {
+        return sd_bus_call_async(l->bus, ret, m, callback, userdata, timeout_usec);
 }
 
 static int socket_connect(const char *path) {

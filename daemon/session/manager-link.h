@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 
+#include <systemd/sd-bus.h>
 #include <systemd/sd-event.h>
 
 #include "approval-store.h"
@@ -21,3 +22,10 @@ void manager_link_approval_answered(ManagerLink *l, const ApprovalRow *row);
 
 /* Sends the whole state soon; several changes become one report. */
 void manager_link_report(ManagerLink *l);
+
+/* A call of one of puffod's methods (dbus/ai.puffo.Private1.Manager.xml), to be filled in and sent. -ENOTCONN: we are
+ * not registered now; session_on_connected() tells when we are. The answer to a call whose connection is lost is the
+ * error NoReply. */
+int manager_link_new_call(ManagerLink *l, const char *member, sd_bus_message **ret);
+int manager_link_call(ManagerLink *l, sd_bus_message *m, sd_bus_message_handler_t callback, void *userdata,
+                      uint64_t timeout_usec, sd_bus_slot **ret);

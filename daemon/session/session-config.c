@@ -132,6 +132,9 @@ static int check(SessionConfig *c) {
         const AgentConfig *a = c->agent;
         _cleanup_free_ char *provider = NULL;
 
+        if ((a->kind == RUNTIME_SDK_LOCAL || a->kind == RUNTIME_CLI_LOCAL) && (a->kind_given || !c->home->role) &&
+            !streq(agent_config_harness(a), "codex"))
+                return 0;
         if (a->kind != RUNTIME_CHAT_LOCAL && (a->kind_given || !c->home->role)) {
                 c->fault = asprintf_new("runtime kind '%s' (harness '%s') is not available in this version",
                                         runtime_kind_to_string(a->kind), isempty(a->harness) ? "default" : a->harness);

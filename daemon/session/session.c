@@ -15,14 +15,18 @@
 #include "dispatch-store.h"
 #include "event-util.h"
 #include "file-util.h"
+#include "hands.h"
+#include "hands-launch.h"
 #include "log.h"
 #include "manager-link.h"
 #include "prompt-files.h"
 #include "outbox-store.h"
 #include "role.h"
 #include "runtime-file.h"
+#include "run-socket.h"
 #include "session.h"
 #include "turn-flags.h"
+#include "unit-calls.h"
 
 #define DAY_USEC (86400 * USEC_PER_SEC)
 #define TURNS_KEEP_USEC (30 * DAY_USEC)
@@ -49,11 +53,16 @@ struct Session {
         Database *db;                           /* NULL while it cannot be opened */
         TurnQueue *queue;                       /* exists with db */
         Chat *chat;                             /* exists with db */
+        Hands *hands;                           /* exists with db */
+        UnitCalls *unit_calls;
+        Outlet *outlet;                         /* NULL until a CLI needs it */
+        bool by_hands;                          /* the running turn is answered by the CLI */
         ChatService *service;                   /* exists with db */
         Approvals *approvals;                   /* exists with db */
         AskHook *ask_hook;
         ManagerLink *link;
         ChatSpec chat_spec;
+        HandsSpec hands_spec;
 
         SessionState state;
         AgentConfig *agent;                     /* the last that was valid, or NULL */
@@ -277,6 +286,11 @@ static int on_update(sd_event_source *source, void *userdata) {
 
 /* ---- configuration ---- */
 
+/* Of a role agent that says nothing of it, the kind is not decided yet. */
+static bool has_cli(const SessionConfig *c) {
+        return c->agent && (c->agent->kind_given || !c->home->role) && hands_kind(c->agent) >= 0;
+}
+
 static int session_configure(Session *s, SessionConfig **ret) {
         _cleanup_(session_config_freep) SessionConfig *c = NULL;
         int r;
@@ -306,6 +320,10 @@ static int session_configure(Session *s, SessionConfig **ret) {
                                 return r;
                 }
                 turn_queue_set_enabled(s->queue, !s->fault && !s->stopping);
+                if (s->hands && s->service)
+                        hands_set_tools(s->hands, chat_service_tools(s->service));
+                if (s->hands && c->agent && !has_cli(c))
+                        hands_drop(s->hands);
         }
         session_update(s);
 
@@ -339,7 +357,7 @@ static void daily_note(Session *s, const SessionConfig *c) {
 
 static void write_prompt(Session *s, const SessionConfig *c) {
         size_t n;
-        const Tool *tools = chat_tools.list(&n);
+        const Tool *tools = has_cli(c) ? tools_all(&n) : chat_tools.list(&n);
         _cleanup_free_ const char **names = new0(const char*, n + 1);
         int r;
 
@@ -347,7 +365,7 @@ static void write_prompt(Session *s, const SessionConfig *c) {
                 (void) log_oom();
                 return;
         }
-        for (size_t i = 0; i < n; i++)
+        for (size_t i = 0; i < n && chat_service_tools(s->service); i++)
                 names[i] = tools[i].name;
         r = prompt_files_write(c->home, c->agent, names);
         if (r < 0)
@@ -396,7 +414,7 @@ void session_reload(Session *s) {
         else {
                 make_workspace(c);
                 daily_note(s, c);
-                if (c->agent && chat_service_tools(s->service))
+                if (c->agent && (chat_service_tools(s->service) || has_cli(c)))
                         write_prompt(s, c);
         }
         load_queue(s);
@@ -501,6 +519,14 @@ static void take_flags(Session *s) {
         }
         if (flags.reload)
                 write_prompt(s, c);
+        if (r > 0)
+                hands_drop(s->hands);
+}
+
+static bool uses_cli(Session *s) {
+        _cleanup_(session_config_freep) SessionConfig *c = NULL;
+
+        return session_configure(s, &c) >= 0 && has_cli(c);
 }
 
 static int driver_start(Turn *t, TurnRow *row, void *userdata) {
@@ -509,7 +535,8 @@ static int driver_start(Turn *t, TurnRow *row, void *userdata) {
         if (streq(t->source, BATCHES_SOURCE))
                 take_flags(s);
         chat_service_begun(s->service, t);
-        return chat_start(s->chat, t, row);
+        s->by_hands = uses_cli(s);
+        return s->by_hands ? hands_start(s->hands, t, row) : chat_start(s->chat, t, row);
 }
 
 static bool driver_offer(uint64_t waiting_since_usec, void *userdata) {
@@ -539,7 +566,10 @@ static void driver_ended(Turn *t, const TurnResult *result, void *userdata) {
 static void driver_cancel(Turn *t, void *userdata) {
         Session *s = userdata;
 
-        chat_cancel(s->chat);
+        if (s->by_hands)
+                hands_cancel(s->hands);
+        else
+                chat_cancel(s->chat);
 }
 
 static void driver_changed(void *userdata) {
@@ -575,6 +605,57 @@ static void chat_on_tools_going(void *userdata) {
 
         if (s->chat)
                 chat_drop_tools(s->chat);
+        if (s->hands)
+                hands_set_tools(s->hands, NULL);
+}
+
+static void on_tool_ended(const char *key, const char *name, json_object *arguments, const ToolResult *result,
+                          void *userdata) {
+        Session *s = userdata;
+
+        if (s->hands)
+                hands_tool_called(s->hands, key, name, json_object_to_json_string(arguments), result);
+}
+
+static int outlet_get_config(SessionConfig **ret, void *userdata) {
+        return session_configure(userdata, ret);
+}
+
+static int run_socket(Session *s, const char *below, const char *name) {
+        _cleanup_free_ char *path = path_join(s->directory, below);
+
+        return path ? run_socket_open(path, name) : -ENOMEM;
+}
+
+static Outlet* get_outlet(void *userdata) {
+        Session *s = userdata;
+        int model, proxy, r;
+
+        if (s->outlet)
+                return s->outlet;
+        model = run_socket(s, HANDS_MODEL_SOCKET, "model");
+        proxy = model < 0 || s->agent->sandbox != SANDBOX_STRICT ? -EBADF : run_socket(s, HANDS_PROXY_SOCKET, "proxy");
+        r = model < 0 ? model : outlet_new(&s->outlet, &(OutletSpec) {
+                .event = s->event, .model_fd = model, .proxy_fd = proxy < 0 ? -EBADF : proxy, .budget = NULL,
+                .get_config = outlet_get_config, .userdata = s,
+        });
+        if (r < 0)
+                (void) log_error_errno(r, "The CLI's way to its model could not be set up: %m");
+        return s->outlet;
+}
+
+static Approvals* get_approvals(void *userdata) {
+        return session_approvals(userdata);
+}
+
+static const char* get_working_directory(void *userdata) {
+        return session_working_directory(userdata);
+}
+
+void session_on_connected(Session *s, ManagerLink *link) {
+        unit_calls_connected(s->unit_calls, link);
+        if (s->hands)
+                hands_connected(s->hands);
 }
 
 static void chat_on_health(ChatHealth health, void *userdata) {
@@ -648,6 +729,7 @@ static int open_parts(Session *s) {
         _cleanup_(turn_queue_freep) TurnQueue *queue = NULL;
         _cleanup_(chat_freep) Chat *chat = NULL;
         _cleanup_(approvals_freep) Approvals *approvals = NULL;
+        _cleanup_(hands_freep) Hands *hands = NULL;
         _cleanup_(chat_service_freep) ChatService *service = NULL;
         _cleanup_free_ char *directory = NULL;
         int r;
@@ -668,6 +750,7 @@ static int open_parts(Session *s) {
         if (r < 0)
                 return r;
         s->chat_spec.db = db;
+        s->hands_spec.db = db;
         r = chat_new(&chat, &s->chat_spec);
         if (r >= 0)
                 r = approvals_new(&approvals, &(ApprovalsSpec) {
@@ -675,11 +758,13 @@ static int open_parts(Session *s) {
                         .on_answered = approval_answered, .on_broken = driver_broken, .userdata = s,
                 });
         if (r >= 0)
+                r = hands_new(&hands, &s->hands_spec);
+        if (r >= 0)
                 r = chat_service_new(&service, &(ChatServiceSpec) {
                         .event = s->event, .db = db, .queue = queue, .approvals = approvals,
                         .directory = s->directory,
                         .on_changed = driver_changed, .on_broken = driver_broken,
-                        .on_tools_going = chat_on_tools_going, .userdata = s,
+                        .on_tools_going = chat_on_tools_going, .on_tool_ended = on_tool_ended, .userdata = s,
                 });
         if (r < 0)
                 return r;
@@ -688,6 +773,7 @@ static int open_parts(Session *s) {
         s->working_directory = TAKE_PTR(directory);
         s->chat = TAKE_PTR(chat);
         s->approvals = TAKE_PTR(approvals);
+        s->hands = TAKE_PTR(hands);
         s->service = TAKE_PTR(service);
         s->queue = TAKE_PTR(queue);
         s->db = TAKE_PTR(db);
@@ -736,6 +822,17 @@ static int session_init(Session *s, const SessionSpec *spec) {
         };
         s->id = strdup(spec->id);
         s->directory = strdup(spec->directory);
+        r = unit_calls_new(&s->unit_calls);
+        if (r < 0 || !s->directory)
+                return -ENOMEM;
+        s->hands_spec = (HandsSpec) {
+                .event = spec->event, .backend = spec->cli_backend ?: unit_calls_backend(s->unit_calls),
+                .directory = s->directory, .retry_min_usec = spec->retry_min_usec,
+                .retry_max_usec = spec->retry_max_usec, .get_config = chat_get_config, .get_box = chat_get_box,
+                .get_approvals = get_approvals, .get_outlet = get_outlet,
+                .get_working_directory = get_working_directory, .on_end = chat_on_end, .on_health = chat_on_health,
+                .on_waiting = chat_on_waiting, .on_broken = driver_broken, .userdata = s,
+        };
         s->database_path = path_join(spec->directory, "messages.db");
         s->runtime_path = path_join(spec->directory, "runtime.json");
         if (!s->id || !s->directory || !s->database_path || !s->runtime_path)
@@ -794,7 +891,6 @@ Session* session_free(Session *s) {
         if (!s)
                 return NULL;
 
-        s->link = manager_link_free(s->link);
         (void) sd_event_source_disable_unref(s->watch);
         (void) sd_event_source_disable_unref(s->trim);
         (void) sd_event_source_disable_unref(s->stop_timer);
@@ -806,9 +902,14 @@ Session* session_free(Session *s) {
                 turn_queue_abandon(s->queue);
         s->service = chat_service_free(s->service);
         s->ask_hook = ask_hook_free(s->ask_hook);
-        s->approvals = approvals_free(s->approvals);
         s->queue = turn_queue_free(s->queue);
         s->chat = chat_free(s->chat);
+        s->hands = hands_free(s->hands);
+        s->approvals = approvals_free(s->approvals);
+        s->outlet = outlet_free(s->outlet);
+        if (s->unit_calls)
+                s->unit_calls = unit_calls_free(s->unit_calls);
+        s->link = manager_link_free(s->link);
         s->agent = agent_config_free(s->agent);
         if (s->db) {
                 r = database_checkpoint(s->db);

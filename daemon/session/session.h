@@ -3,6 +3,8 @@
 
 #include "approvals.h"
 #include "chat.h"
+#include "cli-process.h"
+#include "manager-link.h"
 #include "scope.h"
 #include "turn-queue.h"
 
@@ -25,6 +27,7 @@ typedef struct SessionSpec {
         sd_event *event;                /* borrowed */
         const char *id, *directory;     /* copied */
         const ModelBackend *backend;    /* ChatSpec */
+        const CliBackend *cli_backend;  /* NULL: puffod starts the CLI */
         const char *socket;             /* of puffod, copied; NULL: none is looked for */
         uint64_t retry_min_usec, retry_max_usec;        /* ChatSpec */
         uint64_t sweep_usec;            /* between two looks for what is too old; 0: a day */
@@ -43,6 +46,9 @@ void session_reload(Session *s);
 
 /* The database has answered -EUCLEAN: ends the event loop, so that the next process sets the file aside. */
 void session_broken(Session *s, int error);
+
+/* We are registered with puffod (again). */
+void session_on_connected(Session *s, ManagerLink *link);
 
 /* Everything below is for the bus. */
 const char* session_id(Session *s);

@@ -204,6 +204,9 @@ class Anthropic(Dialect):
             require(isinstance(body["system"], str), "system: Input should be a string or a list")
         messages = body.get("messages")
         require(isinstance(messages, list) and messages, "messages: at least one message is required")
+        if "context_management" in body:
+            # Claude Code, whose versions of late say what is new in messages of the system's among the others.
+            messages = body["messages"] = [m for m in messages if m.get("role") != "system"]
         for i, message in enumerate(messages):
             check_members(message, {"role", "content"}, f"messages.{i}")
             role, content = message.get("role"), message.get("content")

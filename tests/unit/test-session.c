@@ -574,8 +574,8 @@ TEST(interrupt_over_the_bus) {
 
 TEST(faults_stay_up_and_heal) {
         static const struct { const char *config, *text; } t[] = {
-                { "runtime:\n  kind: cli-local\n  harness: claude-code\n",
-                  "runtime kind 'cli-local' (harness 'claude-code') is not available in this version" },
+                { "runtime:\n  kind: cli-docker\n  harness: claude-code\n",
+                  "runtime kind 'cli-docker' (harness 'claude-code') is not available in this version" },
                 { "runtime:\n  kind: chat-local\n  provider: anthropic\n", "No API key for provider 'anthropic'" },
         };
         _fixture_ Fixture *f = fixture_new(&real_backend, NULL);

@@ -1,0 +1,299 @@
+/* SPDX-License-Identifier: MIT */
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <unistd.h>
+
+#include "cli-process.h"
+#include "crash-point.h"
+#include "event-util.h"
+#include "fd-store.h"
+#include "log.h"
+#include "string-util.h"
+
+#define HEADER_SIZE 9U                  /* 8 hexadecimal digits and a line feed (daemon/sandbox/launch.h) */
+
+static const char *const pipe_names[3] = { "harness-in", "harness-out", "harness-err" };
+
+struct CliProcess {
+        CliProcessSpec spec;
+        CliState state;
+        char *invocation;
+        int fds[3];                     /* until they are handed out */
+        CliCall *starting, *waiting, *stopping, *freezing;
+        bool thaw_wanted;
+        int failed;                     /* why what is being ended could not be started; 0: it could */
+        char *failed_text;
+};
+
+int cli_process_new(CliProcess **ret, const CliProcessSpec *spec) {
+        CliProcess *p = new0(CliProcess, 1);
+
+        if (!p)
+                return -ENOMEM;
+        p->spec = *spec;
+        for (size_t i = 0; i < ELEMENTSOF(p->fds); i++)
+                p->fds[i] = -EBADF;
+        *ret = p;
+        return 0;
+}
+
+static void call_stop(CliProcess *p, CliCall **call) {
+        if (*call)
+                *call = p->spec.backend->call_free(*call);
+}
+
+static void calls_stop(CliProcess *p) {
+        call_stop(p, &p->starting);
+        call_stop(p, &p->waiting);
+        call_stop(p, &p->stopping);
+        call_stop(p, &p->freezing);
+}
+
+static void pipes_close(CliProcess *p) {
+        for (size_t i = 0; i < ELEMENTSOF(p->fds); i++)
+                p->fds[i] = safe_close(p->fds[i]);
+}
+
+CliProcess* cli_process_free(CliProcess *p) {
+        if (!p)
+                return NULL;
+        calls_stop(p);
+        pipes_close(p);
+        free(p->invocation);
+        free(p->failed_text);
+        return mfree(p);
+}
+
+CliState cli_process_state(const CliProcess *p) {
+        return p->state;
+}
+
+const char* cli_process_invocation(const CliProcess *p) {
+        return strempty(p->invocation);
+}
+
+/* ---- the end ---- */
+
+static void forget(CliProcess *p) {
+        for (size_t i = 0; i < ELEMENTSOF(pipe_names); i++)
+                fd_store_remove(pipe_names[i]);
+        pipes_close(p);
+        calls_stop(p);
+        p->invocation = mfree(p->invocation);
+        p->thaw_wanted = false;
+        p->state = CLI_NONE;
+}
+
+static void on_waited(int error, const CliEnd *end, void *userdata) {
+        CliProcess *p = userdata;
+
+        forget(p);
+        if (error < 0)
+                (void) log_warning_errno(error, "How the CLI has ended could not be learnt: %m");
+        p->spec.on_ended(error < 0 ? &(CliEnd) { .result = "unknown", .memory_max = UINT64_MAX } : end,
+                         p->spec.userdata);
+}
+
+static int wait_for_end(CliProcess *p) {
+        return p->spec.backend->wait(p->invocation, on_waited, p, &p->waiting, p->spec.backend->userdata);
+}
+
+static void on_stopped(int error, void *userdata) {
+        CliProcess *p = userdata;
+        _cleanup_free_ char *text = TAKE_PTR(p->failed_text);
+        int failed = p->failed;
+
+        p->failed = 0;
+        if (error < 0)
+                (void) log_warning_errno(error, "The CLI could not be ended: %m");
+        forget(p);
+        if (failed < 0)
+                p->spec.on_failed(failed, text, p->spec.userdata);
+        else
+                p->spec.on_ended(NULL, p->spec.userdata);
+}
+
+static void stop(CliProcess *p) {
+        int r;
+
+        p->state = CLI_STOPPING;
+        calls_stop(p);
+        r = p->spec.backend->stop(on_stopped, p, &p->stopping, p->spec.backend->userdata);
+        if (r < 0)
+                (void) log_error_errno(r, "Failed to ask for the CLI's end: %m");
+}
+
+void cli_process_stop(CliProcess *p) {
+        if (p->state == CLI_NONE || p->state == CLI_STOPPING)
+                return;
+        p->failed = 0;
+        stop(p);
+}
+
+void cli_process_release_input(CliProcess *p) {
+        fd_store_remove(pipe_names[0]);
+}
+
+/* ---- the start ---- */
+
+static void hand_out(CliProcess *p) {
+        int fds[3];
+
+        p->state = CLI_RUNNING;
+        for (size_t i = 0; i < ELEMENTSOF(fds); i++)
+                fds[i] = TAKE_FD(p->fds[i]);
+        p->spec.on_started(fds, p->spec.userdata);
+}
+
+static void on_started(int error, const char *text, const char *invocation, void *userdata) {
+        CliProcess *p = userdata;
+        int r = error;
+
+        call_stop(p, &p->starting);
+        if (r >= 0)
+                r = free_and_strdup(&p->invocation, invocation);
+        if (r >= 0)
+                r = wait_for_end(p);
+        if (r >= 0) {
+                crash_point("cli-started");
+                hand_out(p);
+                return;
+        }
+        /* Whoever lost the answer does not know whether there is one now. */
+        p->failed = r;
+        p->failed_text = text ? strdup(text) : NULL;
+        stop(p);
+}
+
+static int write_launch(int fd, const char *launch) {
+        size_t size = strlen(launch);
+        char header[HEADER_SIZE + 1];
+
+        (void) snprintf(header, sizeof(header), "%08x\n", (unsigned) size);
+        if (size + HEADER_SIZE > KIB(64) && fcntl(fd, F_SETPIPE_SZ, (int) (size + HEADER_SIZE)) < 0)
+                return -E2BIG;
+        if (write(fd, header, HEADER_SIZE) != (ssize_t) HEADER_SIZE || write(fd, launch, size) != (ssize_t) size)
+                return -E2BIG;
+        return 0;
+}
+
+/* ours[]: also in the store. */
+static int pipes_make(int ours[static 3], int theirs[static 3]) {
+        int pair[2], r;
+
+        for (size_t i = 0; i < 3; i++) {
+                if (pipe2(pair, O_CLOEXEC) < 0)
+                        return -errno;
+                ours[i] = pair[i == 0];
+                theirs[i] = pair[i != 0];
+                if (fcntl(ours[i], F_SETFL, O_NONBLOCK) < 0)
+                        return -errno;
+                r = fd_store_add(pipe_names[i], ours[i]);
+                if (r < 0)
+                        return r;
+        }
+        return 0;
+}
+
+int cli_process_start(CliProcess *p, const CliStart *what) {
+        int theirs[3] = { -EBADF, -EBADF, -EBADF }, r;
+
+        assert(p->state == CLI_NONE);
+
+        r = strlen(what->launch) > MIB(1) ? -E2BIG : pipes_make(p->fds, theirs);
+        if (r >= 0)
+                r = write_launch(p->fds[0], what->launch);
+        if (r >= 0) {
+                crash_point("cli-start");
+                r = p->spec.backend->start(what, theirs, on_started, p, &p->starting, p->spec.backend->userdata);
+        }
+        for (size_t i = 0; i < ELEMENTSOF(theirs); i++)
+                (void) safe_close(theirs[i]);
+        if (r < 0)
+                forget(p);
+        else
+                p->state = CLI_STARTING;
+        return MIN(r, 0);
+}
+
+int cli_process_adopt(CliProcess *p, const char *invocation, int fds[static 3]) {
+        unsigned n = 0;
+        int r;
+
+        assert(p->state == CLI_NONE);
+
+        for (size_t i = 0; i < ELEMENTSOF(pipe_names); i++) {
+                p->fds[i] = fd_store_take(pipe_names[i]);
+                /* Flags belong to the pipe's end, not to the descriptor; but who knows who had it last. */
+                n += p->fds[i] >= 0 && fcntl(p->fds[i], F_SETFL, O_NONBLOCK) >= 0;
+        }
+        if (n == 0)
+                return 0;
+        r = n < ELEMENTSOF(pipe_names) || isempty(invocation) ? -ESTALE : free_and_strdup(&p->invocation, invocation);
+        if (r >= 0)
+                r = wait_for_end(p);
+        if (r < 0) {
+                log_notice("A CLI of before cannot be taken over, it is ended.");
+                stop(p);
+                return 0;
+        }
+        p->state = CLI_RUNNING;
+        for (size_t i = 0; i < ELEMENTSOF(pipe_names); i++)
+                fds[i] = TAKE_FD(p->fds[i]);
+        return 1;
+}
+
+/* ---- sleep ---- */
+
+static void on_frozen(int error, bool frozen, void *userdata);
+
+static int freeze(CliProcess *p, bool frozen) {
+        return p->spec.backend->freeze(frozen, on_frozen, p, &p->freezing, p->spec.backend->userdata);
+}
+
+static void on_frozen(int error, bool frozen, void *userdata) {
+        CliProcess *p = userdata;
+
+        call_stop(p, &p->freezing);
+        if (p->state != CLI_RUNNING && p->state != CLI_FROZEN)
+                return;
+        if (error < 0)
+                log_debug("The CLI cannot be frozen or woken: %s", strerror(-error));
+        if (!p->thaw_wanted) {
+                p->state = error >= 0 && frozen ? CLI_FROZEN : CLI_RUNNING;
+                return;
+        }
+        if (error >= 0 && frozen) {
+                if (freeze(p, false) >= 0)
+                        return;
+                error = -EIO;
+        }
+        p->thaw_wanted = false;
+        if (error < 0) {
+                /* Whether it can hear us is not known: a new one can. */
+                cli_process_stop(p);
+                return;
+        }
+        p->state = CLI_RUNNING;
+        p->spec.on_thawed(p->spec.userdata);
+}
+
+void cli_process_freeze(CliProcess *p) {
+        int r;
+
+        if (p->state != CLI_RUNNING || p->freezing)
+                return;
+        r = freeze(p, true);
+        if (r < 0)
+                log_debug("The CLI cannot be frozen: %s", strerror(-r));
+        else
+                p->state = CLI_FROZEN;  /* on its way: nothing is written to it from now on */
+}
+
+int cli_process_thaw(CliProcess *p) {
+        if (p->thaw_wanted)
+                return 0;
+        p->thaw_wanted = true;
+        return p->freezing ? 0 : MIN(freeze(p, false), 0);
+}

@@ -1,0 +1,291 @@
+/* SPDX-License-Identifier: MIT */
+
+#include "chat-prompt.h"
+#include "crash-point.h"
+#include "event-util.h"
+#include "hands-internal.h"
+#include "log.h"
+
+#define TASK_TIMEOUT_DEFAULT_USEC (1800 * USEC_PER_SEC)
+
+/* ---- one attempt ---- */
+
+static int on_silence(sd_event_source *s, uint64_t usec, void *userdata) {
+        Hands *h = userdata;
+        uint64_t silent = now_boottime_usec() - h->progress_usec;
+
+        /* As long as somebody is to say yes or no, it is not the CLI that is silent; and that has a limit of its
+         * own. */
+        if (hands_asks_pending(h->asks)) {
+                h->progress_usec = now_boottime_usec();
+                silent = 0;
+        }
+        if (silent < h->task_timeout_usec) {
+                int r = event_arm_timer(h->spec.event, &h->silence, h->task_timeout_usec - silent, 0, on_silence, h);
+
+                if (r < 0)
+                        hands_fail_errno(h, r, "Failed to arm a timer");
+                return 0;
+        }
+        hands_log(h, LOG_WARNING, 0, "The turn is ended", "no progress for the task timeout");
+        hands_turn_end(h, &(TurnResult) { .status = TURN_INCOMPLETE, .reason = "deadline" });
+        return 0;
+}
+
+static int turn_begin(Hands *h, const SessionConfig *config) {
+        int r;
+
+        h->task_timeout_usec = config->task_timeout_usec > 0 ? config->task_timeout_usec : TASK_TIMEOUT_DEFAULT_USEC;
+        h->progress_usec = now_boottime_usec();
+        r = event_arm_timer(h->spec.event, &h->silence, h->task_timeout_usec, 0, on_silence, h);
+        return r < 0 ? r : chat_steps_begin(&h->steps, h->spec.db, &chat_tools, h->turn);
+}
+
+/* Everything that was said so far, for a CLI that remembers nothing (agent-runtime §7). */
+static char* flatten(const ChatPrompt *p) {
+        _cleanup_(strbuf_done) StrBuf b = {};
+        const char *last = p->messages[p->n_messages - 1].text;
+        int r = 0;
+
+        if (p->n_messages == 1)
+                return strdup(last);
+        r = strbuf_puts(&b, "<prior_turns>\n\n");
+        for (size_t i = 0; i + 1 < p->n_messages && r >= 0; i++)
+                r = strbuf_printf(&b, "[%s]\n%s\n\n",
+                                  p->messages[i].role == MODEL_ROLE_ASSISTANT ? "assistant" : "user",
+                                  p->messages[i].text);
+        if (r >= 0)
+                r = strbuf_puts(&b, "</prior_turns>\n\n");
+        if (r >= 0)
+                r = strbuf_puts(&b, last);
+        return r < 0 ? NULL : strbuf_take(&b);
+}
+
+static const char** tool_names(void) {
+        size_t n;
+        const Tool *list = tools_all(&n);
+        const char **names = new0(const char*, n + 1);
+
+        for (size_t i = 0; i < n && names; i++)
+                names[i] = list[i].name;
+        return names;
+}
+
+/* *ret_system: NULL for those that find it in their home. */
+static int make_text(Hands *h, const SessionConfig *config, HarnessKind kind, char **ret, char **ret_system) {
+        _cleanup_(chat_prompt_done) ChatPrompt p = {};
+        _cleanup_free_ const char **names = tool_names();
+        bool forgets = harness_is_per_turn(kind) && kind == HARNESS_CLAUDE_SDK;
+        int r;
+
+        if (!names)
+                return -ENOMEM;
+        if (!h->spec.get_box(h->spec.userdata))
+                names[0] = NULL;
+        r = chat_prompt_build(&p, h->spec.db, config, h->row, names, CHAT_PROMPT_BYTES_MAX);
+        if (r < 0)
+                return r;
+        free(h->turn->context);
+        h->turn->context = TAKE_PTR(p.context);
+        *ret_system = TAKE_PTR(p.system);
+        *ret = h->kick && !forgets ? strdup(h->kick) : forgets ? flatten(&p) :
+               strdup(p.messages[p.n_messages - 1].text);
+        return *ret ? 0 : -ENOMEM;
+}
+
+/* *ret: NULL when the CLI has a login of its own. */
+static int new_token(Hands *h, const char **ret) {
+        Outlet *o;
+        int r;
+
+        *ret = NULL;
+        if (!h->launch.has_outlet && !h->launch.has_proxy) {
+                hands_note(h, HANDS_VALUE_TOKEN, NULL);
+                return 0;
+        }
+        o = h->spec.get_outlet(h->spec.userdata);
+        if (!o)
+                return -ENOTCONN;
+        if (h->launch.has_outlet) {
+                r = outlet_new_token(o, ret);
+                if (r < 0)
+                        return r;
+        }
+        hands_note(h, HANDS_VALUE_TOKEN, *ret ?: "-");
+        return 0;
+}
+
+static int start_process(Hands *h, const SessionConfig *config) {
+        _cleanup_free_ char *text = NULL, *system = NULL;
+        const char *token = NULL;
+        int r;
+
+        h->launch.session_id = mfree(h->launch.session_id);
+        r = make_text(h, config, h->launch.kind, &text, &system);
+        if (r >= 0 && h->launch.kind != HARNESS_CLAUDE_SDK)
+                r = cli_session_load(config->home, agent_config_harness(config->agent), &h->launch.session_id);
+        if (r >= 0)
+                r = new_token(h, &token);
+        if (r >= 0)
+                r = hands_launch_compose(&h->launch, config, h->launch.session_id, system, text, token);
+        if (r < 0)
+                return r;
+        hands_tell_waiting(h, "starting the CLI");
+        r = cli_process_start(h->process, &(CliStart) {
+                .description = h->launch.description, .working_directory = h->launch.directory,
+                .read_write = h->launch.read_write, .read_only = h->launch.read_only,
+                .sockets = (const char *const*) h->launch.sockets, .launch = h->launch.launch,
+        });
+        explicit_bzero(h->launch.launch, strlen(h->launch.launch));
+        if (r == -ENOTCONN) {
+                hands_tell_waiting(h, "waiting for puffod, which starts the CLI");
+                return 0;               /* hands_connected() follows */
+        }
+        return r;
+}
+
+int hands_driver_adopt(Hands *h, const SessionConfig *config) {
+        _cleanup_free_ char *session_id = NULL;
+        int fds[3], r;
+
+        for (size_t i = 0; i < ELEMENTSOF(fds); i++)
+                fds[i] = TAKE_FD(h->found[i]);
+        r = cli_session_load(config->home, agent_config_harness(config->agent), &session_id);
+        if (r < 0)
+                (void) log_warning_errno(r, "The id of the CLI's conversation cannot be read, ignoring: %m");
+        h->adopted = true;
+        return hands_driver_new(h, hands_kind(config->agent), session_id, fds, /* adopted= */ true);
+}
+
+/* Whether the CLI that we have found is at work at this turn. < 0: it is at something that nobody knows. */
+static int adopted_works_at(Hands *h) {
+        _cleanup_(turn_row_freep) TurnRow *row = NULL;
+        int r;
+
+        h->adopted = false;
+        /* What it has asked the tools and got no answer to, nobody would answer it any more. */
+        if (harness_kind(h->driver) == HARNESS_CLAUDE_SDK)
+                return -ESTALE;
+        if (h->sent && streq(h->sent, h->turn->id))
+                return 1;
+        if (h->turn->attempts > 1)
+                return -ESTALE;         /* it may have got the text, or a part of it */
+        r = h->sent ? turn_store_get(h->spec.db, h->sent, &row) : 0;
+        return r < 0 ? r : row && row->status != TURN_COMPLETED ? -ESTALE : 0;
+}
+
+static Approvals* get_approvals(Hands *h) {
+        return h->spec.get_approvals ? h->spec.get_approvals(h->spec.userdata) : NULL;
+}
+
+static int take_over(Hands *h) {
+        const char *last = NULL;
+        int r;
+
+        for (size_t i = h->steps.n; i > 0 && !last; i--)
+                if (!isempty(h->steps.steps[i - 1].opaque))
+                        last = h->steps.steps[i - 1].opaque;
+        r = harness_turn_adopt(h->driver, last);
+        if (r < 0)
+                return r;
+        hands_log(h, LOG_INFO, 0, "The CLI is at this turn already, its answer is waited for", NULL);
+        h->working = h->has_it = true;
+        hands_tell_waiting(h, NULL);
+        return hands_asks_begin(h->asks, get_approvals(h), h->driver, h->turn->id, /* taken_over= */ true);
+}
+
+static int send_text(Hands *h, const SessionConfig *config) {
+        _cleanup_free_ char *text = NULL, *system = NULL;
+        int r;
+
+        r = make_text(h, config, harness_kind(h->driver), &text, &system);
+        if (r < 0)
+                return r;
+        r = hands_asks_begin(h->asks, get_approvals(h), h->driver, h->turn->id, /* taken_over= */ false);
+        if (r < 0)
+                return r;
+        crash_point("cli-send");
+        r = harness_turn(h->driver, text);
+        if (r == -EPIPE) {              /* it has just ended; its unit's end brings us back */
+                hands_driver_drop(h);
+                hands_limit_arm(h, HANDS_CLOSE_USEC);
+                return 0;
+        }
+        if (r < 0)
+                return r;
+        h->working = true;
+        h->kick = NULL;
+        hands_tell_waiting(h, NULL);
+        return 0;
+}
+
+/* > 0: the turn has been answered with a fault. */
+static int prepare(Hands *h, const SessionConfig *config, HandsLaunch *ret) {
+        _cleanup_free_ char *fault = NULL;
+        int r;
+
+        r = hands_launch_prepare(ret, config, h->spec.get_working_directory(h->spec.userdata),
+                                 h->spec.get_box(h->spec.userdata), &fault);
+        if (!fault)
+                return r;
+        hands_log(h, LOG_WARNING, 0, "The turn cannot be carried out", fault);
+        hands_fail(h, "server_error", "not-ready", fault);
+        return 1;
+}
+
+/* With a CLI that runs: is it the right one, and awake? */
+static int use_process(Hands *h, const SessionConfig *config, const HandsLaunch *wanted) {
+        int r = h->adopted ? adopted_works_at(h) : 0;
+
+        if (r > 0)
+                return take_over(h);
+        if (r < 0) {
+                cli_process_stop(h->process);
+                return r == -ESTALE ? 0 : r;
+        }
+        if (memcmp(h->running_hash, wanted->hash, sizeof(h->running_hash)) != 0 || h->dropped) {
+                hands_log(h, LOG_INFO, 0, "The CLI is started anew, as its configuration has changed", NULL);
+                hands_end_process(h);
+                return 0;
+        }
+        return cli_process_state(h->process) == CLI_FROZEN ? cli_process_thaw(h->process) : send_text(h, config);
+}
+
+int hands_attempt(Hands *h) {
+        _cleanup_(session_config_freep) SessionConfig *config = NULL;
+        _cleanup_(hands_launch_done) HandsLaunch wanted = {};
+        CliState state = cli_process_state(h->process);
+        int r;
+
+        r = h->spec.get_config(&config, h->spec.userdata);
+        if (r < 0)
+                return r;
+        if (config->fault) {
+                hands_log(h, LOG_WARNING, 0, "The turn cannot be carried out", config->fault);
+                hands_fail(h, "server_error", "not-ready", config->fault);
+                return 1;
+        }
+        if (h->task_timeout_usec == 0) {
+                r = turn_begin(h, config);
+                if (r < 0)
+                        return r;
+        }
+        if (h->found[0] >= 0) {
+                r = hands_driver_adopt(h, config);
+                if (r < 0)
+                        return r;
+        }
+        /* What is under way brings us back when it is done. */
+        if (state == CLI_STARTING || state == CLI_STOPPING || (state != CLI_NONE && (!h->driver || h->spent)) ||
+            (h->driver && harness_in_turn(h->driver) && !h->adopted))
+                return 0;
+        r = prepare(h, config, &wanted);
+        if (r != 0)
+                return r;
+        if (state != CLI_NONE)
+                return use_process(h, config, &wanted);
+        hands_launch_done(&h->launch);
+        h->launch = wanted;
+        wanted = (HandsLaunch) {};
+        return start_process(h, config);
+}

@@ -1,0 +1,107 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+#include "chat-steps.h"
+#include "hands.h"
+#include "hands-asks.h"
+#include "hands-launch.h"
+#include "hands-mcp.h"
+
+/* What the files of hands.h share: hands.c, the life of it and the turn's; hands-attempt.c, from a turn to the CLI;
+ * hands-talk.c, from the CLI to the turn; hands-process.c, how the CLI comes, sleeps and goes. */
+
+/* To be stopped when its input has ended and it has not. */
+#define HANDS_CLOSE_USEC (3 * USEC_PER_SEC)
+/* A CLI that has crashed is not started again sooner (agent-runtime §19). */
+#define HANDS_CRASH_PAUSE_USEC (10 * USEC_PER_SEC)
+
+/* What a later process of this session has to know, as values of the database: the run of the CLI, what it was started
+ * with, and the last turn whose text it has got. */
+#define HANDS_VALUE_RUN "harness_run"
+#define HANDS_VALUE_HASH "harness_hash"
+#define HANDS_VALUE_TURN "harness_turn"
+/* … and the token with which it calls its model; "-": none, but the outlet is in use. */
+#define HANDS_VALUE_TOKEN "harness_token"
+
+/* message-pipeline §§11.5, 11.6 */
+#define HANDS_LIMITED_LINE \
+        "[puffo-agent system message] the last turn was interrupted by a limit of the model provider; continue with " \
+        "it now."
+#define HANDS_RESTARTED_LINE \
+        "[puffo-agent system message] you were restarted in the middle of the last turn. Finish it now; what you " \
+        "have sent already does not have to be sent again. If it is finished, say nothing more than [SILENT]."
+
+struct Hands {
+        HandsSpec spec;
+        char *directory;
+        CliProcess *process;
+        Harness *driver;                /* NULL: nothing runs, or nobody speaks to it any more */
+        HandsMcp *mcp;                  /* exists with a driver of sdk-local */
+        HandsAsks *asks;
+        HandsLaunch launch;             /* of what runs or is being started */
+        uint8_t running_hash[32];
+        char *sent;                     /* the last turn whose text the CLI has got, or NULL */
+        bool adopted;                   /* the CLI was somebody else's before: what it is doing is not known yet */
+        int found[3];                   /* its pipes, until its turn begins again: what it says before were lost */
+        bool dropped;                   /* it is to be ended when it is idle */
+        bool spent;                     /* it has had the one turn that it lives for */
+
+        Turn *turn;                     /* borrowed from the queue; NULL: idle */
+        TurnRow *row;
+        ChatSteps steps;
+        bool working;                   /* what the CLI does is this turn */
+        bool has_it;                    /* the text of this turn is part of the CLI's conversation */
+        bool repeated;                  /* once after an end that nobody wanted */
+        const char *kick;               /* what is sent instead of the text, or NULL */
+        char *open;                     /* the CLI's id of the message that grows, or NULL */
+        bool known;                     /* … which was stored before */
+        size_t streamed;                /* bytes of it */
+        unsigned n_retries, n_tools;
+        uint64_t task_timeout_usec, progress_usec, freeze_usec, stop_usec;
+        char *gone;                     /* the CLI has ended amid the turn: its last words; its cause is waited for */
+
+        sd_event_source *attempt, *silence, *limit, *idle;
+};
+
+/* --- hands.c --- */
+
+void hands_timer_stop(sd_event_source *s);
+/* With the turn's field; error 0: none. detail may be NULL. */
+void hands_log(const Hands *h, int level, int error, const char *text, const char *detail);
+void hands_tell_waiting(Hands *h, const char *text);
+/* One of HANDS_VALUE_…; NULL: forgets it. */
+void hands_note(Hands *h, const char *name, const char *value);
+/* Nobody speaks to the CLI any more. */
+void hands_driver_drop(Hands *h);
+void hands_attempt_after(Hands *h, uint64_t delay);
+/* Something has happened that the turn may have been waiting for. */
+void hands_go_on(Hands *h);
+void hands_turn_end(Hands *h, TurnResult *result);
+void hands_fail(Hands *h, const char *code, const char *kind, const char *message);
+void hands_fail_errno(Hands *h, int error, const char *text);
+/* Stops the CLI when it has not come to an end by itself by then. */
+void hands_limit_arm(Hands *h, uint64_t usec);
+/* Asks the CLI to end, and sees to it. */
+void hands_end_process(Hands *h);
+
+/* --- hands-attempt.c --- */
+
+/* Gives the turn to the CLI, or does what must be done first; whatever it waits for then calls hands_go_on(). > 0: the
+ * turn has ended. */
+int hands_attempt(Hands *h);
+/* Speaks to a CLI that was found running. */
+int hands_driver_adopt(Hands *h, const SessionConfig *config);
+
+/* --- hands-talk.c --- */
+
+/* Speaks to a CLI; takes fds over. */
+int hands_driver_new(Hands *h, HarnessKind kind, const char *session_id, const int fds[static 3], bool adopted);
+
+/* --- hands-process.c --- */
+
+void hands_idle_begin(Hands *h);
+/* Members of CliProcessSpec. */
+void hands_on_process_started(const int fds[static 3], void *userdata);
+void hands_on_process_failed(int error, const char *text, void *userdata);
+void hands_on_process_ended(const CliEnd *end, void *userdata);
+void hands_on_process_thawed(void *userdata);

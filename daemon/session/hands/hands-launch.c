@@ -1,0 +1,218 @@
+/* SPDX-License-Identifier: MIT */
+
+#include <pwd.h>
+#include <sodium.h>
+#include <unistd.h>
+
+#include "chat-service.h"
+#include "config.h"
+#include "file-util.h"
+#include "hands-launch.h"
+#include "string-util.h"
+
+/* As the CLI sees them. */
+#define TOOL_SOCKET "/run/puffo/tools.sock"
+#define MODEL_SOCKET "/run/puffo/model.sock"
+#define PROXY_SOCKET "/run/puffo/proxy.sock"
+#define MCP_PROGRAM PKGLIBEXECDIR "/puffo-mcp"
+
+void hands_launch_done(HandsLaunch *l) {
+        free(l->session_id);
+        free(l->program);
+        free(l->path);
+        if (l->launch)
+                explicit_bzero(l->launch, strlen(l->launch));
+        free(l->launch);
+        free(l->description);
+        free(l->system);
+        free(l->directory);
+        for (size_t i = 0; i < ELEMENTSOF(l->sockets); i++)
+                free(l->sockets[i]);
+        (void) strv_free(l->roots);
+        (void) strv_free(l->read_only);
+        (void) strv_free(l->read_write);
+        cli_home_done(&l->home);
+        *l = (HandsLaunch) {};
+}
+
+HarnessKind hands_kind(const AgentConfig *c) {
+        const char *harness = agent_config_harness(c);
+
+        if (c->kind == RUNTIME_SDK_LOCAL)
+                return HARNESS_CLAUDE_SDK;
+        if (c->kind != RUNTIME_CLI_LOCAL)
+                return _HARNESS_KIND_INVALID;
+        if (streq(harness, "claude-code"))
+                return HARNESS_CLAUDE;
+        if (streq(harness, "gemini-cli"))
+                return HARNESS_GEMINI;
+        if (streq(harness, "hermes"))
+                return HARNESS_HERMES;
+        return _HARNESS_KIND_INVALID;
+}
+
+/* In system mode the agent's user has none. */
+static char* user_home(void) {
+        const struct passwd *pw = getpwuid(getuid());
+
+        return pw && pw->pw_uid >= 1000 && pw->pw_uid < 60000 && pw->pw_dir ? strdup(pw->pw_dir) : NULL;
+}
+
+static int extend(char ***list, char *const *more) {
+        int r = 0;
+
+        for (; more && *more && r >= 0; more++)
+                r = strv_extend(list, *more);
+        return r;
+}
+
+static int find_program(HandsLaunch *l, const char *harness, const char *home, char **ret_fault) {
+        int r;
+
+        r = cli_program_find(harness, getenv("PATH"), home, &l->program, &l->roots, &l->path);
+        if (r != -ENOENT)
+                return r;
+        *ret_fault = asprintf_new("The program of the harness '%s' is not installed, or not where the service manager "
+                                  "looks (PATH=%s).", harness, strempty(getenv("PATH")));
+        return *ret_fault ? -ENOENT : -ENOMEM;
+}
+
+static void hash_text(crypto_generichash_state *s, const char *text) {
+        (void) crypto_generichash_update(s, (const uint8_t*) strempty(text), strlen(strempty(text)) + 1);
+}
+
+/* Whatever a CLI that runs does not notice by itself. */
+static void make_hash(HandsLaunch *l, const SessionConfig *config, const char *working_directory) {
+        const AgentConfig *a = config->agent;
+        crypto_generichash_state s;
+
+        (void) crypto_generichash_init(&s, NULL, 0, sizeof(l->hash));
+        hash_text(&s, agent_config_harness(a));
+        hash_text(&s, runtime_kind_to_string(a->kind));
+        hash_text(&s, sandbox_profile_to_string(a->sandbox));
+        hash_text(&s, a->permission_mode);
+        hash_text(&s, config->model);
+        hash_text(&s, config->home->workspace);
+        hash_text(&s, l->program);
+        hash_text(&s, working_directory);
+        for (char **d = a->extra_dirs; d && *d; d++)
+                hash_text(&s, *d);
+        hash_text(&s, l->has_tools ? "tools" : "");
+        hash_text(&s, l->has_outlet ? "outlet" : "");
+        (void) crypto_generichash_update(&s, l->home.hash, sizeof(l->home.hash));
+        (void) crypto_generichash_final(&s, l->hash, sizeof(l->hash));
+}
+
+static const char* title(HarnessKind k) {
+        return k == HARNESS_GEMINI ? "Gemini CLI" : k == HARNESS_HERMES ? "Hermes" : "Claude Code";
+}
+
+/* An agent's own key goes before the CLI's login, and that before the key that all agents have: it is what somebody
+ * pays for already. */
+static int decide_outlet(HandsLaunch *l, const SessionConfig *config) {
+        const AgentConfig *a = config->agent;
+        _cleanup_free_ char *login = path_join(config->home->directory, ".claude/.credentials.json");
+
+        if (!login)
+                return -ENOMEM;
+        l->has_outlet = !isempty(a->api_key) || !isempty(a->llm_base_url) ||
+                        ((!isempty(config->api_key) || !isempty(config->base_url)) && access(login, F_OK) < 0);
+        l->has_proxy = a->sandbox == SANDBOX_STRICT;
+        return 0;
+}
+
+static int name_sockets(HandsLaunch *l, const SessionConfig *config) {
+        const struct { bool is_there; const char *outside, *inside; } all[] = {
+                { l->has_tools, CHAT_SERVICE_SOCKET, TOOL_SOCKET },
+                { l->has_outlet, HANDS_MODEL_SOCKET, MODEL_SOCKET },
+                { l->has_proxy, HANDS_PROXY_SOCKET, PROXY_SOCKET },
+        };
+        size_t n = 0;
+
+        for (size_t i = 0; i < ELEMENTSOF(all); i++) {
+                if (!all[i].is_there)
+                        continue;
+                l->sockets[n] = path_join(config->home->directory, all[i].outside);
+                l->sockets[n + 1] = strdup(all[i].inside);
+                if (!l->sockets[n] || !l->sockets[n + 1])
+                        return -ENOMEM;
+                n += 2;
+        }
+        return 0;
+}
+
+static int name_things(HandsLaunch *l, const SessionConfig *config, const char *working_directory) {
+        const AgentConfig *a = config->agent;
+        int r;
+
+        l->description = strjoin(title(l->kind), " of AI agent ", config->home->id);
+        l->directory = strdup(config->home->workspace);
+        if (!l->description || !l->directory)
+                return -ENOMEM;
+        r = decide_outlet(l, config);
+        if (r >= 0)
+                r = name_sockets(l, config);
+        if (r >= 0)
+                r = extend(&l->read_only, l->home.read_only);
+        if (r >= 0)
+                r = extend(&l->read_only, l->roots);
+        if (r >= 0)
+                r = extend(&l->read_write, l->home.read_write);
+        for (char **d = a->extra_dirs; d && *d && r >= 0; d++)
+                r = access(*d, F_OK) < 0 ? 0 : strv_extend(&l->read_write, *d);
+        if (r >= 0 && !isempty(working_directory) && access(working_directory, F_OK) >= 0)
+                r = strv_extend(&l->read_write, working_directory);
+        return r;
+}
+
+int hands_launch_prepare(HandsLaunch *ret, const SessionConfig *config, const char *working_directory, bool tools,
+                         char **ret_fault) {
+        _cleanup_(hands_launch_done) HandsLaunch l = { .kind = hands_kind(config->agent) };
+        _cleanup_free_ char *home = user_home();
+        int r;
+
+        *ret_fault = NULL;
+        l.has_tools = tools && l.kind != HARNESS_CLAUDE_SDK;
+        r = find_program(&l, agent_config_harness(config->agent), home, ret_fault);
+        if (r >= 0)
+                r = cli_home_prepare(&l.home, &(CliHomeSpec) {
+                        .home = config->home, .config = config->agent,
+                        .harness = agent_config_harness(config->agent), .user_home = home,
+                        .mcp_command = l.has_tools ? MCP_PROGRAM : NULL,
+                        .tool_socket = TOOL_SOCKET, .working_directory = working_directory,
+                });
+        if (r >= 0)
+                r = name_things(&l, config, working_directory);
+        if (r < 0)
+                return r;
+        make_hash(&l, config, working_directory);
+        *ret = l;
+        l = (HandsLaunch) {};
+        return 0;
+}
+
+int hands_launch_compose(HandsLaunch *l, const SessionConfig *config, const char *session_id, const char *system,
+                         const char *prompt, const char *model_token) {
+        const AgentConfig *a = config->agent;
+        _cleanup_free_ char *path = strjoin("PATH=", l->path);
+        char *environment[16] = { path };
+        size_t n = 1;
+
+        if (!path)
+                return -ENOMEM;
+        for (char **e = environ; e && *e && n + 1 < ELEMENTSOF(environment); e++)
+                if (startswith(*e, "LANG=") || startswith(*e, "LC_ALL=") || startswith(*e, "TZ="))
+                        environment[n++] = *e;
+        l->launch = mfree(l->launch);
+        if (free_and_strdup(&l->system, system) < 0)
+                return -ENOMEM;
+        return harness_launch(&(HarnessSetup) {
+                .kind = l->kind, .program = l->program, .home = config->home->directory,
+                .workspace = config->home->workspace, .working_directory = l->directory, .model = config->model,
+                .permission_mode = a->permission_mode, .mcp_config = l->home.mcp_config, .system_prompt = system,
+                .session_id = session_id, .max_turns = a->max_turns, .allowed_tools = a->allowed_tools,
+                .puffo_tools = l->kind == HARNESS_CLAUDE_SDK, .extra_dirs = a->extra_dirs,
+                .model_token = model_token, .model_socket = model_token ? MODEL_SOCKET : NULL,
+                .proxy_socket = l->has_proxy ? PROXY_SOCKET : NULL, .prompt = prompt, .environment = environment,
+        }, &l->launch);
+}

@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+#include "cli-home.h"
+#include "harness.h"
+#include "session-config.h"
+
+/* Below the agent's directory: the outlet's sockets. */
+#define HANDS_MODEL_SOCKET "run/model.sock"
+#define HANDS_PROXY_SOCKET "run/proxy.sock"
+
+/* What a CLI is started with: its program, its home, what it may see. */
+typedef struct HandsLaunch {
+        HarnessKind kind;
+        char *session_id;               /* the conversation that goes on, or NULL */
+        char *program, *path, *launch, *description, *directory;
+        char *system;                   /* prompt, for those that are told it over their pipes */
+        char *sockets[7];               /* pairs (CliStart) */
+        bool has_tools, has_outlet, has_proxy;
+        char **roots, **read_only, **read_write;
+        CliHome home;
+        uint8_t hash[32];               /* when it differs from that of the running CLI, a new one is needed */
+} HandsLaunch;
+void hands_launch_done(HandsLaunch *l);
+
+/* Of an agent of this configuration; < 0: none (kinds without a CLI, and those that this version has no driver
+ * for). */
+HarnessKind hands_kind(const AgentConfig *c);
+
+/* Makes ready what the agent's home must hold, and everything but the launch itself. -ENOENT: the program is not
+ * there, with *ret_fault = what to do. */
+int hands_launch_prepare(HandsLaunch *ret, const SessionConfig *config, const char *working_directory, bool tools,
+                         char **ret_fault);
+/* launch: with the conversation to go on (NULL: a new one), and, for a CLI that lives for one turn, with its
+ * prompts. */
+int hands_launch_compose(HandsLaunch *l, const SessionConfig *config, const char *session_id, const char *system,
+                         const char *prompt, const char *model_token);

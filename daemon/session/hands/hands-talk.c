@@ -1,0 +1,348 @@
+/* SPDX-License-Identifier: MIT */
+
+#include "crash-point.h"
+#include "event-util.h"
+#include "hands-internal.h"
+#include "jitter.h"
+#include "log.h"
+
+#define RETRIES_MAX 3U
+#define RETRY_MIN_USEC (15 * USEC_PER_SEC)
+#define RETRY_MAX_USEC (45 * USEC_PER_SEC)
+
+/* ---- what the CLI says ---- */
+
+static bool is_stored(const Hands *h, const char *id) {
+        for (size_t i = 0; i < h->steps.n; i++)
+                if (streq(h->steps.steps[i].opaque, id))
+                        return true;
+        return false;
+}
+
+/* A handler's error: the turn ends here, and with it the interest in what the CLI says. */
+static int took(Hands *h, int r, const char *text) {
+        if (r < 0)
+                hands_fail_errno(h, r, text);
+        return 0;
+}
+
+static int on_message_begin(Harness *d, const char *id, void *userdata) {
+        Hands *h = userdata;
+        int r;
+
+        if (!h->working)
+                return 0;
+        r = free_and_strdup(&h->open, id);
+        h->known = is_stored(h, id);
+        h->streamed = 0;
+        if (r >= 0 && !h->known)
+                r = turn_message_begin(h->turn);
+        return took(h, r, "Failed to begin a message");
+}
+
+static int on_text(Harness *d, const char *text, size_t size, void *userdata) {
+        Hands *h = userdata;
+
+        if (!h->working || h->known)
+                return 0;
+        h->streamed += size;
+        return took(h, turn_message_delta(h->turn, text, size), "Failed to write the event stream");
+}
+
+static int store_message(Hands *h, const char *id, const char *text) {
+        StoredStep step = {
+                .text = (char*) text, .opaque = (char*) id,
+                .item = h->turn->n_items > 0 ? h->turn->items[h->turn->n_items - 1].item : (char*) "",
+        };
+
+        crash_point("cli-message");
+        return chat_steps_note(&h->steps, &step);
+}
+
+static int on_message_end(Harness *d, const char *id, const char *text, void *userdata) {
+        Hands *h = userdata;
+        size_t size = strlen(text);
+        int r = 0;
+
+        if (!h->working || h->known) {
+                h->open = mfree(h->open);
+                return 0;
+        }
+        /* Of what was under way when we came only the whole is there. */
+        if (h->streamed < size)
+                r = turn_message_delta(h->turn, text + h->streamed, size - h->streamed);
+        if (r >= 0)
+                r = turn_message_end(h->turn, true);
+        if (r >= 0)
+                r = store_message(h, id, text);
+        h->open = mfree(h->open);
+        return took(h, r, "Failed to end a message");
+}
+
+static int on_message_cancel(Harness *d, const char *id, void *userdata) {
+        Hands *h = userdata;
+
+        if (!h->working || h->known)
+                return 0;
+        h->open = mfree(h->open);
+        return took(h, turn_message_end(h->turn, false), "Failed to close a message that broke off");
+}
+
+static int on_tool(Harness *d, const HarnessTool *tool, void *userdata) {
+        Hands *h = userdata;
+        const char *name = startswith(tool->name, "mcp__puffo__") ?: tool->name;
+        int r;
+
+        if (!h->working)
+                return 0;
+        h->n_tools += tool->phase == HARNESS_TOOL_STARTED;
+        r = tool->phase == HARNESS_TOOL_STARTED ? turn_emit_tool_started(h->turn, tool->id, name) :
+                                                  turn_emit_tool_ended(h->turn, tool->id, name, !tool->is_error);
+        return took(h, r, "Failed to write the event stream");
+}
+
+void hands_tool_called(Hands *h, const char *key, const char *name, const char *arguments, const ToolResult *result) {
+        StoredCall call = {
+                .call = (char*) key, .name = (char*) name, .arguments = (char*) arguments, .done = true,
+                .result = (char*) "", .is_error = result->is_error,
+        };
+        StoredStep step = {
+                .text = (char*) "", .item = (char*) "", .opaque = (char*) "", .calls = &call, .n_calls = 1,
+        };
+        int r;
+
+        /* Only answers count for anything later (message-pipeline §11.2 row a). */
+        if (!h->working || !chat_tools.is_answer(name))
+                return;
+        r = chat_steps_note(&h->steps, &step);
+        if (r < 0)
+                hands_log(h, LOG_WARNING, r, "A tool's answer could not be noted", NULL);
+        if (r == -EUCLEAN)
+                h->spec.on_broken(r, h->spec.userdata);
+}
+
+static int on_session(Harness *d, const char *session_id, void *userdata) {
+        _cleanup_(session_config_freep) SessionConfig *config = NULL;
+        Hands *h = userdata;
+        int r;
+
+        r = h->spec.get_config(&config, h->spec.userdata);
+        if (r >= 0 && config->agent)
+                r = cli_session_save(config->home, agent_config_harness(config->agent), config->model, session_id);
+        if (r < 0)
+                (void) log_warning_errno(r, "Failed to keep the id of the CLI's conversation, ignoring: %m");
+        return 0;
+}
+
+static int on_ask(Harness *d, const HarnessAsk *ask, void *userdata) {
+        Hands *h = userdata;
+
+        return hands_asks_ask(h->asks, ask);
+}
+
+static void on_ask_withdrawn(Harness *d, const char *id, void *userdata) {
+        Hands *h = userdata;
+
+        hands_asks_withdraw(h->asks, id);
+}
+
+static int on_mcp(Harness *d, const char *request_id, const char *message, void *userdata) {
+        Hands *h = userdata;
+
+        if (h->mcp)
+                hands_mcp_take(h->mcp, request_id, message);
+        return 0;
+}
+
+static void on_sent(Harness *d, void *userdata) {
+        Hands *h = userdata;
+
+        if (!h->working || free_and_strdup(&h->sent, h->turn->id) < 0)
+                return;
+        crash_point("cli-sent");
+        /* Its prompt ends with its input. */
+        if (harness_is_per_turn(harness_kind(d)) && harness_kind(d) != HARNESS_CLAUDE_SDK)
+                cli_process_release_input(h->process);
+        hands_note(h, HANDS_VALUE_TURN, h->sent);
+        crash_point("cli-sent-noted");
+}
+
+static void on_activity(Harness *d, void *userdata) {
+        Hands *h = userdata;
+
+        h->progress_usec = now_boottime_usec();
+}
+
+static void on_warning(Harness *d, const char *text, void *userdata) {
+        hands_log(userdata, LOG_WARNING, 0, "The CLI says", text);
+}
+
+/* ---- how its turns end ---- */
+
+static void usage_add(TurnUsage *sum, const ModelUsage *u) {
+        sum->input_tokens += u->input_tokens;
+        sum->cached_tokens += u->cached_tokens;
+        sum->cache_write_tokens += u->cache_write_tokens;
+        sum->output_tokens += u->output_tokens;
+        sum->reasoning_tokens += u->reasoning_tokens;
+}
+
+static void complete(Hands *h) {
+        int r = h->turn->n_items == 0 ? turn_message_begin(h->turn) : 0;
+
+        if (r < 0)
+                hands_fail_errno(h, r, "Failed to begin a message");
+        else
+                hands_turn_end(h, &(TurnResult) { .status = TURN_COMPLETED });
+}
+
+static void retry_later(Hands *h) {
+        uint64_t delay = h->spec.retry_max_usec > 0 ?
+                         random_between(h->spec.retry_min_usec, h->spec.retry_max_usec) :
+                         random_between(RETRY_MIN_USEC, RETRY_MAX_USEC);
+        _cleanup_free_ char *text = asprintf_new("waiting for the model provider, next try in %" PRIu64 " s",
+                                                 delay / USEC_PER_SEC);
+
+        h->kick = h->has_it ? HANDS_LIMITED_LINE : NULL;
+        hands_tell_waiting(h, text);
+        hands_attempt_after(h, delay);
+}
+
+static void forget_conversation(Hands *h) {
+        _cleanup_(session_config_freep) SessionConfig *config = NULL;
+        int r;
+
+        r = h->spec.get_config(&config, h->spec.userdata);
+        if (r >= 0 && config->agent)
+                r = cli_session_save(config->home, agent_config_harness(config->agent), config->model, NULL);
+        if (r < 0)
+                (void) log_warning_errno(r, "Failed to forget the CLI's conversation: %m");
+        hands_log(h, LOG_NOTICE, 0, "The CLI does not know its conversation any more, it begins a new one", NULL);
+        h->has_it = false;
+        h->kick = NULL;
+}
+
+static void turn_ended(Hands *h, const HarnessResult *result) {
+        int r;
+
+        switch (result->outcome) {
+        case HARNESS_DONE:
+                h->spec.on_health(CHAT_HEALTH_OK, h->spec.userdata);
+                complete(h);
+                break;
+        case HARNESS_TRANSIENT:
+                if (h->n_retries++ < RETRIES_MAX)
+                        retry_later(h);
+                else
+                        hands_fail(h, "server_error", "overloaded",
+                                   "The model provider cannot answer at present (overloaded).");
+                break;
+        case HARNESS_AUTH:
+                h->spec.on_health(CHAT_HEALTH_AUTH_FAILED, h->spec.userdata);
+                hands_fail(h, "server_error", "auth", "The CLI is not logged in, or its login has expired (auth).");
+                break;
+        case HARNESS_MAX_TURNS:
+                hands_turn_end(h, &(TurnResult) { .status = TURN_INCOMPLETE, .reason = "max_turns" });
+                break;
+        case HARNESS_LOST_SESSION:
+                forget_conversation(h);
+                /* It is about to end by itself, and its end brings us back. */
+                hands_driver_drop(h);
+                hands_limit_arm(h, HANDS_CLOSE_USEC);
+                break;
+        case HARNESS_PROTOCOL:
+        case HARNESS_GONE:
+                /* Its cause comes with the end of the unit. */
+                r = free_and_strdup(&h->gone, strempty(result->message));
+                if (r < 0)
+                        hands_fail_errno(h, r, "Failed to end a turn");
+                else if (result->outcome == HARNESS_PROTOCOL || cli_process_state(h->process) == CLI_NONE)
+                        cli_process_stop(h->process);
+                else
+                        hands_limit_arm(h, HANDS_CLOSE_USEC);
+                break;
+        case HARNESS_INTERRUPTED:
+        case HARNESS_ERROR:
+        default:
+                hands_fail(h, "server_error", "harness", "The CLI could not answer (harness).");
+        }
+}
+
+static int on_end(Harness *d, const HarnessResult *result, void *userdata) {
+        Hands *h = userdata;
+        bool working = h->working;
+
+        hands_timer_stop(h->limit);
+        h->working = false;
+        if (harness_is_per_turn(harness_kind(d))) {
+                h->spent = true;
+                cli_process_release_input(h->process);
+                hands_limit_arm(h, HANDS_CLOSE_USEC);
+        }
+        if (!working) {
+                /* Of a turn that was interrupted. */
+                if (h->turn)
+                        hands_go_on(h);
+                else
+                        hands_idle_begin(h);
+                return 0;
+        }
+        crash_point("cli-answered");
+        usage_add(&h->turn->usage, &result->usage);
+        h->has_it = h->has_it || result->started;
+        if (result->outcome != HARNESS_DONE)
+                hands_log(h, LOG_WARNING, 0, harness_outcome_to_string(result->outcome), result->message);
+        turn_ended(h, result);
+        return 0;
+}
+
+static void on_gone(Harness *d, void *userdata) {
+        Hands *h = userdata;
+
+        /* The unit's end follows; what is left of a CLI that has closed its output is not worth waiting for. */
+        hands_driver_drop(h);
+        if (cli_process_state(h->process) == CLI_RUNNING)
+                hands_limit_arm(h, HANDS_CLOSE_USEC);
+}
+
+static void on_failure(Harness *d, int error, void *userdata) {
+        Hands *h = userdata;
+
+        hands_log(h, LOG_ERR, error, "The CLI's output cannot be read", NULL);
+        cli_process_stop(h->process);
+}
+
+static const HarnessHandler hands_handler = {
+        .on_message_begin = on_message_begin, .on_text = on_text, .on_message_end = on_message_end,
+        .on_message_cancel = on_message_cancel, .on_tool = on_tool, .on_session = on_session, .on_ask = on_ask,
+        .on_ask_withdrawn = on_ask_withdrawn, .on_mcp = on_mcp, .on_sent = on_sent,
+        .on_activity = on_activity, .on_warning = on_warning, .on_end = on_end, .on_exit = on_gone,
+        .on_failure = on_failure,
+};
+
+int hands_driver_new(Hands *h, HarnessKind kind, const char *session_id, const int fds[static 3], bool adopted) {
+        _cleanup_(session_config_freep) SessionConfig *config = NULL;
+        HarnessHandler bound = hands_handler;
+        int r;
+
+        bound.userdata = h;
+        r = h->spec.get_config(&config, h->spec.userdata);
+        if (r >= 0 && !config->agent)
+                r = -ENOENT;
+        if (r < 0) {
+                for (size_t i = 0; i < 3; i++)
+                        (void) safe_close(fds[i]);
+                return r;
+        }
+        r = harness_new(&h->driver, h->spec.event, &(HarnessSetup) {
+                .kind = kind, .program = strempty(h->launch.program), .home = h->directory,
+                .workspace = config->home->workspace, .working_directory = config->home->workspace,
+                .model = config->model, .permission_mode = config->agent->permission_mode,
+                .mcp_config = h->launch.home.mcp_config, .system_prompt = h->launch.system,
+                .session_id = session_id, .max_turns = config->agent->max_turns,
+                .allowed_tools = config->agent->allowed_tools, .puffo_tools = h->spec.get_box(h->spec.userdata),
+        }, fds, adopted, &bound);
+        if (r >= 0 && kind == HARNESS_CLAUDE_SDK)
+                r = hands_mcp_new(&h->mcp, h->driver, h->spec.get_box(h->spec.userdata));
+        return r;
+}
