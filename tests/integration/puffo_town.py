@@ -220,9 +220,9 @@ def shown(provider, text):
     return asked[-1]
 
 
-def once(human, resident, root):
+def once(human, resident, root, seconds=PATIENCE):
     """The one answer in a thread, encrypted; whatever else the agent had to do is done."""
-    answer = human.answer(root)
+    answer = human.answer(root, seconds)
     resident.wait_settled()
     human.look()
     assert len(human.answers(root, resident.slug)) == 1, human.answers(root)

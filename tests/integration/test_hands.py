@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: MIT
+"""Agents that work with the real Claude Code: a person's message leads to a turn of the CLI, in its sandbox, and the
+answer comes back encrypted. The model is the emulator."""
+
+import json
+import os
+import pathlib
+import re
+import signal
+
+import pytest
+
+from puffo_fixtures import bo, suite, town  # noqa: F401
+from puffo_town import PATIENCE, Resident, once
+
+MODULES = pathlib.Path("/srv/puffo/cli/node_modules")
+CLAUDE = "runtime:\n  kind: cli-local\n  harness: claude-code\n  sandbox_profile: workspace\n"
+
+
+@pytest.fixture(scope="module")
+def programs():
+    """The CLIs, where the user's service manager looks for programs."""
+    claude = MODULES / "@anthropic-ai/claude-code-linux-x64/claude"
+    if not claude.exists():
+        pytest.fail("the CLIs are not installed: ./check integration does that")
+    link = pathlib.Path("/usr/local/bin/claude")
+    link.unlink(missing_ok=True)
+    link.symlink_to(claude)
+    yield
+    link.unlink()
+
+
+@pytest.fixture(scope="module")
+def worker(programs, town):
+    made = Resident(town, "worker", CLAUDE)
+    made.join(town.lobby)
+    return made
+
+
+def show(agent, unit, name):
+    return agent.suite.user.run(["systemctl", "--user", "show", "--value", f"--property={name}", unit]).stdout.strip()
+
+
+def unit_of(agent):
+    return agent.agent.Unit.replace("puffo-session@", "puffo-harness@")
+
+
+def unit(agent, name):
+    return show(agent, unit_of(agent), name)
+
+
+def pid_of(agent):
+    pid = int(unit(agent, "MainPID"))
+    assert pid > 0
+    return pid
+
+
+def conversation(agent):
+    return json.loads((agent.directory / "cli_session.json").read_text())["session_id"]
+
+
+def tool(name, **arguments):
+    return f"[[tool: {name} {json.dumps(arguments)}]]"
+
+
+def requests(provider, text):
+    return [r for r in provider.log() if text in json.dumps(r["body"])]
+
+
+def test_the_cli_answers_by_its_tool(town, worker, bo, provider):
+    call = tool("mcp__puffo__send_message", channel=f"@{bo.slug}", text="Said by Claude.")
+    root = bo.say(f"Use your hands. {call} [[reply: Done.]]", to=worker.slug)
+    answer, = bo.wait(lambda m: m["sender_slug"] == worker.slug and m["text"] == "Said by Claude.", seconds=90)
+    assert answer["encrypted"] and answer["recipient_slug"] == bo.slug
+    worker.wait_settled()
+    bo.look()
+    # What it says besides is not for the chat.
+    assert [m["text"] for m in bo.inbox if m["sender_slug"] == worker.slug] == ["Said by Claude."]
+    assert unit(worker, "ActiveState") == "active"
+    asked = requests(provider, "Use your hands")
+    assert asked and all(r["headers"]["user-agent"].startswith("claude-cli/") for r in asked)
+    # The key is the session's: what the CLI has is a token of its own.
+    assert {r["headers"].get("x-api-key") or r["headers"]["authorization"] for r in asked} & {"sk-test-alice",
+                                                                                          "Bearer sk-test-alice"}
+    environment = pathlib.Path(f"/proc/{pid_of(worker)}/environ").read_bytes()
+    assert b"sk-test" not in environment
+    assert root
+
+
+def test_the_same_conversation_after_a_restart(town, worker, bo, provider):
+    session = conversation(worker)
+    before = pid_of(worker)
+    worker.suite.user.run(["systemctl", "--user", "kill", "--signal=KILL", "--kill-who=main",
+                           unit_of(worker)])
+    worker.suite.user.run(["systemctl", "--user", "restart", worker.agent.Unit])
+    worker.agent.wait_state("ready")
+    root = bo.say("What was that? [[reply: Nothing new.]]", to=worker.slug)
+    assert once(bo, worker, root, seconds=90)["text"] == "Nothing new."
+    assert conversation(worker) == session and pid_of(worker) != before
+    body = requests(provider, "What was that?")[-1]["body"]
+    assert "Use your hands" in json.dumps(body), "the first turn is part of the conversation"
+
+
+def test_an_attachment_is_read_by_its_path(town, worker, bo, provider, tmp_path):
+    note = tmp_path / "note.txt"
+    note.write_text("The word is heron.\n")
+    read = tool("Bash", command="cat .puffo/inbox/*/note.txt")
+    root = bo.say(f"Read it. {read} [[reply: I have read it.]]", [note], to=worker.slug)
+    assert once(bo, worker, root, seconds=90)["text"] == "I have read it."
+    assert any("The word is heron." in json.dumps(r["body"]) for r in provider.log())
+
+
+def test_the_sandbox_is_there(town, worker, bo, provider):
+    look = tool("Bash", command=f"ls {worker.directory}; cat {worker.directory}/keys/*; ls /home/alice; "
+                                "echo own > mine.txt; touch /usr/x; echo n=$(ls -d /proc/[0-9]* | wc -l)")
+    root = bo.say(f"Look around. {look} [[reply: Looked.]]", to=worker.slug)
+    assert once(bo, worker, root, seconds=90)["text"] == "Looked."
+    seen = json.dumps([r["body"] for r in requests(provider, "Look around")][-1])
+    result = re.search(r'"tool_result".*?"content": ?"(.*?)", ?"is_error|Exit code.*', seen)
+    assert "agent.yml" not in seen.split("Look around")[-1] and "messages.db" not in seen.split("Look around")[-1], result
+    assert "root_secret_key" not in seen
+    assert (worker.workspace / "mine.txt").read_text() == "own\n"
+    assert not pathlib.Path("/usr/x").exists()
+
+
+@pytest.mark.parametrize("victim", ["session", "puffod"])
+def test_killed_amid_the_turn(town, worker, bo, provider, victim):
+    for n in range(5):
+        root = bo.say(f"Long {victim} {n} [[words: 12]] [[slow: 100ms]]", to=worker.slug)
+        worker.suite.wait(lambda: provider.count(f"Long {victim} {n}"), 60, "the model is asked")
+        cli, dying = pid_of(worker), int(show(worker, worker.agent.Unit if victim == "session" else "puffod.service",
+                                              "MainPID"))
+        assert dying > 0
+        os.kill(dying, signal.SIGKILL)
+        answer = once(bo, worker, root, seconds=90)
+        assert answer["text"] == " ".join(f"word{i}" for i in range(1, 13))
+        assert pid_of(worker) == cli, "the CLI has gone on"
+        # The model's endpoint dies with the session, and the CLI asks it again by itself.
+        asked = [r for r in requests(provider, f"Long {victim} {n}") if f"Long {victim} {n}" in r["text"]]
+        assert len(asked) == 1 if victim == "puffod" else len(asked) <= 2
+        worker.agent.wait_state("ready")
+
+
+def test_stop_leaves_nothing(town, worker, bo):
+    root = bo.say(f"Leave something. {tool('Bash', command='setsid sleep 1000 & echo left')} [[reply: Left.]]",
+                  to=worker.slug)
+    assert once(bo, worker, root, seconds=90)["text"] == "Left."
+    group = unit(worker, "ControlGroup")
+    worker.agent.call("Stop")
+    worker.suite.wait(lambda: worker.agent.State == "stopped", PATIENCE, "the agent is stopped")
+    assert group and not any(pathlib.Path("/sys/fs/cgroup").glob(f"**{group}/cgroup.procs"))
