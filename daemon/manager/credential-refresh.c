@@ -173,6 +173,8 @@ int credential_refresh_append(sd_bus_message *m, const char *provider, int stdou
                 r = unit_append_string(m, "Slice", "puffod.slice");
         if (r >= 0)
                 r = sd_bus_message_append(m, "(sv)", "StandardOutputFileDescriptor", "h", stdout_fd);
+        if (r >= 0) /* with the default, the journal as well, errors would go where the output goes */
+                r = unit_append_string(m, "StandardOutput", "null");
         if (r >= 0)
                 r = unit_append_string(m, "StandardError", "journal");
         if (r >= 0)

@@ -317,6 +317,8 @@ int unit_append_probe(sd_bus_message *m, const Manager *manager, const char *uni
                 r = unit_append_time(m, "RuntimeMaxUSec", 20 * USEC_PER_SEC);
         if (r >= 0)
                 r = sd_bus_message_append(m, "(sv)", "StandardOutputFileDescriptor", "h", fd);
+        if (r >= 0) /* with the default, the journal as well, errors would go where the output goes */
+                r = unit_append_string(m, "StandardOutput", "null");
         if (r >= 0)
                 r = unit_append_string(m, "StandardError", "journal");
         if (r >= 0)

@@ -247,7 +247,9 @@ int unit_append_reader(sd_bus_message *m, Scope scope, const char *name, const c
                 r = sd_bus_message_append(m, "(sv)", "IgnoreSIGPIPE", "b", 0);
         if (r >= 0)
                 r = sd_bus_message_append(m, "(sv)", "StandardOutputFileDescriptor", "h", stdout_fd);
-        if (r >= 0) /* not into the stream */
+        if (r >= 0) /* not into the stream, where they go when both would be the same without the descriptor */
+                r = unit_append_string(m, "StandardOutput", "null");
+        if (r >= 0)
                 r = unit_append_string(m, "StandardError", "journal");
         if (r >= 0)
                 r = append_reader_limits(m, scope, follow);
