@@ -8,6 +8,7 @@
 #include "fake-server.h"
 #include "file-util.h"
 #include "json-util.h"
+#include "key-store.h"
 #include "outbox-store.h"
 #include "outbox.h"
 
@@ -84,6 +85,10 @@ static int put_pin(void *userdata, const char *slug, const CertPin *pin) {
         return 0;
 }
 
+static bool is_online(void *userdata) {
+        return true;
+}
+
 static void make_approvals(World *w, bool with_operator) {
         ASSERT_OK(approvals_new(&w->approvals, &(ApprovalsSpec) {
                 .event = w->event, .db = w->db, .agent = "rob", .on_changed = on_changed, .on_answered = on_answered,
@@ -104,7 +109,7 @@ static void world_begin(World *w) {
         }));
         /* It is never started: what is in it stays there for the test to look at. */
         ASSERT_OK(outbox_new(&w->outbox, &(OutboxSpec) {
-                .event = w->event, .db = w->db, .client = FAKE_CLIENT, .certs = w->certs,
+                .event = w->event, .db = w->db, .client = FAKE_CLIENT, .certs = w->certs, .is_online = is_online,
         }));
         make_approvals(w, true);
 }
@@ -487,6 +492,38 @@ TEST(a_question_that_has_not_gone_out_is_taken_back) {
         ASSERT_EQ(count_messages(&w), 0);
         text = said(&w, key, NULL);
         ASSERT_NULL(text);
+}
+
+/* Also one that is just being sealed, or waits for another attempt; the next one goes on at once. */
+TEST(a_question_on_its_way_is_taken_back) {
+        for (unsigned failed = 0; failed < 2; failed++) {
+                _cleanup_(identity_freep) Identity *me = new0(Identity, 1);
+                _cleanup_free_ char *id = NULL;
+                ASKER(first);
+                ASKER(second);
+                WORLD(w);
+
+                me->slug = strdup("me-0003");
+                fake.identity = me;
+                ASSERT_OK(outbox_start(w.outbox));
+                ask(&w, &first, "ask-1");
+                ASSERT_TRUE(fake.wait.is_waiting);
+                if (failed)
+                        fake_subkey_is_ready(CALL_NETWORK);
+                id = strdup(approvals_open_id(w.approvals, 0));
+                ask(&w, &second, "ask-2");
+                ASSERT_EQ(fake.wait.is_waiting, !failed);
+                ASSERT_EQ(approvals_answer(w.approvals, &(ApprovalAnswer) { id, true, "rob", NULL, "t" }, NULL), 0);
+                ASSERT_FALSE(fake.wait.is_waiting);
+                ASSERT_EQ(count_messages(&w), 1);
+                fake_run(w.event);
+                ASSERT_TRUE(first.allow);
+                ASSERT_TRUE(fake.wait.is_waiting);
+                ASSERT_EQ(second.n, 0);
+                w.approvals = approvals_free(w.approvals);
+                w.outbox = outbox_free(w.outbox);
+                fake.identity = NULL;
+        }
 }
 
 TEST(survives_a_restart) {
