@@ -131,15 +131,19 @@ static void world_end(World *w) {
         world_begin(&w)
 
 /* root NULL: it begins a thread. */
-static void say(World *w, const char *id, const char *root, const char *text) {
+static void say_content(World *w, const char *id, const char *root, const char *type, const SignedValue *content) {
         _cleanup_free_ char *nonce = strjoin("nonce-", id);
 
         ASSERT_EQ(intake_message(w->db, NULL, &(Message) {
                 .kind = ENVELOPE_DM, .envelope_id = id, .sender_slug = "bo-17fe", .recipient_slug = OWN_SLUG,
-                .thread_root_id = root, .message_nonce = nonce, .content_type = CONTENT_TYPE_TEXT,
-                .content = signed_string(w->document, text), .sent_at = 1000 + w->n_messages++, .encrypted = true,
+                .thread_root_id = root, .message_nonce = nonce, .content_type = type, .content = content,
+                .sent_at = 1000 + w->n_messages++, .encrypted = true,
         }, &(IntakePolicy) { .own_slug = OWN_SLUG, .on_dm = true, .on_mention = true, .on_all = true }, NULL,
            now_realtime_ms()), INTAKE_QUEUED);
+}
+
+static void say(World *w, const char *id, const char *root, const char *text) {
+        say_content(w, id, root, CONTENT_TYPE_TEXT, signed_string(w->document, text));
 }
 
 /* The loop runs until a turn is with the model; names are not to be had. False: none begins. */
@@ -188,6 +192,36 @@ static unsigned occurrences(const char *text, const char *of) {
         for (; (text = strstr(text, of)); text += strlen(of))
                 n++;
         return n;
+}
+
+#define FILE(name) "{\"blob_id\":\"blob_" name "\",\"filename\":\"" name ".md\",\"mime_type\":\"text/plain\"," \
+        "\"size\":1,\"key\":\"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA\",\"nonce\":\"AAAAAAAAAAAAAAAA\"}"
+
+/* Several messages of one batch have files, which are fetched one after the other. */
+TEST(files_of_several_messages) {
+        static const struct { const char *id, *content; } t[] = {
+                { "msg_1", "{\"text\":\"one\",\"attachments\":[" FILE("a") "," FILE("b") "]}" },
+                { "msg_2", "{\"text\":\"two\",\"attachments\":[" FILE("c") "]}" },
+                { "msg_3", "{\"text\":\"three\",\"attachments\":[7]}" },
+        };
+        WORLD(w);
+
+        for (size_t i = 0; i < ELEMENTSOF(t); i++) {
+                _cleanup_(signed_document_freep) SignedDocument *d = NULL;
+
+                ASSERT_OK(signed_document_parse(&d, t[i].content, strlen(t[i].content)));
+                say_content(&w, t[i].id, i > 0 ? "msg_1" : NULL, CONTENT_TYPE_ATTACHMENTS, signed_document_root(d));
+        }
+        batches_poke(w.batches);
+        ASSERT_TRUE(begin(&w));
+        ASSERT_EQ(occurrences(w.text, "- attachments:\n"), 3);
+        ASSERT_NOT_NULL(strstr(w.text, "- attachments:\n  - (not saved: a.md: the server could not be reached)\n"
+                                       "  - (not saved: b.md: the server could not be reached)\n- message: one"));
+        ASSERT_NOT_NULL(strstr(w.text, "- attachments:\n  - (not saved: c.md: the server could not be reached)\n"
+                                       "- message: two"));
+        ASSERT_NOT_NULL(strstr(w.text, "- attachments:\n  - (not saved: attachment: the message does not say properly "
+                                       "what and where it is)\n- message: three"));
+        end_with(&w, "seen");
 }
 
 /* However many there are in a thread: the model is shown each, once, oldest first. */

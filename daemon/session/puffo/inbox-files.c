@@ -26,6 +26,7 @@ struct InboxFiles {
         char *workspace, *directory, *envelope_id;
         SignedDocument *content;
         Slot slots[ATTACHMENTS_MAX + 1];        /* the last one stands for all that are too many */
+        InboxFile files[ATTACHMENTS_MAX + 1];   /* what is told of them */
         size_t n_slots, current;
         size_t size_saved;
         char temporary[32];             /* a name that none of the files has */
@@ -330,15 +331,14 @@ static int next(InboxFiles *f) {
 }
 
 static int on_defer(sd_event_source *source, void *userdata) {
-        InboxFile files[ATTACHMENTS_MAX + 1];
         InboxFiles *f = userdata;
 
         for (size_t i = 0; i < f->n_slots; i++) {
-                files[i] = f->slots[i].file;
-                if (!files[i].path && !files[i].problem)
-                        files[i].problem = (char*) "out of memory";
+                f->files[i] = f->slots[i].file;
+                if (!f->files[i].path && !f->files[i].problem)
+                        f->files[i].problem = (char*) "out of memory";
         }
-        f->on_done(f, files, f->n_slots, f->userdata);
+        f->on_done(f, f->files, f->n_slots, f->userdata);
         return 0;
 }
 
