@@ -105,11 +105,15 @@ static int check_directory(const MountTable *t, const char *path, unsigned depth
         return r;
 }
 
-int promises_check_hidden(const MountTable *t, const char *path, char ***missing) {
+int promises_check_hidden(const MountTable *t, const char *name, char ***missing) {
+        /* /home may be a link; the table has where it leads to. */
+        _cleanup_free_ char *path = realpath(name, NULL);
         _cleanup_close_ int fd = -EBADF;
         struct stat st;
         int r;
 
+        if (!path)
+                return errno == ENOMEM ? -ENOMEM : 1;
         if (lstat(path, &st) < 0)
                 return 1;
         if (S_ISDIR(st.st_mode))

@@ -79,6 +79,27 @@ class Sandbox:
         return json.loads(out.stdout)
 
 
+class SystemSandbox:
+    """The same of the system manager: a user of its own, and nothing of its own user namespace."""
+
+    COMMON = ["DynamicUser=yes", "User=pf-sandbox-test", "StateDirectory=puffo/sandbox-test", "NoNewPrivileges=yes",
+              "ProtectControlGroups=yes", "PrivateIPC=yes", "KeyringMode=private", "KillMode=control-group",
+              "ProtectHome=tmpfs", "ProtectProc=invisible"]
+    PROFILES = {
+        "host": ["InaccessiblePaths=/run/dbus/system_bus_socket -/run/puffo"],
+        "workspace": ["PrivateDevices=yes", "TemporaryFileSystem=/run:ro /var/lib:ro"],
+        "strict": ["PrivateDevices=yes", "TemporaryFileSystem=/run:ro /var/lib:ro", *STRICT],
+    }
+
+    def run(self, profile, argv=None, without=(), options=()):
+        body = json.dumps({"argv": argv or ["/bin/true"], "env": {"PATH": "/usr/bin:/bin"}, "cwd": "/"})
+        wanted = [p for p in self.COMMON + self.PROFILES[profile] if not any(p.startswith(w) for w in without)]
+        return subprocess.run(["systemd-run", "--quiet", "--wait", "--pipe", "--collect", "--service-type=exec",
+                               *[f"--property={p}" for p in wanted], "--", SANDBOX, f"--profile={profile}", *options],
+                              input=f"{len(body):08x}\n{body}" if argv else "", capture_output=True, text=True,
+                              timeout=60, check=False)
+
+
 class EchoServer:
     """A Unix socket of the user's that answers each connection with what it said, once all of it is there."""
 

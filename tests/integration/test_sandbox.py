@@ -13,7 +13,7 @@ import time
 
 import pytest
 
-from sandbox_unit import SANDBOX, EchoServer, Sandbox
+from sandbox_unit import SANDBOX, EchoServer, Sandbox, SystemSandbox
 
 PROFILES = ["host", "workspace", "strict"]
 
@@ -422,3 +422,25 @@ def test_a_hundred_starts(sandbox):
     assert not [p for p in processes("sleep") if b"45678" in pathlib.Path(f"/proc/{p}/cmdline").read_bytes()]
     units = sandbox.user.run(["systemctl", "--user", "list-units", "--all", "--no-legend", "puffo-test-*"]).stdout
     assert units == ""
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_system_mode(profile, outside):
+    """The same program without a user namespace of the service manager's around it."""
+    system = SystemSandbox()
+    pid = os.getpid()
+    probe = system.run(profile, options=["--probe", *target_options(outside, pid), "--hidden=/var/lib/private/puffo"])
+    assert json.loads(probe.stdout) == {"profile": profile, "violations": [], "missing": []}, probe.stderr
+    assert probe.returncode == 0
+    script = f"import os; print(os.getuid() > 0, sorted(int(p) for p in os.listdir('/proc') if p.isdigit()) == [1, 2])"
+    out = system.run(profile, ["/usr/bin/python3", "-c", script])
+    assert (out.returncode, out.stdout) == (0, "True True\n"), out.stderr
+
+
+@pytest.mark.parametrize("without,reason", [
+    (["ProtectControlGroups"], "the control groups at "), (["ProtectHome"], "/home/"),
+    (["PrivateDevices"], "the device /dev/puffo-test-disk is there"), (["TemporaryFileSystem"], "the socket /run/")])
+def test_system_mode_without(visible, without, reason):
+    out = SystemSandbox().run("workspace", ["/bin/true"], without=without)
+    assert out.returncode == 78
+    assert out.stderr.startswith(f"puffo-sandbox: the profile workspace is not what it promises: {reason}"), out.stderr

@@ -172,6 +172,12 @@ TEST(hidden_paths) {
         ASSERT_EQ(hidden(mounts, home, &missing), 1);
         missing = mfree(missing);
 
+        /* By way of a link it is the same. */
+        ASSERT_OK(symlink(home, "/tmp/puffo-test-link"));
+        ASSERT_EQ(hidden(mounts, "/tmp/puffo-test-link", &missing), 1);
+        missing = mfree(missing);
+        ASSERT_OK(unlink("/tmp/puffo-test-link"));
+
         ASSERT_OK(symlink("/nowhere", link));
         ASSERT_EQ(hidden(mounts, home, &missing), 0);
         expected = strjoin(link, " is there");
