@@ -108,15 +108,20 @@ static int utf8_code_point_length(const char *s, size_t n) {
         return length;
 }
 
+typedef uint8_t Bytes16 __attribute__((vector_size(16)));
+
 bool utf8_is_valid(const char *s, size_t n) {
         while (n > 0) {
-                uint64_t eight, more[4];
+                uint64_t eight, two[2];
+                Bytes16 more[4];
                 int k;
 
                 /* Nearly all that comes is ASCII. */
                 for (; n >= sizeof(more); s += sizeof(more), n -= sizeof(more)) {
                         memcpy(more, s, sizeof(more));
-                        if ((more[0] | more[1] | more[2] | more[3]) & 0x8080808080808080U)
+                        more[0] |= more[1] | more[2] | more[3];
+                        memcpy(two, more, sizeof(two));
+                        if ((two[0] | two[1]) & 0x8080808080808080U)
                                 break;
                 }
                 for (; n >= sizeof(eight); s += sizeof(eight), n -= sizeof(eight)) {
@@ -280,7 +285,7 @@ void strbuf_done(StrBuf *b) {
         *b = (StrBuf) {};
 }
 
-static int strbuf_reserve(StrBuf *b, size_t extra) {
+int strbuf_reserve(StrBuf *b, size_t extra) {
         size_t need, want;
         char *p;
 

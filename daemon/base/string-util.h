@@ -51,6 +51,8 @@ void strbuf_done(StrBuf *b);
 /* -ENOMEM leaves the buffer as it was. */
 int strbuf_append(StrBuf *b, const char *s, size_t n);
 int strbuf_puts(StrBuf *b, const char *s);
+/* Room for n more bytes and a NUL at text + size, to be written there and then counted in size. -ENOMEM. */
+int strbuf_reserve(StrBuf *b, size_t n);
 int strbuf_printf(StrBuf *b, const char *format, ...) _printf_(2, 3);
 /* Hands the text over (never NULL on success) and empties the buffer. NULL when out of memory. */
 char* strbuf_take(StrBuf *b);

@@ -2,16 +2,47 @@
 
 /* The printing half of signed-json.h: the form that is sent, and the two canonical forms that signatures cover. */
 
+#include <endian.h>
 #include <math.h>
 #include <stdio.h>
 
 #include "json-plain.h"
 #include "signed-json.h"
 
+#define FEW_MEMBERS 32U
+
+static int put_char(StrBuf *b, char c) {
+        int r = b->allocated - b->size > 1 ? 0 : strbuf_reserve(b, 1);
+
+        if (r < 0)
+                return r;
+        b->text[b->size++] = c;
+        b->text[b->size] = 0;
+        return 0;
+}
+
+/* Nearly every string has nothing to escape. */
+static int put_quoted(StrBuf *b, const char *s, size_t n) {
+        int r = strbuf_reserve(b, n + 2);
+
+        if (r < 0)
+                return r;
+        b->text[b->size] = '"';
+        memcpy(b->text + b->size + 1, s, n);
+        b->text[b->size + n + 1] = '"';
+        b->size += n + 2;
+        b->text[b->size] = 0;
+        return 0;
+}
+
 static int put_escaped(StrBuf *b, const char *s, size_t n, bool ascii) {
         static const char short_from[] = "\"\\\n\r\t\b\f", short_to[] = "\"\\nrtbf";
-        int r = strbuf_puts(b, "\"");
+        int r;
 
+        if (json_plain_length(s, s + n, ascii) == n)
+                return put_quoted(b, s, n);
+
+        r = put_char(b, '"');
         for (size_t i = 0; i < n && r >= 0; ) {
                 const unsigned char *u = (const unsigned char*) s + i;
                 size_t plain;
@@ -46,7 +77,7 @@ static int put_escaped(StrBuf *b, const char *s, size_t n, bool ascii) {
                 i += (size_t) length;
         }
 
-        return r < 0 ? r : strbuf_puts(b, "\"");
+        return r < 0 ? r : put_char(b, '"');
 }
 
 /* The next UTF-16 code unit of a key, keeping a pending low surrogate in *low. -1 at the end. */
@@ -105,6 +136,39 @@ static int compare_members_compat(const void *a, const void *b) {
 
 static int compare_members_rfc8785(const void *a, const void *b) {
         return compare_members(*(const SignedValue *const *) a, *(const SignedValue *const *) b, CANONICAL_RFC8785);
+}
+
+/* The beginning of a key as a number: where two differ, the keys are in the order of the numbers, as long as all is
+ * ASCII. Past its end a key is zeros, which come before everything, as its end does. */
+static bool key_prefix(const SignedValue *v, uint64_t *ret) {
+        uint64_t prefix = 0;
+
+        memcpy(&prefix, v->key, MIN(v->key_size, sizeof(prefix)));
+        *ret = be64toh(prefix);
+        return !(prefix & 0x8080808080808080U);
+}
+
+/* By insertion. False, with nothing done, when a key does not begin in ASCII. */
+static bool sort_few(const SignedValue **members, size_t n, CanonicalMode mode) {
+        uint64_t prefixes[FEW_MEMBERS];
+
+        for (size_t i = 0; i < n; i++)
+                if (!key_prefix(members[i], &prefixes[i]))
+                        return false;
+        for (size_t i = 1; i < n; i++) {
+                const SignedValue *m = members[i];
+                uint64_t prefix = prefixes[i];
+                size_t k = i;
+
+                for (; k > 0 && (prefix < prefixes[k - 1] ||
+                                 (prefix == prefixes[k - 1] && compare_members(m, members[k - 1], mode) < 0)); k--) {
+                        members[k] = members[k - 1];
+                        prefixes[k] = prefixes[k - 1];
+                }
+                members[k] = m;
+                prefixes[k] = prefix;
+        }
+        return true;
 }
 
 typedef struct Decimal {
@@ -262,21 +326,22 @@ static int put_object(StrBuf *b, const SignedValue *v, CanonicalMode mode, bool 
         for (const SignedValue *m = v->child; m; m = m->next)
                 if (!for_signing || !is_signature(m))
                         members[n++] = m;
-        qsort(members, n, sizeof(members[0]),
-              mode == CANONICAL_COMPAT ? compare_members_compat : compare_members_rfc8785);
+        if (n > FEW_MEMBERS || !sort_few(members, n, mode))
+                qsort(members, n, sizeof(members[0]),
+                      mode == CANONICAL_COMPAT ? compare_members_compat : compare_members_rfc8785);
 
-        r = strbuf_puts(b, "{");
+        r = put_char(b, '{');
         for (size_t i = 0; i < n && r >= 0; i++) {
                 if (i > 0)
-                        r = strbuf_puts(b, ",");
+                        r = put_char(b, ',');
                 if (r >= 0)
                         r = put_escaped(b, members[i]->key, members[i]->key_size, /* ascii= */ false);
                 if (r >= 0)
-                        r = strbuf_puts(b, ":");
+                        r = put_char(b, ':');
                 if (r >= 0)
                         r = canonical_format(members[i], mode, b);
         }
-        return r < 0 ? r : strbuf_puts(b, "}");
+        return r < 0 ? r : put_char(b, '}');
 }
 
 static const char* constant_text(SignedType t) {

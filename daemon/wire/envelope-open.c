@@ -51,21 +51,17 @@ static int refuse_unless_oom(EnvelopeError *reterr, EnvelopeError e, int r) {
         return r == -ENOMEM ? r : refuse(reterr, e);
 }
 
-static bool is_longer_than(const SignedValue *o, const char *key, size_t max) {
-        const SignedValue *v = signed_get(o, key);
-
-        return v && v->type == SIGNED_STRING && v->size > max;
-}
-
 static bool has_long_id(const SignedValue *o) {
         static const char *const ids[] = {
                 "envelope_id",      "sender_slug",    "space_id",    "channel_id",    "recipient_slug",
                 "sender_subkey_id", "thread_root_id", "reply_to_id", "message_nonce", "content_type",
         };
 
-        for (size_t i = 0; i < ELEMENTSOF(ids); i++)
-                if (is_longer_than(o, ids[i], ENVELOPE_ID_MAX))
-                        return true;
+        for (const SignedValue *m = o->child; m; m = m->next)
+                if (m->type == SIGNED_STRING && m->size > ENVELOPE_ID_MAX)
+                        for (size_t i = 0; i < ELEMENTSOF(ids); i++)
+                                if (strlen(ids[i]) == m->key_size && memcmp(ids[i], m->key, m->key_size) == 0)
+                                        return true;
         return false;
 }
 

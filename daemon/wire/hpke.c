@@ -45,14 +45,35 @@ int hpke_init(void) {
         return hmac ? 0 : -EIO;
 }
 
+/* What fits goes in at once: a call costs as much as hashing some dozens of bytes. */
+static int hmac_update(const Part *parts, size_t n) {
+        uint8_t joined[256];
+        size_t size = 0, used = 0;
+        bool done = true;
+
+        for (size_t i = 0; i < n && done; i++) {
+                if (parts[i].size > sizeof(joined) - size) {
+                        done = EVP_MAC_update(hmac, joined, size) == 1;
+                        size = 0;
+                }
+                if (parts[i].size > sizeof(joined))
+                        done = done && EVP_MAC_update(hmac, parts[i].data, parts[i].size) == 1;
+                else if (parts[i].size > 0) {
+                        memcpy(joined + size, parts[i].data, parts[i].size);
+                        size += parts[i].size;
+                        used = MAX(used, size);
+                }
+        }
+        done = done && EVP_MAC_update(hmac, joined, size) == 1;
+        sodium_memzero(joined, used);
+        return done ? 0 : -EIO;
+}
+
 static int hmac_sha256(const uint8_t key[HASH_SIZE], const Part *parts, size_t n, uint8_t ret[HASH_SIZE]) {
         size_t size;
 
-        if (EVP_MAC_init(hmac, key, HASH_SIZE, NULL) != 1)
+        if (EVP_MAC_init(hmac, key, HASH_SIZE, NULL) != 1 || hmac_update(parts, n) < 0)
                 return -EIO;
-        for (size_t i = 0; i < n; i++)
-                if (EVP_MAC_update(hmac, parts[i].data, parts[i].size) != 1)
-                        return -EIO;
         return EVP_MAC_final(hmac, ret, &size, HASH_SIZE) == 1 ? 0 : -EIO;
 }
 

@@ -3,9 +3,14 @@
 
 #include "macro.h"
 
-/* What the two halves of signed-json.h share. */
+/* What the parts of signed-json.h share. */
 
 typedef uint8_t Bytes16 __attribute__((vector_size(16)));
+
+/* Which of sixteen need an escape in a JSON string. */
+static inline Bytes16 json_special16(Bytes16 b) {
+        return (Bytes16) ((b == '"') | (b == '\\') | (b < 0x20));
+}
 
 /* How many bytes from here on stand for themselves in a JSON string: no quote, no backslash, no control character; and
  * with ascii nothing from U+007F on. */

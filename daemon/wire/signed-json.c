@@ -2,8 +2,8 @@
 
 #include <sodium.h>
 
+#include "json-pattern.h"
 #include "json-plain.h"
-#include "signed-json.h"
 
 #define DEPTH_MAX 512
 /* In the tree a digit of one byte takes 80. Nothing of the protocol comes near: a page of 16 MiB has half as many. */
@@ -105,12 +105,14 @@ typedef struct Parser {
         const char *end;        /* there is a NUL */
         unsigned depth;
         size_t n_values;
+        JsonPattern *pattern;   /* of the list that began last */
 } Parser;
 
 static int parse_value(Parser *s, SignedValue **ret);
 
 static void skip_white_space(Parser *s) {
-        while (s->p < s->end && (*s->p == ' ' || *s->p == '\t' || *s->p == '\n' || *s->p == '\r'))
+        while (s->p < s->end && (unsigned char) *s->p <= ' ' &&
+               (*s->p == ' ' || *s->p == '\t' || *s->p == '\n' || *s->p == '\r'))
                 s->p++;
 }
 
@@ -285,13 +287,6 @@ static int parse_number(Parser *s, SignedValue **ret) {
         return 0;
 }
 
-static SignedValue* find_member(const SignedValue *o, const char *key, size_t size) {
-        for (SignedValue *m = o->child; m; m = m->next)
-                if (m->key_size == size && memcmp(m->key, key, size) == 0)
-                        return m;
-        return NULL;
-}
-
 typedef struct Place {
         SignedValue *member;
         size_t index;
@@ -363,6 +358,49 @@ static int object_fold_repeats(SignedValue *o) {
         return 0;
 }
 
+/* > 0: it was as the pattern. */
+static int parse_alike(Parser *s, SignedValue **ret) {
+        const JsonPattern *t = s->pattern;
+        SignedValue *v, *child;
+        size_t i = 0;
+
+        if (s->depth >= DEPTH_MAX || s->n_values + 1 + t->first->size > VALUES_MAX ||
+            !json_pattern_matches(t, s->p, s->end))
+                return 0;
+        v = document_alloc(s->document, (1 + t->first->size) * sizeof(SignedValue));
+        if (!v)
+                return -ENOMEM;
+
+        child = v + 1;
+        *v = (SignedValue) { .type = SIGNED_OBJECT, .size = t->first->size, .child = child };
+        for (const SignedValue *m = t->first->child; m; m = m->next, i++, child++) {
+                s->p[t->end[i]] = 0;
+                *child = (SignedValue) {
+                        .type = SIGNED_STRING, .text = s->p + t->begin[i], .size = m->size,
+                        .key = m->key, .key_size = m->key_size, .next = m->next ? child + 1 : NULL,
+                };
+        }
+        s->n_values += 1 + t->first->size;
+        s->p += t->size;
+        *ret = v;
+        return 1;
+}
+
+/* The second and all others of a list, as long as they are like the first. */
+static int parse_item(Parser *s, const SignedValue *list, SignedValue **ret) {
+        bool has_pattern = list->type == SIGNED_ARRAY && list->size > 0 && s->pattern->first == list->child;
+        int r = has_pattern ? parse_alike(s, ret) : 0;
+
+        if (r != 0)
+                return r;
+        if (has_pattern)
+                s->pattern->first = NULL;
+        r = parse_value(s, ret);
+        if (r >= 0 && list->type == SIGNED_ARRAY && list->size == 0 && !json_pattern_init(s->pattern, *ret))
+                s->pattern->first = NULL;
+        return r;
+}
+
 static int parse_members(Parser *s, SignedValue *container, char close) {
         SignedValue **tail = &container->child;
         int r;
@@ -386,7 +424,7 @@ static int parse_members(Parser *s, SignedValue *container, char close) {
                                 return -EBADMSG;
                         skip_white_space(s);
                 }
-                r = parse_value(s, &v);
+                r = parse_item(s, container, &v);
                 if (r < 0)
                         return r;
 
@@ -466,6 +504,7 @@ static int parse_value(Parser *s, SignedValue **ret) {
 
 int signed_document_parse(SignedDocument **ret, const char *text, size_t size) {
         _cleanup_(signed_document_freep) SignedDocument *d = NULL;
+        JsonPattern pattern;
         const char *copy = NULL;
         Parser s;
         int r;
@@ -482,7 +521,8 @@ int signed_document_parse(SignedDocument **ret, const char *text, size_t size) {
         if (r < 0)
                 return r;
 
-        s = (Parser) { .document = d, .p = (char*) copy, .end = copy + size };
+        s = (Parser) { .document = d, .p = (char*) copy, .end = copy + size, .pattern = &pattern };
+        pattern.first = NULL;
         skip_white_space(&s);
         r = parse_value(&s, &d->root);
         if (r < 0)
@@ -495,8 +535,13 @@ int signed_document_parse(SignedDocument **ret, const char *text, size_t size) {
         return 0;
 }
 
-SignedValue* signed_get(const SignedValue *o, const char *key) {
-        return o && o->type == SIGNED_OBJECT ? find_member(o, key, strlen(key)) : NULL;
+SignedValue* signed_get_n(const SignedValue *o, const char *key, size_t size) {
+        if (!o || o->type != SIGNED_OBJECT)
+                return NULL;
+        for (SignedValue *m = o->child; m; m = m->next)
+                if (m->key_size == size && (size == 0 || m->key[0] == key[0]) && memcmp(m->key, key, size) == 0)
+                        return m;
+        return NULL;
 }
 
 const char* signed_get_string(const SignedValue *o, const char *key) {

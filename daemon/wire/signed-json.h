@@ -43,8 +43,11 @@ SignedValue* signed_document_root(SignedDocument *d);
 /* What it takes in memory. */
 size_t signed_document_size(const SignedDocument *d);
 
+SignedValue* signed_get_n(const SignedValue *o, const char *key, size_t size);
 /* Member of an object or NULL; o may be NULL or of another type. */
-SignedValue* signed_get(const SignedValue *o, const char *key);
+static inline SignedValue* signed_get(const SignedValue *o, const char *key) {
+        return signed_get_n(o, key, strlen(key));
+}
 /* Its text when it is a string without NUL, else NULL. */
 const char* signed_get_string(const SignedValue *o, const char *key);
 /* An integer token in range. -ENOENT when absent or null, -EINVAL when it is something else, -ERANGE. */

@@ -2,6 +2,7 @@
 
 #include <stdlib.h>
 
+#include "../unit/json-spaced.h"
 #include "fuzz.h"
 #include "signed-json.h"
 
@@ -42,13 +43,33 @@ static void check_sent(const SignedValue *v) {
                 abort();
 }
 
+/* Objects of a list that are taken as a whole are what they are when they are parsed one by one. */
+static void check_spaced(const uint8_t *data, size_t size, const SignedValue *root) {
+        _cleanup_(strbuf_done) StrBuf spaced = {}, one = {}, other = {};
+        _cleanup_(signed_document_freep) SignedDocument *d = NULL;
+        int r;
+
+        if (json_spaced((const char*) data, size, &spaced) < 0)
+                return;
+        r = signed_document_parse(&d, strempty(spaced.text), spaced.size);
+        if (!root != (r < 0))
+                abort();
+        if (!root || signed_value_format(root, &one) < 0 || signed_value_format(signed_document_root(d), &other) < 0)
+                return;
+        if (one.size != other.size || memcmp(one.text, other.text, one.size) != 0)
+                abort();
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         _cleanup_(signed_document_freep) SignedDocument *d = NULL;
         const SignedValue *root;
 
-        if (signed_document_parse(&d, (const char*) data, size) < 0)
+        if (signed_document_parse(&d, (const char*) data, size) < 0) {
+                check_spaced(data, size, NULL);
                 return 0;
+        }
         root = signed_document_root(d);
+        check_spaced(data, size, root);
         check_form(root, format_compat);
         check_form(root, format_rfc8785);
         check_form(root, signed_value_format);

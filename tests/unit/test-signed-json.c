@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <time.h>
 
+#include "json-spaced.h"
 #include "signed-json.h"
 #include "tests.h"
 
@@ -196,6 +197,172 @@ TEST(texts_that_are_no_utf8_are_not_built) {
         for (size_t i = 0; i < ELEMENTSOF(bad); i++)
                 ASSERT_NULL(signed_string(d, bad[i]));
         ASSERT_NOT_NULL(signed_string(d, "\xf0\x9f\x98\x80"));
+}
+
+/* --- lists of objects that are all alike --- */
+
+static void assert_same_as_spaced(const char *text, size_t size) {
+        _cleanup_(signed_document_freep) SignedDocument *a = NULL, *b = NULL;
+        _cleanup_(strbuf_done) StrBuf spaced = {}, one = {}, other = {};
+        int r, k;
+
+        ASSERT_OK(json_spaced(text, size, &spaced));
+        r = signed_document_parse(&a, text, size);
+        k = signed_document_parse(&b, strempty(spaced.text), spaced.size);
+        if (r != k)
+                fail_msg("'%.*s' is %i, and spaced %i", (int) size, text, r, k);
+        if (r < 0)
+                return;
+        ASSERT_OK(signed_value_format(signed_document_root(a), &one));
+        ASSERT_OK(signed_value_format(signed_document_root(b), &other));
+        ASSERT_STREQ(one.text, other.text);
+}
+
+static const char *const alike[] = {
+        "[{\"id\":\"dev_0001\"},{\"id\":\"dev_0002\"},{\"id\":\"dev_0003\"}]",
+        "{\"r\":[{\"a\":\"\",\"bcdefghijklmnopq\":\"0123456789abcdef01\"},"
+        "{\"a\":\"\",\"bcdefghijklmnopq\":\"x123456789abcdef01\"},"
+        "{\"a\":\"\",\"bcdefghijklmnopq\":\"y123456789abcdef01\"}],\"end\":1,\"and some more text\":true}",
+        "[[{\"a\":\"b\"},{\"a\":\"c\"}],[{\"a\":\"d\"},{\"a\":\"e\"},{\"a\":\"longer\"},{\"a\":\"f\"}],"
+        "\"the end of it\"]",
+};
+
+TEST(alike_with_a_change_at_every_place) {
+        static const char changes[] = {
+                '"', '\\', '{', '}', '[', ']', ':', ',', 'x', ' ', '0', 0x00, 0x1f, (char) 0x80,
+        };
+
+        for (size_t n = 0; n < ELEMENTSOF(alike); n++) {
+                const size_t size = strlen(alike[n]);
+                char text[512];
+
+                ASSERT_TRUE(size < sizeof(text) - 1);
+                ASSERT_OK(parse(alike[n], size));
+                for (size_t at = 0; at < size; at++) {
+                        assert_same_as_spaced(alike[n], at);
+                        for (size_t i = 0; i < ELEMENTSOF(changes); i++) {
+                                memcpy(text, alike[n], size);
+                                text[at] = changes[i];
+                                assert_same_as_spaced(text, size);
+                                /* … and put in before it. */
+                                memcpy(text + at + 1, alike[n] + at, size - at);
+                                assert_same_as_spaced(text, size + 1);
+                        }
+                        memcpy(text, alike[n], at);
+                        memcpy(text + at, alike[n] + at + 1, size - at - 1);
+                        assert_same_as_spaced(text, size - 1);
+                }
+        }
+}
+
+TEST(alike_to_odd_ones) {
+        static const char *const texts[] = {
+                /* Keys and texts that are not what they are written as. */
+                "[{\"a\\u0022:\":\"x\"},{\"a\\u0022:\":\"y\"},{\"a\\u0022:\":\"z\"}]",
+                "[{\"a\":\"\\u0022\"},{\"a\":\"q\"},{\"a\":\"\\\\\"},{\"a\":\"\\n\"}]",
+                /* Repeated keys, of the first and of others. */
+                "[{\"a\":\"1\",\"a\":\"2\"},{\"a\":\"3\"},{\"a\":\"4\",\"a\":\"5\"}]",
+                "[{\"a\":\"1\",\"b\":\"2\"},{\"a\":\"3\",\"a\":\"4\"},{\"b\":\"3\",\"a\":\"4\"}]",
+                "[{},{},{}]",
+                "[{\"a\":1},{\"a\":2}]",
+                "[{\"a\":\"x\"},{\"a\":{\"a\":\"y\"}},{\"a\":[{\"a\":\"z\"},{\"a\":\"w\"}]}]",
+                "[{\"a\":\"x\"},7,{\"a\":\"y\"}]",
+                "[{\"a\":\"\303\251\"},{\"a\":\"\303\250\"},{\"a\":\"ee\"}]",
+                "{\"a\":\"x\",\"b\":{\"a\":\"x\"}}",
+        };
+
+        for (size_t i = 0; i < ELEMENTSOF(texts); i++)
+                assert_same_as_spaced(texts[i], strlen(texts[i]));
+}
+
+/* Of more members and longer ones than are looked at as a whole. */
+TEST(alike_of_every_size) {
+        for (size_t members = 1; members < 12; members++)
+                for (size_t length = 0; length < 600; length += 1 + length / 7) {
+                        _cleanup_(strbuf_done) StrBuf b = {};
+
+                        for (unsigned item = 0; item < 3; item++) {
+                                ASSERT_OK(strbuf_puts(&b, item == 0 ? "[" : ","));
+                                for (size_t m = 0; m < members; m++) {
+                                        ASSERT_OK(strbuf_printf(&b, "%s\"key%zu\":\"%u", m == 0 ? "{" : ",", m, item));
+                                        for (size_t i = 0; i < length; i++)
+                                                ASSERT_OK(strbuf_append(&b, "x", 1));
+                                        ASSERT_OK(strbuf_puts(&b, "\""));
+                                }
+                                ASSERT_OK(strbuf_puts(&b, "}"));
+                        }
+                        ASSERT_OK(strbuf_puts(&b, "]"));
+                        ASSERT_OK(parse(b.text, b.size));
+                        assert_same_as_spaced(b.text, b.size);
+                }
+}
+
+TEST(depth_and_number_of_alike_values_are_limited) {
+        static const char item[] = ",{\"a\":\"b\"}", blank[] = "                ";
+        _cleanup_(strbuf_done) StrBuf b = {}, deep = {};
+
+        /* Two values an item. */
+        ASSERT_OK(strbuf_puts(&b, "[{\"a\":\"b\"}"));
+        for (unsigned i = 1; i < (1U << 19); i++)
+                ASSERT_OK(strbuf_puts(&b, item));
+        ASSERT_OK(strbuf_puts(&b, "]"));
+        ASSERT_OK(strbuf_puts(&b, blank));
+        ASSERT_ERROR(parse(b.text, b.size), EBADMSG);
+        b.size -= strlen(blank) + 1 + strlen(item);
+        ASSERT_OK(strbuf_puts(&b, "]"));
+        ASSERT_OK(strbuf_puts(&b, blank));
+        ASSERT_OK(parse(b.text, b.size));
+
+        for (unsigned i = 0; i < 512; i++)
+                ASSERT_OK(strbuf_puts(&deep, "["));
+        ASSERT_OK(strbuf_puts(&deep, "{\"a\":\"b\"},{\"a\":\"b\"}"));
+        for (unsigned i = 0; i < 512; i++)
+                ASSERT_OK(strbuf_puts(&deep, "]"));
+        ASSERT_ERROR(parse(deep.text, deep.size), EBADMSG);
+        deep.text[deep.size - 1] = ' ';
+        deep.text[0] = ' ';
+        ASSERT_OK(parse(deep.text, deep.size));
+}
+
+/* --- the order of keys --- */
+
+static char* canonical_of(const char *const *keys, size_t n, unsigned more, CanonicalMode mode) {
+        _cleanup_(signed_document_freep) SignedDocument *d = NULL;
+        _cleanup_(strbuf_done) StrBuf text = {}, b = {};
+
+        ASSERT_OK(strbuf_puts(&text, "{"));
+        for (size_t i = 0; i < n; i++)
+                ASSERT_OK(strbuf_printf(&text, "%s\"%s\":%zu", i > 0 ? "," : "", keys[i], i));
+        for (unsigned i = 0; i < more; i++)
+                ASSERT_OK(strbuf_printf(&text, ",\"\\uffff%u\":null", i));
+        ASSERT_OK(strbuf_puts(&text, "}"));
+        ASSERT_OK(signed_document_parse(&d, text.text, text.size));
+        ASSERT_OK(canonical_format(signed_document_root(d), mode, &b));
+        return strbuf_take(&b);
+}
+
+/* Few members are sorted in another way than many. */
+TEST(order_of_two_keys_does_not_depend_on_others) {
+        static const char *const keys[] = {
+                "", "\\u0000", "a", "a\\u0000", "a\\u0000b", "aa", "ab", "b", "abcdefgh", "abcdefgha", "abcdefghb",
+                "abcdefgh\\u0000", "abcdefg", "abcdefg\\u0000", "abcdefg\\u00e9", "abcdefgh\\u00e9", "abcdefgh\\u0100",
+                "\\u00e9", "\\u0100", "\\u0141", "z", "~", "\\u007f", "\\ud83d\\ude00", "\\ufb01", "A", "_",
+                "abcdefghijkl",
+        };
+
+        for (CanonicalMode mode = CANONICAL_COMPAT; mode <= CANONICAL_RFC8785; mode++)
+                for (size_t i = 0; i < ELEMENTSOF(keys); i++)
+                        for (size_t k = 0; k < ELEMENTSOF(keys); k++) {
+                                const char *const pair[] = { keys[i], keys[k] };
+                                _cleanup_free_ char *few = NULL, *many = NULL;
+
+                                if (i == k)
+                                        continue;
+                                few = canonical_of(pair, 2, 0, mode);
+                                many = canonical_of(pair, 2, 40, mode);
+                                ASSERT_EQ(strstr(few, "\":0") < strstr(few, "\":1"),
+                                          strstr(many, "\":0") < strstr(many, "\":1"));
+                        }
 }
 
 #define TEST_SUITE "signed-json"
