@@ -162,7 +162,8 @@ static int lines_parse(ProxyRequest *r, Lines l) {
         if (!version)
                 return -EBADMSG;
         *target++ = *version++ = 0;
-        if (!http_token_is_valid(method, strlen(method)) || (!streq(version, "HTTP/1.1") && !streq(version, "HTTP/1.0")))
+        if (!http_token_is_valid(method, strlen(method)) ||
+            (!streq(version, "HTTP/1.1") && !streq(version, "HTTP/1.0")))
                 return -EBADMSG;
         for (rest = target; *rest; rest++)
                 if (*rest <= 0x20 || *rest >= 0x7f)

@@ -163,8 +163,8 @@ static void on_failed(HttpRequest *q, const HttpReply *reply, void *userdata) {
         _cleanup_free_ char *why = str_printable(strempty(reply->error), 200);
 
         if (c->address_refused)
-                connection_refuse(c, "403 Forbidden", "The host's address is not on the internet, and is not listed in "
-                                                      "sandbox.allow_hosts.");
+                connection_refuse(c, "403 Forbidden", "The host's address is not on the internet, and is not listed "
+                                                      "in sandbox.allow_hosts.");
         else
                 connection_refuse(c, "502 Bad Gateway", strempty(why));
 }
@@ -220,8 +220,9 @@ static int on_head(ProxyConnection *c) {
 
         r = proxy_request_parse(&c->request, c->in.text, c->head_size);
         if (r < 0) {
-                connection_refuse(c, "400 Bad Request", r == -EOPNOTSUPP ? "This is a proxy: it takes CONNECT and http:// URLs."
-                                                                           : "The request is broken.");
+                connection_refuse(c, "400 Bad Request",
+                                  r == -EOPNOTSUPP ? "This is a proxy: it takes CONNECT and http:// URLs."
+                                                   : "The request is broken.");
                 return 0;
         }
         /* From here on only its going away matters; what else comes waits for the tunnel. */
@@ -281,7 +282,8 @@ static int connection_new(Proxy *p, int fd) {
 }
 
 static int on_connection(sd_event_source *s, int fd, uint32_t revents, void *userdata) {
-        static const char full[] = "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+        static const char full[] =
+                "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
         Proxy *p = userdata;
         int client = accept4(fd, NULL, NULL, SOCK_CLOEXEC|SOCK_NONBLOCK);
 

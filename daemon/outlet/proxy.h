@@ -3,8 +3,8 @@
 
 #include "http-client.h"
 
-/* The one way out of the strict profile besides the model endpoint: an HTTP proxy to the hosts on the agent's list, and
- * to no other. Each connection is a line in the journal. */
+/* The one way out of the strict profile besides the model endpoint: an HTTP proxy to the hosts on the agent's list,
+ * and to no other. Each connection is a line in the journal. */
 typedef struct Proxy Proxy;
 
 typedef struct ProxySpec {

@@ -46,6 +46,12 @@ Budget* budget_free(Budget *b) {
 }
 
 int budget_configure(Budget *b, const SessionConfig *config) {
+        const AgentConfig *a = config->agent;
+        const uint64_t limits[_BUDGET_KIND_MAX] = {
+                [BUDGET_TOKENS] = a ? a->tokens_per_hour : UINT64_MAX,
+                [BUDGET_COST] = a ? a->cost_per_day_micro : UINT64_MAX,
+        };
+        bool changed = memcmp(limits, b->limits, sizeof(limits)) != 0;
         PriceList prices = {};
         int r = price_list_extend(&prices, &config->prices);
 
@@ -55,9 +61,8 @@ int budget_configure(Budget *b, const SessionConfig *config) {
         }
         price_list_done(&b->prices);
         b->prices = prices;
-        b->limits[BUDGET_TOKENS] = config->agent ? config->agent->tokens_per_hour : UINT64_MAX;
-        b->limits[BUDGET_COST] = config->agent ? config->agent->cost_per_day_micro : UINT64_MAX;
-        return 0;
+        memcpy(b->limits, limits, sizeof(limits));
+        return changed;
 }
 
 uint64_t budget_price(const Budget *b, const char *model, const ModelUsage *u) {

@@ -38,7 +38,7 @@ int budget_new(Budget **ret, const BudgetSpec *spec);
 Budget* budget_free(Budget *b);
 DEFINE_TRIVIAL_CLEANUP_FUNC(Budget*, budget_free);
 
-/* Limits and prices as of now. -ENOMEM. */
+/* Limits and prices as of now. > 0: the limits are others than before. -ENOMEM. */
 int budget_configure(Budget *b, const SessionConfig *config);
 
 /* What a call costs by the prices of the configuration, in µ$; 0 when it names none for the model. */

@@ -153,6 +153,10 @@ ToolBox* chat_service_tools(ChatService *c) {
         return c->tools;
 }
 
+int chat_service_tell_operator(ChatService *c, const char *key, const char *text) {
+        return c->puffo ? puffo_tell_operator(c->puffo, key, text) : 0;
+}
+
 void chat_service_resume(ChatService *c) {
         if (c->puffo)
                 batches_resume(puffo_batches(c->puffo));

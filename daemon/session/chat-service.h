@@ -40,7 +40,9 @@ const char* chat_service_fault(const ChatService *c);           /* NULL: none */
 const char* chat_service_status_text(const ChatService *c);     /* "": nothing to tell */
 ToolBox* chat_service_tools(ChatService *c);                    /* NULL: none */
 
-/* The provider takes the key (again). */
+/* puffo_tell_operator(), when we are there. */
+int chat_service_tell_operator(ChatService *c, const char *key, const char *text);
+/* The provider takes the key (again), or there is more budget. */
 void chat_service_resume(ChatService *c);
 /* Members of the queue's driver. */
 bool chat_service_offer(ChatService *c, uint64_t waiting_since_usec);

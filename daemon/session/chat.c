@@ -7,6 +7,7 @@
 #include "event-util.h"
 #include "jitter.h"
 #include "log.h"
+#include "string-util.h"
 
 /* Beyond the model room's own two quick retries (agent-runtime §4.4). */
 #define RETRIES_MAX 3U
@@ -47,7 +48,8 @@ struct Chat {
         char *tool_key;
         ToolCall *tool_call;
         bool offered;                   /* this call of the model may call tools */
-        bool echo;                      /* this call says nothing about a key */
+        bool echo;                      /* this call says nothing about a key, and costs nothing */
+        char *model;                    /* that this call is of */
         int stream_error;               /* why a delta could not be taken */
         bool call_cut;                  /* the last reply was cut within a call, and the model is to be told */
         unsigned n_retries, n_cuts, n_cut_calls;
@@ -122,6 +124,7 @@ Chat* chat_free(Chat *c) {
         (void) sd_event_source_disable_unref(c->retry_timer);
         (void) sd_event_source_disable_unref(c->silence_timer);
         (void) sd_event_source_disable_unref(c->refused);
+        free(c->model);
         return mfree(c);
 }
 
@@ -394,6 +397,40 @@ static void usage_add(TurnUsage *sum, const ModelUsage *u) {
         sum->reasoning_tokens += u->reasoning_tokens;
 }
 
+/* Failed calls, too: an answer that broke off was paid for. */
+static void usage_count(Chat *c, const ModelUsage *u) {
+        uint64_t cost = 0;
+        int r;
+
+        usage_add(&c->turn->usage, u);
+        if (!c->spec.budget || c->echo || (u->input_tokens == 0 && u->output_tokens == 0))
+                return;
+        r = budget_add(c->spec.budget, c->model, u, 0, &cost);
+        if (r < 0)
+                log_turn_errno(c, LOG_WARNING, r, "What a call of the model has used could not be stored", NULL);
+        c->turn->usage.cost_micro += cost;
+}
+
+/* > 0: there is no budget left, and the turn has been answered with that. */
+static int budget_refuses(Chat *c, const SessionConfig *config) {
+        _cleanup_free_ char *why = NULL, *message = NULL;
+        BudgetVerdict v;
+        int r;
+
+        if (!c->spec.budget || model_provider_from_string(config->provider) == MODEL_ECHO)
+                return 0;
+        r = budget_check(c->spec.budget, &v);
+        if (r <= 0)
+                return r;
+        why = budget_verdict_to_text(&v);
+        message = why ? strjoin("The budget is used up: ", why, ".") : NULL;
+        if (!message)
+                return -ENOMEM;
+        log_turn_errno(c, LOG_NOTICE, 0, "The turn is not carried out", why);
+        chat_fail(c, "rate_limit_exceeded", "budget", message);
+        return 1;
+}
+
 static void end_incomplete(Chat *c, const char *reason) {
         chat_end(c, &(TurnResult) { .status = TURN_INCOMPLETE, .reason = reason });
 }
@@ -485,7 +522,7 @@ static int on_refused(sd_event_source *s, void *userdata) {
 static void on_done(ModelCall *call, const ModelResult *result, void *userdata) {
         Chat *c = userdata;
 
-        usage_add(&c->turn->usage, &result->usage);
+        usage_count(c, &result->usage);
         crash_point("model-answered");
         /* result belongs to the call: it is freed behind the last use of it. */
         ModelCall *ended = TAKE_PTR(c->call);
@@ -545,6 +582,10 @@ static int call_start(Chat *c, const SessionConfig *config, const ChatPrompt *pr
                         tools[i] = (ModelTool) { list[i].name, list[i].description, list[i].schema };
         }
         c->echo = provider == MODEL_ECHO;
+        free(c->model);
+        c->model = strdup(isempty(config->model) ? model_provider_default_model(provider) : config->model);
+        if (!c->model)
+                return -ENOMEM;
         return c->backend->call_start(c->client, &(ModelCallSpec) {
                 .provider = provider,
                 .base_url = config->base_url,
@@ -609,6 +650,9 @@ static int chat_attempt(Chat *c) {
         r = tools_run(c, box);
         if (r != 0)
                 return MIN(r, 0);
+        r = budget_refuses(c, config);
+        if (r != 0)
+                return r;
 
         last = steps_used_up(c, config);
         c->offered = box && !last;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 
+#include "budget.h"
 #include "chat-tools.h"
 #include "model-client.h"
 #include "session-config.h"
@@ -18,6 +19,7 @@ typedef enum ChatHealth {
 typedef struct ChatSpec {
         sd_event *event;                /* borrowed */
         Database *db;                   /* borrowed */
+        Budget *budget;                 /* borrowed; asked before each call of the model; NULL: no limits */
         const ModelBackend *backend;    /* NULL: model_client_backend */
         const ChatTools *tools;         /* NULL: chat_tools */
         /* The box that they work with, as of now, asked for before each step; NULL: no tools. chat_drop_tools() before

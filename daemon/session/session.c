@@ -52,6 +52,7 @@ struct Session {
 
         Database *db;                           /* NULL while it cannot be opened */
         TurnQueue *queue;                       /* exists with db */
+        Budget *budget;                         /* exists with db */
         Chat *chat;                             /* exists with db */
         Hands *hands;                           /* exists with db */
         UnitCalls *unit_calls;
@@ -147,6 +148,7 @@ static void session_update(Session *s) {
 static char* status_text_new(Session *s) {
         size_t n = s->queue ? turn_queue_length(s->queue) : 0;
         _cleanup_free_ char *waiting = NULL;
+        BudgetVerdict v;
 
         if (s->fault)
                 return strdup(s->fault);
@@ -159,6 +161,10 @@ static char* status_text_new(Session *s) {
         }
         if (s->health == CHAT_HEALTH_AUTH_FAILED)
                 return strdup("ready, but the model provider refused the key at the last turn (auth)");
+        if (s->budget && budget_check(s->budget, &v) > 0) {
+                waiting = budget_verdict_to_text(&v);
+                return waiting ? strjoin("ready, but ", waiting) : NULL;
+        }
         if (s->service && chat_service_fault(s->service))
                 return strjoin("ready, but not for Puffo: ", chat_service_fault(s->service));
         if (s->service && !isempty(chat_service_status_text(s->service)))
@@ -312,6 +318,11 @@ static int session_configure(Session *s, SessionConfig **ret) {
                 r = free_and_strdup(&s->fault, c->fault);
                 if (r < 0)
                         return r;
+                r = budget_configure(s->budget, c);
+                if (r < 0)
+                        return r;
+                if (r > 0)
+                        chat_service_resume(s->service);
                 if (c->agent)
                         approvals_set_timeout(s->approvals, c->agent->permission_timeout_usec);
                 if (s->service) {
@@ -636,7 +647,8 @@ static Outlet* get_outlet(void *userdata) {
         model = run_socket(s, HANDS_MODEL_SOCKET, "model");
         proxy = model < 0 || s->agent->sandbox != SANDBOX_STRICT ? -EBADF : run_socket(s, HANDS_PROXY_SOCKET, "proxy");
         r = model < 0 ? model : outlet_new(&s->outlet, &(OutletSpec) {
-                .event = s->event, .model_fd = model, .proxy_fd = proxy < 0 ? -EBADF : proxy, .budget = NULL,
+                .event = s->event, .agent = s->id, .model_fd = model, .proxy_fd = proxy < 0 ? -EBADF : proxy,
+                .budget = s->budget,
                 .get_config = outlet_get_config, .userdata = s,
         });
         if (r < 0)
@@ -724,9 +736,28 @@ static int disown_copied(Session *s, Database *db) {
         return unlink(mark) < 0 ? -errno : 0;
 }
 
+/* The operator hears of each hour or day once, whatever restarts there are: the key says which. */
+static void on_exceeded(Budget *b, const BudgetVerdict *v, void *userdata) {
+        Session *s = userdata;
+        _cleanup_free_ char *why = budget_verdict_to_text(v), *text = NULL, *key = NULL;
+        int r = -ENOMEM;
+
+        if (why) {
+                log_notice("The budget is used up: %s.", why);
+                key = asprintf_new("budget/%d/%" PRIu64, (int) v->kind, v->since_usec / USEC_PER_SEC);
+                text = strjoin("My budget is used up: ", why, ". Messages wait until then; nothing is lost.");
+        }
+        if (key && text)
+                r = chat_service_tell_operator(s->service, key, text);
+        if (r < 0)
+                (void) log_warning_errno(r, "The operator could not be told that the budget is used up: %m");
+        session_update(s);
+}
+
 static int open_parts(Session *s) {
         _cleanup_(database_freep) Database *db = NULL;
         _cleanup_(turn_queue_freep) TurnQueue *queue = NULL;
+        _cleanup_(budget_freep) Budget *budget = NULL;
         _cleanup_(chat_freep) Chat *chat = NULL;
         _cleanup_(approvals_freep) Approvals *approvals = NULL;
         _cleanup_(hands_freep) Hands *hands = NULL;
@@ -749,8 +780,12 @@ static int open_parts(Session *s) {
                 });
         if (r < 0)
                 return r;
+        r = budget_new(&budget, &(BudgetSpec) { .db = db, .on_exceeded = on_exceeded, .userdata = s });
+        if (r < 0)
+                return r;
         s->chat_spec.db = db;
         s->hands_spec.db = db;
+        s->chat_spec.budget = budget;
         r = chat_new(&chat, &s->chat_spec);
         if (r >= 0)
                 r = approvals_new(&approvals, &(ApprovalsSpec) {
@@ -771,6 +806,7 @@ static int open_parts(Session *s) {
 
         free(s->working_directory);
         s->working_directory = TAKE_PTR(directory);
+        s->budget = TAKE_PTR(budget);
         s->chat = TAKE_PTR(chat);
         s->approvals = TAKE_PTR(approvals);
         s->hands = TAKE_PTR(hands);
@@ -910,6 +946,7 @@ Session* session_free(Session *s) {
         if (s->unit_calls)
                 s->unit_calls = unit_calls_free(s->unit_calls);
         s->link = manager_link_free(s->link);
+        s->budget = budget_free(s->budget);
         s->agent = agent_config_free(s->agent);
         if (s->db) {
                 r = database_checkpoint(s->db);

@@ -28,7 +28,7 @@ static Outlet *outlet;
 static int get_config(SessionConfig **ret, void *userdata) {
         int r = session_config_load(ret, "rob", directory, NULL);
 
-        return r < 0 ? r : budget_configure(budget, *ret);
+        return r < 0 ? r : MIN(budget_configure(budget, *ret), 0);
 }
 
 static void on_usage(Outlet *o, const OutletUsage *u, void *userdata) {

@@ -43,6 +43,7 @@ typedef struct Fixture {
         Database *db;
         TurnQueue *queue;
         Chat *chat;
+        Budget *budget;
         bool no_box;
 } Fixture;
 
@@ -187,7 +188,9 @@ static ToolBox* get_box(void *userdata) {
 static int get_config(SessionConfig **ret, void *userdata) {
         Fixture *f = userdata;
 
-        return session_config_load(ret, "alice", f->directory, NULL);
+        int r = session_config_load(ret, "alice", f->directory, NULL);
+
+        return r < 0 ? r : MIN(budget_configure(f->budget, *ret), 0);
 }
 
 static void on_end(Turn *t, TurnResult *result, void *userdata) {
@@ -202,6 +205,11 @@ static void driver_cancel(Turn *t, void *userdata) {
         chat_cancel(((Fixture*) userdata)->chat);
 }
 
+/* The hour does not end in the middle of a test. */
+static uint64_t budget_now(void) {
+        return 1772663400 * USEC_PER_SEC;
+}
+
 static void fixture_open(Fixture *f) {
         ASSERT_OK(sd_event_new(&f->event));
         loop = f->event;
@@ -210,8 +218,9 @@ static void fixture_open(Fixture *f) {
                 .start = driver_start, .cancel = driver_cancel, .userdata = f,
         }));
         ASSERT_OK(turn_queue_load(f->queue));
+        ASSERT_OK(budget_new(&f->budget, &(BudgetSpec) { .db = f->db, .now = budget_now }));
         ASSERT_OK(chat_new(&f->chat, &(ChatSpec) {
-                .event = f->event, .db = f->db, .backend = &backend, .tools = &tools, .get_box = get_box,
+                .event = f->event, .db = f->db, .budget = f->budget, .backend = &backend, .tools = &tools, .get_box = get_box,
                 .retry_min_usec = 1, .retry_max_usec = 2, .get_config = get_config, .on_end = on_end, .userdata = f,
         }));
         turn_queue_set_enabled(f->queue, true);
@@ -221,6 +230,7 @@ static void fixture_open(Fixture *f) {
 static void fixture_crash(Fixture *f) {
         turn_queue_abandon(f->queue);
         f->chat = chat_free(f->chat);
+        f->budget = budget_free(f->budget);
         f->queue = turn_queue_free(f->queue);
         f->db = database_free(f->db);
         f->event = sd_event_unref(f->event);
@@ -405,6 +415,44 @@ TEST(failed_answers) {
         ASSERT_EQ(t->n_answers, 2);
         ASSERT_EQ(t->n_answers_failed, 1);
         ASSERT_STREQ(t->spoken.text, "fine");
+}
+
+/* Each call uses 11 tokens. */
+TEST(budget) {
+        static const Reply replies[] = {
+                { .text = "One." }, { .calls = { SAYS("1", "two") } }, { .text = "More." },
+        };
+        _fixture_ Fixture *f = fixture_new(replies, "limits: {tokens_per_hour: 20}\n"
+                                                    "pricing: {claude-sonnet-4-6: {input: 100, output: 1000}}\n");
+        _cleanup_(turn_row_freep) TurnRow *row = NULL;
+        _cleanup_free_ char *path = strjoin(f->directory, "/agent.yml");
+        static const char more[] = "runtime: {provider: anthropic, api_key: k}\nlimits: {tokens_per_hour: 1000}\n";
+
+        (void) close(submit(f, "t1"));
+        (void) close(submit(f, "t2"));
+        (void) close(submit(f, "t3"));
+        run(f);
+        assert_turn(f, "t1", "completed One.");
+        /* What was allowed is done, and then there is no more. */
+        assert_turn(f, "t2", "failed/budget");
+        assert_turn(f, "t3", "failed/budget");
+        ASSERT_EQ(n_model_calls, 2);
+        ASSERT_NOT_NULL(strstr(strempty(effects.text), "two"));
+        ASSERT_EQ(turn_store_get(f->db, "t2", &row), 1);
+        ASSERT_STREQ(row->error_code, "rate_limit_exceeded");
+        ASSERT_NOT_NULL(strstr(row->error_message, "limits.tokens_per_hour"));
+        ASSERT_EQ(row->usage.cost_micro, 2000);
+
+        /* It is not forgotten with the process, and a new limit holds at once. */
+        fixture_crash(f);
+        fixture_open(f);
+        (void) close(submit(f, "t4"));
+        run(f);
+        assert_turn(f, "t4", "failed/budget");
+        ASSERT_OK(file_write_atomic(path, more, strlen(more), 0600));
+        (void) close(submit(f, "t5"));
+        run(f);
+        assert_turn(f, "t5", "completed More.");
 }
 
 TEST(steps_have_an_end) {

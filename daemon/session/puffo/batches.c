@@ -15,7 +15,7 @@
 #define MAX_AGE_MS ((int64_t) 48 * 3600 * 1000)
 /* Of a sender whose clock is wrong (§5). */
 #define CLOCK_SLACK_MS ((int64_t) 10 * 60 * 1000)
-/* While the provider refuses our key: it may be somebody else who mends that. */
+/* While the provider refuses our key: it may be somebody else who mends that. Budgets are those of hours and days. */
 #define AUTH_PROBE_USEC (30 * 60 * USEC_PER_SEC)
 #define RETRY_USEC (10 * USEC_PER_SEC)
 #define HOUR_MS ((int64_t) 3600 * 1000)
@@ -25,7 +25,7 @@ struct Batches {
         BatchesSpec spec;
         char *operator_slug;
         uint64_t jitter_max_usec;
-        bool started, paused;           /* paused: the provider refuses our key */
+        bool started, paused;           /* paused: no key that the provider takes, or no budget */
 
         char *choosing, *conversation;  /* the thread whose turn it is, while others might answer first */
         Preparation *preparation;
@@ -269,7 +269,7 @@ static const char* failure(const TurnResult *result) {
 }
 
 static Verdict verdict(const TurnResult *result) {
-        static const char *const again[] = { "auth", "not-ready" };
+        static const char *const again[] = { "auth", "not-ready", "budget" };
         static const char *const transient[] = { "rate-limit", "overloaded", "connect", "tls", "timeout", "cut" };
         const char *kind = failure(result);
 
@@ -385,9 +385,14 @@ static int on_probe(sd_event_source *s, uint64_t usec, void *userdata) {
         return 0;
 }
 
-static void pause_for_auth(Batches *b) {
+/* What was put off for that is tried again after a while, or with the next hour's budget. */
+static void pause_for(Batches *b, const char *kind) {
+        uint64_t hour = (uint64_t) HOUR_MS * USEC_PER_MSEC, delay = AUTH_PROBE_USEC;
+
+        if (streq_ptr(kind, "budget"))
+                delay = hour - now_realtime_usec() % hour + random_between(0, 30 * USEC_PER_SEC);
         b->paused = true;
-        if (event_arm_timer(b->spec.event, &b->probe, AUTH_PROBE_USEC, 60 * USEC_PER_SEC, on_probe, b) < 0)
+        if (event_arm_timer(b->spec.event, &b->probe, delay, USEC_PER_SEC, on_probe, b) < 0)
                 (void) log_oom();
 }
 
@@ -406,7 +411,7 @@ void batches_ended(Batches *b, const Turn *t, const TurnResult *result) {
         b->reply = mfree(b->reply);
         b->ending = mfree(b->ending);
         if (verdict(result) == VERDICT_AGAIN)
-                pause_for_auth(b);
+                pause_for(b, result->error_kind);
         if (b->spec.on_ended)
                 b->spec.on_ended(t->id, b->rows, b->n_rows, failure(result), b->spec.userdata);
         rows_forget(b);

@@ -8,6 +8,7 @@
 #include "intake.h"
 #include "introduction.h"
 #include "invites.h"
+#include "json-util.h"
 #include "log.h"
 #include "puffo.h"
 #include "receiver.h"
@@ -421,6 +422,22 @@ int puffo_configure(Puffo *p, const SessionConfig *config) {
         if (r >= 0 && p->spec.approvals)
                 r = approvals_set_operator(p->spec.approvals, p->outbox, p->operator_slug);
         return MIN(r, 0);
+}
+
+int puffo_tell_operator(Puffo *p, const char *key, const char *text) {
+        _cleanup_json_ json_object *content = NULL;
+        const char *json;
+
+        if (isempty(p->operator_slug))
+                return 0;
+        content = json_object_new_string(text);
+        json = content ? json_text(content, NULL) : NULL;
+        if (!json)
+                return -ENOMEM;
+        return MIN(outbox_add(p->outbox, &(OutgoingMessage) {
+                .key = key, .channel_id = "", .space_id = "", .recipient_slug = p->operator_slug,
+                .thread_root_id = "", .content = json,
+        }, NULL), 0);
 }
 
 /* ---- leaving ---- */

@@ -42,6 +42,9 @@ void puffo_stop(Puffo *p);
 /* What the queue's driver has to say to. */
 Batches* puffo_batches(Puffo *p);
 
+/* A direct message to the operator, if there is one; a second one of the same key is the first. */
+int puffo_tell_operator(Puffo *p, const char *key, const char *text);
+
 /* For the tools. All borrowed. */
 Outbox* puffo_outbox(Puffo *p);
 Directory* puffo_directory(Puffo *p);
