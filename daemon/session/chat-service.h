@@ -4,7 +4,8 @@
 #include "puffo.h"
 #include "tool.h"
 
-/* A session's side of the chat service: there while agent.yml gives it an identity, with the tools that come with one. */
+/* A session's side of the chat service: there while agent.yml gives it an identity, with the tools that come with
+ * one. */
 typedef struct ChatService ChatService;
 
 /* Where the tools are served by the Model Context Protocol, below the agent's directory. */

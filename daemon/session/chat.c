@@ -48,7 +48,7 @@ struct Chat {
         char *tool_key;
         ToolCall *tool_call;
         bool offered;                   /* this call of the model may call tools */
-        bool echo;                      /* this call says nothing about a key, and costs nothing */
+        bool echo;                      /* this call says nothing of a key, and costs nothing */
         char *model;                    /* that this call is of */
         int stream_error;               /* why a delta could not be taken */
         bool call_cut;                  /* the last reply was cut within a call, and the model is to be told */

@@ -785,7 +785,7 @@ static int open_parts(Session *s) {
                 return r;
         s->chat_spec.db = db;
         s->hands_spec.db = db;
-        s->chat_spec.budget = budget;
+        s->chat_spec.budget = s->hands_spec.budget = budget;
         r = chat_new(&chat, &s->chat_spec);
         if (r >= 0)
                 r = approvals_new(&approvals, &(ApprovalsSpec) {

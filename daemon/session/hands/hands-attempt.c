@@ -251,6 +251,24 @@ static int use_process(Hands *h, const SessionConfig *config, const HandsLaunch 
         return cli_process_state(h->process) == CLI_FROZEN ? cli_process_thaw(h->process) : send_text(h, config);
 }
 
+/* > 0: there is no budget left, and the turn has been answered with that. */
+static int budget_refuses(Hands *h) {
+        _cleanup_free_ char *why = NULL, *message = NULL;
+        BudgetVerdict v;
+        int r;
+
+        r = h->spec.budget ? budget_check(h->spec.budget, &v) : 0;
+        if (r <= 0)
+                return r;
+        why = budget_verdict_to_text(&v);
+        message = why ? strjoin("The budget is used up: ", why, ".") : NULL;
+        if (!message)
+                return -ENOMEM;
+        hands_log(h, LOG_NOTICE, 0, "The turn is not carried out", why);
+        hands_fail(h, "rate_limit_exceeded", "budget", message);
+        return 1;
+}
+
 int hands_attempt(Hands *h) {
         _cleanup_(session_config_freep) SessionConfig *config = NULL;
         _cleanup_(hands_launch_done) HandsLaunch wanted = {};
@@ -279,6 +297,14 @@ int hands_attempt(Hands *h) {
         if (state == CLI_STARTING || state == CLI_STOPPING || (state != CLI_NONE && (!h->driver || h->spent)) ||
             (h->driver && harness_in_turn(h->driver) && !h->adopted))
                 return 0;
+        if (!h->working && !h->has_it) {
+                r = budget_refuses(h);
+                if (r != 0)
+                        return r;
+        }
+        r = free_and_strdup(&h->model, config->model);
+        if (r < 0)
+                return r;
         r = prepare(h, config, &wanted);
         if (r != 0)
                 return r;

@@ -44,6 +44,7 @@ struct Hands {
         bool adopted;                   /* the CLI was somebody else's before: what it is doing is not known yet */
         int found[3];                   /* its pipes, until its turn begins again: what it says before were lost */
         bool dropped;                   /* it is to be ended when it is idle */
+        char *model;                    /* that its turn is for, "": its own choice */
         bool spent;                     /* it has had the one turn that it lives for */
 
         Turn *turn;                     /* borrowed from the queue; NULL: idle */

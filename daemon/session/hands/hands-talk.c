@@ -187,6 +187,27 @@ static void usage_add(TurnUsage *sum, const ModelUsage *u) {
         sum->reasoning_tokens += u->reasoning_tokens;
 }
 
+/* What went through the outlet was counted there, at its price if there is one; what the CLI has paid for with a login
+ * of its own, only the CLI knows. */
+static void usage_count(Hands *h, const HarnessResult *result) {
+        const ModelUsage *u = &result->usage;
+        uint64_t known = result->cost_known ? result->cost_micros : 0, cost = known;
+        const char *model = strempty(h->model);
+        int r = 0;
+
+        usage_add(&h->turn->usage, u);
+        if (h->spec.budget && !h->launch.has_outlet && (u->input_tokens > 0 || u->output_tokens > 0))
+                r = budget_add(h->spec.budget, model, u, known, &cost);
+        else if (h->spec.budget && h->launch.has_outlet) {
+                cost = known ?: budget_price(h->spec.budget, model, u);
+                if (known > 0 && budget_price(h->spec.budget, model, u) == 0)
+                        r = budget_add_cost(h->spec.budget, model, known);
+        }
+        if (r < 0)
+                hands_log(h, LOG_WARNING, r, "What the turn has used could not be stored", NULL);
+        h->turn->usage.cost_micro += cost;
+}
+
 static void complete(Hands *h) {
         int r = h->turn->n_items == 0 ? turn_message_begin(h->turn) : 0;
 
@@ -288,7 +309,7 @@ static int on_end(Harness *d, const HarnessResult *result, void *userdata) {
                 return 0;
         }
         crash_point("cli-answered");
-        usage_add(&h->turn->usage, &result->usage);
+        usage_count(h, result);
         h->has_it = h->has_it || result->started;
         if (result->outcome != HARNESS_DONE)
                 hands_log(h, LOG_WARNING, 0, harness_outcome_to_string(result->outcome), result->message);

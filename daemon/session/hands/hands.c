@@ -320,5 +320,6 @@ Hands* hands_free(Hands *h) {
         (void) sd_event_source_disable_unref(h->idle);
         free(h->directory);
         free(h->sent);
+        free(h->model);
         return mfree(h);
 }

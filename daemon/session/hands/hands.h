@@ -15,6 +15,7 @@ typedef struct HandsSpec {
         sd_event *event;                /* borrowed */
         Database *db;                   /* borrowed */
         const CliBackend *backend;      /* borrowed */
+        Budget *budget;                 /* borrowed; no turn is begun without; NULL: no limits */
         const char *directory;          /* the agent's, copied */
         /* Waits between attempts, instead of the built-in ones when max is not 0. */
         uint64_t retry_min_usec, retry_max_usec;

@@ -35,7 +35,7 @@ int batches_configure(Batches *b, const char *operator_slug, uint64_t jitter_max
 void batches_start(Batches *b);
 /* Messages have been queued. */
 void batches_poke(Batches *b);
-/* The provider takes our key again, or there is a new one, or more budget: what was put off for that is worth a try. */
+/* The provider takes our key again, or there is a new one, or more budget: what was put off is worth a try. */
 void batches_resume(Batches *b);
 
 /* The queue's driver hands these on, for every turn. */
