@@ -46,6 +46,10 @@ typedef struct CliBackend {
         int (*stop)(void (*done)(int error, void *userdata), void *userdata, CliCall **ret, void *backend);
         int (*freeze)(bool freeze, void (*done)(int error, bool frozen, void *userdata), void *userdata, CliCall **ret,
                       void *backend);
+        /* Has the operator's login with Anthropic refreshed; result: of the method RefreshCredentials. NULL: nobody
+         * can. */
+        int (*refresh)(void (*done)(int error, const char *result, void *userdata), void *userdata, CliCall **ret,
+                       void *backend);
         CliCall* (*call_free)(CliCall *c);
         void *userdata;
 } CliBackend;

@@ -308,6 +308,13 @@ int hands_attempt(Hands *h) {
         r = prepare(h, config, &wanted);
         if (r != 0)
                 return r;
+        r = h->adopted ? 0 : hands_login_use(h->login, &wanted.login);
+        if (r < 0)
+                return r;
+        if (r > 0) {
+                hands_tell_waiting(h, "having the login refreshed");
+                return 0;
+        }
         if (state != CLI_NONE)
                 return use_process(h, config, &wanted);
         hands_launch_done(&h->launch);

@@ -5,6 +5,7 @@
 #include "hands.h"
 #include "hands-asks.h"
 #include "hands-launch.h"
+#include "hands-login.h"
 #include "hands-mcp.h"
 
 /* What the files of hands.h share: hands.c, the life of it and the turn's; hands-attempt.c, from a turn to the CLI;
@@ -38,6 +39,7 @@ struct Hands {
         Harness *driver;                /* NULL: nothing runs, or nobody speaks to it any more */
         HandsMcp *mcp;                  /* exists with a driver of sdk-local */
         HandsAsks *asks;
+        HandsLogin *login;
         HandsLaunch launch;             /* of what runs or is being started */
         uint8_t running_hash[32];
         char *sent;                     /* the last turn whose text the CLI has got, or NULL */

@@ -107,18 +107,27 @@ static const char* title(HarnessKind k) {
         return k == HARNESS_GEMINI ? "Gemini CLI" : k == HARNESS_HERMES ? "Hermes" : "Claude Code";
 }
 
+static bool has_own_key(const AgentConfig *a) {
+        return !isempty(a->api_key) || !isempty(a->llm_base_url);
+}
+
+int hands_launch_login(const SessionConfig *config, CliLogin *ret) {
+        _cleanup_free_ char *home = user_home();
+
+        *ret = (CliLogin) { .state = CLI_LOGIN_MISSING, .expires_usec = USEC_INFINITY };
+        if (!streq(agent_config_harness(config->agent), "claude-code"))
+                return 0;
+        return has_own_key(config->agent) ? cli_login_remove(config->home) : cli_login_sync(config->home, home, ret);
+}
+
 /* An agent's own key goes before the CLI's login, and that before the key that all agents have: it is what somebody
  * pays for already. */
-static int decide_outlet(HandsLaunch *l, const SessionConfig *config) {
+static void decide_outlet(HandsLaunch *l, const SessionConfig *config) {
         const AgentConfig *a = config->agent;
-        _cleanup_free_ char *login = path_join(config->home->directory, ".claude/.credentials.json");
 
-        if (!login)
-                return -ENOMEM;
-        l->has_outlet = !isempty(a->api_key) || !isempty(a->llm_base_url) ||
-                        ((!isempty(config->api_key) || !isempty(config->base_url)) && access(login, F_OK) < 0);
+        l->has_outlet = has_own_key(a) || ((!isempty(config->api_key) || !isempty(config->base_url)) &&
+                                           l->login.state == CLI_LOGIN_MISSING);
         l->has_proxy = a->sandbox == SANDBOX_STRICT;
-        return 0;
 }
 
 static int name_sockets(HandsLaunch *l, const SessionConfig *config) {
@@ -141,28 +150,20 @@ static int name_sockets(HandsLaunch *l, const SessionConfig *config) {
         return 0;
 }
 
-static int name_things(HandsLaunch *l, const SessionConfig *config, const char *working_directory) {
-        const AgentConfig *a = config->agent;
+static int name_things(HandsLaunch *l, const SessionConfig *config) {
         int r;
 
         l->description = strjoin(title(l->kind), " of AI agent ", config->home->id);
         l->directory = strdup(config->home->workspace);
         if (!l->description || !l->directory)
                 return -ENOMEM;
-        r = decide_outlet(l, config);
-        if (r >= 0)
-                r = name_sockets(l, config);
+        decide_outlet(l, config);
+        r = name_sockets(l, config);
         if (r >= 0)
                 r = extend(&l->read_only, l->home.read_only);
         if (r >= 0)
                 r = extend(&l->read_only, l->roots);
-        if (r >= 0)
-                r = extend(&l->read_write, l->home.read_write);
-        for (char **d = a->extra_dirs; d && *d && r >= 0; d++)
-                r = access(*d, F_OK) < 0 ? 0 : strv_extend(&l->read_write, *d);
-        if (r >= 0 && !isempty(working_directory) && access(working_directory, F_OK) >= 0)
-                r = strv_extend(&l->read_write, working_directory);
-        return r;
+        return r < 0 ? r : extend(&l->read_write, l->home.read_write);
 }
 
 int hands_launch_prepare(HandsLaunch *ret, const SessionConfig *config, const char *working_directory, bool tools,
@@ -174,6 +175,8 @@ int hands_launch_prepare(HandsLaunch *ret, const SessionConfig *config, const ch
         *ret_fault = NULL;
         l.has_tools = tools && l.kind != HARNESS_CLAUDE_SDK;
         r = find_program(&l, agent_config_harness(config->agent), home, ret_fault);
+        if (r >= 0) /* the home's list of files has the view in it */
+                r = hands_launch_login(config, &l.login);
         if (r >= 0)
                 r = cli_home_prepare(&l.home, &(CliHomeSpec) {
                         .home = config->home, .config = config->agent,
@@ -182,7 +185,7 @@ int hands_launch_prepare(HandsLaunch *ret, const SessionConfig *config, const ch
                         .tool_socket = TOOL_SOCKET, .working_directory = working_directory,
                 });
         if (r >= 0)
-                r = name_things(&l, config, working_directory);
+                r = name_things(&l, config);
         if (r < 0)
                 return r;
         make_hash(&l, config, working_directory);

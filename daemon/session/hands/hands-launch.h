@@ -2,6 +2,7 @@
 #pragma once
 
 #include "cli-home.h"
+#include "cli-login.h"
 #include "harness.h"
 #include "session-config.h"
 
@@ -19,6 +20,7 @@ typedef struct HandsLaunch {
         bool has_tools, has_outlet, has_proxy;
         char **roots, **read_only, **read_write;
         CliHome home;
+        CliLogin login;                 /* that it works with; none when it has an outlet */
         uint8_t hash[32];               /* when it differs from that of the running CLI, a new one is needed */
 } HandsLaunch;
 void hands_launch_done(HandsLaunch *l);
@@ -26,6 +28,9 @@ void hands_launch_done(HandsLaunch *l);
 /* Of an agent of this configuration; < 0: none (kinds without a CLI, and those that this version has no driver
  * for). */
 HarnessKind hands_kind(const AgentConfig *c);
+
+/* The login with which the agent's CLI works, its view renewed. An agent that has a key of its own has none. */
+int hands_launch_login(const SessionConfig *config, CliLogin *ret);
 
 /* Makes ready what the agent's home must hold, and everything but the launch itself. -ENOENT: the program is not
  * there, with *ret_fault = what to do. */

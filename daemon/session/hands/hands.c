@@ -208,6 +208,27 @@ const char* hands_state(const Hands *h) {
         return names[cli_process_state(h->process)];
 }
 
+/* ---- the login ---- */
+
+static int sync_login(CliLogin *ret, void *userdata) {
+        _cleanup_(session_config_freep) SessionConfig *config = NULL;
+        Hands *h = userdata;
+        int r;
+
+        r = h->spec.get_config(&config, h->spec.userdata);
+        if (r < 0)
+                return r;
+        return config->agent && hands_kind(config->agent) >= 0 ? hands_launch_login(config, ret) : -ENOENT;
+}
+
+static void on_login(bool logged_out, void *userdata) {
+        Hands *h = userdata;
+
+        if (logged_out)
+                h->spec.on_health(CHAT_HEALTH_AUTH_FAILED, h->spec.userdata);
+        hands_go_on(h);
+}
+
 /* ---- life ---- */
 
 /* The CLI that we have found may be in the middle of a call. */
@@ -287,6 +308,11 @@ int hands_new(Hands **ret, const HandsSpec *spec) {
         if (!h->directory)
                 return -ENOMEM;
         r = hands_asks_new(&h->asks);
+        if (r >= 0)
+                r = hands_login_new(&h->login, &(HandsLoginSpec) {
+                        .event = spec->event, .backend = spec->backend, .sync = sync_login, .on_done = on_login,
+                        .userdata = h,
+                });
         if (r < 0)
                 return r;
         r = cli_process_new(&h->process, &(CliProcessSpec) {
@@ -308,6 +334,7 @@ Hands* hands_free(Hands *h) {
         /* Without a word: it goes on with the next process. */
         h->turn = NULL;
         h->asks = hands_asks_free(h->asks);
+        h->login = hands_login_free(h->login);
         turn_forget(h);
         hands_driver_drop(h);
         for (size_t i = 0; i < ELEMENTSOF(h->found); i++)

@@ -17,6 +17,7 @@ typedef enum CallKind {
         CALL_STOP,
         CALL_FREEZE,
         CALL_THAW,
+        CALL_REFRESH,
 } CallKind;
 
 struct CliCall {
@@ -28,6 +29,7 @@ struct CliCall {
         void (*waited)(int error, const CliEnd *end, void *userdata);
         void (*stopped)(int error, void *userdata);
         void (*frozen)(int error, bool frozen, void *userdata);
+        void (*refreshed)(int error, const char *result, void *userdata);
         void *userdata;
         LIST_ENTRY(CliCall) list;
 };
@@ -147,6 +149,13 @@ static void freeze_answered(CliCall *c, sd_bus_message *m, const sd_bus_error *e
         c->frozen(MIN(r, 0), frozen, c->userdata);
 }
 
+static void refresh_answered(CliCall *c, sd_bus_message *m, const sd_bus_error *e) {
+        const char *result = NULL;
+        int r = e ? -sd_bus_error_get_errno(e) : sd_bus_message_read(m, "s", &result);
+
+        c->refreshed(MIN(r, 0), result, c->userdata);
+}
+
 static int on_reply(sd_bus_message *m, void *userdata, sd_bus_error *reterr_error) {
         const sd_bus_error *e = sd_bus_message_get_error(m);
         CliCall *c = userdata;
@@ -169,6 +178,9 @@ static int on_reply(sd_bus_message *m, void *userdata, sd_bus_error *reterr_erro
         case CALL_THAW:
                 freeze_answered(c, m, e);
                 break;
+        case CALL_REFRESH:
+                refresh_answered(c, m, e);
+                break;
         }
         return 0;
 }
@@ -188,7 +200,7 @@ static int append_id(sd_bus_message *m, const char *hex) {
 static int call_make(CliCall *c) {
         static const char *const members[] = {
                 [CALL_WAIT] = "WaitHarness", [CALL_STOP] = "StopHarness", [CALL_FREEZE] = "FreezeHarness",
-                [CALL_THAW] = "FreezeHarness",
+                [CALL_THAW] = "FreezeHarness", [CALL_REFRESH] = "RefreshCredentials",
         };
         _cleanup_bus_message_ sd_bus_message *m = NULL;
         int r;
@@ -198,6 +210,8 @@ static int call_make(CliCall *c) {
                 return 0;
         if (r >= 0 && c->kind == CALL_WAIT)
                 r = append_id(m, c->invocation);
+        else if (r >= 0 && c->kind == CALL_REFRESH)
+                r = sd_bus_message_append(m, "s", "anthropic");
         else if (r >= 0 && c->kind != CALL_STOP)
                 r = sd_bus_message_append(m, "b", c->kind == CALL_FREEZE);
         return r < 0 ? r : manager_link_call(c->calls->link, m, on_reply, c, UINT64_MAX, &c->slot);
@@ -327,6 +341,22 @@ static int backend_freeze(bool freeze, void (*done)(int error, bool frozen, void
         return 0;
 }
 
+static int backend_refresh(void (*done)(int error, const char *result, void *userdata), void *userdata, CliCall **ret,
+                           void *backend) {
+        _cleanup_(call_freep) CliCall *c = NULL;
+        int r;
+
+        r = call_new(backend, CALL_REFRESH, userdata, &c);
+        if (r < 0)
+                return r;
+        c->refreshed = done;
+        r = call_make(c);
+        if (r < 0)
+                return r;
+        *ret = TAKE_PTR(c);
+        return 0;
+}
+
 /* ---- life ---- */
 
 int unit_calls_new(UnitCalls **ret) {
@@ -337,7 +367,7 @@ int unit_calls_new(UnitCalls **ret) {
         LIST_INIT(&u->list);
         u->backend = (CliBackend) {
                 .start = backend_start, .wait = backend_wait, .stop = backend_stop, .freeze = backend_freeze,
-                .call_free = call_free, .userdata = u,
+                .refresh = backend_refresh, .call_free = call_free, .userdata = u,
         };
         *ret = u;
         return 0;
