@@ -99,11 +99,14 @@ char* record_mark_mentions(const char *text, const char *slug) {
 
 /* ---- length ---- */
 
+#define ID_SHOWN_MAX 200U
+
 static bool begins_char(char c) {
         return ((unsigned char) c & 0xc0) != 0x80;
 }
 
 char* record_cut(const char *text, size_t max_chars, const char *envelope_id) {
+        _cleanup_free_ char *id = NULL;
         size_t n_chars = 0, end = 0;
 
         for (const char *s = text; *s; s++) {
@@ -115,8 +118,9 @@ char* record_cut(const char *text, size_t max_chars, const char *envelope_id) {
         }
         if (n_chars <= max_chars)
                 return strdup(text);
-        return asprintf_new("%.*s\n[… %zu more characters; read the rest with get_post(\"%s\")]", (int) end, text,
-                            n_chars - max_chars, envelope_id);
+        id = str_printable(envelope_id, ID_SHOWN_MAX);
+        return !id ? NULL : asprintf_new("%.*s\n[… %zu more characters; read the rest with get_post(\"%s\")]",
+                                         (int) end, text, n_chars - max_chars, id);
 }
 
 /* ---- what never was a message ---- */
