@@ -321,12 +321,10 @@ int message_store_set_cursor(Database *db, const char *root_id, int64_t sent_at)
         return r < 0 ? r : step(s);
 }
 
-int message_store_space_of(Database *db, const char *channel_id, char **ret) {
+/* sql: a literal. The newest message comes from the end of the index, however many the channel has. */
+static int find_space(Database *db, const char *sql, const char *channel_id, char **ret) {
         _cleanup_(database_statement_releasep) sqlite3_stmt *s = NULL;
-        int r = database_prepare(db, "SELECT space_id FROM (SELECT space_id, 0 AS rank, 0 AS sent_at "
-                                 "FROM channel_space_map WHERE channel_id = ?1 UNION ALL "
-                                 "SELECT space_id, 1, sent_at FROM messages WHERE channel_id = ?1 AND space_id <> '') "
-                                 "ORDER BY rank, sent_at DESC LIMIT 1", &s);
+        int r = database_prepare(db, sql, &s);
 
         if (r >= 0)
                 r = database_bind_text(s, 1, channel_id);
@@ -336,6 +334,13 @@ int message_store_space_of(Database *db, const char *channel_id, char **ret) {
                 return r;
         r = database_column_strdup(s, 0, ret);
         return r < 0 ? r : 1;
+}
+
+int message_store_space_of(Database *db, const char *channel_id, char **ret) {
+        int r = find_space(db, "SELECT space_id FROM channel_space_map WHERE channel_id = ?1", channel_id, ret);
+
+        return r != 0 ? r : find_space(db, "SELECT space_id FROM messages WHERE channel_id = ?1 AND space_id <> '' "
+                                       "ORDER BY sent_at DESC LIMIT 1", channel_id, ret);
 }
 
 int message_store_learn_space(Database *db, const char *channel_id, const char *space_id, int64_t now_ms) {
