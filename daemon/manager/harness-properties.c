@@ -168,9 +168,11 @@ static int append_covered(sd_bus_message *m, const Sandbox *s) {
         return r;
 }
 
+/* Below the user's. */
+static const char *const secrets_in_home[] = { ".ssh", ".gnupg", ".local/share/keyrings" };
+
 static int append_inaccessible(sd_bus_message *m, const Sandbox *s) {
-        static const char *const in_home[] = { ".ssh", ".gnupg", ".local/share/keyrings" },
-                          *const units[] = { ".config/systemd", ".local/share/systemd" };
+        static const char *const units[] = { ".config/systemd", ".local/share/systemd" };
         const char *home = s->manager->scope == SCOPE_USER ? getenv("HOME") : NULL;
         _cleanup_(strv_freep) char **inaccessible = NULL, **read_only = NULL;
         int r;
@@ -182,8 +184,8 @@ static int append_inaccessible(sd_bus_message *m, const Sandbox *s) {
                 r = flags ? strv_extend(&inaccessible, flags) : -ENOMEM;
         }
         if (s->profile == SANDBOX_HOST && home) {
-                for (size_t i = 0; i < ELEMENTSOF(in_home) && r >= 0; i++) {
-                        _cleanup_free_ char *path = strjoin("-", home, "/", in_home[i]);
+                for (size_t i = 0; i < ELEMENTSOF(secrets_in_home) && r >= 0; i++) {
+                        _cleanup_free_ char *path = strjoin("-", home, "/", secrets_in_home[i]);
 
                         r = path ? strv_extend(&inaccessible, path) : -ENOMEM;
                 }
@@ -259,11 +261,37 @@ static int append_binds(sd_bus_message *m, const Sandbox *s, const HarnessReques
         return r;
 }
 
-static int append_program(sd_bus_message *m, const Sandbox *s, bool probe) {
-        _cleanup_free_ char *profile = strjoin("--profile=", sandbox_profile_to_string(s->profile));
-        const char *const argv[] = { SANDBOX_PROGRAM, profile, probe ? "--probe" : NULL, NULL };
+static int add_hidden(char ***argv, const char *path) {
+        _cleanup_free_ char *option = strjoin("--hidden=", path);
 
-        return profile ? unit_append_command(m, argv) : -ENOMEM;
+        return option ? strv_extend(argv, option) : -ENOMEM;
+}
+
+/* What it is told to make sure of before it starts anything. */
+static int append_program(sd_bus_message *m, const Sandbox *s, bool probe) {
+        const char *home = s->manager->scope == SCOPE_USER ? getenv("HOME") : NULL, *covered[8];
+        _cleanup_free_ char *profile = strjoin("--profile=", sandbox_profile_to_string(s->profile)),
+                            *pid = asprintf_new("--pid=%d", (int) getpid());
+        _cleanup_(strv_freep) char **argv = NULL;
+        int r = profile && pid ? strv_extend(&argv, SANDBOX_PROGRAM) : -ENOMEM;
+
+        if (r >= 0)
+                r = strv_extend(&argv, profile);
+        list_covered(s, covered);
+        for (const char *const *c = covered; *c && r >= 0; c++)
+                r = add_hidden(&argv, *c);
+        if (r >= 0)
+                r = add_hidden(&argv, "/etc/puffo");
+        for (size_t i = 0; i < ELEMENTSOF(secrets_in_home) && home && r >= 0; i++) {
+                _cleanup_free_ char *path = path_join(home, secrets_in_home[i]);
+
+                r = path ? add_hidden(&argv, path) : -ENOMEM;
+        }
+        if (r >= 0 && probe)
+                r = strv_extend(&argv, "--probe");
+        if (r >= 0 && probe) /* a process outside, for it to try */
+                r = strv_extend(&argv, pid);
+        return r < 0 ? r : unit_append_command(m, (const char *const *) argv);
 }
 
 int unit_append_harness(sd_bus_message *m, const Agent *a, const char *unit, const HarnessRequest *q,
@@ -316,6 +344,8 @@ int unit_append_probe(sd_bus_message *m, const Manager *manager, const char *uni
         if (r >= 0)
                 r = unit_append_time(m, "RuntimeMaxUSec", 20 * USEC_PER_SEC);
         if (r >= 0)
+                r = sd_bus_message_append(m, "(sv)", "AddRef", "b", 1);
+        if (r >= 0)
                 r = sd_bus_message_append(m, "(sv)", "StandardOutputFileDescriptor", "h", fd);
         if (r >= 0) /* with the default, the journal as well, errors would go where the output goes */
                 r = unit_append_string(m, "StandardOutput", "null");
@@ -330,4 +360,19 @@ int unit_append_probe(sd_bus_message *m, const Manager *manager, const char *uni
         if (r >= 0)
                 r = sd_bus_message_close_container(m);
         return r < 0 ? r : sd_bus_message_append(m, "a(sa(sv))", 0);
+}
+
+const char* unit_sandbox_step(int32_t status) {
+        static const struct {
+                int32_t status;
+                const char *step;
+        } steps[] = {
+                { 217, "user" },    { 218, "capabilities" }, { 225, "network" },       { 226, "mount namespace" },
+                { 227, "no new privileges" }, { 228, "system call filter" }, { 232, "address families" },
+        };
+
+        for (size_t i = 0; i < ELEMENTSOF(steps); i++)
+                if (steps[i].status == status)
+                        return steps[i].step;
+        return NULL;
 }

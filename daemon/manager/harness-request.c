@@ -354,8 +354,8 @@ static int take_member(HarnessRequest *q, const Agent *a, const char *name, sd_b
                                                    : take_text(q, name, m, e);
                 return r < 0 ? r : sd_bus_message_exit_container(m);
         }
-        return bus_error_setf(e, PUFFO_ERROR_INVALID_ARGUMENT, "'%.80s' is no member of a harness, or of another type.",
-                              name);
+        return bus_error_setf(e, PUFFO_ERROR_INVALID_ARGUMENT,
+                              "'%.80s' is no member of a harness, or of another type.", name);
 }
 
 /* --- the whole of it --- */
@@ -374,8 +374,8 @@ static int check_links(const HarnessRequest *q, sd_bus_error *e) {
                         rest = startswith(in->source, out->source);
                         if (!rest || !streq(rest, in->target + strlen(out->target)))
                                 return bus_error_setf(e, PUFFO_ERROR_INVALID_ARGUMENT,
-                                                      "'%.300s' is or goes through a link in '%.300s', where a harness "
-                                                      "may write.", in->target, out->target);
+                                                      "'%.300s' is or goes through a link in '%.300s', where a "
+                                                      "harness may write.", in->target, out->target);
                 }
         return 0;
 }

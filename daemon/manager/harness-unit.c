@@ -5,6 +5,7 @@
 #include "harness-properties.h"
 #include "harness-unit.h"
 #include "log.h"
+#include "sandbox-probe.h"
 #include "string-util.h"
 #include "unit-property.h"
 #include "unit.h"
@@ -496,22 +497,6 @@ static int append_started(sd_bus_message *m, const HarnessUnit *h) {
         return r < 0 ? r : sd_bus_message_close_container(m);
 }
 
-/* The steps of the service manager before a program runs (systemd.exec(5)) that are about a sandbox. */
-static const char* sandbox_step(int32_t status) {
-        static const struct {
-                int32_t status;
-                const char *step;
-        } steps[] = {
-                { 217, "user" },    { 218, "capabilities" }, { 225, "network" },       { 226, "mount namespace" },
-                { 227, "no new privileges" }, { 228, "system call filter" }, { 232, "address families" },
-        };
-
-        for (size_t i = 0; i < ELEMENTSOF(steps); i++)
-                if (steps[i].status == status)
-                        return steps[i].step;
-        return NULL;
-}
-
 static void finish_start(HarnessUnit *h) {
         _cleanup_bus_message_ sd_bus_message *reply = NULL;
         _cleanup_free_ char *why = NULL;
@@ -530,7 +515,7 @@ static void finish_start(HarnessUnit *h) {
         }
 
         let_go(h);
-        step = sandbox_step(h->status);
+        step = unit_sandbox_step(h->status);
         if (step)
                 why = asprintf_new("the service manager cannot make the sandbox '%s' (%s); see 'journalctl --%s "
                                    "--unit=%s'", sandbox_profile_to_string(h->profile), step,
@@ -598,16 +583,26 @@ static int on_limits_set(sd_bus_message *m, void *userdata, sd_bus_error *reterr
 static void go_on_with_start(HarnessUnit *h) {
         _cleanup_bus_message_ sd_bus_message *m = NULL;
         Manager *manager = h->agent->manager;
+        _cleanup_free_ char *why = NULL;
+        const char *reason;
         int r;
 
-        if (h->job || h->refreshing || is_up(h) || h->stopping || h->in_the_way ||
-            units_n_starting(manager) >= manager->config->max_parallel_starts)
+        if (h->job || h->refreshing || is_up(h) || h->stopping || h->in_the_way)
                 return;
         if (!caller_is_there(h->start)) {
                 start_done(h);
                 return;
         }
         h->profile = h->agent->config->sandbox;
+        r = sandbox_probe_check(manager->sandbox_probe, h->profile, &reason);
+        if (r < 0) {
+                why = asprintf_new("this machine cannot keep what the sandbox '%s' promises: %s",
+                                   sandbox_profile_to_string(h->profile), reason);
+                start_failed(h, PUFFO_ERROR_SANDBOX_UNAVAILABLE, why ?: reason);
+                return;
+        }
+        if (r == 0 || units_n_starting(manager) >= manager->config->max_parallel_starts)
+                return;
         h->job = strdup("");
         r = h->job ? agent_call_set_limits(h->agent, &m) : -ENOMEM;
         if (r >= 0)

@@ -13,6 +13,7 @@
 #include "log.h"
 #include "option.h"
 #include "pending.h"
+#include "sandbox-probe.h"
 #include "string-util.h"
 
 #define AGENTS_MAX 1024U
@@ -463,6 +464,7 @@ static int method_reload(sd_bus_message *message, void *userdata, sd_bus_error *
         if (r <= 0)
                 return r < 0 ? r : 1;
         r = manager_rescan(m);
+        sandbox_probe_forget_failures(m->sandbox_probe);
         return r < 0 ? r : sd_bus_reply_method_return(message, NULL);
 }
 
@@ -680,6 +682,7 @@ static const sd_bus_vtable manager_vtable[] = {
         SD_BUS_PROPERTY("DefaultProvider", "s", get_default_provider, 0, SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
         SD_BUS_PROPERTY("Providers", "a(sssb)", get_providers, 0, SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
         SD_BUS_PROPERTY("Addresses", "as", get_addresses, 0, SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
+        SD_BUS_PROPERTY("Sandbox", "a{ss}", sandbox_probe_property_get, 0, SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
         SD_BUS_PROPERTY("Problems", "u", get_count, 0, SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
         SD_BUS_VTABLE_END,
 };

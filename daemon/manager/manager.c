@@ -14,6 +14,7 @@
 #include "log.h"
 #include "pending.h"
 #include "private-server.h"
+#include "sandbox-probe.h"
 #include "string-util.h"
 #include "unit.h"
 #include "yaml-util.h"
@@ -48,6 +49,8 @@ int manager_new(Manager **ret, Scope scope, sd_event *event) {
         if (r >= 0)
                 r = polkit_new(&m->polkit, m);
         if (r >= 0)
+                r = sandbox_probe_new(&m->sandbox_probe, m);
+        if (r >= 0)
                 r = home_watch_new(&m->watch, m);
         if (r < 0)
                 return r;
@@ -64,6 +67,7 @@ Manager* manager_free(Manager *m) {
         credential_server_free(m->credential_server);
         credential_refresh_free(m->credential_refresh);
         home_watch_free(m->watch);
+        sandbox_probe_free(m->sandbox_probe);
         for (size_t i = 0; i < m->n_agents; i++)
                 agent_free(m->agents[i]);
         free(m->agents);

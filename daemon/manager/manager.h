@@ -15,6 +15,7 @@ typedef struct HomeWatch HomeWatch;
 typedef struct Manager Manager;
 typedef struct Polkit Polkit;
 typedef struct PrivateServer PrivateServer;
+typedef struct SandboxProbe SandboxProbe;
 
 /* puffod: the registry of agents and what keeps it true. Everything in here can be found out anew from the files and
  * from the service manager; nothing is lost with the process. */
@@ -46,6 +47,7 @@ struct Manager {
         CredentialRefresh *credential_refresh;  /* NULL before the first */
         HomeWatch *watch;
         Polkit *polkit;
+        SandboxProbe *sandbox_probe;
         sd_bus_message *reader;         /* the call whose sender may see this (reader.c), while it is dispatched */
         uid_t reader_uid;
         bool reader_sees_all;

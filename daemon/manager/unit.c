@@ -5,6 +5,7 @@
 #include "file-util.h"
 #include "harness-unit.h"
 #include "log.h"
+#include "sandbox-probe.h"
 #include "string-util.h"
 #include "unit-property.h"
 #include "unit.h"
@@ -298,6 +299,7 @@ static int on_job_removed(sd_bus_message *m, void *userdata, sd_bus_error *reter
         h = find_harness(userdata, unit);
         if (h)
                 harness_unit_on_job_removed(h, job, result);
+        sandbox_probe_on_job_removed(((Manager*) userdata)->sandbox_probe, unit, result);
         a = find_by_unit(userdata, unit);
         if (!a)
                 return 0;

@@ -12,6 +12,7 @@
 #include "event-util.h"
 #include "file-util.h"
 #include "helpers.h"
+#include "sandbox-probe.h"
 #include "string-util.h"
 #include "tests.h"
 #include "unit.h"
@@ -168,6 +169,7 @@ _unused_ static void world_init(World *w) {
                                  .n_agents = 1 };
         ASSERT_OK(daemon_config_new(&w->manager.config));
         ASSERT_OK(home_watch_new(&w->manager.watch, &w->manager));
+        ASSERT_OK(sandbox_probe_new(&w->manager.sandbox_probe, &w->manager));
         ASSERT_OK(agent_new(&w->agent, &w->manager, home));
         w->manager.agents[0] = w->agent;
         ASSERT_EQ(agent_load(w->agent, &(char*) { NULL }), 1);
@@ -181,6 +183,7 @@ _unused_ static void world_done(World *w) {
                 agent_free(w->manager.agents[i]);
         free(w->manager.agents);
         home_watch_free(w->manager.watch);
+        sandbox_probe_free(w->manager.sandbox_probe);
         strv_free(w->manager.problems);
         sd_event_source_disable_unref(w->manager.settle);
         free(w->manager.shown_providers);
