@@ -193,13 +193,16 @@ typedef struct Fixture {
         sd_event *event;
         Database *db;
         TurnQueue *queue;
+        Budget *budget;
         Hands *hands;
         ChatHealth health;
         char *waiting;
 } Fixture;
 
 static int get_config(SessionConfig **ret, void *userdata) {
-        return session_config_load(ret, "alice", world.directory, NULL);
+        int r = session_config_load(ret, "alice", world.directory, NULL);
+
+        return r < 0 ? r : MIN(budget_configure(((Fixture*) userdata)->budget, *ret), 0);
 }
 
 static ToolBox* get_box(void *userdata) {
@@ -238,6 +241,11 @@ static void driver_cancel(Turn *t, void *userdata) {
         hands_cancel(((Fixture*) userdata)->hands);
 }
 
+/* The hour does not end in the middle of a test. */
+static uint64_t budget_now(void) {
+        return 1772663400 * USEC_PER_SEC;
+}
+
 static void fixture_open(Fixture *f) {
         ASSERT_OK(sd_event_new(&f->event));
         loop = f->event;
@@ -245,11 +253,12 @@ static void fixture_open(Fixture *f) {
         ASSERT_OK(turn_queue_new(&f->queue, f->event, f->db, &(TurnDriver) {
                 .start = driver_start, .cancel = driver_cancel, .userdata = f,
         }));
+        ASSERT_OK(budget_new(&f->budget, &(BudgetSpec) { .db = f->db, .now = budget_now }));
         ASSERT_OK(hands_new(&f->hands, &(HandsSpec) {
-                .event = f->event, .db = f->db, .backend = &backend, .directory = world.directory,
+                .event = f->event, .db = f->db, .budget = f->budget, .backend = &backend, .directory = world.directory,
                 .retry_min_usec = 1, .retry_max_usec = 2, .get_config = get_config, .get_box = get_box,
-                .get_outlet = get_outlet, .get_working_directory = get_working_directory, .on_end = on_end, .on_health = on_health,
-                .on_waiting = on_waiting, .on_broken = on_broken, .userdata = f,
+                .get_outlet = get_outlet, .get_working_directory = get_working_directory, .on_end = on_end,
+                .on_health = on_health, .on_waiting = on_waiting, .on_broken = on_broken, .userdata = f,
         }));
         ASSERT_OK(turn_queue_load(f->queue));
         turn_queue_set_enabled(f->queue, true);
@@ -259,6 +268,7 @@ static void fixture_open(Fixture *f) {
 static void fixture_crash(Fixture *f) {
         turn_queue_abandon(f->queue);
         f->hands = hands_free(f->hands);
+        f->budget = budget_free(f->budget);
         f->queue = turn_queue_free(f->queue);
         f->db = database_free(f->db);
         f->event = sd_event_unref(f->event);
@@ -411,6 +421,21 @@ TEST(two_turns_of_one_process) {
         ASSERT_EQ(row->usage.input_tokens, 15);
         ASSERT_EQ(row->usage.cached_tokens, 3);
         ASSERT_EQ(row->usage.output_tokens, 5);
+}
+
+/* The CLI has a login of its own, so that only its word is known of what it uses. */
+TEST(budget) {
+        _fixture_ Fixture *f = fixture_new("limits: {tokens_per_hour: 30}\n");
+
+        answer(f, "t1", "Hello", "completed You said: Hello");
+        answer(f, "t2", "Hello", "completed You said: Hello");
+        answer(f, "t3", "Never", "failed/budget");
+        assert_log("start|text Hello|text Hello");
+        fixture_crash(f);
+        fixture_open(f);
+        answer(f, "t4", "Never", "failed/budget");
+        configure("limits: {tokens_per_hour: 1000}\n");
+        answer(f, "t5", "Again", "completed You said: Again");
 }
 
 TEST(taken_over_in_the_middle_of_a_turn) {

@@ -297,7 +297,8 @@ int hands_attempt(Hands *h) {
         if (state == CLI_STARTING || state == CLI_STOPPING || (state != CLI_NONE && (!h->driver || h->spent)) ||
             (h->driver && harness_in_turn(h->driver) && !h->adopted))
                 return 0;
-        if (!h->working && !h->has_it) {
+        /* A CLI that was taken over may be at this turn. */
+        if (!h->working && !(h->adopted && h->has_it)) {
                 r = budget_refuses(h);
                 if (r != 0)
                         return r;
