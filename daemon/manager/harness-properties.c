@@ -84,6 +84,9 @@ bool harness_place_is_covered(const Agent *a, const char *path) {
 
 /* --- properties --- */
 
+/* Neither ProtectKernelTunables= nor ProtectKernelLogs= is among them. They cover parts of /proc, and where that is so the
+ * kernel gives puffo-sandbox no new one: unless a whole one is still there below the unit's root, as systemd 252 leaves it
+ * and one that calls pivot_root() does not. In the new one nothing of theirs is left; what they protect is root's. */
 static int append_common(sd_bus_message *m, const Sandbox *s) {
         static const char *const yes[] = {
                 "PrivateUsers", "NoNewPrivileges", "ProtectControlGroups", "RestrictSUIDSGID", "LockPersonality",
@@ -131,8 +134,6 @@ static int append_common(sd_bus_message *m, const Sandbox *s) {
                 r = sd_bus_message_append(m, "(sv)", "DynamicUser", "b", 1);
         if (r >= 0)
                 r = unit_append_string(m, "ProtectProc", "invisible");
-        if (r >= 0)
-                r = sd_bus_message_append(m, "(sv)", "ProtectKernelLogs", "b", 1);
         return r < 0 ? r : unit_append_string(m, "DevicePolicy", "closed");
 }
 
@@ -207,8 +208,7 @@ static int append_inaccessible(sd_bus_message *m, const Sandbox *s) {
  * §4.3). */
 static int append_strict(sd_bus_message *m) {
         static const char *const yes[] = {
-                "PrivateNetwork",       "RestrictRealtime", "ProtectKernelTunables",
-                "ProtectKernelModules", "ProtectClock",     "ProtectHostname", NULL,
+                "PrivateNetwork", "RestrictRealtime", "ProtectKernelModules", "ProtectClock", "ProtectHostname", NULL,
         };
         int r;
 

@@ -66,7 +66,12 @@ int enclosure_mount_proc(const char **reterr_step) {
         if (mount(NULL, "/", NULL, MS_SLAVE | MS_REC, NULL) < 0)
                 return -errno;
         *reterr_step = "mounting /proc";
-        return mount("proc", "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL) < 0 ? -errno : 0;
+        if (mount("proc", "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL) >= 0)
+                return 0;
+        /* A new one must not show more than the old one (mount_namespaces(7), "locked"). */
+        if (errno == EPERM)
+                *reterr_step = "mounting /proc (something covers a part of it, or a filter forbids mounts)";
+        return -errno;
 }
 
 static int drop_capabilities(void) {
