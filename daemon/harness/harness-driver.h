@@ -19,6 +19,8 @@ typedef struct HarnessLaunch {
 int launch_add(HarnessLaunch *l, const char *argument);
 int launch_add_value(HarnessLaunch *l, const char *flag, const char *value);
 int launch_set(HarnessLaunch *l, const char *name, const char *value);
+/* What follows "[" in a model's name is Claude Code's own. NULL: -ENOMEM. */
+char* launch_model(const char *model);
 
 typedef struct HarnessDriver {
         const char *name;
@@ -54,7 +56,7 @@ typedef struct HarnessDriver {
         int (*set_model)(Harness *h, const char *model);
 } HarnessDriver;
 
-extern const HarnessDriver claude_driver, claude_sdk_driver;
+extern const HarnessDriver claude_driver, claude_sdk_driver, gemini_driver, hermes_driver;
 const HarnessDriver* harness_driver_get(HarnessKind k);
 
 typedef enum TurnState {

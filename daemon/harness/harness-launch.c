@@ -42,6 +42,17 @@ int launch_set(HarnessLaunch *l, const char *name, const char *value) {
         return strv_extend(&l->env, s);
 }
 
+char* launch_model(const char *model) {
+        size_t n;
+
+        model = strempty(model);
+        model += strspn(model, " \t");
+        n = strcspn(model, "[");
+        while (n > 0 && strchr(" \t", model[n - 1]))
+                n--;
+        return memdup0(model, n);
+}
+
 static const char* environment_get(char *const *environment, const char *name) {
         for (size_t i = 0; i < strv_length(environment); i++) {
                 const char *value = startswith(environment[i], name);

@@ -26,6 +26,8 @@ static const char *const kind_names[_HARNESS_KIND_MAX] = {
 static const HarnessDriver *const drivers[_HARNESS_KIND_MAX] = {
         [HARNESS_CLAUDE] = &claude_driver,
         [HARNESS_CLAUDE_SDK] = &claude_sdk_driver,
+        [HARNESS_GEMINI] = &gemini_driver,
+        [HARNESS_HERMES] = &hermes_driver,
 };
 
 static const char *const outcome_names[_HARNESS_OUTCOME_MAX] = {

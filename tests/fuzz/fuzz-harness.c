@@ -143,7 +143,7 @@ static void tell(HarnessKind kind, const uint8_t *data, size_t size, size_t piec
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         if (size > 60000)
                 return 0;
-        for (HarnessKind kind = HARNESS_CLAUDE; kind <= HARNESS_CLAUDE_SDK; kind++) {
+        for (HarnessKind kind = HARNESS_CLAUDE; kind < _HARNESS_KIND_MAX; kind++) {
                 Listener whole = {}, pieces = {};
 
                 tell(kind, data, size, SIZE_MAX, &whole);

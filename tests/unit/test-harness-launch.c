@@ -104,6 +104,90 @@ TEST(claude_sdk) {
                                     "--no-session-persistence\n");
 }
 
+#define GEMINI_SWITCHES "GEMINI_CLI_TRUST_WORKSPACE=true\nGEMINI_CLI_NO_RELAUNCH=true\n"
+
+TEST(gemini) {
+        static const char *const dirs[] = { "/srv/data", "/srv/a,b", NULL };
+        static const struct { const char *mode, *argument; } modes[] = {
+                { NULL, "default" }, { "", "default" }, { "default", "default" }, { "dontAsk", "default" },
+                { "acceptEdits", "auto_edit" }, { "plan", "plan" }, { "bypassPermissions", "yolo" },
+        };
+        HarnessSetup s = setup_of(HARNESS_GEMINI);
+
+        for (size_t i = 0; i < ELEMENTSOF(modes); i++) {
+                _cleanup_free_ char *expected = asprintf_new("--approval-mode=%s\n--output-format\nstream-json\n",
+                                                             modes[i].argument);
+
+                s.permission_mode = modes[i].mode;
+                ASSERT_LAUNCHES(&s, "argv", expected);
+        }
+        ASSERT_LAUNCHES(&s, "env", PLAIN GEMINI_SWITCHES);
+
+        /* Neither prompt nor key where everybody can read them. */
+        s.prompt = "secret";
+        s.system_prompt = "secret";
+        s.model = " gemini-2.5-pro [1m]";
+        s.session_id = "";
+        s.model_token = "tok";
+        s.model_socket = "/run/puffo/model.sock";
+        s.mcp_config = "/srv/agent/mcp.json";
+        s.extra_dirs = (char *const*) dirs;
+        ASSERT_LAUNCHES(&s, "argv", "--model=gemini-2.5-pro\n-r\nlatest\n--approval-mode=yolo\n"
+                                    "--include-directories=/srv/data\n--output-format\nstream-json\n");
+        ASSERT_LAUNCHES(&s, "env", PLAIN GEMINI_SWITCHES
+                        "GOOGLE_GEMINI_BASE_URL=http://127.0.0.1:{model_port}\nGEMINI_API_KEY=tok\n");
+        ASSERT_LAUNCHES(&s, "model_socket", "/run/puffo/model.sock");
+
+        s = setup_of(HARNESS_GEMINI);
+        s.session_id = "81d16d80-5471-4236-bca0-975c0273b617";
+        s.model = "[x]";
+        ASSERT_LAUNCHES(&s, "argv", "-r\nlatest\n--approval-mode=default\n--output-format\nstream-json\n");
+}
+
+TEST(hermes) {
+        static const struct { const char *model, *argument; } models[] = {
+                { NULL, "anthropic/claude-opus-4-6" }, { "", "anthropic/claude-opus-4-6" },
+                { "[1m]", "anthropic/claude-opus-4-6" }, { " \t", "anthropic/claude-opus-4-6" },
+                { "claude-sonnet-4-5", "anthropic/claude-sonnet-4-5" },
+                { " claude-opus-4-6 [1m] ", "anthropic/claude-opus-4-6" },
+                { "nous/hermes-4[x]", "nous/hermes-4" }, { "--x", "anthropic/--x" },
+        };
+        HarnessSetup s = setup_of(HARNESS_HERMES);
+        _cleanup_free_ char *big = malloc(KIB(128)), *json = NULL;
+
+#define HERMES(model) "chat\n--provider=anthropic\n--quiet\n--source=puffoagent:agent\n--model=" model "\n"
+        s.prompt = "- hello=1";
+        for (size_t i = 0; i < ELEMENTSOF(models); i++) {
+                _cleanup_free_ char *expected = asprintf_new(HERMES("%s") "--query=- hello=1\n", models[i].argument);
+
+                s.model = models[i].model;
+                ASSERT_LAUNCHES(&s, "argv", expected);
+        }
+        ASSERT_LAUNCHES(&s, "env", PLAIN);
+
+        s.model = "m";
+        s.model_token = "tok";
+        s.model_socket = "/run/puffo/model.sock";
+        s.system_prompt = "You are.";
+        ASSERT_LAUNCHES(&s, "argv", HERMES("anthropic/m") "--query=You are.\n\n---\n\n- hello=1\n");
+        ASSERT_LAUNCHES(&s, "env",
+                        PLAIN "ANTHROPIC_BASE_URL=http://127.0.0.1:{model_port}\nANTHROPIC_API_KEY=tok\n");
+        s.session_id = "";
+        ASSERT_LAUNCHES(&s, "argv", HERMES("anthropic/m") "--continue\n--query=- hello=1\n");
+
+        /* As long as the kernel takes it. */
+        ASSERT_NOT_NULL(big);
+        memset(big, 'x', KIB(128));
+        big[KIB(128) - 9] = 0;
+        s.prompt = big;
+        ASSERT_OK(harness_launch(&s, &json));
+        free(json);
+        big[KIB(128) - 9] = 'x';
+        big[KIB(128) - 8] = 0;
+        json = NULL;
+        ASSERT_ERROR(harness_launch(&s, &json), E2BIG);
+}
+
 TEST(endpoint_and_proxy) {
         static const char *const proxied[] = {
                 "PATH=/usr/bin", "https_proxy=http://proxy:3128", "NO_PROXY=.example", "HTTP_PROXY=", NULL,

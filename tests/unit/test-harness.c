@@ -49,6 +49,8 @@ TEST(names) {
                 ASSERT_NOT_NULL(harness_outcome_to_string(o));
         ASSERT_FALSE(harness_is_per_turn(HARNESS_CLAUDE));
         ASSERT_TRUE(harness_is_per_turn(HARNESS_CLAUDE_SDK));
+        ASSERT_TRUE(harness_is_per_turn(HARNESS_GEMINI));
+        ASSERT_TRUE(harness_is_per_turn(HARNESS_HERMES));
 }
 
 TEST(a_turn_as_it_grows) {
