@@ -482,6 +482,8 @@ class OpenAI(Dialect):
 
 class Google(Dialect):
     name = "google"
+    # What may stand for a signature that was lost, says the vendor.
+    NO_SIGNATURE = "skip_thought_signature_validator"
     STATUS = {400: "INVALID_ARGUMENT", 401: "UNAUTHENTICATED", 403: "PERMISSION_DENIED", 404: "NOT_FOUND",
               429: "RESOURCE_EXHAUSTED", 500: "INTERNAL", 503: "UNAVAILABLE", 504: "DEADLINE_EXCEEDED"}
 
@@ -515,9 +517,11 @@ class Google(Dialect):
             mode = body["toolConfig"].get("functionCallingConfig", {}).get("mode")
             require(mode in ("AUTO", "ANY", "NONE", "VALIDATED"), "Invalid value at 'tool_config'")
         pending = []
-        for content in body["contents"]:
+        asked = max((i for i, c in enumerate(body["contents"])
+                     if c.get("role") == "user" and any("text" in p for p in c["parts"])), default=0)
+        for i, content in enumerate(body["contents"]):
             results = []
-            for part in content["parts"]:
+            for part in self.once(content["parts"]):
                 call, result = part.get("functionCall"), part.get("functionResponse")
                 if result is not None:
                     check_members(result, {"id", "name", "response"}, "functionResponse")
@@ -526,11 +530,20 @@ class Google(Dialect):
                 elif call is not None:
                     check_members(call, {"id", "name", "args"}, "functionCall")
                     require(isinstance(call.get("args", {}), dict), "functionCall.args: not an object")
-                    require(part.get("thoughtSignature") == signature(call["name"]),
+                    # Gemini CLI gives calls ids of its own, and forgets their signatures with the process. The service
+                    # insists on them behind the last text of the user only.
+                    past = "id" in call and i < asked
+                    require(part.get("thoughtSignature") == signature(call["name"]) or
+                            past and part.get("thoughtSignature") in (None, self.NO_SIGNATURE),
                             "Function call is missing a thought_signature in functionCall parts.")
             require(results == pending, "Please ensure that the number of function response parts is equal to the "
                     "number of function call parts of the function call turn.")
             pending = [p["functionCall"]["name"] for p in content["parts"] if "functionCall" in p]
+
+    @staticmethod
+    def once(parts):
+        """Gemini CLI 0.61 says each result twice in a conversation that goes on."""
+        return [p for i, p in enumerate(parts) if "id" not in p.get("functionResponse", {}) or p not in parts[:i]]
 
     def offered(self, body):
         if body.get("toolConfig", {}).get("functionCallingConfig", {}).get("mode") == "NONE":

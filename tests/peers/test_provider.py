@@ -297,6 +297,31 @@ def test_tools_strict(peer, dialect):
     assert talk.ask() == (200, "x", [])
 
 
+def test_calls_of_gemini_cli(peer):
+    """A conversation that goes on in another process: calls with ids of its own, which has lost their signatures."""
+    offered = [{"functionDeclarations": [{"name": "f", "parametersJsonSchema": {"type": "object"}}]}]
+    said, text = {"role": "user", "parts": [{"text": "a"}]}, {"role": "user", "parts": [{"text": "b"}]}
+
+    def status(call, result, *end, n=1):
+        model = {"role": "model", "parts": [call]}
+        result = {"role": "user", "parts": [{"functionResponse": {"name": "f", "response": {}, **result}}] * n}
+        return peer.google("", contents=[said, model, result, *end], tools=offered)[0]
+
+    end = ({"role": "model", "parts": [{"text": "x"}]}, text)
+    own, none = {"name": "f", "args": {}, "id": "f_1"}, {"name": "f", "args": {}}
+    stand_in = {"thoughtSignature": "skip_thought_signature_validator"}
+    assert status({"functionCall": own}, {"id": "f_1"}, *end) == 200
+    assert status({"functionCall": own}, {"id": "f_1"}, *end, n=2) == 200
+    assert status({"functionCall": own, **stand_in}, {"id": "f_1"}, *end) == 200
+    # Not in the turn that goes on, not for others, and not any other.
+    assert status({"functionCall": own}, {"id": "f_1"}) == 400
+    assert status({"functionCall": own, **stand_in}, {"id": "f_1"}) == 400
+    assert status({"functionCall": none}, {}, *end) == 400
+    assert status({"functionCall": none, **stand_in}, {}, *end) == 400
+    assert status({"functionCall": own, "thoughtSignature": "x"}, {"id": "f_1"}, *end) == 400
+    assert status({"functionCall": none}, {}, *end, n=2) == 400
+
+
 @pytest.mark.parametrize("dialect", DIALECTS)
 def test_tools_troubles(peer, dialect):
     talk = Talk(peer, dialect, '[[tool: list_spaces {"a": 1}]] [[reply: x]] '
