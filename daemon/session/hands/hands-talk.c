@@ -90,7 +90,8 @@ static int on_message_cancel(Harness *d, const char *id, void *userdata) {
 
 static int on_tool(Harness *d, const HarnessTool *tool, void *userdata) {
         Hands *h = userdata;
-        const char *name = startswith(tool->name, "mcp__puffo__") ?: tool->name;
+        const char *name = startswith(tool->name, "mcp__puffo__") ?: startswith(tool->name, "mcp_puffo_") ?:
+                           tool->name;
         int r;
 
         if (!h->working)

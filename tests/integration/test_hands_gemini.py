@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: MIT
+"""Agents that work with the real Gemini CLI, a process for each turn. See test_hands.py."""
+
+import json
+import pathlib
+import shutil
+import subprocess
+
+import pytest
+
+from puffo_fixtures import bo, suite, town  # noqa: F401
+from puffo_town import Resident, once
+
+PROGRAM = pathlib.Path("/srv/puffo/cli/node_modules/@google/gemini-cli/bundle/gemini.js")
+GEMINI = "runtime:\n  kind: cli-local\n  harness: gemini-cli\n  sandbox_profile: workspace\n"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def programs():
+    """The CLI, where the user's service manager looks for programs."""
+    if not PROGRAM.exists():
+        pytest.fail("the CLIs are not installed: ./check integration does that")
+    version = subprocess.run(["node", "--version"], capture_output=True, text=True).stdout.strip()
+    assert int(version.removeprefix("v").partition(".")[0]) >= 20, f"Gemini CLI needs Node.js 20, this is {version}"
+    link = pathlib.Path("/usr/local/bin/gemini")
+    link.unlink(missing_ok=True)
+    link.symlink_to(PROGRAM)
+    yield
+    link.unlink()
+
+
+@pytest.fixture(scope="module")
+def worker(programs, town, provider):
+    town.suite.manager("SetProvider", "sa{sv}", "google",
+                       {"ApiKey": ("s", "sk-test-google"), "BaseUrl": ("s", provider.url),
+                        "Model": ("s", "gemini-2.5-flash")})
+    made = Resident(town, "miner", GEMINI)
+    made.join(town.lobby)
+    return made
+
+
+def unit(agent, name):
+    of = agent.agent.Unit.replace("puffo-session@", "puffo-harness@")
+    return agent.suite.user.run(["systemctl", "--user", "show", "--value", f"--property={name}", of]).stdout.strip()
+
+
+def conversation(agent):
+    return json.loads((agent.directory / "cli_session.json").read_text())["session_id"]
+
+
+def tool(name, **arguments):
+    return f"[[tool: mcp_puffo_{name} {json.dumps(arguments)}]]"
+
+
+def requests(provider, text):
+    return [r for r in provider.log() if r["dialect"] == "google" and text in json.dumps(r["body"])]
+
+
+def test_the_cli_answers_by_its_tool(town, worker, bo, provider):
+    call = tool("send_message", channel=f"@{bo.slug}", text="Said by Gemini.")
+    bo.say(f"Use your hands. {call} [[reply: Done.]]", to=worker.slug)
+    answer, = bo.wait(lambda m: m["sender_slug"] == worker.slug and m["text"] == "Said by Gemini.", seconds=90)
+    assert answer["encrypted"] and answer["recipient_slug"] == bo.slug
+    worker.wait_settled()
+    bo.look()
+    # What it says besides is not for the chat.
+    assert [m["text"] for m in bo.inbox if m["sender_slug"] == worker.slug] == ["Said by Gemini."]
+    asked = requests(provider, "Use your hands")
+    assert len(asked) == 2 and all(r["headers"]["user-agent"].startswith("GeminiCLI") for r in asked)
+    assert {r["path"].rpartition("/")[2] for r in asked} == {"gemini-2.5-flash:streamGenerateContent"}
+    # The key is the session's: what the CLI has is a token of its own.
+    assert {r["headers"]["x-goog-api-key"] for r in asked} == {"sk-test-google"}
+    # The managed prompt is its memory.
+    assert "You help." in json.dumps(asked[0]["body"]["systemInstruction"])
+    worker.suite.wait(lambda: unit(worker, "ActiveState") == "inactive", 30, "the CLI has ended with the turn")
+
+
+def test_the_second_message_goes_on(town, worker, bo, provider):
+    session = conversation(worker)
+    root = bo.say("What was that? [[reply: Nothing new.]]", to=worker.slug)
+    assert once(bo, worker, root, seconds=90)["text"] == "Nothing new."
+    assert conversation(worker) == session
+    contents = requests(provider, "What was that?")[-1]["body"]["contents"]
+    assert "Use your hands" in json.dumps(contents[:-1]), "the first turn is part of the conversation"
+    assert "Said by Gemini." in json.dumps([p["functionCall"] for c in contents for p in c["parts"]
+                                            if "functionCall" in p])
+
+
+def test_names_are_no_files(town, worker, bo, provider):
+    worker.suite.user.write(worker.workspace / "notes.txt", "The word is heron.\n")
+    root = bo.say("See @notes.txt and @notes, @/etc/hostname. [[reply: I see.]]", to=worker.slug)
+    assert once(bo, worker, root, seconds=90)["text"] == "I see."
+    asked = requests(provider, "See \\\\@notes.txt")
+    assert asked and "heron" not in json.dumps(asked[-1]["body"])
+
+
+def test_the_sandbox_is_there(town, worker, bo, provider):
+    look = "[[tool: run_shell_command %s]]" % json.dumps({
+        "command": f"ls {worker.directory}; cat {worker.directory}/keys/*; env; echo own > mine.txt; touch /usr/x"})
+    worker.edit(GEMINI + "  permission_mode: bypassPermissions\n")
+    root = bo.say(f"Look around. {look} [[reply: Looked.]]", to=worker.slug)
+    assert once(bo, worker, root, seconds=90)["text"] == "Looked."
+    parts = [p for c in requests(provider, "Look around")[-1]["body"]["contents"] for p in c["parts"]]
+    seen = json.dumps([p["functionResponse"] for p in parts if "functionResponse" in p][-1])
+    assert "workspace" in seen and "agent.yml" not in seen and "messages.db" not in seen
+    assert "root_secret_key" not in seen and "sk-test" not in seen
+    assert (worker.workspace / "mine.txt").read_text() == "own\n"
+    assert not pathlib.Path("/usr/x").exists()
+
+
+def test_a_lost_conversation_is_begun_anew(town, worker, bo):
+    session = conversation(worker)
+    shutil.rmtree(worker.directory / ".gemini/tmp")
+    root = bo.say("Still there? [[reply: Still here.]]", to=worker.slug)
+    assert once(bo, worker, root, seconds=90)["text"] == "Still here."
+    assert conversation(worker) != session
+
+
+def test_a_key_that_is_refused(town, worker, bo):
+    session = conversation(worker)
+    bo.say("Are you in? [[status: 401]]", to=worker.slug)
+    worker.suite.wait(lambda: worker.agent.Health == "auth_failed", 90, "the login is reported")
+    assert conversation(worker) == session, "that is no reason to forget a conversation"
+    root = bo.say("And now? [[reply: Now, yes.]]", to=worker.slug)
+    assert once(bo, worker, root, seconds=90)["text"] == "Now, yes."
+    worker.suite.wait(lambda: worker.agent.Health == "ok", 30, "the login is right again")
