@@ -126,7 +126,7 @@ static int ask_operator(Approvals *a, const ApprovalRow *row) {
         int r;
 
         summary = approval_summarize(row->input, &cut);
-        text = approval_question_text(row, cut || row->input_size > (int64_t) strlen(row->input));
+        text = approval_question_text(row, cut);
         if (!key || !text || !summary)
                 return -ENOMEM;
         r = say(a, key, NULL, text, row->turn);
@@ -369,6 +369,8 @@ static int check_request(const ApprovalRequest *q, const char *input) {
                 return -EINVAL;
         if (!utf8_is_valid(q->turn, strlen(q->turn)) || !utf8_is_valid(q->ask, strlen(q->ask)))
                 return -EINVAL;
+        if (strlen(input) > APPROVAL_INPUT_MAX)
+                return -E2BIG;
         r = json_parse(input, strlen(input), &o);
         return r == -EBADMSG ? -EINVAL : r;
 }
@@ -376,7 +378,7 @@ static int check_request(const ApprovalRequest *q, const char *input) {
 static int request_new(Approvals *a, const ApprovalRequest *q, const char *input, char *hash, ApprovalWait **ret,
                        approval_done_t on_done, void *userdata) {
         _cleanup_free_ char *random = random_hex(5), *id = NULL, *tool = approval_name(q->tool), *summary = NULL,
-                            *kept = NULL, *listed = NULL;
+                            *listed = NULL;
         _cleanup_(approval_wait_freep) ApprovalWait *w = NULL;
         _cleanup_(transaction_rollbackp) Transaction t = {};
         int64_t now_ms = now_realtime_ms();
@@ -388,9 +390,7 @@ static int request_new(Approvals *a, const ApprovalRequest *q, const char *input
         id = random ? strjoin(a->agent, ":", random) : NULL;
         listed = id ? strdup(id) : NULL;
         summary = approval_summarize(input, &cut);
-        kept = memdup0(input, strlen(input) > APPROVAL_INPUT_MAX ? utf8_complete_prefix(input, APPROVAL_INPUT_MAX)
-                                                                 : strlen(input));
-        if (!listed || !tool || !summary || !kept)
+        if (!listed || !tool || !summary)
                 return -ENOMEM;
         r = wait_new(a, id, on_done, userdata, &w);
         if (r < 0)
@@ -398,7 +398,7 @@ static int request_new(Approvals *a, const ApprovalRequest *q, const char *input
 
         const ApprovalRow row = {
                 .id = id, .turn = (char*) q->turn, .ask = (char*) q->ask, .tool = tool, .summary = summary,
-                .input = kept, .input_hash = hash, .input_size = (int64_t) strlen(input),
+                .input = (char*) input, .input_hash = hash, .input_size = (int64_t) strlen(input),
                 .operator = (char*) "", .created_at = now_ms,
                 .expires_at = now_ms + (int64_t) (a->timeout_usec / USEC_PER_MSEC),
         };

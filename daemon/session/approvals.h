@@ -14,8 +14,8 @@ typedef struct Approvals Approvals;
 
 /* Open at a time; what comes on top is refused. */
 #define APPROVALS_OPEN_MAX 32U
-/* Of a call's input that is kept; of what is longer the beginning. */
-#define APPROVAL_INPUT_MAX KIB(64)
+/* A call's input; what is longer is refused, as nobody could say what is allowed. */
+#define APPROVAL_INPUT_MAX MIB(1)
 
 typedef struct ApprovalsSpec {
         sd_event *event;
@@ -65,8 +65,8 @@ typedef struct ApprovalWait ApprovalWait;
 typedef int (*approval_done_t)(ApprovalWait *w, const ApprovalVerdict *verdict, void *userdata);
 
 /* Asks. The same turn and ask as before: waits on, or gets the answer that there is. -EBADMSG: they name another call.
- * -EINVAL: something is missing, or not JSON. -ENOBUFS: too many are open. Whatever is < 0 has to be taken for a no.
- */
+ * -EINVAL: something is missing, or not JSON. -E2BIG. -ENOBUFS: too many are open. Whatever is < 0 has to be taken for
+ * a no. */
 int approvals_ask(Approvals *a, const ApprovalRequest *request, approval_done_t on_done, void *userdata,
                   ApprovalWait **ret);
 /* After a restart: what the turn has asked and got no answer to, oldest first. approval_rows_free(). */

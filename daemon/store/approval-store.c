@@ -70,9 +70,13 @@ int approval_store_add(Database *db, const ApprovalRow *row) {
         return database_changes(db) > 0 ? 0 : -EEXIST;
 }
 
-#define SELECT "SELECT a.id, a.turn, a.ask, a.tool, a.summary, a.input, a.input_hash, a.operator, a.answered_by, " \
-               "a.reason, a.token, a.input_size, a.state, a.told, a.created_at, a.expires_at, a.answered_at " \
-               "FROM approvals a "
+#define SHOWN "substr(a.input, 1, " STRINGIFY(APPROVAL_INPUT_SHOWN) ")"
+#define SELECT_WITH(input) \
+        "SELECT a.id, a.turn, a.ask, a.tool, a.summary, " input ", a.input_hash, a.operator, a.answered_by, " \
+        "a.reason, a.token, a.input_size, a.state, a.told, a.created_at, a.expires_at, a.answered_at " \
+        "FROM approvals a "
+#define SELECT SELECT_WITH("a.input")
+#define SELECT_SHOWN SELECT_WITH(SHOWN)
 
 static int row_read(sqlite3_stmt *s, ApprovalRow **ret) {
         _cleanup_(approval_row_freep) ApprovalRow *row = new0(ApprovalRow, 1);
@@ -164,7 +168,7 @@ static int rows_read(sqlite3_stmt *s, ApprovalRow ***ret, size_t *ret_n) {
 
 int approval_store_list_pending(Database *db, ApprovalRow ***ret, size_t *ret_n) {
         _cleanup_(database_statement_releasep) sqlite3_stmt *s = NULL;
-        int r = database_prepare(db, SELECT "WHERE a.state = 'pending' ORDER BY a.created_at, a.id", &s);
+        int r = database_prepare(db, SELECT_SHOWN "WHERE a.state = 'pending' ORDER BY a.created_at, a.id", &s);
 
         return r < 0 ? r : rows_read(s, ret, ret_n);
 }
@@ -181,7 +185,7 @@ int approval_store_list_untold(Database *db, const char *turn, ApprovalRow ***re
 
 int approval_store_list(Database *db, unsigned limit, ApprovalRow ***ret, size_t *ret_n) {
         _cleanup_(database_statement_releasep) sqlite3_stmt *s = NULL;
-        int r = database_prepare(db, SELECT "ORDER BY a.created_at DESC, a.id LIMIT ?1", &s);
+        int r = database_prepare(db, SELECT_SHOWN "ORDER BY a.created_at DESC, a.id LIMIT ?1", &s);
 
         if (r >= 0)
                 r = database_bind_int(s, 1, limit);
@@ -221,7 +225,7 @@ int approval_store_set_operator(Database *db, const char *id, const char *operat
 
 int approval_store_set_told(Database *db, const char *id) {
         _cleanup_(database_statement_releasep) sqlite3_stmt *s = NULL;
-        int r = database_prepare(db, "UPDATE approvals SET told = 1 WHERE id = ?1", &s);
+        int r = database_prepare(db, "UPDATE approvals AS a SET told = 1, input = " SHOWN " WHERE id = ?1", &s);
 
         if (r >= 0)
                 r = database_bind_text(s, 1, id);

@@ -7,6 +7,8 @@
  * changes nothing. The question to the operator is the row of the outbox whose key is APPROVAL_KEY and the id. */
 
 #define APPROVAL_KEY "approval/"
+/* Characters of what is only shown. */
+#define APPROVAL_INPUT_SHOWN 65536
 
 typedef enum ApprovalState {
         APPROVAL_PENDING,
@@ -25,7 +27,7 @@ ApprovalState approval_state_from_string(const char *s);
 typedef struct ApprovalRow {
         char *id, *turn, *ask;          /* turn and ask: what the CLI calls it; together they name one row */
         char *tool, *summary;           /* fit to be shown */
-        char *input;                    /* JSON as it came, or the beginning of it */
+        char *input;                    /* JSON as it came; in lists, and once the CLI was told, the beginning of it */
         char *input_hash;               /* of all of it */
         int64_t input_size;             /* of all of it */
         ApprovalState state;
@@ -48,7 +50,8 @@ int approval_store_find_ask(Database *db, const char *turn, const char *ask, App
 int approval_store_find_question(Database *db, const char *envelope_id, ApprovalRow **ret);
 /* Pending ones, oldest first. */
 int approval_store_list_pending(Database *db, ApprovalRow ***ret, size_t *ret_n);
-/* Of a turn, those that the CLI has no answer to, pending or not, oldest first. */
+/* Of a turn, those that the CLI has no answer to, pending or not, oldest first, with all of their input: it may have
+ * to be given back with the answer. */
 int approval_store_list_untold(Database *db, const char *turn, ApprovalRow ***ret, size_t *ret_n);
 /* Of any state, newest first, at most limit. */
 int approval_store_list(Database *db, unsigned limit, ApprovalRow ***ret, size_t *ret_n);

@@ -686,9 +686,11 @@ TEST(too_many_are_refused) {
                 asker_done(askers + i);
 }
 
-TEST(a_long_input_is_kept_in_part) {
-        _cleanup_free_ char *big = malloc(200001), *input = NULL, *key = NULL, *text = NULL;
-        _cleanup_(approval_row_freep) ApprovalRow *row = NULL;
+TEST(a_long_input_is_kept_until_it_was_told) {
+        _cleanup_free_ char *big = malloc(200001), *input = NULL, *key = NULL, *text = NULL, *id = NULL;
+        _cleanup_(approval_row_freep) ApprovalRow *row = NULL, *told = NULL;
+        ApprovalRow **rows;
+        size_t n;
         ASKER(asker);
         ASKER(again);
         WORLD(w);
@@ -698,10 +700,19 @@ TEST(a_long_input_is_kept_in_part) {
         big[200000] = 0;
         input = strjoin("{\"content\":\"", big, "\"}");
         ASSERT_EQ(try_ask(&w, &asker, "turn-1", "ask-1", "Write", input), 0);
-        ASSERT_EQ(approval_store_get(w.db, approvals_open_id(w.approvals, 0), &row), 1);
-        assert_in_range(strlen(row->input), APPROVAL_INPUT_MAX - 4, APPROVAL_INPUT_MAX);
-        ASSERT_TRUE(utf8_is_valid(row->input, strlen(row->input)));
+        id = strdup(approvals_open_id(w.approvals, 0));
+        ASSERT_EQ(approval_store_get(w.db, id, &row), 1);
+        ASSERT_STREQ(row->input, input);
         ASSERT_EQ(row->input_size, (int64_t) strlen(input));
+        ASSERT_OK(approvals_list(w.approvals, 0, &rows, &n));
+        ASSERT_EQ(n, 1);
+        assert_in_range(strlen(rows[0]->input), APPROVAL_INPUT_SHOWN, 2 * APPROVAL_INPUT_SHOWN);
+        ASSERT_TRUE(utf8_is_valid(rows[0]->input, strlen(rows[0]->input)));
+        approval_rows_free(rows, n);
+        ASSERT_OK(approvals_list_untold(w.approvals, "turn-1", &rows, &n));
+        ASSERT_EQ(n, 1);
+        ASSERT_STREQ(rows[0]->input, input);
+        approval_rows_free(rows, n);
         key = key_of(&w, "");
         text = said(&w, key, NULL);
         ASSERT_NOT_NULL(strstr(text, "- **content**: `ü"));
@@ -711,7 +722,30 @@ TEST(a_long_input_is_kept_in_part) {
         big[199999] = 'x';
         free(input);
         input = strjoin("{\"content\":\"", big, "\"}");
-        ASSERT_ERROR(try_ask(&w, &again, "turn-1", "ask-1", "Write", input), EBADMSG);
+        ASSERT_ERROR(try_ask(&w, &(Asker) {}, "turn-1", "ask-1", "Write", input), EBADMSG);
+
+        ASSERT_EQ(approvals_answer(w.approvals, &(ApprovalAnswer) { id, true, "rob", NULL, "t" }, NULL), 0);
+        fake_run(w.event);
+        ASSERT_TRUE(asker.allow && again.allow);
+        ASSERT_EQ(approval_store_get(w.db, id, &told), 1);
+        ASSERT_TRUE(told->told);
+        assert_in_range(strlen(told->input), APPROVAL_INPUT_SHOWN, 2 * APPROVAL_INPUT_SHOWN);
+        ASSERT_STREQ(told->input_hash, row->input_hash);
+}
+
+TEST(what_is_too_long_is_refused) {
+        _cleanup_free_ char *big = malloc(APPROVAL_INPUT_MAX + 2);
+        ASKER(asker);
+        WORLD(w);
+
+        memset(big, 'x', APPROVAL_INPUT_MAX + 1);
+        big[0] = big[APPROVAL_INPUT_MAX] = '"';
+        big[APPROVAL_INPUT_MAX + 1] = 0;
+        ASSERT_ERROR(try_ask(&w, &asker, "turn-1", "ask-1", "Write", big), E2BIG);
+        ASSERT_EQ(approvals_n_open(w.approvals), 0);
+        big[APPROVAL_INPUT_MAX - 1] = '"';
+        big[APPROVAL_INPUT_MAX] = 0;
+        ASSERT_EQ(try_ask(&w, &asker, "turn-1", "ask-1", "Write", big), 0);
 }
 
 TEST(withdrawing) {

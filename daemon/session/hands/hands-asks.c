@@ -115,7 +115,10 @@ int hands_asks_begin(HandsAsks *a, Approvals *approvals, Harness *driver, const 
                 return r;
         a->approvals = approvals;
         a->driver = driver;
-        return taken_over && approvals ? take_up(a) : 0;
+        if (!approvals)
+                return 0;
+        /* What an earlier CLI has asked in this turn, no other wants to know. */
+        return taken_over ? take_up(a) : approvals_withdraw(approvals, turn, NULL);
 }
 
 void hands_asks_end(HandsAsks *a) {
