@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: MIT
-"""The refresh of the operator's login, as a session asks for it."""
+"""The operator's login: views of it in agents' homes, and its refresh as a session asks for it."""
 
 import json
+import pathlib
 import shutil
 import time
 
 import pytest
+
+from machine import output_text
 
 SESSION = "puffo-session@asker.service"
 UNIT = "puffo-credentials@anthropic.service"
@@ -87,7 +90,7 @@ def fresh_daemon(user_mode):
 
 def put_login(alice, seconds):
     alice.write(".claude/.credentials.json", json.dumps({"claudeAiOauth": {
-        "accessToken": "old", "refreshToken": "r1", "expiresAt": int((time.time() + seconds) * 1000)}}))
+        "accessToken": "old", "refreshToken": "secret", "expiresAt": int((time.time() + seconds) * 1000)}}))
 
 
 def runs(alice):
@@ -120,3 +123,105 @@ def test_nothing_is_due(user_mode, alice, fresh_daemon, asker):
     alice.write(".local/bin/claude", CLI % RENEW, 0o755)
     assert asker("anthropic") == ["not-needed"]
     assert runs(alice) == []
+
+
+# In the place of Claude Code, for both: with --max-turns it is the operator's own and renews his login. Else it is an
+# agent's and says what it finds in its home.
+WORKER = r"""#!/usr/bin/python3 -B
+import json, os, sys, time, uuid
+
+path = os.path.expanduser("~/.claude/.credentials.json")
+if "--max-turns" in sys.argv and "--input-format" not in sys.argv:
+    with open(path) as f:
+        old = json.load(f)["claudeAiOauth"]
+    new = {"accessToken": old["accessToken"] + "+", "refreshToken": "secret-2",
+           "expiresAt": (time.time() + 7200) * 1000}
+    with open(path + ".new", "w") as f:
+        json.dump({"claudeAiOauth": new}, f)
+    os.rename(path + ".new", path)
+    sys.exit()
+
+session = str(uuid.uuid4())
+
+def say(o):
+    print(json.dumps({"session_id": session, "uuid": str(uuid.uuid4()), **o}), flush=True)
+
+def refused(act):
+    try:
+        act()
+    except OSError as e:
+        return type(e).__name__
+    return "no"
+
+for line in sys.stdin:
+    if json.loads(line)["type"] != "user":
+        continue
+    with open(path) as f:
+        found = f.read()
+    text = json.dumps({
+        "login": json.loads(found)["claudeAiOauth"], "pid": os.getpid(), "secret": "secret" in found,
+        "home": sorted(os.listdir(os.path.expanduser("~"))),
+        "write": refused(lambda: open(path, "a")), "remove": refused(lambda: os.unlink(path)),
+        "settings": refused(lambda: open(os.path.expanduser("~/.claude/settings.json"), "a")),
+        "skill": os.path.exists(os.path.expanduser("~/.claude/skills/cook/SKILL.md")),
+        "skills": refused(lambda: os.mkdir(os.path.expanduser("~/.claude/skills/own"))),
+        "project": refused(lambda: open(".claude/settings.json", "a")), "mcp": refused(lambda: open(".mcp.json", "a")),
+        "operator": refused(lambda: open("/home/alice/.claude/.credentials.json")),
+        "own": refused(lambda: open("own", "w")),
+        "state": refused(lambda: open(os.path.expanduser("~/.claude/x"), "w")),
+        "argv": sys.argv[1:]})
+    say({"type": "system", "subtype": "init", "mcp_servers": [{"name": "puffo", "status": "connected"}]})
+    say({"type": "assistant", "message": {"id": "msg_" + uuid.uuid4().hex, "role": "assistant", "model": "m",
+                                          "content": [{"type": "text", "text": text}]}})
+    say({"type": "result", "subtype": "success", "is_error": False, "num_turns": 1, "duration_ms": 1, "result": text,
+         "usage": {"input_tokens": 1, "output_tokens": 1}, "total_cost_usd": 0})
+"""
+
+
+@pytest.fixture
+def worker(user_mode, alice):
+    """An agent that works with alice's own Claude Code, and with her login."""
+    program = pathlib.Path("/usr/local/bin/claude")
+    program.unlink(missing_ok=True)
+    program.write_text(WORKER)
+    program.chmod(0o755)
+    alice.write(".claude/skills/cook/SKILL.md", "---\nname: cook\n---\n")
+    user_mode.manager("CreateAgent", "sa{sv}", "worker", {"RuntimeKind": ("s", "cli-local"),
+                                                          "Harness": ("s", "claude-code")}, user=alice)
+    agent = user_mode.agent("worker")
+    agent.wait_state("ready")
+    yield agent
+    agent.call("Delete", user=alice)
+    program.unlink()
+    shutil.rmtree(alice.home / ".claude")
+
+
+def ask_worker(user_mode):
+    return json.loads(output_text(user_mode.turn("worker", "What do you see?")))
+
+
+def test_a_cli_works_with_a_view(user_mode, alice, fresh_daemon, worker):
+    put_login(alice, -60)
+    seen = ask_worker(user_mode)
+    # It had expired, and the turn has waited for the refresh.
+    assert seen["login"]["accessToken"] == "old+" and seen["login"]["expiresAt"] > (time.time() + 7000) * 1000
+    assert not seen["secret"], "the refresh token is the operator's"
+    assert set(seen["home"]) <= {".claude", ".claude.json", "mcp-config.json", "memory", "workspace"}, seen["home"]
+    assert seen["skill"]
+    # The model can change neither its login nor what it is told; its own state it can.
+    protected = {name: seen[name] for name in ["write", "remove", "settings", "skills", "project", "mcp"]}
+    assert "no" not in protected.values(), protected
+    assert seen["operator"] != "no"
+    assert (seen["own"], seen["state"]) == ("no", "no")
+    view = alice.home / ".puffo-agent/agents/worker/.claude/.credentials.json"
+    assert oct(view.stat().st_mode & 0o777) == "0o600" and not view.is_symlink()
+
+    # She logs in anew: the very process that runs sees it, still read-only.
+    put_login(alice, 3600)
+    again = ask_worker(user_mode)
+    assert (again["pid"], again["login"]["accessToken"]) == (seen["pid"], "old")
+    assert not again["secret"] and "no" not in [again[name] for name in ["write", "remove", "settings"]]
+
+    # What she takes away goes here, too.
+    shutil.rmtree(alice.home / ".claude/skills/cook")
+    assert not ask_worker(user_mode)["skill"]
