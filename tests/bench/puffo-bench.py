@@ -20,6 +20,7 @@ from machine import Provider, Suite, User  # noqa: E402
 from puffo_town import Resident, Town  # noqa: E402
 
 
+SETTLED_SECONDS = 20
 PATIENCE_MS = 40_000     # the backlog takes less
 
 
@@ -59,10 +60,19 @@ def bench_idle(row, helper, seconds):
     after = status_of(pid)
     switches = int(after["voluntary_ctxt_switches"]) - int(before["voluntary_ctxt_switches"])
     pss = pss_kib(pid)
-    row("PSS of an idle, connected session", f"{pss['Pss'] / 1024:.2f} MiB")
+    row("PSS of an idle, connected session that shares its libraries with no other", f"{pss['Pss'] / 1024:.2f} MiB")
     row("… of that its own (anonymous)", f"{pss['Pss_Anon'] / 1024:.2f} MiB")
     row(f"its wakeups in {seconds} s", str(switches))
     row(f"its CPU time in {seconds} s", f"{cpu_seconds(pid) - cpu:.2f} s")
+
+
+def bench_idle_many(row, town, count):
+    residents = [Resident(town, f"resident-{n}") for n in range(count)]
+    time.sleep(SETTLED_SECONDS)
+    sizes = sorted(pss_kib(resident.agent.MainPID)["Pss"] for resident in residents)
+    row(f"PSS of an idle, connected session, median of {count}", f"{sizes[count // 2] / 1024:.2f} MiB")
+    for resident in residents:
+        resident.remove()
 
 
 def bench_backlog(row, town, helper, provider, count, threads):
@@ -124,6 +134,7 @@ def main():
             helper = Resident(town, "helper")
             print("| Puffo | |\n|---|---|")
             bench_idle(row, helper, idle)
+            bench_idle_many(row, town, 20)
             count = count // threads * threads
             cpu = bench_backlog(row, town, helper, provider, count, threads)
             bench_turns(row, helper, provider, count, threads, cpu)
