@@ -46,6 +46,9 @@ def test_operator_invites_to_a_channel(town, helper, provider):
     helper.suite.wait(lambda: nudges(provider, channel), 40, "it is told to introduce itself")
     helper.wait_settled()
     assert len(nudges(provider, channel)) == 1 and "ops" in nudges(provider, channel)[0]
+    asked = helper.rows("SELECT priority, root_id = envelope_id AS own FROM dispatch_state"
+                        " WHERE envelope_id LIKE 'intro-prompt-%'")
+    assert asked == [{"priority": 5, "own": 1}] * 2, "one for each channel, behind all else"
     root = town.operator.say(f"@{helper.slug} welcome [[reply: thanks]]", channel=channel)
     assert once(town.operator, helper, root)["text"] == "thanks"
 

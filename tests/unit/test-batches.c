@@ -130,16 +130,29 @@ static void world_end(World *w) {
         _cleanup_(world_end) World w; \
         world_begin(&w)
 
+static void take(World *w, const Message *template) {
+        _cleanup_free_ char *nonce = strjoin("nonce-", template->envelope_id);
+        Message m = *template;
+
+        m.sender_slug = "bo-17fe";
+        m.message_nonce = nonce;
+        m.encrypted = true;
+        if (m.sent_at == 0)
+                m.sent_at = 1000 + w->n_messages++;
+        ASSERT_EQ(intake_message(w->db, NULL, &m, &(IntakePolicy) { .own_slug = OWN_SLUG, .on_dm = true, .on_mention = true, .on_all = true }, NULL,
+           now_realtime_ms()), INTAKE_QUEUED);
+}
+
 /* root NULL: it begins a thread. */
 static void say_content(World *w, const char *id, const char *root, const char *type, const SignedValue *content) {
-        _cleanup_free_ char *nonce = strjoin("nonce-", id);
+        take(w, &(Message) { .kind = ENVELOPE_DM, .envelope_id = id, .recipient_slug = OWN_SLUG, .thread_root_id = root,
+                             .content_type = type, .content = content });
+}
 
-        ASSERT_EQ(intake_message(w->db, NULL, &(Message) {
-                .kind = ENVELOPE_DM, .envelope_id = id, .sender_slug = "bo-17fe", .recipient_slug = OWN_SLUG,
-                .thread_root_id = root, .message_nonce = nonce, .content_type = type, .content = content,
-                .sent_at = 1000 + w->n_messages++, .encrypted = true,
-        }, &(IntakePolicy) { .own_slug = OWN_SLUG, .on_dm = true, .on_mention = true, .on_all = true }, NULL,
-           now_realtime_ms()), INTAKE_QUEUED);
+static void say_in_channel(World *w, const char *id, const char *root, const char *text) {
+        take(w, &(Message) { .kind = ENVELOPE_CHANNEL, .envelope_id = id, .space_id = "sp_1", .channel_id = "ch_1",
+                             .thread_root_id = root, .content_type = CONTENT_TYPE_TEXT,
+                             .content = signed_string(w->document, text) });
 }
 
 static void say(World *w, const char *id, const char *root, const char *text) {
@@ -158,6 +171,15 @@ static bool begin(World *w) {
                         break;
         }
         return w->running;
+}
+
+static void fail_with(World *w, const char *kind) {
+        Turn *t = TAKE_PTR(w->running);
+
+        ASSERT_NOT_NULL(t);
+        turn_queue_end(w->queue, t, &(TurnResult) { .status = TURN_FAILED, .error_code = "server_error",
+                                                    .error_kind = kind, .error_message = "x" });
+        fake_run(w->event);
 }
 
 static void end(World *w, TurnStatus status, const char *reason) {
@@ -325,6 +347,175 @@ TEST(no_progress_is_a_failure) {
         end(&w, TURN_INCOMPLETE, "length");
         ASSERT_NULL(w.error);
         ASSERT_EQ(count(&w, "SELECT COUNT(*) FROM outbox WHERE content = '\"Long\"'"), 1);
+}
+
+static int64_t cursor(World *w, const char *root) {
+        int64_t at;
+
+        ASSERT_OK(message_store_cursor(w->db, root, &at));
+        return at;
+}
+
+/* §19 item 4: one wait for each batch, only where several agents might answer, and never for somebody else. */
+TEST(a_wait_where_others_might_answer) {
+        char id[32], more[32];
+        uint64_t longest = 0;
+        WORLD(w);
+
+        ASSERT_OK(batches_configure(w.batches, "", 1500 * USEC_PER_MSEC));
+        say(&w, "msg_dm", NULL, "directly");
+        say_in_channel(&w, "msg_mention", NULL, "@" OWN_SLUG " hello");
+        batches_poke(w.batches);
+        for (unsigned i = 0; i < 2; i++) {
+                fake_run(w.event);
+                ASSERT_EQ(fake.last_delay_usec, 0);
+                ASSERT_TRUE(begin(&w));
+                end_with(&w, "seen");
+        }
+        for (unsigned i = 0; i < 40; i++) {
+                unsigned n_timers = fake.n_timers;
+
+                (void) snprintf(id, sizeof(id), "msg_%u", i);
+                say_in_channel(&w, id, NULL, "anybody?");
+                batches_poke(w.batches);
+                fake_run(w.event);
+                ASSERT_EQ(fake.n_timers, n_timers + 1);
+                ASSERT_TRUE(fake.last_delay_usec <= 1500 * USEC_PER_MSEC);
+                longest = MAX(longest, fake.last_delay_usec);
+                /* What comes meanwhile is part of it and waits no second time. */
+                (void) snprintf(more, sizeof(more), "msg_%u_more", i);
+                say_in_channel(&w, more, id, "me, too");
+                batches_poke(w.batches);
+                fake_run(w.event);
+                ASSERT_EQ(fake.n_timers, n_timers + 1);
+                ASSERT_TRUE(begin(&w));
+                ASSERT_EQ(occurrences(w.text, "- message: "), 2);
+                end_with(&w, "seen");
+                ASSERT_FALSE(begin(&w));
+        }
+        ASSERT_TRUE(longest > 500 * USEC_PER_MSEC);
+
+        /* Somebody at the terminal is not kept waiting by it. */
+        say_in_channel(&w, "msg_last", NULL, "anybody?");
+        batches_poke(w.batches);
+        fake_run(w.event);
+        ASSERT_NULL(w.running);
+        ASSERT_OK(turn_queue_submit(w.queue, &(TurnSubmission) {
+                .id = "local", .text = "by terminal", .store = true, .now_usec = now_realtime_usec(),
+        }, true, -EBADF));
+        fake_run(w.event);
+        ASSERT_NOT_NULL(w.running);
+        ASSERT_STREQ(w.text, "by terminal");
+        end(&w, TURN_COMPLETED, NULL);
+        ASSERT_TRUE(begin(&w));
+        ASSERT_NOT_NULL(strstr(w.text, "- post_id: msg_last\n"));
+        end_with(&w, "seen");
+}
+
+/* §19 items 5 and 16, §11.3. */
+TEST(what_a_failure_leaves_behind) {
+        int64_t now = now_realtime_ms();
+        WORLD(w);
+
+        /* The provider has no time: the cursor stays, nothing is said, and a later success moves past it. */
+        say(&w, "msg_1", NULL, "one");
+        batches_poke(w.batches);
+        ASSERT_TRUE(begin(&w));
+        fail_with(&w, "rate-limit");
+        ASSERT_STREQ(w.error, "rate-limit");
+        ASSERT_EQ(cursor(&w, "msg_1"), 0);
+        ASSERT_EQ(count(&w, "SELECT COUNT(*) FROM outbox"), 0);
+        ASSERT_FALSE(begin(&w));
+        say(&w, "msg_2", "msg_1", "two");
+        batches_poke(w.batches);
+        ASSERT_TRUE(begin(&w));
+        ASSERT_EQ(occurrences(w.text, "- message: "), 1);
+        end_with(&w, "seen");
+        ASSERT_EQ(cursor(&w, "msg_1"), 1001);
+        ASSERT_EQ(count(&w, "SELECT COUNT(*) FROM outbox"), 1);
+
+        /* What fails for good is said once an hour in a thread. */
+        for (unsigned i = 0; i < 2; i++) {
+                say(&w, i == 0 ? "msg_3" : "msg_4", "msg_3", "three");
+                batches_poke(w.batches);
+                ASSERT_TRUE(begin(&w));
+                fail_with(&w, "invalid-request");
+        }
+        ASSERT_TRUE(cursor(&w, "msg_3") > 0);
+        ASSERT_TRUE(count(&w, "SELECT COUNT(*) FROM outbox WHERE key LIKE 'notice/msg_3/%'") <=
+                    (now / 3600000 == now_realtime_ms() / 3600000 ? 1 : 2));
+
+        /* A clock that is a century ahead mutes nobody. */
+        take(&w, &(Message) { .kind = ENVELOPE_DM, .envelope_id = "msg_5", .recipient_slug = OWN_SLUG,
+                              .content_type = CONTENT_TYPE_TEXT, .content = signed_string(w.document, "ahead"),
+                              .sent_at = INT64_C(4102444800000) });
+        batches_poke(w.batches);
+        ASSERT_TRUE(begin(&w));
+        end_with(&w, "seen");
+        ASSERT_TRUE(cursor(&w, "msg_5") >= now && cursor(&w, "msg_5") <= now_realtime_ms() + 600000);
+        say(&w, "msg_6", "msg_5", "behind");
+        batches_poke(w.batches);
+        ASSERT_TRUE(begin(&w));
+        ASSERT_NOT_NULL(strstr(w.text, "- message: behind"));
+        end_with(&w, "seen");
+}
+
+/* §11.3: while the key is refused messages wait, the operator is told once a day, and all goes on with a key. */
+TEST(a_key_that_is_refused) {
+        WORLD(w);
+
+        say(&w, "msg_1", NULL, "one");
+        say(&w, "msg_2", NULL, "two");
+        batches_poke(w.batches);
+        ASSERT_TRUE(begin(&w));
+        fail_with(&w, "auth");
+        ASSERT_STREQ(w.error, "auth");
+        ASSERT_EQ(count(&w, "SELECT COUNT(*) FROM dispatch_state WHERE state = 'queued' AND attempts = 0"), 2);
+        ASSERT_EQ(count(&w, "SELECT COUNT(*) FROM outbox WHERE recipient_slug = 'olga-0001'"), 1);
+        ASSERT_EQ(cursor(&w, "msg_1"), 0);
+        fake_run(w.event);
+        ASSERT_NULL(w.running);
+
+        /* Half an hour later it is tried. */
+        ASSERT_TRUE(begin(&w));
+        ASSERT_EQ(fake.last_delay_usec, 0);
+        fail_with(&w, "auth");
+        ASSERT_TRUE(count(&w, "SELECT COUNT(*) FROM outbox WHERE recipient_slug = 'olga-0001'") <= 2);
+        batches_resume(w.batches);
+        for (unsigned i = 0; i < 2; i++) {
+                ASSERT_TRUE(begin(&w));
+                end_with(&w, "seen");
+        }
+        ASSERT_EQ(count(&w, "SELECT COUNT(*) FROM outbox WHERE recipient_slug = 'bo-17fe'"), 2);
+        ASSERT_EQ(count(&w, "SELECT COUNT(*) FROM dispatch_state WHERE state = 'done'"), 2);
+}
+
+/* §11.2 */
+TEST(where_answers_go) {
+        WORLD(w);
+
+        say_in_channel(&w, "msg_1", NULL, "@" OWN_SLUG " here");
+        batches_poke(w.batches);
+        ASSERT_TRUE(begin(&w));
+        end_with(&w, "in the channel");
+        ASSERT_EQ(count(&w, "SELECT COUNT(*) FROM outbox WHERE channel_id = 'ch_1' AND space_id = 'sp_1' AND "
+                        "thread_root_id = 'msg_1' AND recipient_slug = ''"), 1);
+
+        say(&w, "msg_2", NULL, "and here");
+        batches_poke(w.batches);
+        ASSERT_TRUE(begin(&w));
+        end_with(&w, "no, [SILENT] that is");
+        say(&w, "msg_3", NULL, "and here");
+        batches_poke(w.batches);
+        ASSERT_TRUE(begin(&w));
+        w.running->n_answers = 1;
+        end_with(&w, "I have sent it");
+        say(&w, "msg_4", NULL, "and here");
+        batches_poke(w.batches);
+        ASSERT_TRUE(begin(&w));
+        end(&w, TURN_CANCELLED, "interrupted");
+        ASSERT_EQ(count(&w, "SELECT COUNT(*) FROM outbox"), 1);
+        ASSERT_EQ(count(&w, "SELECT COUNT(*) FROM dispatch_state WHERE state = 'done'"), 4);
 }
 
 TEST_MAIN();
