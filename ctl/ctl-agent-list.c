@@ -90,7 +90,7 @@ static json_object* find_agent(json_object *agents, const char *id) {
 
 static bool looks_the_same(json_object *a, json_object *b) {
         static const char *const keys[] = {"state",        "main_pid", "status_text",
-                                           "queue_length", "model",    "runtime_kind"};
+                                           "queue_length", "model",    "runtime_kind", "harness_state"};
 
         for (size_t i = 0; i < ELEMENTSOF(keys); i++)
                 if (!json_object_equal(json_get(a, keys[i]), json_get(b, keys[i])))
@@ -259,6 +259,8 @@ static const struct {
         { "model", "Model" },
         { "harness", "Harness" },
         { "sandbox_profile", "Sandbox" },
+        { "harness_state", "CLI" },
+        { "harness_unit", "CLI unit" },
         { "slug", "Slug" },
         { "operator_slug", "Operator" },
         { "directory", "Directory" },
@@ -267,6 +269,11 @@ static const struct {
         { "queue_length", "Queue" },
         { "messages_processed", "Turns" },
 };
+
+/* Of an agent whose model is called directly, there is none. */
+static bool is_about_a_cli(const char *key) {
+        return streq(key, "harness_state") || streq(key, "harness_unit") || streq(key, "sandbox_profile");
+}
 
 static void print_label(const char *label) {
         printf("%12s: ", label);
@@ -301,7 +308,8 @@ int verb_agent_show(Ctl *c, const Arguments *a) {
                 const char *text = value ? json_object_get_string(value) : NULL;
                 _cleanup_free_ char *safe = NULL;
 
-                if (isempty(text) || (streq(lines[i].key, "main_pid") && streq(text, "0")))
+                if (isempty(text) || (streq(lines[i].key, "main_pid") && streq(text, "0")) ||
+                    (is_about_a_cli(lines[i].key) && streq_ptr(json_get_string(agent, "runtime_kind"), "chat-local")))
                         continue;
                 safe = str_printable(text, SIZE_MAX);
                 print_label(lines[i].label);

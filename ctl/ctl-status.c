@@ -52,6 +52,25 @@ static int print_provider(json_object *manager) {
         return 0;
 }
 
+/* What this machine cannot keep of what a profile promises: agents that ask for it have no tools. */
+static int print_sandboxes(json_object *manager) {
+        json_object *sandboxes = json_get(manager, "sandbox");
+
+        if (!json_object_is_type(sandboxes, json_type_object))
+                return 0;
+        json_object_object_foreach(sandboxes, profile, verdict) {
+                _cleanup_free_ char *text = NULL;
+
+                if (streq_ptr(json_object_get_string(verdict), "ok"))
+                        continue;
+                text = strjoin(profile, ": ", strempty(json_object_get_string(verdict)));
+                if (!text)
+                        return -ENOMEM;
+                print_line("No sandbox", text, COLOUR_YELLOW);
+        }
+        return 0;
+}
+
 static void print_problems(json_object *problems) {
         size_t n = problems ? json_object_array_length(problems) : 0;
 
@@ -84,7 +103,7 @@ static int print_for_people(Ctl *c, json_object *manager, json_object *agents, j
         print_line("Daemon", head, COLOUR_NONE);
         print_addresses(manager);
         print_line("Agents", counts, COLOUR_NONE);
-        if (print_provider(manager) < 0)
+        if (print_provider(manager) < 0 || print_sandboxes(manager) < 0)
                 return ctl_oom(c);
         if (json_object_array_length(agents) > 0) {
                 int status;

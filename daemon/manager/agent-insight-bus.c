@@ -11,6 +11,7 @@
 #include "agent-turn-bus.h"
 #include "bus-util.h"
 #include "file-util.h"
+#include "harness-unit.h"
 #include "helpers.h"
 #include "option.h"
 #include "private-server.h"
@@ -117,6 +118,9 @@ static int journal_build(JournalCall *j, const Agent *a, const RuntimeOptions *o
                 { "+", "" },
                 /* what the service manager has said of it */
                 { user ? "USER_UNIT=" : "UNIT=", a->unit }, { user ? "_UID=" : "_PID=", user ? uid : "1" },
+                { by_envelope, envelope }, { by_turn, turn }, { "+", "" },
+                /* … and of what its tools run in, which has its output read by the session */
+                { user ? "USER_UNIT=" : "UNIT=", a->harness->name }, { user ? "_UID=" : "_PID=", user ? uid : "1" },
                 { by_envelope, envelope }, { by_turn, turn }, { "+", "" },
                 /* what we have */
                 { "PUFFO_AGENT=", a->home->id }, { unit, "puffod.service" }, { user ? "_UID=" : NULL, uid },

@@ -185,6 +185,36 @@ def test_unit_is_what_was_promised(hands):
     assert "sleep" not in hands.suite.systemctl("show", hands.unit).stdout
 
 
+def test_it_is_shown(hands):
+    ctl = lambda *words: hands.suite.user.run(["puffoctl", f"--{hands.suite.scope}", *words]).stdout  # noqa: E731
+    assert "CLI: none\n" in ctl("agent", "show", hands.id)
+    changes = hands.suite.user.popen(["busctl", f"--{hands.suite.scope}", "--json=short", "monitor", "--match",
+                                      f"type='signal',member='PropertiesChanged',path='{hands.agent.path}'"],
+                                     stderr=subprocess.DEVNULL) if hands.suite.scope == "user" else None
+    hands.start("sleep 1000")
+    shown = ctl("agent", "show", hands.id)
+    assert "CLI: running\n" in shown and f"CLI unit: {hands.unit}\n" in shown
+    agent = json.loads(ctl("agent", "show", "--json", hands.id))
+    assert agent["harness_state"] == "running" and agent["harness_unit"] == hands.unit
+    assert "No sandbox" not in ctl("status")
+    hands.ask("stop")
+    if changes:
+        seen = []
+        for line in changes.stdout:
+            changed = json.loads(line)["payload"]["data"][1]
+            seen += [changed["HarnessState"]["data"]] if "HarnessState" in changed else []
+            if seen and seen[-1] == "none":
+                break
+        changes.kill()
+        changes.communicate()
+        assert "starting" in seen and "running" in seen, seen
+
+    # What the service manager says of it is part of the agent's journal.
+    subprocess.run(["journalctl", "--sync"], check=True)
+    told = hands.agent.call("OpenJournal", "a{sv}", {"Lines": ("u", 50)})[-1]
+    assert any(entry.get("USER_UNIT", entry.get("UNIT")) == hands.unit for entry in map(json.loads, told.splitlines()))
+
+
 def test_what_it_sees(hands, neighbour, tmp_path):
     secret = hands.directory / "keys"
     secret.mkdir(exist_ok=True)
@@ -485,6 +515,8 @@ def test_what_is_not_there_is_not_promised(hands, forgetful, setting, reason):
     assert e.value.name == "ai.puffo.Agents1.Error.SandboxUnavailable"
     assert reason in e.value.message and reason in sandbox(hands.suite)["workspace"]
     assert hands.agent.HarnessState == "none"
+    said = hands.suite.user.run(["puffoctl", f"--{hands.suite.scope}", "status"]).stdout
+    assert "No sandbox: workspace: " in said and reason in said
     # What was missing may be there when somebody says so.
     (place / "weaker.conf").unlink()
     hands.suite.systemctl("daemon-reload")
