@@ -85,7 +85,7 @@ static void connection_free(ProxyConnection *c) {
 static void connection_refuse(ProxyConnection *c, const char *status, const char *why) {
         _cleanup_free_ char *text = asprintf_new(
                 "HTTP/1.1 %s\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: %zu\r\n"
-                "Connection: close\r\n\r\n%s\n", status, strlen(why) + 1, why);
+                "Connection: close\r\n\r\n%s.\n", status, strlen(why) + 2, why);
 
         connection_log(c, LOG_NOTICE, startswith(status, "5") ? "failed" : "refused", why);
         if (text)
@@ -146,7 +146,7 @@ static void on_connected(HttpRequest *q, void *userdata) {
         c->q = http_request_free(c->q);
         c->io = sd_event_source_disable_unref(c->io);
         if (r < 0) {
-                connection_refuse(c, "503 Service Unavailable", "Out of descriptors.");
+                connection_refuse(c, "503 Service Unavailable", "Out of descriptors");
                 return;
         }
         r = tunnel_begin(c, fd);
@@ -164,7 +164,7 @@ static void on_failed(HttpRequest *q, const HttpReply *reply, void *userdata) {
 
         if (c->address_refused)
                 connection_refuse(c, "403 Forbidden", "The host's address is not on the internet, and is not listed "
-                                                      "in sandbox.allow_hosts.");
+                                                      "in sandbox.allow_hosts");
         else
                 connection_refuse(c, "502 Bad Gateway", strempty(why));
 }
@@ -189,11 +189,11 @@ static void connection_go(ProxyConnection *c) {
         int r;
 
         if (!host_list_has(p->allow_hosts, c->request.host, c->request.port)) {
-                connection_refuse(c, "403 Forbidden", "The host is not listed in sandbox.allow_hosts.");
+                connection_refuse(c, "403 Forbidden", "The host is not listed in sandbox.allow_hosts");
                 return;
         }
         if (startswith(outer, "https://")) {
-                connection_refuse(c, "502 Bad Gateway", "An outer proxy over TLS is not supported.");
+                connection_refuse(c, "502 Bad Gateway", "An outer proxy over TLS is not supported");
                 return;
         }
         url = asprintf_new("http://%s:%u/", c->request.host, c->request.port);
@@ -221,8 +221,8 @@ static int on_head(ProxyConnection *c) {
         r = proxy_request_parse(&c->request, c->in.text, c->head_size);
         if (r < 0) {
                 connection_refuse(c, "400 Bad Request",
-                                  r == -EOPNOTSUPP ? "This is a proxy: it takes CONNECT and http:// URLs."
-                                                   : "The request is broken.");
+                                  r == -EOPNOTSUPP ? "This is a proxy: it takes CONNECT and http:// URLs"
+                                                   : "The request is broken");
                 return 0;
         }
         /* From here on only its going away matters; what else comes waits for the tunnel. */
@@ -250,14 +250,14 @@ static int on_input(sd_event_source *s, int fd, uint32_t revents, void *userdata
         }
         c->head_size = proxy_head_size(c->in.text, c->in.size);
         if (c->head_size > PROXY_HEAD_MAX || (c->head_size == 0 && c->in.size > PROXY_HEAD_MAX)) {
-                connection_refuse(c, "431 Request Header Fields Too Large", "The head of the request is too large.");
+                connection_refuse(c, "431 Request Header Fields Too Large", "The head of the request is too large");
                 return 0;
         }
         return c->head_size > 0 ? on_head(c) : 0;
 }
 
 static int on_head_timeout(sd_event_source *s, uint64_t usec, void *userdata) {
-        connection_refuse(userdata, "408 Request Timeout", "No request came.");
+        connection_refuse(userdata, "408 Request Timeout", "No request came");
         return 0;
 }
 

@@ -164,6 +164,7 @@ int tunnel_new(Tunnel **ret, const TunnelSpec *spec) {
         for (unsigned i = 0; i < 2; i++)
                 t->halves[i].pipe[0] = t->halves[i].pipe[1] = -EBADF;
 
+        t->halves[0].count = spec->to_b_size;
         r = half_init(t->halves, spec->a, spec->b, spec->to_b, spec->to_b_size);
         if (r >= 0)
                 r = half_init(t->halves + 1, spec->b, spec->a, spec->to_a, spec->to_a_size);

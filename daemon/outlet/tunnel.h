@@ -13,7 +13,7 @@ typedef struct TunnelSpec {
         sd_event *event;
         int a, b;                       /* taken over, on failure too */
         const void *to_a, *to_b;        /* what goes there first; copied */
-        size_t to_a_size, to_b_size;
+        size_t to_a_size, to_b_size;    /* what goes to b counts as from a: it came from there */
         uint64_t idle_usec;             /* no byte for so long: the end */
         /* Both sides have ended, or (error < 0) something failed. Frees the tunnel. */
         void (*on_end)(Tunnel *t, int error, void *userdata);

@@ -1,11 +1,16 @@
 # SPDX-License-Identifier: MIT
-"""What an agent may use: a limit is kept, the operator hears of it once, and no message is lost."""
+"""What an agent may use: a limit is kept, the operator hears of it once, and no message is lost. And where an agent in
+the profile strict may go."""
 
+import json
+import re
 import time
+import urllib.parse
 
 import pytest
 from puffo_fixtures import bo, helper, suite, town  # noqa: F401
-from puffo_town import once
+from puffo_town import Resident, once
+from test_hands import CLAUDE, programs, tool  # noqa: F401
 
 KIND = "runtime:\n  kind: chat-local\n"
 
@@ -45,3 +50,50 @@ def test_messages_wait_for_budget(town, helper, bo, provider):
     assert once(bo, helper, second)["text"] == "later"
     town.operator.look()
     assert sum("My budget is used up" in m["text"] for m in town.operator.inbox) == 1
+
+
+def test_a_cli_is_stopped_at_its_budget(town, programs, bo, provider):
+    """Between two calls of a turn: the first one is paid for, the second one is not made."""
+    worker = Resident(town, "spender", CLAUDE + "limits:\n  tokens_per_hour: 10\n")
+    root = bo.say(f"Spend it. {tool('Bash', command='echo spent')} [[reply: Earned.]]", to=worker.slug)
+    began = time.monotonic()
+    worker.suite.wait(lambda: worker.rows("SELECT 1 FROM session_turns WHERE error_kind = 'budget'"), 60, "it is put off")
+    assert time.monotonic() - began < 30, "the CLI does not wait for the next hour"
+    town.operator.wait(lambda m: "My budget is used up" in m["text"] and m["sender_slug"] == worker.slug)
+    assert len([e for e in provider.log() if "Spend it." in (e["text"] or "")]) == 1
+    used = worker.rows("SELECT sum(calls) AS n FROM model_usage")
+    assert used[0]["n"] == 1
+
+    worker.edit(CLAUDE + "limits:\n  tokens_per_hour: 100000000\n")
+    assert once(bo, worker, root, seconds=90)["text"] == "Earned."
+    turn = worker.rows("SELECT input_tokens, output_tokens, cost_micro FROM session_turns ORDER BY seq DESC LIMIT 1")[0]
+    assert turn["input_tokens"] > 0 and turn["output_tokens"] > 0
+    worker.remove()
+
+
+def test_strict_reaches_what_is_listed(town, programs, bo, provider):
+    port = urllib.parse.urlsplit(provider.url).port
+    recluse = Resident(town, "recluse", CLAUDE.replace("workspace", "strict") +
+                       f"sandbox:\n  allow_hosts: ['127.0.0.1:{port}', 'localhost:{port}', 'example.invalid']\n")
+    url = "/v1/models"
+    fetch = "curl -sS -m 20 -o /dev/null -w %{http_code}"
+    commands = {
+        "plain": f"{fetch} --noproxy '' -x $HTTP_PROXY http://127.0.0.1:{port}{url}",
+        "tunnel": f"{fetch} --noproxy '' -p -x $HTTPS_PROXY http://127.0.0.1:{port}{url}",
+        "named": f"{fetch} --noproxy '' -p -x $HTTPS_PROXY http://localhost:{port}{url}",
+        "other": f"{fetch} --noproxy '' -p -x $HTTPS_PROXY http://127.0.0.1:{port + 1}{url}",
+        "elsewhere": f"{fetch} --noproxy '' -p -x $HTTPS_PROXY http://example.org:443/",
+        "direct": f"{fetch} --noproxy '*' http://127.0.0.1:{port}{url}",
+    }
+    script = "; ".join(f"echo {name}=$({command} 2>&1 | tr '\\n' ' ')+" for name, command in commands.items())
+    root = bo.say(f"Go out. {tool('Bash', command=script)} [[reply: Back.]]", to=recluse.slug)
+    assert once(bo, recluse, root, seconds=90)["text"] == "Back."
+    seen = json.dumps([e["body"] for e in provider.log() if "Go out." in (e["text"] or "")][-1])
+    results = dict(re.findall(r"(plain|tunnel|named|other|elsewhere|direct)=([^+$]*)[+]", seen.split("tool_result")[-1]))
+    assert (results["plain"], results["tunnel"], results["named"]) == ("200", "200", "200"), results
+    assert "403" in results["other"] and "403" in results["elsewhere"], results
+    assert "200" not in results["direct"], results
+    lines = recluse.suite.journal("PUFFO_PROXY_HOST=example.org")
+    assert [line["PUFFO_PROXY_VERDICT"] for line in lines] == ["refused"]
+    assert all(line["PUFFO_AGENT"] == recluse.slug for line in lines)
+    recluse.remove()

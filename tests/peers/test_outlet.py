@@ -662,7 +662,7 @@ def test_proxy_refusals(start, server):
     s, status = proxy_connect(outlet, f"127.0.0.1:{server.port}")
     assert status == 200
     s.close()
-    assert server.seen in ([b""], [b"<end>"])
+    wait_for(lambda: server.seen == [b"<end>"])
     errors = outlet.stop()
     assert "Proxy: connection to 169.254.169.254:80 refused: The host is not listed" in errors
 

@@ -251,8 +251,7 @@ static int use_process(Hands *h, const SessionConfig *config, const HandsLaunch 
         return cli_process_state(h->process) == CLI_FROZEN ? cli_process_thaw(h->process) : send_text(h, config);
 }
 
-/* > 0: there is no budget left, and the turn has been answered with that. */
-static int budget_refuses(Hands *h) {
+int hands_budget_refuses(Hands *h) {
         _cleanup_free_ char *why = NULL, *message = NULL;
         BudgetVerdict v;
         int r;
@@ -299,7 +298,7 @@ int hands_attempt(Hands *h) {
                 return 0;
         /* A CLI that was taken over may be at this turn. */
         if (!h->working && !(h->adopted && h->has_it)) {
-                r = budget_refuses(h);
+                r = hands_budget_refuses(h);
                 if (r != 0)
                         return r;
         }

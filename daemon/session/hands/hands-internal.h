@@ -92,6 +92,8 @@ void hands_end_process(Hands *h);
 /* Gives the turn to the CLI, or does what must be done first; whatever it waits for then calls hands_go_on(). > 0: the
  * turn has ended. */
 int hands_attempt(Hands *h);
+/* > 0: there is no budget left, and the turn has been answered with that. */
+int hands_budget_refuses(Hands *h);
 /* Speaks to a CLI that was found running. */
 int hands_driver_adopt(Hands *h, const SessionConfig *config);
 

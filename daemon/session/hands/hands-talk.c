@@ -253,6 +253,10 @@ static void turn_ended(Hands *h, const HarnessResult *result) {
                 complete(h);
                 break;
         case HARNESS_TRANSIENT:
+                /* It may have been us who refused. */
+                r = hands_budget_refuses(h);
+                if (r > 0)
+                        break;
                 if (h->n_retries++ < RETRIES_MAX)
                         retry_later(h);
                 else
