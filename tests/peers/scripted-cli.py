@@ -16,6 +16,7 @@ A message is answered with "You said: <text>" in one text block, unless it says 
     [[wait]]             half of an answer; the other half when the file DIRECTORY/go is there
     [[auth]]             not logged in
     [[limit: 2]]         overloaded for the first two messages of this conversation
+    [[bye]]              half a megabyte of an answer, and the end of the process right behind it
     [[tool: NAME]]       calls a tool, which is said to have succeeded
     [[ask: NAME]]        asks for leave, and says what it was told
     [[garbage]]          a line that is no JSON, then the answer
@@ -200,10 +201,17 @@ class Claude:
                 time.sleep(0.02)
             self.delta("second.")
             self.end("First second.")
-            return self.result("First second.")
+            self.result("First second.")
+            if (DIRECTORY / "leave").exists():
+                sys.exit(0)
+            return None
+        if "bye" in directives:
+            said = ["bye " * 5000] * 25
         for one in said:
             self.message_of(one)
-        return self.result(said[-1])
+        self.result(said[-1])
+        if "bye" in directives:
+            sys.exit(0)
 
     def run(self):
         while line := self.input.line():

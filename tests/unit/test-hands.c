@@ -500,6 +500,38 @@ TEST(both_die) {
         ASSERT_EQ(world.n_starts, 2);
 }
 
+/* The end of its process is known before its last words are read. */
+TEST(says_farewell) {
+        _fixture_ Fixture *f = fixture_new("");
+        _cleanup_(turn_row_freep) TurnRow *row = NULL;
+
+        (void) close(submit(f, "t1", "[[bye]]"));
+        run_until(f, is_idle);
+        ASSERT_EQ(turn_store_get(f->db, "t1", &row), 1);
+        ASSERT_STREQ(turn_status_to_string(row->status), "completed");
+        ASSERT_EQ(row->n_items, 25);
+        ASSERT_EQ(world.n_starts, 1);
+}
+
+TEST(said_farewell_when_nobody_was_there) {
+        _fixture_ Fixture *f = fixture_new("");
+        _cleanup_free_ char *go = path_join(world.directory, "go"), *leave = path_join(world.directory, "leave");
+        siginfo_t si;
+
+        (void) close(submit(f, "t1", "[[wait]]"));
+        run_until(f, is_talking);
+        fixture_crash(f);
+        ASSERT_OK(file_write_snapshot(leave, "", 0, 0600));
+        ASSERT_OK(file_write_snapshot(go, "", 0, 0600));
+        ASSERT_OK(waitid(P_PID, (id_t) world.pid, &si, WEXITED | WNOWAIT));
+        fixture_open(f);
+        run_until(f, is_idle);
+        assert_turn(f, "t1", "completed First second.");
+        ASSERT_EQ(world.n_starts, 1);
+        answer(f, "t2", "Next", "completed You said: Next");
+        ASSERT_EQ(world.n_starts, 2);
+}
+
 TEST(the_cli_dies) {
         _fixture_ Fixture *f = fixture_new("");
 

@@ -233,6 +233,16 @@ static int prepare(Hands *h, const SessionConfig *config, HandsLaunch *ret) {
         return 1;
 }
 
+/* Of a CLI that has ended while nobody was there the pipe may hold the answer to this turn. */
+static int finish_ended(Hands *h) {
+        if (!h->adopted)
+                return 0;               /* the rest is being read */
+        if (adopted_works_at(h) > 0)
+                return take_over(h);
+        hands_process_gone(h);
+        return 0;
+}
+
 /* With a CLI that runs: is it the right one, and awake? */
 static int use_process(Hands *h, const SessionConfig *config, const HandsLaunch *wanted) {
         int r = h->adopted ? adopted_works_at(h) : 0;
@@ -292,6 +302,8 @@ int hands_attempt(Hands *h) {
                 if (r < 0)
                         return r;
         }
+        if (h->ended)
+                return finish_ended(h);
         /* What is under way brings us back when it is done. */
         if (state == CLI_STARTING || state == CLI_STOPPING || (state != CLI_NONE && (!h->driver || h->spent)) ||
             (h->driver && harness_in_turn(h->driver) && !h->adopted))

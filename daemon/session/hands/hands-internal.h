@@ -45,6 +45,9 @@ struct Hands {
         char *sent;                     /* the last turn whose text the CLI has got, or NULL */
         bool adopted;                   /* the CLI was somebody else's before: what it is doing is not known yet */
         int found[3];                   /* its pipes, until its turn begins again: what it says before were lost */
+        bool ended, has_end;            /* it has ended, and what it has said last is being read; has_end: by itself */
+        CliEnd end;
+        char end_result[32];
         bool dropped;                   /* it is to be ended when it is idle */
         char *model;                    /* that its turn is for, "": its own choice */
         bool spent;                     /* it has had the one turn that it lives for */
@@ -105,6 +108,8 @@ int hands_driver_new(Hands *h, HarnessKind kind, const char *session_id, const i
 /* --- hands-process.c --- */
 
 void hands_idle_begin(Hands *h);
+/* It has ended, and there is nothing more to be read of it. */
+void hands_process_gone(Hands *h);
 /* Members of CliProcessSpec. */
 void hands_on_process_started(const int fds[static 3], void *userdata);
 void hands_on_process_failed(int error, const char *text, void *userdata);

@@ -46,30 +46,8 @@ void hands_on_process_failed(int error, const char *text, void *userdata) {
         hands_fail(h, "server_error", "not-ready", "The CLI cannot be started (not-ready).");
 }
 
-void hands_on_process_ended(const CliEnd *end, void *userdata) {
-        _cleanup_free_ char *cause = NULL, *said = NULL;
-        Hands *h = userdata;
-        bool mid_turn;
-
-        hands_timer_stop(h->limit);
-        hands_timer_stop(h->idle);
-        for (size_t i = 0; i < ELEMENTSOF(h->found); i++)
-                h->found[i] = safe_close(h->found[i]);
-        hands_driver_drop(h);         /* ends the turn, if that has not been told yet, by nothing more being said */
-        h->dropped = h->spent = false;
-        hands_note(h, HANDS_VALUE_RUN, NULL);
-        mid_turn = h->turn && (h->working || h->gone);
-        h->working = false;
-        if (!mid_turn) {
-                if (end && hands_cause_is_failure(end)) {
-                        cause = hands_cause_describe(end);
-                        log_warning("The CLI has ended: %s", strempty(cause));
-                }
-                hands_go_on(h);
-                return;
-        }
-        said = TAKE_PTR(h->gone);
-        cause = end ? hands_cause_describe(end) : strdup("it had to be stopped");
+/* How a turn goes on whose CLI is no more. cause may be NULL. */
+static void lost_amid_turn(Hands *h, const char *cause) {
         hands_log(h, LOG_WARNING, 0, "The CLI ended amid the turn", cause);
         if (h->n_tools == 0 && !h->repeated) {
                 h->repeated = true;
@@ -78,6 +56,47 @@ void hands_on_process_ended(const CliEnd *end, void *userdata) {
                 return;
         }
         hands_fail(h, "server_error", "harness-gone", cause ?: "The CLI ended amid the turn (harness-gone).");
+}
+
+void hands_process_gone(Hands *h) {
+        _cleanup_free_ char *cause = h->has_end ? hands_cause_describe(&h->end) : strdup("it had to be stopped");
+        bool mid_turn = h->turn && (h->working || h->gone), failed = h->has_end && hands_cause_is_failure(&h->end);
+
+        hands_timer_stop(h->limit);
+        for (size_t i = 0; i < ELEMENTSOF(h->found); i++)
+                h->found[i] = safe_close(h->found[i]);
+        hands_driver_drop(h);
+        h->dropped = h->spent = h->ended = h->working = false;
+        h->gone = mfree(h->gone);
+        hands_note(h, HANDS_VALUE_RUN, NULL);
+        if (mid_turn)
+                lost_amid_turn(h, cause);
+        else {
+                if (failed)
+                        log_warning("The CLI has ended: %s", strempty(cause));
+                hands_go_on(h);
+        }
+}
+
+void hands_on_process_ended(const CliEnd *end, void *userdata) {
+        Hands *h = userdata;
+
+        hands_timer_stop(h->idle);
+        h->ended = true;
+        h->has_end = end;
+        if (end) {
+                h->end = *end;
+                (void) snprintf(h->end_result, sizeof(h->end_result), "%s", end->result);
+                h->end.result = h->end_result;
+        }
+        /* Its last words are still in the pipe, whose other end nobody has any more: they are read first. Not of one that
+         * we have stopped. */
+        if (!end || (!h->driver && h->found[0] < 0)) {
+                hands_process_gone(h);
+                return;
+        }
+        hands_limit_arm(h, HANDS_CLOSE_USEC);
+        hands_go_on(h);
 }
 
 /* ---- idle ---- */

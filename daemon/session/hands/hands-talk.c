@@ -282,7 +282,7 @@ static void turn_ended(Hands *h, const HarnessResult *result) {
                 r = free_and_strdup(&h->gone, strempty(result->message));
                 if (r < 0)
                         hands_fail_errno(h, r, "Failed to end a turn");
-                else if (result->outcome == HARNESS_PROTOCOL || cli_process_state(h->process) == CLI_NONE)
+                else if (result->outcome == HARNESS_PROTOCOL && !h->ended)
                         cli_process_stop(h->process);
                 else
                         hands_limit_arm(h, HANDS_CLOSE_USEC);
@@ -325,9 +325,12 @@ static int on_end(Harness *d, const HarnessResult *result, void *userdata) {
 static void on_gone(Harness *d, void *userdata) {
         Hands *h = userdata;
 
-        /* The unit's end follows; what is left of a CLI that has closed its output is not worth waiting for. */
+        /* The unit's end follows, if it was not first; what is left of a CLI that has closed its output is not worth
+         * waiting for. */
         hands_driver_drop(h);
-        if (cli_process_state(h->process) == CLI_RUNNING)
+        if (h->ended)
+                hands_process_gone(h);
+        else if (cli_process_state(h->process) == CLI_RUNNING)
                 hands_limit_arm(h, HANDS_CLOSE_USEC);
 }
 

@@ -118,6 +118,10 @@ void hands_fail_errno(Hands *h, int error, const char *text) {
 static int on_limit(sd_event_source *s, uint64_t usec, void *userdata) {
         Hands *h = userdata;
 
+        if (h->ended) {
+                hands_process_gone(h);
+                return 0;
+        }
         log_notice("The CLI did not come to an end, it is stopped.");
         cli_process_stop(h->process);
         return 0;
