@@ -425,6 +425,8 @@ void session_reload(Session *s) {
         else {
                 make_workspace(c);
                 daily_note(s, c);
+                if (s->hands)
+                        hands_reload(s->hands);
                 if (c->agent && (chat_service_tools(s->service) || has_cli(c)))
                         write_prompt(s, c);
         }

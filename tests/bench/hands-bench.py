@@ -98,7 +98,7 @@ def main():
             row(f"… with a start of the CLI in its sandbox, {starts} messages", figures(times))
             suite.wait(lambda: worker.agent.HarnessState == "none", 30, "the CLI is ended")
             processes, pss = agent_pss(worker)
-            row(f"PSS of an agent whose CLI is ended, {processes} processes", f"{pss:.2f} MiB")
+            row(f"PSS of an agent whose CLI is ended (processes: {processes})", f"{pss:.2f} MiB")
         finally:
             town.close()
             provider.close()

@@ -652,6 +652,17 @@ TEST(sleeps) {
         ASSERT_EQ(world.n_starts, 2);
 }
 
+/* What it is told while it has nothing to do counts at once. */
+TEST(sleeps_by_a_new_rule) {
+        _fixture_ Fixture *f = fixture_new("");
+
+        answer(f, "t1", "Hello", "completed You said: Hello");
+        configure("  freeze_after_seconds: 0\n  stop_after_seconds: 0.05\n");
+        hands_reload(f->hands);
+        run_until(f, has_died);
+        assert_log("start|text Hello|end");
+}
+
 TEST(leave_is_refused_when_nobody_can_be_asked) {
         _fixture_ Fixture *f = fixture_new("  permission_mode: default\n");
 

@@ -136,9 +136,12 @@ void hands_idle_begin(Hands *h) {
                 return;
         h->freeze_usec = config->agent->freeze_after_usec;
         h->stop_usec = config->agent->stop_after_usec;
-        delay = h->dropped ? 0 : h->freeze_usec > 0 ? h->freeze_usec : h->stop_usec;
-        if (delay == 0 && !h->dropped)
+        delay = h->dropped                                                             ? 0 :
+                h->freeze_usec > 0 && cli_process_state(h->process) != CLI_FROZEN      ? h->freeze_usec : h->stop_usec;
+        if (delay == 0 && !h->dropped) {
+                hands_timer_stop(h->idle);
                 return;
+        }
         r = event_arm_timer(h->spec.event, &h->idle, delay, delay / 20, on_idle, h);
         if (r < 0)
                 (void) log_warning_errno(r, "Failed to arm a timer, ignoring: %m");

@@ -194,6 +194,10 @@ int hands_start(Hands *h, Turn *t, TurnRow *row_taken) {
         return r;
 }
 
+void hands_reload(Hands *h) {
+        hands_idle_begin(h);
+}
+
 void hands_set_tools(Hands *h, ToolBox *tools) {
         if (h->mcp)
                 hands_mcp_set_tools(h->mcp, tools);

@@ -43,6 +43,8 @@ DEFINE_TRIVIAL_CLEANUP_FUNC(Hands*, hands_free);
 /* Takes row over, on failure too. Does not call back itself. */
 int hands_start(Hands *h, Turn *t, TurnRow *row);
 void hands_cancel(Hands *h);
+/* The configuration has changed: for how long a CLI sleeps before it goes, too. */
+void hands_reload(Hands *h);
 /* The agent's tools from now on; NULL: those of before are going. */
 void hands_set_tools(Hands *h, ToolBox *tools);
 /* There is a connection to puffod (again). */
