@@ -123,6 +123,84 @@ def test_the_sandbox_is_there(town, worker, bo, provider):
     assert not pathlib.Path("/usr/x").exists()
 
 
+def test_the_cli_is_killed(town, worker, bo, provider):
+    """Before it has done anything it is asked once more; behind a tool the person is told."""
+    root = bo.say("Quick [[words: 12]] [[slow: 100ms]]", to=worker.slug)
+    worker.suite.wait(lambda: provider.count("Quick"), 60, "the model is asked")
+    provider.request("/_script", "POST", [{"reply": "I have gone on."}])
+    os.kill(pid_of(worker), signal.SIGKILL)
+    assert once(bo, worker, root, seconds=90)["text"] == "I have gone on."
+    assert provider.count("you were restarted") == 1
+    text = f"After a tool {tool('Bash', command='echo x')} [[words: 40]] [[slow: 100ms]]"
+    root = bo.say(text, to=worker.slug)
+    worker.suite.wait(lambda: any(r["step"] == 1 and "After a tool" in r["text"] for r in provider.log()), 60,
+                      "the tool was called")
+    os.kill(pid_of(worker), signal.SIGKILL)
+    answer = once(bo, worker, root, seconds=60)
+    assert answer["text"] == "I could not answer this. The agent's CLI was ended by signal KILL."
+
+
+def test_it_sleeps_and_wakes(town, worker, bo, provider):
+    worker.edit(CLAUDE + "  freeze_after_seconds: 1\n  stop_after_seconds: 4\n")
+    worker.agent.wait_state("ready")
+    root = bo.say("Before the nap [[reply: awake]]", to=worker.slug)
+    assert once(bo, worker, root, seconds=90)["text"] == "awake"
+    worker.suite.wait(lambda: worker.agent.HarnessState == "none", 30, "the CLI is ended",
+                      lambda: worker.agent.HarnessState)
+    session = conversation(worker)
+    root = bo.say("After the nap [[reply: awake again]]", to=worker.slug)
+    assert once(bo, worker, root, seconds=90)["text"] == "awake again"
+    assert conversation(worker) == session and worker.agent.HarnessState in ("running", "frozen")
+    worker.edit(CLAUDE)
+    worker.agent.wait_state("ready")
+
+
+@pytest.mark.parametrize("answer", ["y", "n"])
+def test_the_operator_is_asked(town, worker, bo, provider, answer):
+    worker.edit(CLAUDE + "  permission_mode: default\n")
+    worker.agent.wait_state("ready")
+    made = worker.workspace / f"made-{answer}.txt"
+    root = bo.say(f"May you {answer}? {tool('Bash', command=f'touch {made.name}', description='make')}"
+                  " [[reply: So be it.]]", to=worker.slug)
+    question, = town.operator.wait(lambda m: made.name in m.get("text", ""), seconds=90)
+    assert worker.agent.Status == "waiting-approval"
+    town.operator.say(answer, to=worker.slug, thread=question["envelope_id"])
+    assert once(bo, worker, root, seconds=90)["text"] == "So be it."
+    assert made.exists() == (answer == "y")
+    worker.edit(CLAUDE)
+    worker.agent.wait_state("ready")
+
+
+def test_strict(town, worker, bo, provider):
+    """No network but the way to the model."""
+    worker.edit(CLAUDE.replace("workspace", "strict"))
+    worker.agent.wait_state("ready")
+    look = tool("Bash", command=f"curl -sS --max-time 5 {provider.url}/_log; cat /proc/net/dev | wc -l; echo end")
+    root = bo.say(f"Out there? {look} [[reply: Nothing there.]]", to=worker.slug)
+    assert once(bo, worker, root, seconds=90)["text"] == "Nothing there."
+    results = [text for r in provider.log() if "Out there?" in (r["text"] or "") for text in r["results"]]
+    assert results and "end" in str(results[0]) and "/v1/messages" not in str(results[0])
+    worker.edit(CLAUDE)
+    worker.agent.wait_state("ready")
+
+
+def test_sdk_local(programs, town, bo, provider):
+    helper = Resident(town, "scribe", "runtime:\n  kind: sdk-local\n  sandbox_profile: workspace\n"
+                                      "  allowed_tools: ['Bash(echo *)']\n")
+    call = tool("mcp__puffo__send_message", channel=f"@{bo.slug}", text="Said by the SDK.")
+    bo.say(f"First {call} [[reply: Done.]]", to=helper.slug)
+    message, = bo.wait(lambda m: m["sender_slug"] == helper.slug, seconds=90)
+    assert message["text"] == "Said by the SDK." and message["encrypted"]
+    helper.wait_settled()
+    refused = tool("Bash", command="touch refused", description="make")
+    root = bo.say(f"Second {refused} [[reply: It was refused.]]", to=helper.slug)
+    assert once(bo, helper, root, seconds=90)["text"] == "It was refused."
+    assert not (helper.workspace / "refused").exists()
+    asked = [r for r in provider.log() if "Second" in (r["text"] or "")]
+    assert "prior_turns" in json.dumps(asked[0]["body"]) and "First" in json.dumps(asked[0]["body"])
+    helper.remove()
+
+
 @pytest.mark.parametrize("victim", ["session", "puffod"])
 def test_killed_amid_the_turn(town, worker, bo, provider, victim):
     for n in range(5):

@@ -284,8 +284,9 @@ static Verdict verdict(const TurnResult *result) {
         return VERDICT_FAILED;
 }
 
-/* Once an hour and thread (§11.3): the key sees to that. */
-static int say_notice(Batches *b, const Target *t, const char *turn, const char *kind, int64_t now) {
+/* Once an hour and thread (§11.3): the key sees to that. cause: of a CLI's end, in a sentence. */
+static int say_notice(Batches *b, const Target *t, const char *turn, const char *kind, const char *cause,
+                      int64_t now) {
         _cleanup_free_ char *text = NULL, *key = NULL;
 
         if (!t->addressed)
@@ -293,6 +294,8 @@ static int say_notice(Batches *b, const Target *t, const char *turn, const char 
         key = asprintf_new("notice/%s/%" PRId64, t->root_id, now / HOUR_MS);
         text = streq(kind, "crash")
                        ? strdup("I could not answer this: my process ended unexpectedly while I was at it, twice.")
+               : streq(kind, "harness-gone") && !isempty(cause)
+                       ? strjoin("I could not answer this. ", cause)
                        : asprintf_new("I could not answer this because of a problem on my side (%s). My operator "
                                       "finds the details in my journal.", kind);
         return key && text ? say(b, t, key, turn, text) : -ENOMEM;
@@ -348,7 +351,7 @@ int batches_also(Batches *b, Database *db, const char *id, const TurnResult *res
         if (r >= 0 && v == VERDICT_DONE && b->reply && streq_ptr(b->ending, id) && target.root_id)
                 r = say_reply(b, &target, id);
         if (r >= 0 && v == VERDICT_FAILED && target.root_id)
-                r = say_notice(b, &target, id, failure(result), now);
+                r = say_notice(b, &target, id, failure(result), result->error_message, now);
         if (r >= 0 && streq_ptr(result->error_kind, "auth"))
                 r = say_auth(b, id, now);
         crash_point("batch-answered");
