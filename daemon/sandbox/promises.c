@@ -289,6 +289,20 @@ int promises_interfaces(char ***ret) {
         return 0;
 }
 
+/* Whether somebody else has a Unix socket in our network: a machine without a line has a loopback interface alone, too. */
+static int network_is_shared(void) {
+        FILE *f = fopen("/proc/self/net/unix", "re");
+        char line[512];
+        unsigned n = 0;
+
+        if (!f)
+                return -errno;
+        while (n < 2 && fgets(line, sizeof(line), f))   /* the first one is the head; we have none at this time */
+                n++;
+        (void) fclose(f);
+        return n > 1;
+}
+
 static int check_network(const Sandbox *s, char ***missing) {
         _cleanup_(strv_freep) char **interfaces = NULL;
         uint64_t inode;
@@ -301,6 +315,9 @@ static int check_network(const Sandbox *s, char ***missing) {
                 if (inode == s->network_namespace)
                         return miss(missing, strdup("the network is the machine's"));
         }
+        r = network_is_shared();
+        if (r != 0)
+                return r < 0 ? r : miss(missing, strdup("the network is shared with others"));
         r = promises_interfaces(&interfaces);
         if (r < 0 || !interfaces)
                 return r;

@@ -207,6 +207,14 @@ def test_a_promise_that_is_not_kept(sandbox, outside, visible, profile, without,
         assert told["violations"], told
 
 
+def test_a_machine_without_a_network(sandbox):
+    """It has no other interface than the sandbox is to have, and is not the sandbox."""
+    assert socket.if_nameindex() == [(1, "lo")]
+    out = sandbox.run("strict", ["/bin/true"], without=["PrivateNetwork"])
+    assert (out.returncode, out.stderr) == (
+        78, "puffo-sandbox: the profile strict is not what it promises: the network is shared with others\n")
+
+
 @pytest.mark.parametrize("script,status", [
     ("exit 0", 0), ("exit 42", 42), ("exit 255", 255), ("kill -TERM $$", 143), ("kill -KILL $$", 137),
     ("kill -SEGV $$", 139), ("exec /nowhere/at/all", 127), ("kill -TERM 1; kill -KILL 1; exit 3", 3)])
