@@ -423,6 +423,40 @@ TEST(two_turns_of_one_process) {
         ASSERT_EQ(row->usage.output_tokens, 5);
 }
 
+/* agent-home §5.10: a letter each for the events, and what is said in full. */
+static char* audit_log(void) {
+        _cleanup_free_ char *path = path_join(world.directory, "workspace/.puffo-agent/audit.log"), *log = NULL;
+        _cleanup_(strbuf_done) StrBuf b = {};
+        char *state;
+
+        ASSERT_OK(file_read(path, MIB(1), &log, NULL));
+        for (char *line = strtok_r(log, "\n", &state); line; line = strtok_r(NULL, "\n", &state)) {
+                _cleanup_json_ json_object *o = NULL;
+                const char *text;
+
+                ASSERT_OK(json_parse(line, strlen(line), &o));
+                ASSERT_STREQ(json_get_string(o, "agent"), "alice");
+                text = json_get_string(o, "content") ?: json_get_string(o, "text") ?: json_get_string(o, "name");
+                ASSERT_OK(strbuf_printf(&b, "%s%s%s%s", b.size > 0 ? "|" : "", json_get_string(o, "event"),
+                                        text ? " " : "", strempty(text)));
+                if (json_get(o, "reply_len"))
+                        ASSERT_OK(strbuf_printf(&b, " %" PRIi64 " %" PRIi64, json_get_int(o, "reply_len", -1),
+                                                json_get_int(o, "tool_calls", -1)));
+        }
+        return strbuf_take(&b);
+}
+
+TEST(audit) {
+        _fixture_ Fixture *f = fixture_new("");
+        _cleanup_free_ char *log = NULL;
+
+        answer(f, "t1", "[[tool: Bash]] [[reply: Döne]]", "completed Döne");
+        answer(f, "t2", "[[auth]]", "failed/auth");
+        log = audit_log();
+        ASSERT_STREQ(log, "session.start|turn.input [[tool: Bash]] [[reply: Döne]]|tool Bash|assistant.text Döne|"
+                          "turn.end 4 1|turn.input [[auth]]|auth_error.detected|turn.end 0 0");
+}
+
 /* The CLI has a login of its own, so that only its word is known of what it uses. */
 TEST(budget) {
         _fixture_ Fixture *f = fixture_new("limits: {tokens_per_hour: 30}\n");

@@ -213,6 +213,7 @@ static int send_text(Hands *h, const SessionConfig *config) {
         }
         if (r < 0)
                 return r;
+        hands_audit_input(&h->audit, text);
         h->working = true;
         h->kick = NULL;
         hands_tell_waiting(h, NULL);
@@ -285,6 +286,9 @@ int hands_attempt(Hands *h) {
         int r;
 
         r = h->spec.get_config(&config, h->spec.userdata);
+        if (r < 0)
+                return r;
+        r = hands_audit_use(&h->audit, config->home);
         if (r < 0)
                 return r;
         if (config->fault) {

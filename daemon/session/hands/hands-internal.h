@@ -4,6 +4,7 @@
 #include "chat-steps.h"
 #include "hands.h"
 #include "hands-asks.h"
+#include "hands-audit.h"
 #include "hands-launch.h"
 #include "hands-login.h"
 #include "hands-mcp.h"
@@ -40,6 +41,7 @@ struct Hands {
         HandsMcp *mcp;                  /* exists with a driver of sdk-local */
         HandsAsks *asks;
         HandsLogin *login;
+        HandsAudit audit;
         HandsLaunch launch;             /* of what runs or is being started */
         uint8_t running_hash[32];
         char *sent;                     /* the last turn whose text the CLI has got, or NULL */

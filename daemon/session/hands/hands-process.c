@@ -26,6 +26,7 @@ void hands_on_process_started(const int fds[static 3], void *userdata) {
                 cli_process_stop(h->process);
                 return;
         }
+        hands_audit_session(&h->audit, h->launch.session_id);
         if (!h->turn)
                 hands_idle_begin(h);
         hands_go_on(h);

@@ -75,6 +75,8 @@ static int on_message_end(Harness *d, const char *id, const char *text, void *us
                 r = turn_message_end(h->turn, true);
         if (r >= 0)
                 r = store_message(h, id, text);
+        if (r >= 0)
+                hands_audit_text(&h->audit, text);
         h->open = mfree(h->open);
         return took(h, r, "Failed to end a message");
 }
@@ -96,6 +98,7 @@ static int on_tool(Harness *d, const HarnessTool *tool, void *userdata) {
 
         if (!h->working)
                 return 0;
+        hands_audit_tool(&h->audit, tool);
         h->n_tools += tool->phase == HARNESS_TOOL_STARTED;
         r = tool->phase == HARNESS_TOOL_STARTED ? turn_emit_tool_started(h->turn, tool->id, name) :
                                                   turn_emit_tool_ended(h->turn, tool->id, name, !tool->is_error);
@@ -314,6 +317,7 @@ static int on_end(Harness *d, const HarnessResult *result, void *userdata) {
                 return 0;
         }
         crash_point("cli-answered");
+        hands_audit_end(&h->audit, result);
         usage_count(h, result);
         h->has_it = h->has_it || result->started;
         if (result->outcome != HARNESS_DONE)

@@ -343,6 +343,7 @@ Hands* hands_free(Hands *h) {
         h->turn = NULL;
         h->asks = hands_asks_free(h->asks);
         h->login = hands_login_free(h->login);
+        hands_audit_done(&h->audit);
         turn_forget(h);
         hands_driver_drop(h);
         for (size_t i = 0; i < ELEMENTSOF(h->found); i++)
