@@ -476,6 +476,55 @@ TEST(stop_ends_a_start) {
         ASSERT_STREQ(h.log, "Probe Limits Start Stop");
 }
 
+/* A start that hangs holds nobody up for ever, and leaves nothing that nobody knows of. */
+TEST(start_takes_too_long) {
+        _cleanup_(hands_done) Hands h;
+
+        hands_init(&h, NULL);
+        ask_start(&h);
+        ASSERT_EQ(h.n_answers, 0);
+        ASSERT_OK(sd_event_source_set_time(h.unit->start_timer, 0));
+        run(&h.w);
+        ASSERT_STREQ(h.answer, "Failed: it has not started in time");
+        ASSERT_NOT_NULL(strstr(h.log, "Start Stop"));
+        ASSERT_EQ(units_n_starting(&h.w.manager), 0);
+        job_removed(&h, "/job/8", "done");
+        ASSERT_TRUE(harness_unit_is_gone(h.unit));
+}
+
+/* Whoever has asked and gone is in nobody's way. */
+TEST(session_is_gone_before_its_turn) {
+        _cleanup_(hands_done) Hands h;
+
+        hands_init(&h, NULL);
+        h.w.manager.config->max_parallel_starts = 1;
+        h.w.agent->job = strdup("/job/1");
+        h.w.agent->job_is_start = true;
+        ask_start(&h);
+        ask_wait(&h);
+        ASSERT_STREQ(h.answer, "unknown 0 0 ");
+        ASSERT_NOT_NULL(h.unit->start);
+        sd_bus_close(h.session);
+        run(&h.w);
+        sd_bus_close(h.server);
+        send_removed(&h.w, "JobRemoved", "uoss", 1U, "/job/1", UNIT, "done");
+        run(&h.w);
+        ASSERT_STREQ(h.log, "Probe");
+        ASSERT_NULL(h.unit->start);
+        ASSERT_STREQ(harness_unit_state(h.unit), "none");
+}
+
+/* The service manager is not left with a unit that it keeps for nobody. */
+TEST(agent_goes) {
+        _cleanup_(hands_done) Hands h;
+
+        hands_init(&h, "active");
+        harness_unit_abandon(h.unit);
+        run(&h.w);
+        ASSERT_STREQ(h.log, "Stop UnrefUnit");
+        ASSERT_FALSE(h.unit->referenced);
+}
+
 TEST(freeze) {
         _cleanup_(hands_done) Hands h;
 
