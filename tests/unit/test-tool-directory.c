@@ -59,6 +59,48 @@ TEST(channels_by_what_has_happened) {
         ASSERT_ANSWER(&b, "- ch_1  General\n- ch_2  ops");
 }
 
+static int count_commit(void *userdata) {
+        (*(unsigned*) userdata)++;
+        return 0;
+}
+
+/* A space of thousands of channels, and a server that would go on for ever: neither is waited for, nor kept. */
+TEST(channels_without_number) {
+        static const bool by_events[] = { false, true };
+
+        for (size_t i = 0; i < ELEMENTSOF(by_events); i++) {
+                _cleanup_(strbuf_done) StrBuf list = {};
+                unsigned n_commits = 0, n_lines = 1;
+                BENCH(b);
+
+                for (unsigned k = 0; k < 2500; k++)
+                        ASSERT_OK(strbuf_printf(&list, by_events[i] ? "%s{\"kind\":\"create_channel\",\"payload\":"
+                                                                      "{\"channel_id\":\"ch_%u\",\"name\":\"x\"}}"
+                                                                    : "%s{\"channel_id\":\"ch_%u\",\"name\":\"x\"}",
+                                                k > 0 ? "," : "", k));
+                (void) sqlite3_commit_hook(database_handle(b.db), count_commit, &n_commits);
+                bench_start(&b, "list_channels", NULL, NULL);
+                bench_answer(&b, "GET /spaces", 200, "{\"spaces\":[]}");
+                if (by_events[i]) {
+                        _cleanup_free_ char *page = strjoin("{\"events\":[", list.text, "],\"has_more\":true,"
+                                                            "\"next_cursor\":\"1\"}");
+
+                        bench_answer(&b, HOME_CHANNELS, 404, NULL);
+                        bench_answer(&b, HOME_EVENTS, 200, page);
+                } else {
+                        _cleanup_free_ char *page = strjoin("{\"channels\":[", list.text, "]}");
+
+                        bench_answer(&b, HOME_CHANNELS, 200, page);
+                }
+                ASSERT_TRUE(b.is_done);
+                ASSERT_TRUE(n_commits <= 2);
+                for (const char *p = b.text; (p = strchr(p, '\n')); p++)
+                        n_lines++;
+                ASSERT_EQ(n_lines, 2001);
+                ASSERT_TRUE(endswith(b.text, "\n(no more than 2000 channels are shown)"));
+        }
+}
+
 TEST(channels_that_do_not_end) {
         BENCH(b);
 

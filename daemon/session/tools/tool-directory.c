@@ -7,6 +7,8 @@
 #define ID_SHOWN_MAX 200U
 #define PROFILE_TEXT_MAX 2000U
 #define SPACES_MAX 100U
+/* Of one answer, all spaces together. */
+#define CHANNELS_MAX 2000U
 #define EVENT_PAGES_MAX 200U
 #define USERNAME_SIZE_MAX 200U
 
@@ -20,7 +22,7 @@ typedef struct SpaceRow {
 
 typedef struct ListChannels {
         SpaceRow *spaces;
-        size_t n_spaces, current;
+        size_t n_spaces, n_channels, current;
         char *cursor;                   /* of the page of events that was asked for */
         unsigned n_pages;
 } ListChannels;
@@ -52,13 +54,18 @@ static int add_space(ListChannels *l, const char *id, const char *name) {
         return s->id && s->name ? 0 : -ENOMEM;
 }
 
+static bool is_full(const ListChannels *l) {
+        return l->n_channels >= CHANNELS_MAX;
+}
+
+/* Within a transaction: each by itself would be waited for. */
 static int add_channel(ToolCall *c, const char *channel_id, const char *name) {
-        SpaceRow *s = ((ListChannels*) c->state)->spaces + ((ListChannels*) c->state)->current;
+        ListChannels *l = c->state;
+        SpaceRow *s = l->spaces + l->current;
         int r;
 
-        r = message_store_learn_space(puffo_database(c->box->puffo), channel_id, s->id, now_realtime_ms());
-        if (r >= 0)
-                r = directory_learn_channel(puffo_directory(c->box->puffo), s->id, channel_id, name);
+        l->n_channels++;
+        r = directory_learn_channel(puffo_directory(c->box->puffo), s->id, channel_id, name);
         if (r >= 0)
                 r = strbuf_puts(&s->lines, s->lines.size > 0 ? "\n- " : "- ");
         if (r >= 0)
@@ -99,6 +106,8 @@ static int answer_channels(ToolCall *c) {
         else
                 for (size_t i = 0; i < l->n_spaces && r >= 0; i++)
                         r = put_space(&b, l->spaces + i);
+        if (r >= 0 && is_full(l))
+                r = strbuf_puts(&b, "\n(no more than 2000 channels are shown)");
         return r < 0 ? r : tool_succeed(c, strbuf_take(&b));
 }
 
@@ -108,7 +117,7 @@ static int next_space(ToolCall *c) {
         l->current++;
         l->cursor = mfree(l->cursor);
         l->n_pages = 0;
-        return l->current < l->n_spaces ? ask_channels(c) : answer_channels(c);
+        return l->current < l->n_spaces && !is_full(l) ? ask_channels(c) : answer_channels(c);
 }
 
 /* What a callback from the server has come to; the reply must not be used any more. */
@@ -127,16 +136,19 @@ static int space_failed(ToolCall *c, const char *error) {
 static int ask_events(ToolCall *c);
 
 static int take_events(ToolCall *c, const EventPage *page) {
+        _cleanup_(transaction_rollbackp) Transaction t = {};
         ListChannels *l = c->state;
-        int r = 0;
+        int r = database_begin(puffo_database(c->box->puffo), &t);
 
-        for (size_t i = 0; i < page->n_events && r >= 0; i++) {
+        for (size_t i = 0; i < page->n_events && r >= 0 && !is_full(l); i++) {
                 const SignedValue *payload = signed_get(page->events[i], "payload");
                 const char *id = signed_get_string(payload, "channel_id");
 
                 if (streq_ptr(signed_get_string(page->events[i], "kind"), "create_channel") && !isempty(id))
                         r = add_channel(c, id, strempty(signed_get_string(payload, "name")));
         }
+        if (r >= 0)
+                r = database_commit(&t);
         return r < 0 ? r : free_and_strdup(&l->cursor, page->next_cursor);
 }
 
@@ -159,7 +171,7 @@ static void on_events(ServerCall *call, const CallReply *reply, void *userdata) 
         if (r == -EBADMSG)
                 r = space_failed(c, error);
         else if (r >= 0)
-                r = l->cursor && ++l->n_pages < EVENT_PAGES_MAX ? ask_events(c) : next_space(c);
+                r = l->cursor && ++l->n_pages < EVENT_PAGES_MAX && !is_full(l) ? ask_events(c) : next_space(c);
         call_done(c, r);
 }
 
@@ -170,6 +182,15 @@ static int ask_events(ToolCall *c) {
                                 &c->server_call);
 }
 
+static int take_channels(ToolCall *c, const Channel *channels, size_t n) {
+        _cleanup_(transaction_rollbackp) Transaction t = {};
+        int r = database_begin(puffo_database(c->box->puffo), &t);
+
+        for (size_t i = 0; i < n && r >= 0 && !is_full(c->state); i++)
+                r = add_channel(c, channels[i].channel_id, channels[i].name);
+        return r < 0 ? r : database_commit(&t);
+}
+
 static void on_channels(ServerCall *call, const CallReply *reply, void *userdata) {
         ToolCall *c = userdata;
         _cleanup_free_ Channel *channels = NULL;
@@ -177,8 +198,8 @@ static void on_channels(ServerCall *call, const CallReply *reply, void *userdata
         size_t n = 0;
         int r = reply->failure == CALL_OK ? api_read_channels(reply, &channels, &n, &error) : -EBADMSG;
 
-        for (size_t i = 0; i < n && r >= 0; i++)
-                r = add_channel(c, channels[i].channel_id, channels[i].name);
+        if (r >= 0)
+                r = take_channels(c, channels, n);
         c->server_call = server_call_free(call);
 
         /* An older server, or one that is not ready yet: what has happened in the space tells, too. */
