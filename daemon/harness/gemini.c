@@ -56,11 +56,18 @@ static int gemini_start(Harness *h, const HarnessSetup *s) {
 
 /* ---- the prompt ---- */
 
-/* Puffo's names of people and agents, "bo-1a2b": n bytes of s. */
-static size_t handle_size(const char *s) {
+/* A name of Puffo's for people and agents, "bo-1a2b", with nothing behind it but marks that end a word. Quotes would
+ * make a path of all that is between them. */
+static bool is_handle(const char *s) {
         size_t n = strspn(s, "abcdefghijklmnopqrstuvwxyz0123456789-");
 
-        return n > 5 && *s != '-' && s[n - 5] == '-' && strspn(s + n - 4, "0123456789abcdef") == 4 ? n : 0;
+        if (n <= 5 || *s == '-' || s[n - 5] != '-' || strspn(s + n - 4, "0123456789abcdef") != 4)
+                return false;
+        s += n;
+        s = startswith(s, "'s") ?: (char*) s + strspn(s, "':*_~");
+        if (*s == '.')
+                s++;
+        return !*s || strchr(" \t\r\n,;!?()[]{}", *s);
 }
 
 /* The program puts the content of a file in for "@name", and of any file that has the name as a part of its own; and a
@@ -70,15 +77,13 @@ static int gemini_prompt(const char *text, StrBuf *b) {
         int r = *text == '/' ? strbuf_puts(b, "\n") : 0;
 
         for (const char *p = text; *p && r >= 0;) {
-                size_t n = strcspn(p, "@"), handle;
+                size_t n = strcspn(p, "@");
 
                 r = strbuf_append(b, p, n);
                 if (r < 0 || !p[n])
                         return r;
                 p += n;
-                handle = handle_size(p + 1);
-                if ((p == text || p[-1] != '\\') &&
-                    (handle == 0 || (p[1 + handle] && !strchr(" \t\r\n,;!?()[]{}", p[1 + handle]))))
+                if ((p == text || p[-1] != '\\') && !is_handle(p + 1))
                         r = strbuf_puts(b, "\\");
                 if (r >= 0)
                         r = strbuf_append(b, p++, 1);
@@ -382,6 +387,8 @@ static int gemini_line(Harness *h, const char *line, size_t size) {
 static int gemini_error_line(Harness *h, const char *line, size_t size) {
         static const char *const chatter[] = {
                 "Warning: 256-color support", "YOLO mode is enabled", "Ripgrep is not available", "    at ",
+                /* Of the workspace, of what is covered there. */
+                "Warning: Could not read directory ",
         };
         Gemini *g = h->state;
         int r;
