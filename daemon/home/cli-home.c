@@ -328,34 +328,53 @@ static int claude_prepare(CliWork *w, CliHome *ret) {
 
 /* ---- Gemini CLI ---- */
 
-/* Without this it refuses, as "gateway", an endpoint that is not Google's. */
-static int gemini_auth(CliWork *w, int dir_fd) {
+/* What it is to find in its own settings, where nothing else is said. A type of login: without it it refuses, as
+ * "gateway", an endpoint that is not Google's. No word about its use to others. And "@name" in what people write is
+ * not the name of whatever file has it as a part of its own. value NULL: false. */
+static const struct { const char *path[3], *value; } gemini_defaults[] = {
+        { { "security", "auth", "selectedType" }, "gemini-api-key" },
+        { { "privacy", "usageStatisticsEnabled" }, NULL },
+        { { "context", "fileFiltering", "enableRecursiveFileSearch" }, NULL },
+};
+
+/* > 0: it was not there. */
+static int gemini_default(json_object *settings, size_t i) {
+        const char *const *path = gemini_defaults[i].path, *value = gemini_defaults[i].value;
+        json_object *at = settings;
+        size_t last = path[2] ? 2 : 1;
+        int r;
+
+        for (size_t j = 0; j < last; j++) {
+                json_object *next = json_get(at, path[j]);
+
+                if (!json_object_is_type(next, json_type_object)) {
+                        next = json_object_new_object();
+                        r = next ? json_put(at, path[j], next) : -ENOMEM;
+                        if (r < 0)
+                                return r;
+                }
+                at = next;
+        }
+        if (value ? !isempty(json_get_string(at, path[last])) :
+                    json_object_is_type(json_get(at, path[last]), json_type_boolean))
+                return 0;
+        r = value ? json_put_string(at, path[last], value) : json_put_bool(at, path[last], false);
+        return r < 0 ? r : 1;
+}
+
+static int gemini_own(CliWork *w, int dir_fd) {
         _cleanup_json_ json_object *settings = NULL;
-        json_object *at;
         bool changed;
         int r;
 
         r = settings_read(w, dir_fd, ".gemini", NULL, &settings, &changed);
         if (r < 0)
                 return r;
-        at = settings;
-        for (size_t i = 0; i < 2; i++) {
-                const char *key = i == 0 ? "security" : "auth";
-                json_object *next = json_get(at, key);
-
-                if (!json_object_is_type(next, json_type_object)) {
-                        next = json_object_new_object();
-                        if (!next || json_put(at, key, next) < 0)
-                                return -ENOMEM;
-                        changed = true;
-                }
-                at = next;
-        }
-        if (isempty(json_get_string(at, "selectedType"))) {
-                r = json_put_string(at, "selectedType", "gemini-api-key");
+        for (size_t i = 0; i < ELEMENTSOF(gemini_defaults); i++) {
+                r = gemini_default(settings, i);
                 if (r < 0)
                         return r;
-                changed = true;
+                changed |= r > 0;
         }
         return settings_write(w, dir_fd, settings, changed);
 }
@@ -403,7 +422,7 @@ static int gemini_prepare(CliWork *w) {
         project = own < 0 ? own : cli_directory_make(w->workspace_fd, ".gemini", 0755);
         if (project < 0)
                 return project;
-        r = gemini_auth(w, own);
+        r = gemini_own(w, own);
         if (r >= 0)
                 r = gemini_servers(w, project);
         if (r >= 0)

@@ -2,9 +2,12 @@
 """Agents that work with the real Gemini CLI, a process for each turn. See test_hands.py."""
 
 import json
+import os
 import pathlib
 import shutil
+import signal
 import subprocess
+import time
 
 import pytest
 
@@ -107,6 +110,22 @@ def test_the_sandbox_is_there(town, worker, bo, provider):
     assert "root_secret_key" not in seen and "sk-test" not in seen
     assert (worker.workspace / "mine.txt").read_text() == "own\n"
     assert not pathlib.Path("/usr/x").exists()
+
+
+def session_pid(agent):
+    return int(agent.suite.user.run(["systemctl", "--user", "show", "--value", "--property=MainPID",
+                                     agent.agent.Unit]).stdout)
+
+
+def test_killed_amid_the_turn(town, worker, bo, provider):
+    """Nobody says again what the session that died has read: the turn is carried out once more, as a whole."""
+    for n in range(3):
+        root = bo.say(f"Long {n} [[words: 12]] [[slow: 150ms]]", to=worker.slug)
+        worker.suite.wait(lambda: provider.count(f"Long {n}"), 60, "the model is asked")
+        time.sleep(0.3 + 0.4 * n)       # somewhere between the first word and the last
+        os.kill(session_pid(worker), signal.SIGKILL)
+        assert once(bo, worker, root, seconds=120)["text"] == " ".join(f"word{i}" for i in range(1, 13))
+        worker.agent.wait_state("ready")
 
 
 def test_a_lost_conversation_is_begun_anew(town, worker, bo):

@@ -451,7 +451,9 @@ TEST(gemini) {
         put_file(workspace, ".gemini/settings.json", "{\"own\":1,\"mcpServers\":{\"puffo\":{\"command\":\"evil\"}}}");
         PREPARED(h, a);
         ASSERT_NULL(h.mcp_config);
-        assert_json(home, ".gemini/settings.json", "{\"security\":{\"auth\":{\"selectedType\":\"gemini-api-key\"}}}");
+        assert_json(home, ".gemini/settings.json", "{\"security\":{\"auth\":{\"selectedType\":\"gemini-api-key\"}},"
+                    "\"privacy\":{\"usageStatisticsEnabled\":false},"
+                    "\"context\":{\"fileFiltering\":{\"enableRecursiveFileSearch\":false}}}");
         assert_json(workspace, ".gemini/settings.json",
                     "{\"own\":1,\"mcpServers\":{\"git\":{\"command\":\"git-mcp\"},\"puffo\":{\"command\":"
                     "\"/usr/lib/puffo/puffo-mcp\",\"args\":[],\"env\":"
@@ -466,6 +468,16 @@ TEST(gemini) {
         a.spec.mcp_command = NULL;
         PREPARED(two, a);
         assert_json(workspace, ".gemini/settings.json", "{\"own\":1,\"mcpServers\":{}}");
+
+        /* What somebody has decided stays, what is of no sense goes. */
+        put_file(home, ".gemini/settings.json",
+                 "{\"security\":{\"auth\":{\"selectedType\":\"oauth-personal\"}},"
+                 "\"privacy\":{\"usageStatisticsEnabled\":true},\"context\":7}");
+        PREPARED(three, a);
+        assert_json(home, ".gemini/settings.json",
+                    "{\"security\":{\"auth\":{\"selectedType\":\"oauth-personal\"}},"
+                    "\"privacy\":{\"usageStatisticsEnabled\":true},"
+                    "\"context\":{\"fileFiltering\":{\"enableRecursiveFileSearch\":false}}}");
 }
 
 TEST(hermes) {

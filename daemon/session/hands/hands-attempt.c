@@ -76,6 +76,7 @@ static int make_text(Hands *h, const SessionConfig *config, HarnessKind kind, ch
         _cleanup_(chat_prompt_done) ChatPrompt p = {};
         _cleanup_free_ const char **names = tool_names();
         bool forgets = harness_is_per_turn(kind) && kind == HARNESS_CLAUDE_SDK;
+        const char *last;
         int r;
 
         if (!names)
@@ -88,8 +89,11 @@ static int make_text(Hands *h, const SessionConfig *config, HarnessKind kind, ch
         free(h->turn->context);
         h->turn->context = TAKE_PTR(p.context);
         *ret_system = TAKE_PTR(p.system);
-        *ret = h->kick && !forgets ? strdup(h->kick) : forgets ? flatten(&p) :
-               strdup(p.messages[p.n_messages - 1].text);
+        last = p.messages[p.n_messages - 1].text;
+        /* Those that live for one turn take a text that they could not answer out of their conversation again: it is
+         * said once more. */
+        *ret = forgets ? flatten(&p) : !h->kick ? strdup(last) :
+               harness_is_per_turn(kind) ? strjoin(h->kick, "\n\n", last) : strdup(h->kick);
         return *ret ? 0 : -ENOMEM;
 }
 
