@@ -328,13 +328,15 @@ static int claude_prepare(CliWork *w, CliHome *ret) {
 
 /* ---- Gemini CLI ---- */
 
-/* What it is to find in its own settings, where nothing else is said. A type of login: without it it refuses, as
- * "gateway", an endpoint that is not Google's. No word about its use to others. And "@name" in what people write is
- * not the name of whatever file has it as a part of its own. value NULL: false. */
-static const struct { const char *path[3], *value; } gemini_defaults[] = {
-        { { "security", "auth", "selectedType" }, "gemini-api-key" },
-        { { "privacy", "usageStatisticsEnabled" }, NULL },
-        { { "context", "fileFiltering", "enableRecursiveFileSearch" }, NULL },
+/* What it is to find in its own settings, where nothing else is said: a string, or a number above 0, or false. A type
+ * of login: without it it refuses, as "gateway", an endpoint that is not Google's. No word about its use to others.
+ * "@name" in what people write is not the name of whatever file has it as a part of its own. And when the endpoint
+ * fails, not ten attempts, minutes long, of which nobody hears. */
+static const struct { const char *path[3], *value; int number; } gemini_defaults[] = {
+        { { "security", "auth", "selectedType" }, "gemini-api-key", 0 },
+        { { "privacy", "usageStatisticsEnabled" }, NULL, 0 },
+        { { "context", "fileFiltering", "enableRecursiveFileSearch" }, NULL, 0 },
+        { { "general", "maxAttempts" }, NULL, 4 },
 };
 
 /* > 0: it was not there. */
@@ -342,7 +344,7 @@ static int gemini_default(json_object *settings, size_t i) {
         const char *const *path = gemini_defaults[i].path, *value = gemini_defaults[i].value;
         json_object *at = settings;
         size_t last = path[2] ? 2 : 1;
-        int r;
+        int number = gemini_defaults[i].number, r;
 
         for (size_t j = 0; j < last; j++) {
                 json_object *next = json_get(at, path[j]);
@@ -356,9 +358,10 @@ static int gemini_default(json_object *settings, size_t i) {
                 at = next;
         }
         if (value ? !isempty(json_get_string(at, path[last])) :
-                    json_object_is_type(json_get(at, path[last]), json_type_boolean))
+                    json_object_is_type(json_get(at, path[last]), number > 0 ? json_type_int : json_type_boolean))
                 return 0;
-        r = value ? json_put_string(at, path[last], value) : json_put_bool(at, path[last], false);
+        r = value      ? json_put_string(at, path[last], value) :
+            number > 0 ? json_put_int(at, path[last], number) : json_put_bool(at, path[last], false);
         return r < 0 ? r : 1;
 }
 

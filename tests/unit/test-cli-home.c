@@ -453,7 +453,8 @@ TEST(gemini) {
         ASSERT_NULL(h.mcp_config);
         assert_json(home, ".gemini/settings.json", "{\"security\":{\"auth\":{\"selectedType\":\"gemini-api-key\"}},"
                     "\"privacy\":{\"usageStatisticsEnabled\":false},"
-                    "\"context\":{\"fileFiltering\":{\"enableRecursiveFileSearch\":false}}}");
+                    "\"context\":{\"fileFiltering\":{\"enableRecursiveFileSearch\":false}},"
+                    "\"general\":{\"maxAttempts\":4}}");
         assert_json(workspace, ".gemini/settings.json",
                     "{\"own\":1,\"mcpServers\":{\"git\":{\"command\":\"git-mcp\"},\"puffo\":{\"command\":"
                     "\"/usr/lib/puffo/puffo-mcp\",\"args\":[],\"env\":"
@@ -472,12 +473,13 @@ TEST(gemini) {
         /* What somebody has decided stays, what is of no sense goes. */
         put_file(home, ".gemini/settings.json",
                  "{\"security\":{\"auth\":{\"selectedType\":\"oauth-personal\"}},"
-                 "\"privacy\":{\"usageStatisticsEnabled\":true},\"context\":7}");
+                 "\"privacy\":{\"usageStatisticsEnabled\":true},\"context\":7,\"general\":{\"maxAttempts\":10}}");
         PREPARED(three, a);
         assert_json(home, ".gemini/settings.json",
                     "{\"security\":{\"auth\":{\"selectedType\":\"oauth-personal\"}},"
                     "\"privacy\":{\"usageStatisticsEnabled\":true},"
-                    "\"context\":{\"fileFiltering\":{\"enableRecursiveFileSearch\":false}}}");
+                    "\"context\":{\"fileFiltering\":{\"enableRecursiveFileSearch\":false}},"
+                    "\"general\":{\"maxAttempts\":10}}");
 }
 
 TEST(hermes) {
