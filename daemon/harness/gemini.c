@@ -403,7 +403,8 @@ static int gemini_error_line(Harness *h, const char *line, size_t size) {
                 return r;
         if (g->errors.size > ERRORS_MAX)
                 strbuf_consume(&g->errors, g->errors.size - ERRORS_MAX);
-        return 0;
+        /* Of an object that is printed over many lines the first one says what it is about. */
+        return *line == ' ' || *line == '}';
 }
 
 static int gemini_eof(Harness *h) {

@@ -314,6 +314,8 @@ TEST(what_everybody_gets_to_see_on_standard_error) {
         stage_complains(&s, "Warning: 256-color support not detected.");
         stage_complains(&s, "    at async main (file:///x.js:1:1) {");
         stage_complains(&s, "Attempt 1 failed with status 429.");
+        stage_complains(&s, "  status: 429");
+        stage_complains(&s, "}");
         ASSERT_RECORD(&s, "warning Attempt 1 failed with status 429.\n");
 }
 
