@@ -53,9 +53,9 @@ static int add_call(Database *db, int64_t turn, size_t step, size_t position, co
         return r < 0 ? r : step_run(s);
 }
 
-/* The column has both: the message on the first line. */
+/* The column has both: the message on the first line, with a blank behind it when there are no calls. */
 static int add_step(Database *db, int64_t turn, size_t step, const StoredStep *t) {
-        _cleanup_free_ char *opaque = strjoin(strempty(t->item), "\n", strempty(t->opaque));
+        _cleanup_free_ char *opaque = strjoin(strempty(t->item), t->n_calls == 0 ? " \n" : "\n", strempty(t->opaque));
         _cleanup_(database_statement_releasep) sqlite3_stmt *s = NULL;
         int r;
 
@@ -130,7 +130,8 @@ static int step_read(sqlite3_stmt *s, StoredStep *ret) {
         end = strchr(both, '\n');
         if (!end)
                 return -EUCLEAN;
-        ret->item = strndup(both, (size_t) (end - both));
+        ret->callless = end > both && end[-1] == ' ';
+        ret->item = strndup(both, (size_t) (end - both) - ret->callless);
         ret->opaque = strdup(end + 1);
         return ret->item && ret->opaque ? 0 : -ENOMEM;
 }
@@ -217,7 +218,7 @@ int step_store_list(Database *db, int64_t turn, StoredStep **ret, size_t *ret_n)
         if (r >= 0 && n > 0)
                 r = calls_read(db, turn, steps, n);
         for (size_t i = 0; i < n && r >= 0; i++)
-                if (steps[i].n_calls == 0)
+                if ((steps[i].n_calls == 0) != steps[i].callless)
                         r = -EUCLEAN;
         if (r < 0) {
                 stored_steps_free(steps, n);

@@ -13,12 +13,13 @@ typedef struct StoredCall {
         bool is_error;
 } StoredCall;
 
-/* One reply of the model that calls tools. */
+/* One reply of the model that calls tools; or, without calls, a message that a CLI has completed. */
 typedef struct StoredStep {
         char *text, *item;              /* what it said, and the message it said it as; "": nothing */
         char *opaque;                   /* ModelMessage.opaque; "": nothing */
         StoredCall *calls;
         size_t n_calls;
+        bool callless;                  /* in lists: it was stored without calls, and so none are missing */
 } StoredStep;
 void stored_step_done(StoredStep *s);
 void stored_steps_free(StoredStep *steps, size_t n);

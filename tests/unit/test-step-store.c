@@ -55,6 +55,8 @@ static const StoredStep steps[] = {
         { .text = NULL, .item = NULL, .opaque = NULL, .calls = first + 1, .n_calls = 1 },
 };
 
+static const StoredStep message = { .text = (char*) "Words.", .item = (char*) "i_1_2", .opaque = (char*) "msg_1" };
+
 static size_t count(Fixture *f, const char *table) {
         _cleanup_free_ char *sql = strjoin("SELECT count(*) FROM ", table);
         sqlite3_stmt *s;
@@ -142,11 +144,37 @@ TEST(go_with_the_turn) {
         ASSERT_EQ(count(&f, "turn_steps") + count(&f, "turn_tool_calls"), 0);
 }
 
+/* What a CLI says in between is a step as well, and no calls of it are missing. */
+TEST(messages_without_calls) {
+        _fixture_ Fixture f = fixture_new();
+        int64_t turn = submit(&f, "t1");
+        StoredStep *list;
+        size_t n;
+
+        ASSERT_OK(step_store_add(f.db, turn, 0, &message));
+        ASSERT_OK(step_store_add(f.db, turn, 1, steps));
+        ASSERT_OK(step_store_add(f.db, turn, 2, &(StoredStep) {}));
+        reopen(&f);
+        ASSERT_OK(step_store_list(f.db, turn, &list, &n));
+        ASSERT_EQ(n, 3);
+        ASSERT_STREQ(list[0].text, "Words.");
+        ASSERT_STREQ(list[0].item, "i_1_2");
+        ASSERT_STREQ(list[0].opaque, "msg_1");
+        ASSERT_EQ(list[0].n_calls, 0);
+        ASSERT_STREQ(list[1].item, "i_1_0");
+        ASSERT_EQ(list[1].n_calls, 2);
+        ASSERT_STREQ(list[2].item, "");
+        ASSERT_STREQ(list[2].opaque, "");
+        ASSERT_EQ(list[2].n_calls, 0);
+        stored_steps_free(list, n);
+}
+
 TEST(gaps_are_damage) {
         static const char *const damage[] = {
                 "DELETE FROM turn_steps WHERE step = 0", "DELETE FROM turn_tool_calls WHERE step = 0 AND position = 0",
                 "DELETE FROM turn_tool_calls WHERE step = 1", "UPDATE turn_steps SET opaque = 'x' WHERE step = 0",
                 "UPDATE turn_tool_calls SET step = 7 WHERE step = 1",
+                "UPDATE turn_tool_calls SET step = 2 WHERE step = 1",
         };
 
         for (size_t i = 0; i < ELEMENTSOF(damage); i++) {
@@ -157,6 +185,7 @@ TEST(gaps_are_damage) {
 
                 ASSERT_OK(step_store_add(f.db, turn, 0, steps));
                 ASSERT_OK(step_store_add(f.db, turn, 1, steps + 1));
+                ASSERT_OK(step_store_add(f.db, turn, 2, &message));
                 ASSERT_OK(database_exec(f.db, damage[i]));
                 ASSERT_EQ(step_store_list(f.db, turn, &list, &n), -EUCLEAN);
         }
