@@ -23,7 +23,8 @@ void chat_prompt_done(ChatPrompt *p);
 #define CHAT_PROMPT_BYTES_MAX ((size_t) 600000)
 #define CHAT_HISTORY_MAX ((size_t) 60)
 
-/* tools: the names of what the model can call, ending with NULL; NULL: nothing. max_bytes: system prompt, history and text together; as much of the history goes in as there is room for, newest
- * first. -ENOMEM, -EUCLEAN and other errors of reading. */
+/* tools: the names of what the model can call, ending with NULL; NULL: nothing. max_bytes: system prompt, history
+ * and text together; as much of the history goes in as there is room for, newest first. -ENOMEM, -EUCLEAN and other
+ * errors of reading. */
 int chat_prompt_build(ChatPrompt *ret, Database *db, const SessionConfig *config, const TurnRow *row,
                       const char *const *tools, size_t max_bytes);

@@ -90,8 +90,8 @@ void hands_on_process_ended(const CliEnd *end, void *userdata) {
                 (void) snprintf(h->end_result, sizeof(h->end_result), "%s", end->result);
                 h->end.result = h->end_result;
         }
-        /* Its last words are still in the pipe, whose other end nobody has any more: they are read first. Not of one that
-         * we have stopped. */
+        /* Its last words are still in the pipe, whose other end nobody has any more: they are read first. Not of one
+         * that we have stopped. */
         if (!end || (!h->driver && h->found[0] < 0)) {
                 hands_process_gone(h);
                 return;
