@@ -47,8 +47,9 @@ int fd_store_add(const char *name, int fd) {
 void fd_store_remove(const char *name) {
         for (size_t i = 0; i < ELEMENTSOF(world.store); i++)
                 if (streq_ptr(world.store[i].name, name)) {
-                        world.store[i].name = mfree(world.store[i].name);
                         (void) close(world.store[i].fd);
+                        world.store[i].name = mfree(world.store[i].name);
+                        return;         /* name may have been the very one */
                 }
 }
 
