@@ -54,3 +54,4 @@ int log_full(int level, int error, const char *file, int line, const char *func,
 #define PUFFO_MESSAGE_TURN_RESUMED "MESSAGE_ID=7f3b1c0e5a1d4a6c8f0f6c9c1f0c3a08"
 #define PUFFO_MESSAGE_ACCESS_DENIED "MESSAGE_ID=7f3b1c0e5a1d4a6c8f0f6c9c1f0c3a09"
 #define PUFFO_MESSAGE_ENVELOPE_REFUSED "MESSAGE_ID=7f3b1c0e5a1d4a6c8f0f6c9c1f0c3a0a"
+#define PUFFO_MESSAGE_BUDGET_EXCEEDED "MESSAGE_ID=7f3b1c0e5a1d4a6c8f0f6c9c1f0c3a0b"

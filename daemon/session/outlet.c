@@ -117,8 +117,8 @@ static void usage_take(Outlet *o, const OutletReport *report) {
         OutletUsage u = { report->model, report->status, report->usage, report->estimated, 0 };
         int r;
 
-        /* A call that was refused or never got there has used nothing. */
-        if (o->spec.budget && u.status / 100 == 2) {
+        /* A call that was refused or never got there has used nothing. One whose answer nobody has waited for has. */
+        if (o->spec.budget && (u.usage.input_tokens > 0 || u.usage.output_tokens > 0)) {
                 r = budget_add(o->spec.budget, u.model, &u.usage, 0, &u.cost_micro);
                 if (r < 0)
                         (void) log_warning_errno(r, "What a call of the model has used could not be stored: %m");

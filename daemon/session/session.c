@@ -487,10 +487,11 @@ static int disown_copied(Session *s, Database *db) {
 static void on_exceeded(Budget *b, const BudgetVerdict *v, void *userdata) {
         Session *s = userdata;
         _cleanup_free_ char *why = budget_verdict_to_text(v), *text = NULL, *key = NULL;
+        static const char *const fields[] = { PUFFO_MESSAGE_BUDGET_EXCEEDED, NULL };
         int r = -ENOMEM;
 
         if (why) {
-                log_notice("The budget is used up: %s.", why);
+                (void) log_fields(LOG_NOTICE, 0, fields, "The budget is used up: %s.", why);
                 key = asprintf_new("budget/%d/%" PRIu64, (int) v->kind, v->since_usec / USEC_PER_SEC);
                 text = strjoin("My budget is used up: ", why, ". Messages wait until then; nothing is lost.");
         }

@@ -8,6 +8,7 @@ import os
 import queue
 import re
 import socket
+import sqlite3
 import subprocess
 import threading
 import time
@@ -87,6 +88,10 @@ class Outlet:
         assert status == 0 and KEY not in errors and self.token not in errors, errors
         assert "Sanitizer" not in errors and "runtime error" not in errors, errors
         return errors
+
+    def stored(self, column):
+        with sqlite3.connect(f"file:{self.directory}/messages.db?mode=ro", uri=True) as db:
+            return db.execute(f"SELECT sum({column}) FROM model_usage").fetchone()[0]
 
     def children(self):
         out = subprocess.run(["ps", "-o", "pid=,comm=", "--ppid", str(self.process.pid)], stdout=subprocess.PIPE,
@@ -409,6 +414,7 @@ def test_client_gone(peer, start):
     wait_for(lambda: log(peer)[-1]["outcome"] == "client-gone")
     usage = outlet.usage()
     assert usage["estimated"] and usage["input"] >= 1000
+    assert outlet.stored("input_tokens") >= 1000
 
 
 @pytest.fixture
