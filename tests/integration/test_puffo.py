@@ -221,3 +221,25 @@ def test_every_message_of_a_long_thread_is_shown(town, helper, bo, provider):
     assert shown_ids == [f"{n:03}" for n in range(200)]
     bo.look()
     assert len(asked) == len(bo.answers(root, helper.slug)) <= 10, "in batches, each with one answer"
+
+
+def test_files_of_several_messages_of_a_batch(town, helper, bo, provider, tmp_path):
+    """Each message shows its own, and the agent lives to answer."""
+    helper.agent.call("Stop")
+    helper.agent.wait_state("stopped")
+    files = [tmp_path / f"part {n}.txt" for n in range(3)]
+    for n, path in enumerate(files):
+        path.write_text(f"content {n}\n")
+    root = bo.say("parts 0 [[reply: all there]]", [files[0]], to=helper.slug)
+    others = [bo.say(f"parts {n} [[reply: all there]]", [files[n]], to=helper.slug, thread=root) for n in (1, 2)]
+    helper.agent.call("Start")
+    helper.agent.wait_state("ready")
+    restarts = helper.agent.Restarts
+    bo.answer(root)
+    helper.wait_settled()
+    asked = "\n".join(e["text"] for e in provider.log() if "- message: parts " in (e["text"] or ""))
+    for n, message in enumerate([root, *others]):
+        path = helper.workspace / ".puffo/inbox" / message / f"part {n}.txt"
+        assert path.read_text() == f"content {n}\n"
+        assert f"- attachments:\n  - {path}\n- message: parts {n}" in asked
+    assert helper.agent.Restarts == restarts
