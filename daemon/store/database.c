@@ -306,7 +306,8 @@ void database_trim(Database *db) {
 int database_checkpoint(Database *db) {
         int r = database_flush(db);
 
-        return r < 0 ? r : database_error(sqlite3_wal_checkpoint_v2(db->handle, NULL, SQLITE_CHECKPOINT_TRUNCATE, NULL, NULL));
+        return r < 0 ? r : database_error(sqlite3_wal_checkpoint_v2(db->handle, NULL, SQLITE_CHECKPOINT_TRUNCATE, NULL,
+                                                                    NULL));
 }
 
 static int query_int(Database *db, const char *sql, int64_t *ret) {
@@ -431,9 +432,9 @@ static int database_open_once(Database **ret, const char *path) {
         if (sqlite3_db_readonly(db->handle, "main") == 1)
                 return -EROFS;
 
-        /* A message is found by ids that are random: of a backlog the leaves of three such trees are to stay in memory,
-         * or each commit writes them again and again. database_trim() gives them back. FULL: what was promised to a
-         * caller survives a power cut. */
+        /* A message is found by ids that are random: of a backlog the leaves of three such trees are to stay in
+         * memory, or each commit writes them again and again. database_trim() gives them back. FULL: what was promised
+         * to a caller survives a power cut. */
         r = database_exec(db, "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA cache_size=-1536; "
                               "PRAGMA journal_size_limit=1048576; PRAGMA temp_store=FILE; PRAGMA trusted_schema=OFF; "
                               "PRAGMA cell_size_check=ON");

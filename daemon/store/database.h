@@ -34,8 +34,8 @@ int database_exec(Database *db, const char *sql);
 /* Rows changed by the last statement. */
 int database_changes(Database *db);
 
-/* A transaction that is rolled back when it leaves the scope without database_commit(). One that is begun within another
- * counts when that is committed. */
+/* A transaction that is rolled back when it leaves the scope without database_commit(). One that is begun within
+ * another counts when that is committed. */
 typedef struct Transaction {
         Database *db;
         bool inner;
@@ -47,7 +47,8 @@ void transaction_rollbackp(Transaction *t);
 /* A transaction whose commit is on disk only with the next database_flush(), for many in a row that nobody is told of
  * before. Whoever else writes flushes first. When that fails, all of them are undone. */
 int database_begin_lazy(Database *db, Transaction *ret);
-/* The same, but within a transaction it is nothing of its own: that one must be rolled back when this is not committed. */
+/* The same, but within a transaction it is nothing of its own: that one must be rolled back when this is not
+ * committed. */
 int database_begin_joined(Database *db, Transaction *ret);
 int database_flush(Database *db);
 

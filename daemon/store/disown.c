@@ -7,7 +7,8 @@
 /* A question to the operator that was asked may be answered wherever the agent is then: those rows stay. */
 static const char of_the_chat[] =
         "UPDATE dispatch_state SET state = 'failed' WHERE state IN ('queued', 'running');"
-        "UPDATE outbox SET state = 'failed', envelope = NULL, error = 'it belongs to the agent that this is a copy of' "
+        "UPDATE outbox SET state = 'failed', envelope = NULL,"
+        " error = 'it belongs to the agent that this is a copy of'"
         " WHERE state IN ('queued', 'sealed');"
         "UPDATE invites SET state = 'done' WHERE state IN ('accepting', 'announcing', 'answered', 'acting');"
         "DELETE FROM session_values WHERE name GLOB 'introduce/*' OR name GLOB 'find-channel/*';";

@@ -16,8 +16,8 @@ static int step(sqlite3_stmt *s) {
 int dispatch_store_add(Database *db, const DispatchEntry *e) {
         _cleanup_(database_statement_releasep) sqlite3_stmt *s = NULL;
         int r = database_prepare(db, "INSERT INTO dispatch_state (envelope_id, root_id, priority, state, record_json, "
-                                 "sent_at, queued_at, updated_at, conversation) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?7, "
-                                 "?8)", &s);
+                                 "sent_at, queued_at, updated_at, conversation) "
+                                 "VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?7, ?8)", &s);
 
         if (r >= 0)
                 r = database_bind_text(s, 1, e->envelope_id);
@@ -125,8 +125,8 @@ int dispatch_store_batch(Database *db, const char *root_id, const char *conversa
 
 int dispatch_store_of_turn(Database *db, const char *turn, DispatchRow **ret, size_t *ret_n) {
         _cleanup_(database_statement_releasep) sqlite3_stmt *s = NULL;
-        int r = database_prepare(db, "SELECT seq, sent_at, envelope_id, record_json FROM dispatch_state WHERE turn = ?1 "
-                                 "ORDER BY seq", &s);
+        int r = database_prepare(db, "SELECT seq, sent_at, envelope_id, record_json FROM dispatch_state "
+                                 "WHERE turn = ?1 ORDER BY seq", &s);
 
         if (r >= 0)
                 r = database_bind_text(s, 1, turn);
@@ -136,9 +136,9 @@ int dispatch_store_of_turn(Database *db, const char *turn, DispatchRow **ret, si
 int dispatch_store_claim(Database *db, const char *root_id, const char *conversation, int64_t seq,
                          const char *turn, int64_t now) {
         _cleanup_(database_statement_releasep) sqlite3_stmt *s = NULL;
-        int r = database_prepare(db, "UPDATE dispatch_state SET state = 'running', turn = ?3, attempts = attempts + 1, "
-                                 "updated_at = ?4 WHERE state = 'queued' AND root_id = ?1 AND conversation = ?5 "
-                                 "AND seq <= ?2", &s);
+        int r = database_prepare(db, "UPDATE dispatch_state SET state = 'running', turn = ?3, "
+                                 "attempts = attempts + 1, updated_at = ?4 WHERE state = 'queued' "
+                                 "AND root_id = ?1 AND conversation = ?5 AND seq <= ?2", &s);
 
         if (r >= 0)
                 r = database_bind_text(s, 1, root_id);
@@ -191,9 +191,10 @@ int dispatch_store_load(Database *db, int64_t max_age, int64_t now) {
         int r = database_begin(db, &t), n = 0;
 
         if (r >= 0)
-                r = database_exec(db, "UPDATE dispatch_state SET state = 'queued', turn = NULL WHERE state = 'running' "
-                                  "AND NOT EXISTS (SELECT 1 FROM session_turns t WHERE t.id = turn "
-                                  "AND t.status IN ('queued', 'running'))");
+                r = database_exec(db, "UPDATE dispatch_state SET state = 'queued', turn = NULL "
+                                  "WHERE state = 'running' AND NOT EXISTS "
+                                  "(SELECT 1 FROM session_turns t WHERE t.id = turn AND t.status IN "
+                                  "('queued', 'running'))");
         if (r >= 0)
                 r = n = fail_older(db, now - max_age, now);
         if (r >= 0)

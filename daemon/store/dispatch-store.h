@@ -62,7 +62,7 @@ int dispatch_store_of_turn(Database *db, const char *turn, DispatchRow **ret, si
 /* What is queued of a thread up to seq becomes part of a turn. Returns how many. */
 int dispatch_store_claim(Database *db, const char *root_id, const char *conversation, int64_t seq,
                          const char *turn, int64_t now);
-/* The turn has ended: all that ran in it becomes state; DISPATCH_QUEUED: as if it had never begun. Returns how many. */
+/* The turn has ended: all that ran in it becomes state; DISPATCH_QUEUED: as if it had never begun. How many. */
 int dispatch_store_settle(Database *db, const char *turn, DispatchState state, int64_t now);
 
 /* At start: what has waited for longer than max_age ms becomes failed, and what was running without its turn is queued

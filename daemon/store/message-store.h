@@ -13,8 +13,8 @@ typedef enum MessageNews {
         MESSAGE_REPLAYED,               /* this signed payload came in another envelope before (wire-protocol §17.3) */
 } MessageNews;
 
-/* Stores a verified message, on disk after the next database_flush(). MessageNews, or < 0. Within a transaction all but
- * MESSAGE_NEW leave it to the caller to roll that back. */
+/* Stores a verified message, on disk after the next database_flush(). MessageNews, or < 0. Within a transaction all
+ * but MESSAGE_NEW leave it to the caller to roll that back. */
 int message_store_add(Database *db, const Message *m, int64_t received_at_ms);
 
 typedef struct StoredMessage {

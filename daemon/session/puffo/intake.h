@@ -6,8 +6,8 @@
 #include "envelope.h"
 #include "message-store.h"
 
-/* What a verified message becomes (message-pipeline §§5, 6.1, 6.2): stored always, queued when it is to wake the model.
- * All of it is one transaction, on disk after the next database_flush(). */
+/* What a verified message becomes (message-pipeline §§5, 6.1, 6.2): stored always, queued when it is to wake the
+ * model. All of it is one transaction, on disk after the next database_flush(). */
 
 typedef struct IntakePolicy {
         const char *own_slug;

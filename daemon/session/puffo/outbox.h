@@ -5,8 +5,8 @@
 #include "database.h"
 #include "server-client.h"
 
-/* What the agent says on the chat service (message-pipeline §12): every message is a row first, is sealed once, and its
- * bytes are stored before they are posted, so that after a crash the same envelope goes out again under its own id
+/* What the agent says on the chat service (message-pipeline §12): every message is a row first, is sealed once, and
+ * its bytes are stored before they are posted, so that after a crash the same envelope goes out again under its own id
  * instead of a second one. Messages go out one after the other, in their order. What was posted is stored with the
  * other messages. */
 typedef struct Outbox Outbox;

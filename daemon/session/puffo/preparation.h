@@ -4,9 +4,9 @@
 #include "directory.h"
 #include "dispatch-store.h"
 
-/* From the queued messages of a thread to the text that the model gets (message-pipeline §§6, 9.2, 9.3): names are asked
- * for, attachments fetched, blocks written. What cannot be had is left out and said so; nothing keeps a message from
- * the model. */
+/* From the queued messages of a thread to the text that the model gets (message-pipeline §§6, 9.2, 9.3): names are
+ * asked for, attachments fetched, blocks written. What cannot be had is left out and said so; nothing keeps a message
+ * from the model. */
 typedef struct Preparation Preparation;
 
 /* More of one thread are not shown at once (§15), nor more text than a model can be expected to read: the rest is the
