@@ -687,6 +687,20 @@ TEST(sleeps) {
         ASSERT_EQ(world.n_starts, 2);
 }
 
+/* Whoever takes it over does not know that it sleeps. */
+TEST(taken_over_asleep) {
+        _fixture_ Fixture *f = fixture_new("  freeze_after_seconds: 0.05\n");
+
+        answer(f, "t1", "Hello", "completed You said: Hello");
+        run_until(f, is_frozen);
+        fixture_crash(f);
+        fixture_open(f);
+        answer(f, "t2", "Again", "completed You said: Again");
+        ASSERT_EQ(world.n_thaws, 1);
+        ASSERT_EQ(world.n_starts, 1);
+        run_until(f, is_frozen);
+}
+
 /* What it is told while it has nothing to do counts at once. */
 TEST(sleeps_by_a_new_rule) {
         _fixture_ Fixture *f = fixture_new("");

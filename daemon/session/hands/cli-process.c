@@ -238,7 +238,8 @@ int cli_process_adopt(CliProcess *p, const char *invocation, int fds[static 3]) 
                 stop(p);
                 return 0;
         }
-        p->state = CLI_RUNNING;
+        /* It may be asleep: only puffod knows, and waking one that is awake does no harm. */
+        p->state = CLI_FROZEN;
         for (size_t i = 0; i < ELEMENTSOF(pipe_names); i++)
                 fds[i] = TAKE_FD(p->fds[i]);
         return 1;

@@ -77,7 +77,7 @@ CliState cli_process_state(const CliProcess *p);
 const char* cli_process_invocation(const CliProcess *p);
 
 /* What a process before us has left in the store; > 0: a CLI, whose pipes fds are now. invocation: what was noted of
- * it. */
+ * it. Whether it is asleep is not known: it counts as frozen until cli_process_thaw(). */
 int cli_process_adopt(CliProcess *p, const char *invocation, int fds[static 3]);
 /* Only with CLI_NONE. -E2BIG: launch is too long for a pipe. */
 int cli_process_start(CliProcess *p, const CliStart *what);

@@ -192,6 +192,9 @@ static int take_over(Hands *h) {
         r = harness_turn_adopt(h->driver, last);
         if (r < 0)
                 return r;
+        r = cli_process_state(h->process) == CLI_FROZEN ? cli_process_thaw(h->process) : 0;
+        if (r < 0)
+                return r;
         hands_log(h, LOG_INFO, 0, "The CLI is at this turn already, its answer is waited for", NULL);
         h->working = h->has_it = true;
         hands_tell_waiting(h, NULL);
