@@ -122,22 +122,29 @@ static int note_id(char **id, const char *word, size_t size) {
         return 1;
 }
 
+static const char* skip_blanks(const char *s) {
+        while (*s == ' ' || *s == '\t')
+                s++;
+        return s;
+}
+
 /* > 0: the line is about the program itself, and no part of the answer. */
 static int hermes_take_word(Hermes *m, const char *line) {
         const char *word, *rest;
         size_t size;
 
         word = word_behind(line, "session_id:", &size);
-        if (word && word[size + strspn(word + size, " \t\r")] == 0)
+        rest = word ? word + size : "";
+        if (word && rest[strspn(rest, " \t\r")] == 0)
                 return note_id(&m->session_id, word, size);
 
         rest = startswith(line, RESUMED_WORDS);
-        word = rest ? word_behind(rest + strspn(rest, " \t"), "Resumed session ", &size) : NULL;
+        word = rest ? word_behind(skip_blanks(rest), "Resumed session ", &size) : NULL;
         if (word)
                 return m->resumed_id ? 1 : note_id(&m->resumed_id, word, size);
 
         rest = startswith(line, NORMALIZED_WORDS);
-        if (rest && (*rest == ' ' || *rest == '\t') && startswith(rest + strspn(rest, " \t"), "Normalized model "))
+        if (rest && (*rest == ' ' || *rest == '\t') && startswith(skip_blanks(rest), "Normalized model "))
                 return 1;
         /* What such a line is broken into. */
         size = strspn(line, "abcdefghijklmnopqrstuvwxyz0123456789-");

@@ -392,7 +392,7 @@ static Outlet* get_outlet(void *userdata) {
         if (s->outlet)
                 return s->outlet;
         model = run_socket(s, HANDS_MODEL_SOCKET, "model");
-        proxy = model < 0 || s->agent->sandbox != SANDBOX_STRICT ? -EBADF : run_socket(s, HANDS_PROXY_SOCKET, "proxy");
+        proxy = model < 0 ? -EBADF : run_socket(s, HANDS_PROXY_SOCKET, "proxy");
         r = model < 0 ? model : outlet_new(&s->outlet, &(OutletSpec) {
                 .event = s->event, .agent = s->id, .model_fd = model, .proxy_fd = proxy < 0 ? -EBADF : proxy,
                 .budget = s->budget,
