@@ -62,14 +62,14 @@ def requests(provider, text):
 
 def test_the_cli_answers_by_its_tool(town, worker, bo, provider):
     call = tool("send_message", channel=f"@{bo.slug}", text="Said by Gemini.")
-    bo.say(f"Use your hands. {call} [[reply: Done.]]", to=worker.slug)
+    bo.say(f"Gemini, use a tool. {call} [[reply: Done.]]", to=worker.slug)
     answer, = bo.wait(lambda m: m["sender_slug"] == worker.slug and m["text"] == "Said by Gemini.", seconds=90)
     assert answer["encrypted"] and answer["recipient_slug"] == bo.slug
     worker.wait_settled()
     bo.look()
     # What it says besides is not for the chat.
     assert [m["text"] for m in bo.inbox if m["sender_slug"] == worker.slug] == ["Said by Gemini."]
-    asked = requests(provider, "Use your hands")
+    asked = requests(provider, "Gemini, use a tool")
     assert len(asked) == 2 and all(r["headers"]["user-agent"].startswith("GeminiCLI") for r in asked)
     assert {r["path"].rpartition("/")[2] for r in asked} == {"gemini-2.5-flash:streamGenerateContent"}
     # The key is the session's: what the CLI has is a token of its own.
@@ -81,11 +81,11 @@ def test_the_cli_answers_by_its_tool(town, worker, bo, provider):
 
 def test_the_second_message_goes_on(town, worker, bo, provider):
     session = conversation(worker)
-    root = bo.say("What was that? [[reply: Nothing new.]]", to=worker.slug)
+    root = bo.say("Gemini, what was that? [[reply: Nothing new.]]", to=worker.slug)
     assert once(bo, worker, root, seconds=90)["text"] == "Nothing new."
     assert conversation(worker) == session
-    contents = requests(provider, "What was that?")[-1]["body"]["contents"]
-    assert "Use your hands" in json.dumps(contents[:-1]), "the first turn is part of the conversation"
+    contents = requests(provider, "Gemini, what was that?")[-1]["body"]["contents"]
+    assert "Gemini, use a tool" in json.dumps(contents[:-1]), "the first turn is part of the conversation"
     assert "Said by Gemini." in json.dumps([p["functionCall"] for c in contents for p in c["parts"]
                                             if "functionCall" in p])
 
@@ -102,9 +102,9 @@ def test_the_sandbox_is_there(town, worker, bo, provider):
     look = "[[tool: run_shell_command %s]]" % json.dumps({
         "command": f"ls {worker.directory}; cat {worker.directory}/keys/*; env; echo own > mine.txt; touch /usr/x"})
     worker.edit(GEMINI + "  permission_mode: bypassPermissions\n")
-    root = bo.say(f"Look around. {look} [[reply: Looked.]]", to=worker.slug)
+    root = bo.say(f"Gemini, look around. {look} [[reply: Looked.]]", to=worker.slug)
     assert once(bo, worker, root, seconds=90)["text"] == "Looked."
-    parts = [p for c in requests(provider, "Look around")[-1]["body"]["contents"] for p in c["parts"]]
+    parts = [p for c in requests(provider, "Gemini, look around")[-1]["body"]["contents"] for p in c["parts"]]
     seen = json.dumps([p["functionResponse"] for p in parts if "functionResponse" in p][-1])
     assert "workspace" in seen and "agent.yml" not in seen and "messages.db" not in seen
     assert "root_secret_key" not in seen and "sk-test" not in seen
@@ -120,8 +120,8 @@ def session_pid(agent):
 def test_killed_amid_the_turn(town, worker, bo, provider):
     """Nobody says again what the session that died has read: the turn is carried out once more, as a whole."""
     for n in range(3):
-        root = bo.say(f"Long {n} [[words: 12]] [[slow: 150ms]]", to=worker.slug)
-        worker.suite.wait(lambda: provider.count(f"Long {n}"), 60, "the model is asked")
+        root = bo.say(f"Gemini, at length {n} [[words: 12]] [[slow: 150ms]]", to=worker.slug)
+        worker.suite.wait(lambda: provider.count(f"Gemini, at length {n}"), 60, "the model is asked")
         time.sleep(0.3 + 0.4 * n)       # somewhere between the first word and the last
         os.kill(session_pid(worker), signal.SIGKILL)
         assert once(bo, worker, root, seconds=120)["text"] == " ".join(f"word{i}" for i in range(1, 13))
