@@ -125,12 +125,13 @@ def test_the_sandbox_is_there(town, worker, bo, provider):
 
 def test_the_cli_is_killed(town, worker, bo, provider):
     """Before it has done anything it is asked once more; behind a tool the person is told."""
+    told = provider.count("you were restarted")
     root = bo.say("Quick [[words: 12]] [[slow: 100ms]]", to=worker.slug)
     worker.suite.wait(lambda: provider.count("Quick"), 60, "the model is asked")
     provider.request("/_script", "POST", [{"reply": "I have gone on."}])
     os.kill(pid_of(worker), signal.SIGKILL)
     assert once(bo, worker, root, seconds=90)["text"] == "I have gone on."
-    assert provider.count("you were restarted") == 1
+    assert provider.count("you were restarted") == told + 1
     text = f"After a tool {tool('Bash', command='echo x')} [[words: 40]] [[slow: 100ms]]"
     root = bo.say(text, to=worker.slug)
     worker.suite.wait(lambda: any(r["step"] == 1 and "After a tool" in r["text"] for r in provider.log()), 60,
