@@ -17,6 +17,8 @@ A message is answered with "You said: <text>" in one text block, unless it says 
     [[auth]]             not logged in
     [[limit: 2]]         overloaded for the first two messages of this conversation
     [[bye]]              half a megabyte of an answer, and the end of the process right behind it
+    [[late]]             with [[hang]]: asks for leave when it is interrupted, before it says that it was
+    [[linger]]           takes a second from the end of its input to its own
     [[tool: NAME]]       calls a tool, which is said to have succeeded
     [[ask: NAME]]        asks for leave, and says what it was told
     [[garbage]]          a line that is no JSON, then the answer
@@ -72,7 +74,7 @@ class Claude:
     def __init__(self, argv):
         self.argv, self.input = argv, Input()
         self.session = str(uuid.uuid4())
-        self.turns = 0
+        self.turns, self.lingers = 0, False
         resumed = [a.partition("=")[2] for a in argv if a.startswith("--resume=")]
         if resumed:
             self.session = resumed[0]
@@ -125,7 +127,7 @@ class Claude:
                               "content": [{"type": "text", "text": text}], "usage": {}}})
         self.result(text, is_error=True, api_error_status=status, terminal_reason="api_error")
 
-    def interrupted(self):
+    def interrupted(self, late=False):
         """Until there is an interruption."""
         while True:
             line = self.input.line()
@@ -134,6 +136,8 @@ class Claude:
             request = json.loads(line)
             log("control", request=request)
             if request.get("request", {}).get("subtype") == "interrupt":
+                if late:
+                    self.ask("Bash")
                 self.say({"type": "control_response", "response": {"subtype": "success", "response": {},
                                                                    "request_id": request["request_id"]}})
                 self.say({"type": "result", "subtype": "error_during_execution", "is_error": True, "num_turns": 1,
@@ -175,6 +179,7 @@ class Claude:
                 self.begin("Half an ")
                 time.sleep(0.05)
                 os.kill(os.getpid(), signal.SIGKILL)
+        self.lingers = self.lingers or "linger" in directives
         if "garbage" in directives:
             os.write(1, b"this is no JSON\n")
         if "auth" in directives:
@@ -189,7 +194,7 @@ class Claude:
             self.begin("Half an ")
             if "deaf" in directives:
                 signal.pause()
-            return self.interrupted()
+            return self.interrupted("late" in directives)
         if "tool" in directives:
             self.tool(directives["tool"], "done")
         said = re.findall(r"\[\[reply: ([^\]]*)\]\]", text) or [f"You said: {text}"]
@@ -227,6 +232,8 @@ class Claude:
                 SESSIONS.mkdir(exist_ok=True)
                 (SESSIONS / self.session).touch()
                 self.turn(text)
+        if self.lingers:
+            time.sleep(1)
         log("end")
 
 

@@ -687,6 +687,41 @@ TEST(sleeps) {
         ASSERT_EQ(world.n_starts, 2);
 }
 
+/* What comes while it is on its way out is for the next one. */
+TEST(asked_while_it_goes) {
+        _fixture_ Fixture *f = fixture_new("  freeze_after_seconds: 0\n  stop_after_seconds: 0.05\n");
+
+        answer(f, "t1", "Hello [[linger]]", "completed You said: Hello [[linger]]");
+        while (sd_event_run(f->event, 300 * USEC_PER_MSEC) > 0)
+                ;
+        answer(f, "t2", "Again", "completed You said: Again");
+        ASSERT_EQ(world.n_starts, 2);
+}
+
+/* Its question and the end of its turn have crossed. */
+TEST(asks_when_its_turn_is_over) {
+        _fixture_ Fixture *f = fixture_new("  permission_mode: default\n");
+
+        (void) close(submit(f, "t1", "[[hang]] [[late]]"));
+        run_until(f, is_talking);
+        ASSERT_EQ(turn_queue_interrupt(f->queue, ""), 1);
+        answer(f, "t2", "Next", "completed You said: Next");
+        ASSERT_EQ(world.n_starts, 1);
+}
+
+/* Between two attempts it is at nothing: whoever takes it over gives it the turn anew. */
+TEST(taken_over_between_attempts) {
+        _fixture_ Fixture *f = fixture_new("");
+
+        (void) close(submit(f, "t1", "[[limit: 1]]"));
+        while (!f->waiting || !strstr(f->waiting, "next try"))
+                ASSERT_TRUE(ASSERT_OK(sd_event_run(f->event, 10 * USEC_PER_SEC)) > 0);
+        fixture_crash(f);
+        fixture_open(f);
+        run_until(f, is_idle);
+        assert_turn(f, "t1", "completed You said: [[limit: 1]]");
+}
+
 /* Whoever takes it over does not know that it sleeps. */
 TEST(taken_over_asleep) {
         _fixture_ Fixture *f = fixture_new("  freeze_after_seconds: 0.05\n");

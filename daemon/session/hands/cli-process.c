@@ -293,8 +293,11 @@ void cli_process_freeze(CliProcess *p) {
 }
 
 int cli_process_thaw(CliProcess *p) {
+        int r;
+
         if (p->thaw_wanted)
                 return 0;
-        p->thaw_wanted = true;
-        return p->freezing ? 0 : MIN(freeze(p, false), 0);
+        r = p->freezing ? 0 : freeze(p, false);
+        p->thaw_wanted = r >= 0;
+        return MIN(r, 0);
 }

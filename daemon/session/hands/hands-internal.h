@@ -79,6 +79,8 @@ void hands_log(const Hands *h, int level, int error, const char *text, const cha
 void hands_tell_waiting(Hands *h, const char *text);
 /* One of HANDS_VALUE_…; NULL: forgets it. */
 void hands_note(Hands *h, const char *name, const char *value);
+/* The CLI is not at work at what it has got last: whoever takes it over has nothing to wait for. */
+void hands_forget_sent(Hands *h);
 /* Nobody speaks to the CLI any more. */
 void hands_driver_drop(Hands *h);
 void hands_attempt_after(Hands *h, uint64_t delay);

@@ -20,6 +20,7 @@ void hands_on_process_started(const int fds[static 3], void *userdata) {
         hands_note(h, HANDS_VALUE_HASH, hex);
         hands_note(h, HANDS_VALUE_RUN, cli_process_invocation(h->process));
         h->adopted = false;
+        hands_forget_sent(h);
         r = hands_driver_new(h, h->launch.kind, h->launch.session_id, fds, /* adopted= */ false);
         if (r < 0) {
                 hands_fail_errno(h, r, "Failed to speak to the CLI");

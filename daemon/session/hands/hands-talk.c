@@ -141,6 +141,9 @@ static int on_session(Harness *d, const char *session_id, void *userdata) {
 static int on_ask(Harness *d, const HarnessAsk *ask, void *userdata) {
         Hands *h = userdata;
 
+        /* The turn is over; its interruption is on its way to the CLI. */
+        if (!h->working)
+                return harness_answer(d, ask->id, false, ask->input, "The turn has been ended.");
         return hands_asks_ask(h->asks, ask);
 }
 
@@ -229,6 +232,7 @@ static void retry_later(Hands *h) {
                                                  delay / USEC_PER_SEC);
 
         h->kick = h->has_it ? HANDS_LIMITED_LINE : NULL;
+        hands_forget_sent(h);
         hands_tell_waiting(h, text);
         hands_attempt_after(h, delay);
 }

@@ -41,6 +41,13 @@ void hands_note(Hands *h, const char *name, const char *value) {
                 h->spec.on_broken(r, h->spec.userdata);
 }
 
+void hands_forget_sent(Hands *h) {
+        if (!h->sent)
+                return;
+        h->sent = mfree(h->sent);
+        hands_note(h, HANDS_VALUE_TURN, NULL);
+}
+
 void hands_driver_drop(Hands *h) {
         if (h->asks)
                 hands_asks_end(h->asks);
@@ -142,6 +149,8 @@ void hands_end_process(Hands *h) {
                 cli_process_stop(h->process);
                 return;
         }
+        /* Nothing that comes now can be for it. */
+        h->spent = true;
         harness_close_input(h->driver);
         cli_process_release_input(h->process);
         hands_limit_arm(h, HANDS_CLOSE_USEC);

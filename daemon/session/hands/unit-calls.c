@@ -214,7 +214,10 @@ static int call_make(CliCall *c) {
                 r = sd_bus_message_append(m, "s", "anthropic");
         else if (r >= 0 && c->kind != CALL_STOP)
                 r = sd_bus_message_append(m, "b", c->kind == CALL_FREEZE);
-        return r < 0 ? r : manager_link_call(c->calls->link, m, on_reply, c, UINT64_MAX, &c->slot);
+        if (r >= 0)
+                r = manager_link_call(c->calls->link, m, on_reply, c, UINT64_MAX, &c->slot);
+        /* A connection that is about to be gone tells that to those who wait, and takes nothing new. */
+        return r == -ENOTCONN || r == -ECONNRESET ? 0 : r;
 }
 
 static int append_strings(sd_bus_message *m, const char *key, char *const *list) {
