@@ -251,10 +251,10 @@ def test_awkward_ids(user_mode, alice):
 
 def test_unavailable_runtime_says_so(user_mode):
     user_mode.manager("CreateAgent", "sa{sv}", "coder",
-                      {"RuntimeKind": ("s", "cli-local"), "Harness": ("s", "claude-code")})
+                      {"RuntimeKind": ("s", "cli-docker"), "Harness": ("s", "claude-code")})
     agent = user_mode.agent("coder")
     agent.wait_state("failed")
-    assert "not available in this version" in agent.StatusText and "cli-local" in agent.StatusText
+    assert "not available in this version" in agent.StatusText and "cli-docker" in agent.StatusText
     assert agent.MainPID > 0, "a lasting fault is shown, not looped over"
     agent.call("Delete")
 
