@@ -2,9 +2,6 @@
 
 #include "claude.h"
 
-/* A line that is no JSON is worth a warning; one that may have been a whole answer is worth an end. */
-#define GARBAGE_MAX KIB(64)
-
 static bool claude_listens(Harness *h) {
         return h->turn == TURN_RUNNING && !h->dead;
 }
@@ -562,25 +559,7 @@ static int claude_on_object(Harness *h, json_object *line) {
 }
 
 static int claude_line(Harness *h, const char *line, size_t size) {
-        _cleanup_json_ json_object *o = NULL;
-        int r;
-
-        if (strspn(line, " \t\r") == size)
-                return 0;
-        r = harness_parse(line, size, &o);
-        if (r == -EBADMSG && size > GARBAGE_MAX) {
-                harness_warn(h, "A line of %zu bytes of its output is not JSON.", size);
-                return harness_end_turn(h, &(HarnessResult) {
-                        .outcome = HARNESS_PROTOCOL,
-                        .message = "A long line of its output is not JSON.",
-                        .started = true,
-                });
-        }
-        if (r == -EBADMSG) {
-                harness_warn(h, "A line of its output is not JSON: %s", line);
-                return 0;
-        }
-        return r < 0 ? r : claude_on_object(h, o);
+        return harness_take_object(h, line, size, claude_on_object);
 }
 
 static int claude_error_line(Harness *h, const char *line, size_t size) {

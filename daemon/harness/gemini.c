@@ -2,8 +2,6 @@
 
 #include "gemini.h"
 
-/* A line that is no JSON is worth a warning; one that may have been a whole answer is worth an end. */
-#define GARBAGE_MAX KIB(64)
 /* Of an answer. */
 #define TEXT_MAX MIB(16)
 #define ERRORS_MAX KIB(16)
@@ -363,25 +361,7 @@ static int gemini_on_object(Harness *h, json_object *line) {
 }
 
 static int gemini_line(Harness *h, const char *line, size_t size) {
-        _cleanup_json_ json_object *o = NULL;
-        int r;
-
-        if (strspn(line, " \t\r") == size)
-                return 0;
-        r = harness_parse(line, size, &o);
-        if (r == -EBADMSG && size > GARBAGE_MAX) {
-                harness_warn(h, "A line of %zu bytes of its output is not JSON.", size);
-                return harness_end_turn(h, &(HarnessResult) {
-                        .outcome = HARNESS_PROTOCOL,
-                        .message = "A long line of its output is not JSON.",
-                        .started = true,
-                });
-        }
-        if (r == -EBADMSG) {
-                harness_warn(h, "A line of its output is not JSON: %s", line);
-                return 0;
-        }
-        return r < 0 ? r : gemini_on_object(h, o);
+        return harness_take_object(h, line, size, gemini_on_object);
 }
 
 static int gemini_error_line(Harness *h, const char *line, size_t size) {

@@ -120,3 +120,6 @@ int harness_write_json(Harness *h, json_object *line);
 int harness_text_of(json_object *o, char **ret);
 /* A line: a JSON object of any sensible size and depth. -EBADMSG, -ENOMEM. */
 int harness_parse(const char *line, size_t size, json_object **ret);
+/* The same for a driver whose program says one object a line: hands it to take. An empty line is nothing, one that is
+ * no object a warning or, when it is long, the end of the turn. */
+int harness_take_object(Harness *h, const char *line, size_t size, int (*take)(Harness *h, json_object *o));

@@ -14,6 +14,8 @@
 #define WARNINGS_USEC (60 * USEC_PER_SEC)
 /* json-c needs some two hundred bytes for a value of two. */
 #define VALUES_MAX 500000U
+/* A line that is no JSON is worth a warning; one that may have been a whole answer is worth an end. */
+#define GARBAGE_MAX KIB(64)
 #define DEPTH_MAX 200U
 
 static const char *const kind_names[_HARNESS_KIND_MAX] = {
@@ -267,6 +269,28 @@ int harness_parse(const char *line, size_t size, json_object **ret) {
                 return -EBADMSG;
         *ret = TAKE_PTR(o);
         return 0;
+}
+
+int harness_take_object(Harness *h, const char *line, size_t size, int (*take)(Harness *h, json_object *o)) {
+        _cleanup_json_ json_object *o = NULL;
+        int r;
+
+        if (strspn(line, " \t\r") == size)
+                return 0;
+        r = harness_parse(line, size, &o);
+        if (r == -EBADMSG && size > GARBAGE_MAX) {
+                harness_warn(h, "A line of %zu bytes of its output is not JSON.", size);
+                return harness_end_turn(h, &(HarnessResult) {
+                        .outcome = HARNESS_PROTOCOL,
+                        .message = "A long line of its output is not JSON.",
+                        .started = true,
+                });
+        }
+        if (r == -EBADMSG) {
+                harness_warn(h, "A line of its output is not JSON: %s", line);
+                return 0;
+        }
+        return r < 0 ? r : take(h, o);
 }
 
 /* Input */
