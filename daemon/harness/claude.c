@@ -526,11 +526,34 @@ static int claude_on_result(Harness *h, json_object *line) {
         return harness_end_turn(h, &result);
 }
 
+/* Whether the turn gets on with it (message-pipeline §11.3). */
+static bool claude_is_progress(const char *type, json_object *line) {
+        static const char *const types[] = {
+                "assistant", "user", "result", "control_request", "control_cancel_request", "control_response",
+                "tool_progress",
+        };
+        /* Compaction, the work of sub-agents and of hooks. */
+        static const char *const subtypes[] = { "init", "compact_", "task_", "hook_", "thinking_tokens" };
+        const char *subtype = strempty(json_get_string(line, "subtype"));
+
+        for (size_t i = 0; i < ELEMENTSOF(types); i++)
+                if (streq(type, types[i]))
+                        return true;
+        if (streq(type, "stream_event"))
+                return !streq_ptr(json_get_string(json_get(line, "event"), "type"), "ping");
+        for (size_t i = 0; i < ELEMENTSOF(subtypes) && streq(type, "system"); i++)
+                if (startswith(subtype, subtypes[i]))
+                        return true;
+        return false;
+}
+
 static int claude_on_object(Harness *h, json_object *line) {
         const char *type = strempty(json_get_string(line, "type"));
         bool is_result = streq(type, "result");
         int r;
 
+        if (claude_is_progress(type, line))
+                harness_say_progress(h);
         if (is_result || streq(type, "system") || streq(type, "assistant")) {
                 r = claude_note_session(h, line, is_result);
                 if (r < 0 || h->dead)

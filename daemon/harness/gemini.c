@@ -342,6 +342,7 @@ static int gemini_on_object(Harness *h, json_object *line) {
                 r = gemini_check_head(h, line, type);
                 if (r <= 0)
                         return r;
+                harness_say_progress(h);
         }
         if (message && streq_ptr(json_get_string(line, "role"), "user")) {
                 g->echoed = true;

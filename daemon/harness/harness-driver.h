@@ -9,6 +9,9 @@
 /* What the programs differ in, and what a running one is made of. Inside this room only. */
 
 #define HARNESS_LINE_MAX MIB(16)
+/* Of what waits to be read by the program: the longest turn there is, with every byte of it escaped, and beside it the
+ * answer to the longest question. */
+#define HARNESS_QUEUE_MAX (2 * HARNESS_LINE_MAX)
 
 /* What harness_launch() makes of a setup. */
 typedef struct HarnessLaunch {
@@ -80,6 +83,7 @@ struct Harness {
         size_t n_queue_written;         /* of it */
         bool closing;                   /* no more comes after it */
         bool announce_sent;
+        sd_event_source *deaf;          /* exists from when more waits for it than it may */
         LineReader *output, *errors;
         bool ended;                     /* all of standard output was read */
 
@@ -95,6 +99,8 @@ struct Harness {
 };
 
 /* Tell the handler. 0 when there is none, or nobody cares any more. */
+/* What a driver has read is more than a sign of life (HarnessHandler). */
+void harness_say_progress(Harness *h);
 int harness_say_message_begin(Harness *h, const char *id);
 int harness_say_text(Harness *h, const char *text, size_t size);
 int harness_say_message_end(Harness *h, const char *id, const char *text);
@@ -112,7 +118,8 @@ int harness_end_turn(Harness *h, const HarnessResult *result);
 /* The end of what came on standard error, printable; NULL: -ENOMEM. */
 char* harness_error_tail(Harness *h);
 
-/* Writes, now or as soon as there is room. -EPIPE: nobody reads any more. */
+/* Writes, now or as soon as there is room. -EPIPE: nobody reads any more. Of a program that has left too much unread
+ * everything is dropped, and the turn ends as soon as the loop comes round. */
 int harness_write(Harness *h, const char *data, size_t size);
 int harness_write_json(Harness *h, json_object *line);
 

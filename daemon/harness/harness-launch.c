@@ -1,8 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 
+#include <fcntl.h>
+#include <stdio.h>
+#include <unistd.h>
+
 #include "harness-driver.h"
 
 #define LAUNCH_MAX MIB(1)
+#define HEADER_SIZE 9U                  /* 8 hexadecimal digits and a line feed (daemon/sandbox/launch.h) */
+#define PIPE_SIZE_DEFAULT KIB(64)
 
 /* All that a program gets of the environment of who asks for it: whatever it has, its MCP servers and the commands of
  * the model have too. */
@@ -212,4 +218,18 @@ int harness_launch(const HarnessSetup *s, char **ret_json) {
         argv = l.argv;
         env = l.env;
         return r < 0 ? r : launch_to_json(&l, s, ret_json);
+}
+
+int harness_send_launch(int fd, const char *launch) {
+        size_t size = strlen(launch);
+        char header[HEADER_SIZE + 1];
+
+        if (size > LAUNCH_MAX)
+                return -E2BIG;
+        (void) snprintf(header, sizeof(header), "%08x\n", (unsigned) size);
+        if (size + HEADER_SIZE > PIPE_SIZE_DEFAULT && fcntl(fd, F_SETPIPE_SZ, (int) (size + HEADER_SIZE)) < 0)
+                return -E2BIG;
+        if (write(fd, header, HEADER_SIZE) != (ssize_t) HEADER_SIZE || write(fd, launch, size) != (ssize_t) size)
+                return -E2BIG;
+        return 0;
 }

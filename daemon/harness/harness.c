@@ -94,6 +94,7 @@ Harness* harness_free(Harness *h) {
         if (!h)
                 return NULL;
         h->dead = true;
+        h->deaf = sd_event_source_disable_unref(h->deaf);
         harness_close(h);
         h->output = line_reader_free(h->output);
         h->errors = line_reader_free(h->errors);
@@ -115,6 +116,10 @@ bool harness_in_turn(const Harness *h) {
                 if (!(h)->dead && (h)->handler.what) \
                         (h)->handler.what(h, ##__VA_ARGS__, (h)->handler.userdata); \
         } while (false)
+
+void harness_say_progress(Harness *h) {
+        TELL(h, on_progress);
+}
 
 int harness_say_message_begin(Harness *h, const char *id) {
         return SAY(h, on_message_begin, id);
@@ -351,6 +356,35 @@ static int harness_on_input(sd_event_source *s, int fd, uint32_t revents, void *
         return 0;
 }
 
+static int harness_on_deaf(sd_event_source *s, void *userdata) {
+        Harness *h = userdata;
+        _cleanup_(harness_unrefp) Harness *held = h;
+        int r = -ENOBUFS;
+
+        h->n_ref++;
+        harness_warn(h, "It does not read its input: more than %zu MiB wait for it.", HARNESS_QUEUE_MAX / MIB(1));
+        if (h->turn != TURN_NONE)
+                r = harness_end_turn(h, &(HarnessResult) {
+                        .outcome = HARNESS_PROTOCOL,
+                        .message = "It does not read its input.",
+                        .started = h->turn == TURN_RUNNING,
+                });
+        if (r < 0)
+                TELL(h, on_failure, r);
+        return 0;
+}
+
+/* From the loop: who writes is often in the middle of beginning a turn, or of a line. */
+static int harness_give_up_writing(Harness *h) {
+        int r = sd_event_add_defer(h->event, &h->deaf, harness_on_deaf, h);
+
+        if (r < 0)
+                return r;
+        h->announce_sent = false;
+        harness_close(h);
+        return 0;
+}
+
 int harness_write(Harness *h, const char *data, size_t size) {
         int r;
 
@@ -362,6 +396,8 @@ int harness_write(Harness *h, const char *data, size_t size) {
                 strbuf_consume(&h->queue, h->n_queue_written);
                 h->n_queue_written = 0;
         }
+        if (h->queue.size > 0 && size > HARNESS_QUEUE_MAX - MIN(h->queue.size, HARNESS_QUEUE_MAX))
+                return harness_give_up_writing(h);
         r = strbuf_append(&h->queue, data, size);
         if (r < 0)
                 return r;
@@ -383,13 +419,6 @@ int harness_write_json(Harness *h, json_object *line) {
         if (r >= 0)
                 r = strbuf_append(&b, "\n", 1);
         return r < 0 ? r : harness_write(h, b.text, b.size);
-}
-
-int harness_send_launch(Harness *h, const char *launch) {
-        _cleanup_free_ char *text = NULL;
-
-        text = asprintf_new("%08zx\n%s", strlen(launch), launch);
-        return text ? harness_write(h, text, strlen(text)) : -ENOMEM;
 }
 
 void harness_close_input(Harness *h) {
@@ -416,7 +445,7 @@ static int harness_begin(Harness *h, const char *text) {
 int harness_turn(Harness *h, const char *text) {
         if (h->turn != TURN_NONE)
                 return -EBUSY;
-        if (h->ended)
+        if (h->ended || h->deaf)
                 return -EPIPE;
         if (!utf8_is_valid(text, strlen(text)))
                 return -EINVAL;
@@ -481,7 +510,6 @@ static int harness_on_line(LineReader *l, const char *line, size_t size, LineEnd
         _cleanup_(harness_unrefp) Harness *held = h;
 
         h->n_ref++;
-        TELL(h, on_activity);
         if (end == LINE_TOO_LONG) {
                 harness_warn(h, "A line of its output is too long.");
                 return harness_end_turn(h, &(HarnessResult) {
@@ -559,8 +587,6 @@ static int harness_on_error_line(LineReader *l, const char *line, size_t size, L
         h->n_ref++;
         if (strspn(line, " \t\r") == size)
                 return 0;
-        TELL(h, on_activity);
-
         r = strbuf_append(&h->tail, line, size);
         if (r >= 0)
                 r = strbuf_append(&h->tail, "\n", 1);

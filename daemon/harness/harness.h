@@ -52,6 +52,9 @@ typedef struct HarnessSetup {
  * "{proxy_port}" in the environment are puffo-sandbox's to fill in. -EINVAL: setup that no program can be started
  * with, -ENOMEM, -E2BIG: over a MiB. */
 int harness_launch(const HarnessSetup *s, char **ret_json);
+/* Puts it into the pipe that becomes the program's standard input, before anything else: as a whole, and whether or not
+ * somebody reads already. -E2BIG: that pipe cannot hold it. */
+int harness_send_launch(int fd, const char *launch);
 
 typedef enum HarnessOutcome {
         HARNESS_DONE,
@@ -62,7 +65,8 @@ typedef enum HarnessOutcome {
         HARNESS_MAX_TURNS,      /* a limit of calls or of money was reached */
         HARNESS_GONE,           /* it ended amid the turn */
         HARNESS_LOST_SESSION,   /* it knows no conversation with the id it was to go on with: start a new one */
-        HARNESS_PROTOCOL,       /* what it writes is not its protocol (a line over the limit): stop it */
+        HARNESS_PROTOCOL,       /* what it writes is not its protocol (a line over the limit), or it does not read what
+                                 * it is told: stop it */
         _HARNESS_OUTCOME_MAX,
         _HARNESS_OUTCOME_INVALID = -EINVAL,
 } HarnessOutcome;
@@ -125,7 +129,9 @@ typedef struct HarnessHandler {
         /* The turn's text has gone into the pipe as a whole. Who dies before cannot tell how much of it has: that
          * program is to be stopped, not adopted. */
         void (*on_sent)(Harness *h, void *userdata);
-        void (*on_activity)(Harness *h, void *userdata);        /* anything was read */
+        /* It gets on: a piece of an answer, something of a tool, a question, an end. Not what says no more than that it is
+         * there: keep-alives, notices of another try, whatever is on standard error or no line of its protocol. */
+        void (*on_progress)(Harness *h, void *userdata);
         void (*on_warning)(Harness *h, const char *text, void *userdata);       /* printable, bounded, not too many */
         int (*on_end)(Harness *h, const HarnessResult *result, void *userdata); /* of a turn, exactly once */
         void (*on_exit)(Harness *h, void *userdata);            /* all its output has been read; after on_end */
@@ -145,10 +151,7 @@ DEFINE_TRIVIAL_CLEANUP_FUNC(Harness*, harness_free);
 HarnessKind harness_kind(const Harness *h);
 bool harness_in_turn(const Harness *h);
 
-/* Sends the launch; the first thing to do with a program that was not adopted. */
-int harness_send_launch(Harness *h, const char *launch);
-
-/* Begins a turn: one at a time. -EBUSY, -EPIPE: the program has ended or closed its input, -ENOMEM. */
+/* Begins a turn: one at a time. -EBUSY, -EPIPE: the program has ended, closed its input or does not read it, -ENOMEM. */
 int harness_turn(Harness *h, const char *text);
 /* A turn that an earlier process began is waited for. last_message: id of the latest message of that turn that was
  * begun, NULL when there was none. */

@@ -162,6 +162,7 @@ static int hermes_line(Harness *h, const char *line, size_t size) {
         if (!copy)
                 return -ENOMEM;
         (void) utf8_repair(copy);
+        harness_say_progress(h);
         r = hermes_take_word(m, copy);
         if (r != 0)
                 return MIN(r, 0);

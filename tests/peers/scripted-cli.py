@@ -12,6 +12,7 @@ A message is answered with "You said: <text>" in one text block, unless it says 
                          the answer is given in full
     [[die: 3]]           the same with exit status 3, before a word is said
     [[hang]]             half of an answer, then nothing until there is an interruption
+    [[noise]]            as [[hang]], with a sign of life that says nothing every few milliseconds
     [[deaf]]             as [[hang]], and interruptions are not heard either
     [[wait]]             half of an answer; the other half when the file DIRECTORY/go is there
     [[auth]]             not logged in
@@ -127,10 +128,14 @@ class Claude:
                               "content": [{"type": "text", "text": text}], "usage": {}}})
         self.result(text, is_error=True, api_error_status=status, terminal_reason="api_error")
 
-    def interrupted(self, late=False):
+    def interrupted(self, late=False, noise=False):
         """Until there is an interruption."""
         while True:
-            line = self.input.line()
+            line = self.input.line(0.02 if noise else None)
+            if line is None:
+                self.say({"type": "keep_alive"})
+                self.say({"type": "system", "subtype": "api_retry", "attempt": 1, "max_retries": 10})
+                continue
             if not line:
                 sys.exit(0)
             request = json.loads(line)
@@ -190,11 +195,11 @@ class Claude:
             seen.write_text(str(n + 1))
             if n < int(directives["limit"]):
                 return self.failure("overloaded", 529, "API Error: Repeated 529 Overloaded errors.")
-        if "hang" in directives or "deaf" in directives:
+        if directives.keys() & {"hang", "deaf", "noise"}:
             self.begin("Half an ")
             if "deaf" in directives:
                 signal.pause()
-            return self.interrupted("late" in directives)
+            return self.interrupted("late" in directives, "noise" in directives)
         if "tool" in directives:
             self.tool(directives["tool"], "done")
         said = re.findall(r"\[\[reply: ([^\]]*)\]\]", text) or [f"You said: {text}"]

@@ -25,8 +25,9 @@ typedef struct Stage {
         bool free_at_text, free_at_end, turn_at_end;
         int n_calls;
         bool ended, exited, failed;
+        int failure;                    /* what on_failure is to be told; 0: what the handlers return */
         HarnessResult result;           /* strings are not kept */
-        unsigned n_tools, n_asks, n_warnings, n_activity;
+        unsigned n_tools, n_asks, n_warnings, n_progress;
         char *session, *ask, *mcp;
 } Stage;
 
@@ -131,8 +132,8 @@ static inline int stage_on_mcp(Harness *h, const char *id, const char *message, 
         return 0;
 }
 
-static inline void stage_on_activity(Harness *h, void *userdata) {
-        ((Stage*) userdata)->n_activity++;
+static inline void stage_on_progress(Harness *h, void *userdata) {
+        ((Stage*) userdata)->n_progress++;
 }
 
 static inline void stage_on_warning(Harness *h, const char *text, void *userdata) {
@@ -178,8 +179,10 @@ static inline void stage_on_exit(Harness *h, void *userdata) {
 }
 
 static inline void stage_on_failure(Harness *h, int error, void *userdata) {
-        ((Stage*) userdata)->failed = true;
-        ASSERT_EQ(error, -ENOSPC);
+        Stage *s = userdata;
+
+        s->failed = true;
+        ASSERT_EQ(error, s->failure ?: -ENOSPC);
 }
 
 static inline HarnessHandler stage_handler(Stage *s) {
@@ -193,7 +196,7 @@ static inline HarnessHandler stage_handler(Stage *s) {
                 .on_ask = stage_on_ask,
                 .on_ask_withdrawn = stage_on_ask_withdrawn,
                 .on_mcp = stage_on_mcp,
-                .on_activity = stage_on_activity,
+                .on_progress = stage_on_progress,
                 .on_warning = stage_on_warning,
                 .on_end = stage_on_end,
                 .on_exit = stage_on_exit,

@@ -620,6 +620,18 @@ TEST(interrupted) {
         ASSERT_EQ(world.n_stops, 0);
 }
 
+/* What says no more than that the CLI is there does not keep a turn alive. */
+TEST(noise_is_no_progress) {
+        _fixture_ Fixture *f = fixture_new("  task_timeout_seconds: 1\n");
+        _cleanup_(turn_row_freep) TurnRow *row = NULL;
+
+        (void) close(submit(f, "t1", "[[noise]]"));
+        run_until(f, is_idle);
+        ASSERT_EQ(turn_store_get(f->db, "t1", &row), 1);
+        ASSERT_EQ(row->status, TURN_INCOMPLETE);
+        ASSERT_STREQ(row->reason, "deadline");
+}
+
 TEST(does_not_know_its_conversation) {
         _fixture_ Fixture *f = fixture_new("");
         _cleanup_free_ char *sessions = path_join(world.directory, "sessions");

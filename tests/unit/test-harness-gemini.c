@@ -65,8 +65,19 @@ TEST(a_turn_as_it_grows) {
         ASSERT_EQ(s.result.usage.output_tokens, 20);
         ASSERT_TRUE(s.result.started);
         ASSERT_FALSE(s.result.cost_known);
+        ASSERT_EQ(s.n_progress, 12);
         stage_exits(&s);
         ASSERT_TRUE(s.exited);
+}
+
+TEST(signs_of_life_are_no_progress) {
+        STAGE(s);
+        stage_says(&s, INIT);
+        stage_says(&s, "{\"type\":\"error\",\"severity\":\"warning\",\"message\":\"Trying again.\"}");
+        stage_says(&s, "{\"type\":\"of another release\"}");
+        stage_says(&s, "no json");
+        stage_complains(&s, "Attempt 1 failed with status 429. Retrying with backoff...");
+        ASSERT_EQ(s.n_progress, 1);
 }
 
 TEST(a_turn_without_text) {

@@ -215,4 +215,74 @@ TEST(more_than_anybody_needs) {
         ASSERT_RECORD(&s, "done\n");
 }
 
+/* What waits for a program that does not read is bounded. */
+static void answer_without_being_read(Stage *s, size_t size, unsigned n) {
+        _cleanup_(strbuf_done) StrBuf b = {};
+
+        repeat(&b, "x", size);
+        for (unsigned i = 0; i < n; i++) {
+                _cleanup_free_ char *id = asprintf_new("q%u", i),
+                                    *line = asprintf_new("{\"type\":\"control_request\",\"request_id\":\"%s\",\"request\":"
+                                                         "{\"subtype\":\"can_use_tool\",\"tool_name\":\"T\",\"input\":"
+                                                         "{\"a\":\"%s\"}}}", id, b.text);
+
+                stage_says(s, line);
+                ASSERT_OK(harness_answer(s->harness, id, true, NULL, NULL));
+        }
+}
+
+TEST(what_is_not_read_ends_the_turn) {
+        STAGE(s);
+        s.texts_only = true;
+        answer_without_being_read(&s, MIB(7), 4);
+        stage_run(&s);
+        ASSERT_TRUE(harness_in_turn(s.harness));
+        answer_without_being_read(&s, MIB(7), 1);
+        stage_run(&s);
+        ASSERT_RECORD(&s, "protocol\n");
+        ASSERT_EQ(s.n_warnings, 1);
+        ASSERT_ERROR(harness_turn(s.harness, "again"), EPIPE);
+        stage_exits(&s);
+        ASSERT_TRUE(s.exited);
+        ASSERT_FALSE(s.failed);
+}
+
+TEST(what_is_not_read_without_a_turn) {
+        _cleanup_(strbuf_done) StrBuf b = {};
+
+        STAGE(s);
+        stage_says(&s, RESULT);
+        s.failure = -ENOBUFS;
+        repeat(&b, "x", MIB(1));
+        for (unsigned i = 0; i < 40; i++)
+                ASSERT_OK(harness_set_model(s.harness, b.text));
+        ASSERT_FALSE(s.failed);
+        stage_run(&s);
+        ASSERT_TRUE(s.failed);
+}
+
+TEST(freed_before_it_is_told_that_it_does_not_read) {
+        STAGE(s);
+        answer_without_being_read(&s, MIB(7), 4);
+        s.free_at_end = true;
+        answer_without_being_read(&s, MIB(7), 1);
+        stage_run(&s);
+        ASSERT_NULL(s.harness);
+}
+
+/* The longest text that a turn may have, of bytes that take six each. */
+TEST(the_longest_turn) {
+        _cleanup_(strbuf_done) StrBuf b = {};
+        _cleanup_free_ char *said = NULL;
+
+        STAGE(s);
+        stage_says(&s, RESULT);
+        free(stage_hears(&s));
+        repeat(&b, "\x01", MIB(3));
+        ASSERT_OK(harness_turn(s.harness, b.text));
+        said = stage_hears(&s);
+        ASSERT_TRUE(said && strlen(said) > 6 * MIB(3));
+        ASSERT_TRUE(harness_in_turn(s.harness));
+}
+
 TEST_MAIN();

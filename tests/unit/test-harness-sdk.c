@@ -54,7 +54,7 @@ TEST(the_beginning) {
         STAGE(s);
         /* Nothing comes before the launch. */
         ASSERT_NULL(stage_hears(&s));
-        ASSERT_OK(harness_send_launch(s.harness, "{}\n"));
+        ASSERT_OK(harness_send_launch(s.take[0], "{}\n"));
         ASSERT_OK(harness_turn(s.harness, "hello"));
         free(stage_hears(&s));
         launch = stage_hears(&s);

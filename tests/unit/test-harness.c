@@ -77,7 +77,34 @@ TEST(a_turn_as_it_grows) {
         ASSERT_STREQ(s.session, "5c2e8f5e-0000-4000-8000-000000000001");
         ASSERT_TRUE(s.result.started);
         ASSERT_FALSE(harness_in_turn(s.harness));
-        ASSERT_EQ(s.n_activity, 12);
+        ASSERT_EQ(s.n_progress, 12);
+}
+
+TEST(signs_of_life_are_no_progress) {
+        static const char *const lines[] = {
+                "{\"type\":\"keep_alive\"}", "{\"type\":\"of another release\"}", "no json", "",
+                "{\"type\":\"system\",\"subtype\":\"api_retry\",\"attempt\":1,\"max_retries\":10}",
+                "{\"type\":\"system\",\"subtype\":\"status\",\"status\":\"requesting\"}",
+                "{\"type\":\"rate_limit_event\",\"rate_limit_info\":{\"status\":\"allowed\"}}",
+                EVENT("{\"type\":\"ping\"}"),
+        };
+        static const char *const progress[] = {
+                "{\"type\":\"tool_progress\",\"tool_use_id\":\"t1\"}",
+                "{\"type\":\"system\",\"subtype\":\"compact_boundary\"}",
+                "{\"type\":\"system\",\"subtype\":\"task_progress\"}",
+                EVENT("{\"type\":\"content_block_delta\",\"index\":0,\"delta\":{\"type\":\"thinking_delta\"}}"),
+        };
+
+        STAGE(s);
+        turn(&s);
+        for (size_t i = 0; i < ELEMENTSOF(lines); i++)
+                stage_says(&s, lines[i]);
+        stage_complains(&s, "still here");
+        ASSERT_EQ(s.n_progress, 0);
+        for (size_t i = 0; i < ELEMENTSOF(progress); i++) {
+                stage_says(&s, progress[i]);
+                ASSERT_EQ(s.n_progress, i + 1);
+        }
 }
 
 TEST(a_text_that_did_not_stream) {
@@ -216,7 +243,7 @@ TEST(what_is_written_is_whole) {
         big[3000000] = 0;
         memset(launch, 'l', 900000);
         launch[900000] = 0;
-        ASSERT_OK(harness_send_launch(s.harness, launch));
+        ASSERT_OK(harness_send_launch(s.take[0], launch));
         ASSERT_OK(harness_turn(s.harness, big));
         stage_listen(&s);
         ASSERT_TRUE(s.written.size > 3900000);

@@ -8,10 +8,9 @@
 #include "crash-point.h"
 #include "event-util.h"
 #include "fd-store.h"
+#include "harness.h"
 #include "log.h"
 #include "string-util.h"
-
-#define HEADER_SIZE 9U                  /* 8 hexadecimal digits and a line feed (daemon/sandbox/launch.h) */
 
 static const char *const pipe_names[3] = { "harness-in", "harness-out", "harness-err" };
 
@@ -166,18 +165,6 @@ static void on_started(int error, const char *text, const char *invocation, void
         stop(p);
 }
 
-static int write_launch(int fd, const char *launch) {
-        size_t size = strlen(launch);
-        char header[HEADER_SIZE + 1];
-
-        (void) snprintf(header, sizeof(header), "%08x\n", (unsigned) size);
-        if (size + HEADER_SIZE > KIB(64) && fcntl(fd, F_SETPIPE_SZ, (int) (size + HEADER_SIZE)) < 0)
-                return -E2BIG;
-        if (write(fd, header, HEADER_SIZE) != (ssize_t) HEADER_SIZE || write(fd, launch, size) != (ssize_t) size)
-                return -E2BIG;
-        return 0;
-}
-
 /* ours[]: also in the store. */
 static int pipes_make(int ours[static 3], int theirs[static 3]) {
         int pair[2], r;
@@ -201,9 +188,9 @@ int cli_process_start(CliProcess *p, const CliStart *what) {
 
         assert(p->state == CLI_NONE);
 
-        r = strlen(what->launch) > MIB(1) ? -E2BIG : pipes_make(p->fds, theirs);
+        r = pipes_make(p->fds, theirs);
         if (r >= 0)
-                r = write_launch(p->fds[0], what->launch);
+                r = harness_send_launch(p->fds[0], what->launch);
         if (r >= 0) {
                 crash_point("cli-start");
                 r = p->spec.backend->start(what, theirs, on_started, p, &p->starting, p->spec.backend->userdata);

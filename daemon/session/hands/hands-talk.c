@@ -115,8 +115,11 @@ void hands_tool_called(Hands *h, const char *key, const char *name, const char *
         };
         int r;
 
+        if (!h->working)
+                return;
+        h->progress_usec = now_boottime_usec();
         /* Only answers count for anything later (message-pipeline §11.2 row a). */
-        if (!h->working || !chat_tools.is_answer(name))
+        if (!chat_tools.is_answer(name))
                 return;
         r = chat_steps_note(&h->steps, &step);
         if (r < 0)
@@ -174,7 +177,7 @@ static void on_sent(Harness *d, void *userdata) {
         crash_point("cli-sent-noted");
 }
 
-static void on_activity(Harness *d, void *userdata) {
+static void on_progress(Harness *d, void *userdata) {
         Hands *h = userdata;
 
         h->progress_usec = now_boottime_usec();
@@ -345,7 +348,7 @@ static void on_gone(Harness *d, void *userdata) {
 static void on_failure(Harness *d, int error, void *userdata) {
         Hands *h = userdata;
 
-        hands_log(h, LOG_ERR, error, "The CLI's output cannot be read", NULL);
+        hands_log(h, LOG_ERR, error, "The talk with the CLI has failed", NULL);
         cli_process_stop(h->process);
 }
 
@@ -353,7 +356,7 @@ static const HarnessHandler hands_handler = {
         .on_message_begin = on_message_begin, .on_text = on_text, .on_message_end = on_message_end,
         .on_message_cancel = on_message_cancel, .on_tool = on_tool, .on_session = on_session, .on_ask = on_ask,
         .on_ask_withdrawn = on_ask_withdrawn, .on_mcp = on_mcp, .on_sent = on_sent,
-        .on_activity = on_activity, .on_warning = on_warning, .on_end = on_end, .on_exit = on_gone,
+        .on_progress = on_progress, .on_warning = on_warning, .on_end = on_end, .on_exit = on_gone,
         .on_failure = on_failure,
 };
 
