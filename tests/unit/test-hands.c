@@ -25,7 +25,7 @@
 
 static struct {
         pid_t pid;                      /* 0: none runs */
-        bool frozen, no_freezing;
+        bool frozen, no_freezing, no_thawing;
         unsigned n_starts, n_stops, n_freezes, n_thaws, n_failures;
         int start_error;
         char *description, *sockets;
@@ -166,7 +166,7 @@ static int cli_stop(void (*done)(int error, void *userdata), void *userdata, Cli
 static int on_freeze(sd_event_source *s, void *userdata) {
         CliCall *c = userdata;
 
-        if (!world.no_freezing)
+        if (c->freeze ? !world.no_freezing : !world.no_thawing)
                 world.frozen = c->freeze;
         ASSERT_OK(kill(world.pid, world.frozen ? SIGSTOP : SIGCONT));
         c->frozen(0, world.frozen, c->userdata);
@@ -700,6 +700,20 @@ TEST(sleeps) {
 }
 
 /* What comes while it is on its way out is for the next one. */
+/* One that cannot be woken is ended, at once and after one try (puffod makes more of one), and there is another. */
+TEST(does_not_wake) {
+        _fixture_ Fixture *f = fixture_new("  freeze_after_seconds: 0.05\n  stop_after_seconds: 600\n");
+
+        answer(f, "t1", "Hello", "completed You said: Hello");
+        run_until(f, is_frozen);
+        world.no_thawing = true;
+        answer(f, "t2", "Again", "completed You said: Again");
+        ASSERT_EQ(world.n_thaws, 1);
+        ASSERT_EQ(world.n_stops, 1);
+        ASSERT_EQ(world.n_starts, 2);
+        assert_log("start|text Hello|start+|text Again");
+}
+
 TEST(asked_while_it_goes) {
         _fixture_ Fixture *f = fixture_new("  freeze_after_seconds: 0\n  stop_after_seconds: 0.05\n");
 

@@ -21,6 +21,7 @@ struct CliProcess {
         int fds[3];                     /* until they are handed out */
         CliCall *starting, *waiting, *stopping, *freezing;
         bool thaw_wanted;
+        bool thawing;                   /* what freezing is: a wish that it wakes up */
         int failed;                     /* why what is being ended could not be started; 0: it could */
         char *failed_text;
 };
@@ -237,6 +238,7 @@ int cli_process_adopt(CliProcess *p, const char *invocation, int fds[static 3]) 
 static void on_frozen(int error, bool frozen, void *userdata);
 
 static int freeze(CliProcess *p, bool frozen) {
+        p->thawing = !frozen;
         return p->spec.backend->freeze(frozen, on_frozen, p, &p->freezing, p->spec.backend->userdata);
 }
 
@@ -252,13 +254,16 @@ static void on_frozen(int error, bool frozen, void *userdata) {
                 p->state = error >= 0 && frozen ? CLI_FROZEN : CLI_RUNNING;
                 return;
         }
-        if (error >= 0 && frozen) {
-                if (freeze(p, false) >= 0)
-                        return;
-                error = -EIO;
-        }
+        /* It was about to fall asleep when it was wanted again. */
+        if (!p->thawing && (error < 0 || frozen))
+                error = freeze(p, false);
+        else if (error >= 0 && frozen)
+                error = -EIO;           /* puffod has tried more than once */
+        if (p->freezing)
+                return;
         p->thaw_wanted = false;
         if (error < 0) {
+                log_warning("The CLI cannot be woken, it is ended.");
                 /* Whether it can hear us is not known: a new one can. */
                 cli_process_stop(p);
                 return;

@@ -294,70 +294,63 @@ static int backend_start(const CliStart *what, const int fds[static 3],
         return 0;
 }
 
+/* For those that may wait for a connection. Takes c over. */
+static int call_begin(CliCall *taken, CliCall **ret) {
+        _cleanup_(call_freep) CliCall *c = taken;
+        int r = call_make(c);
+
+        if (r < 0)
+                return r;
+        *ret = TAKE_PTR(c);
+        return 0;
+}
+
 static int backend_wait(const char *invocation, void (*done)(int error, const CliEnd *end, void *userdata),
                         void *userdata, CliCall **ret, void *backend) {
-        _cleanup_(call_freep) CliCall *c = NULL;
-        int r;
+        CliCall *c;
+        int r = strlen(invocation) == (size_t) 2 * ID_SIZE ? call_new(backend, CALL_WAIT, userdata, &c) : -EINVAL;
 
-        if (strlen(invocation) != (size_t) 2 * ID_SIZE)
-                return -EINVAL;
-        r = call_new(backend, CALL_WAIT, userdata, &c);
         if (r < 0)
                 return r;
         c->waited = done;
         c->invocation = strdup(invocation);
-        r = c->invocation ? call_make(c) : -ENOMEM;
-        if (r < 0)
-                return r;
-        *ret = TAKE_PTR(c);
-        return 0;
+        if (!c->invocation) {
+                (void) call_free(c);
+                return -ENOMEM;
+        }
+        return call_begin(c, ret);
 }
 
 static int backend_stop(void (*done)(int error, void *userdata), void *userdata, CliCall **ret, void *backend) {
-        _cleanup_(call_freep) CliCall *c = NULL;
-        int r;
+        CliCall *c;
+        int r = call_new(backend, CALL_STOP, userdata, &c);
 
-        r = call_new(backend, CALL_STOP, userdata, &c);
         if (r < 0)
                 return r;
         c->stopped = done;
-        r = call_make(c);
-        if (r < 0)
-                return r;
-        *ret = TAKE_PTR(c);
-        return 0;
+        return call_begin(c, ret);
 }
 
 static int backend_freeze(bool freeze, void (*done)(int error, bool frozen, void *userdata), void *userdata,
                           CliCall **ret, void *backend) {
-        _cleanup_(call_freep) CliCall *c = NULL;
-        int r;
+        CliCall *c;
+        int r = call_new(backend, freeze ? CALL_FREEZE : CALL_THAW, userdata, &c);
 
-        r = call_new(backend, freeze ? CALL_FREEZE : CALL_THAW, userdata, &c);
         if (r < 0)
                 return r;
         c->frozen = done;
-        r = call_make(c);
-        if (r < 0)
-                return r;
-        *ret = TAKE_PTR(c);
-        return 0;
+        return call_begin(c, ret);
 }
 
 static int backend_refresh(void (*done)(int error, const char *result, void *userdata), void *userdata, CliCall **ret,
                            void *backend) {
-        _cleanup_(call_freep) CliCall *c = NULL;
-        int r;
+        CliCall *c;
+        int r = call_new(backend, CALL_REFRESH, userdata, &c);
 
-        r = call_new(backend, CALL_REFRESH, userdata, &c);
         if (r < 0)
                 return r;
         c->refreshed = done;
-        r = call_make(c);
-        if (r < 0)
-                return r;
-        *ret = TAKE_PTR(c);
-        return 0;
+        return call_begin(c, ret);
 }
 
 /* ---- life ---- */
