@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 
 #include <stdio.h>
+#include <sys/socket.h>
 
 #include "bus-util.h"
 #include "string-util.h"
@@ -62,4 +63,41 @@ int bus_append_text_entry(sd_bus_message *m, const char *key, const char *s) {
         if (r >= 0)
                 r = sd_bus_message_close_container(m);
         return r < 0 ? r : sd_bus_message_close_container(m);
+}
+
+/* One message each time: others have their turn in between, and a handler may free the connection. */
+static int on_early_call(sd_event_source *s, void *userdata) {
+        sd_bus *bus = userdata;
+        int r = sd_bus_process(bus, NULL);
+
+        if (r > 0)
+                return 0;
+        if (r < 0) /* seen again, and made the end of the connection, by the bus's own source */
+                (void) shutdown(sd_bus_get_fd(bus), SHUT_RDWR);
+        return sd_event_source_set_enabled(s, SD_EVENT_OFF);
+}
+
+static int on_connected(sd_bus_message *m, void *userdata, sd_bus_error *reterr_error) {
+        return sd_event_source_set_enabled(userdata, SD_EVENT_ON);
+}
+
+int bus_heed_early_calls(sd_bus *bus, sd_event *event, sd_event_source **ret) {
+        sd_event_source *s;
+        int r;
+
+        r = sd_event_add_defer(event, &s, on_early_call, bus);
+        if (r < 0)
+                return r;
+        r = sd_event_source_set_enabled(s, SD_EVENT_OFF);
+        if (r >= 0)
+                r = sd_bus_set_connected_signal(bus, 1);
+        if (r >= 0)
+                r = sd_bus_match_signal_async(bus, NULL, NULL, "/org/freedesktop/DBus/Local",
+                                              "org.freedesktop.DBus.Local", "Connected", on_connected, NULL, s);
+        if (r < 0) {
+                sd_event_source_disable_unref(s);
+                return r;
+        }
+        *ret = s;
+        return 0;
 }

@@ -30,6 +30,7 @@ struct SessionLink {
         pid_t pid;
         sd_bus_slot *checking;  /* MainPID is being asked for */
         sd_bus *bus;
+        sd_event_source *early_calls;
         bool registered;
 };
 
@@ -50,6 +51,7 @@ static void link_free(SessionLink *l) {
         LIST_REMOVE(l, links);
         l->server->n_links--;
         sd_bus_slot_unref(l->checking);
+        sd_event_source_disable_unref(l->early_calls);
         sd_bus_close_unref(l->bus);
         safe_close(l->fd);
         safe_close(l->pidfd);
@@ -244,6 +246,8 @@ static int link_start(SessionLink *l) {
                 r = sd_bus_set_server(l->bus, 1, id);
         if (r >= 0)
                 r = sd_bus_negotiate_fds(l->bus, 1);
+        if (r >= 0)
+                r = bus_heed_early_calls(l->bus, l->server->manager->event, &l->early_calls);
         if (r >= 0)
                 r = sd_bus_start(l->bus);
         if (r >= 0)

@@ -45,9 +45,6 @@ class Double:
             if self.bus is None or self.bus.is_closed():
                 bus = Gio.DBusConnection.new_for_address_sync(
                     self.address, Gio.DBusConnectionFlags.AUTHENTICATION_CLIENT, None, None)
-                # sd-bus does not look at a message that came in one piece with the end of the authentication before
-                # the next one comes. GDBus sends one at once; sd-bus as a client never does.
-                time.sleep(0.05)
                 status = GLib.Variant("(a{sv})", ({"Status": GLib.Variant("s", "ready")},))
                 try:
                     for method, parameters in [("Register", None), ("Report", status)]:

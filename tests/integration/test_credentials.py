@@ -16,7 +16,7 @@ UNIT = "puffo-credentials@anthropic.service"
 # In the place of a session: the main process of its unit. Asks as often as its command line says, and writes down what
 # it was told.
 ASKER = """
-import json, os, socket, sys, time
+import json, os, signal, socket, sys
 from gi.repository import Gio, GLib
 
 with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as s:
@@ -40,7 +40,7 @@ out = os.path.expanduser("~/.puffo-agent/agents/asker/workspace/answers")
 with open(out + ".tmp", "w") as f:
     json.dump(answers, f)
 os.rename(out + ".tmp", out)
-time.sleep(55)
+signal.pause()
 """
 
 CLI = """#!/bin/sh
@@ -70,7 +70,7 @@ def asker(user_mode, alice):
         user_mode.systemctl("daemon-reload")
         user_mode.manager("CreateAgent", "sa{sv}", "asker", {"RuntimeKind": ("s", "chat-local"),
                                                              "Provider": ("s", "echo")}, user=alice)
-        user_mode.wait(answers.exists, 50, "answers",
+        user_mode.wait(answers.exists, 120, "answers",
                        lambda: user_mode.systemctl("status", "--no-pager", SESSION, UNIT, check=False).stdout)
         return json.loads(answers.read_text())
 
