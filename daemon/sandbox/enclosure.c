@@ -74,6 +74,40 @@ int enclosure_mount_proc(const char **reterr_step) {
         return -errno;
 }
 
+/* A device node in the place of the link has the terminals that lie beside it, or none. */
+static int mount_ptmx(void) {
+        struct stat st;
+
+        if (lstat("/dev/ptmx", &st) < 0)
+                return errno == ENOENT ? 0 : -errno;
+        if (S_ISLNK(st.st_mode))
+                return 0;
+        return mount("/dev/pts/ptmx", "/dev/ptmx", NULL, MS_BIND, NULL) < 0 ? -errno : 0;
+}
+
+int enclosure_mount_devices(const char **reterr_step) {
+        static const struct {
+                const char *path, *type, *options, *step;
+                unsigned long flags;
+        } mounts[] = {
+                { "/dev/shm", "tmpfs", "mode=1777", "mounting /dev/shm", MS_NOSUID | MS_NODEV },
+                { "/dev/mqueue", "mqueue", NULL, "mounting /dev/mqueue", MS_NOSUID | MS_NODEV | MS_NOEXEC },
+                { "/dev/pts", "devpts", "newinstance,ptmxmode=0666,mode=0620", "mounting /dev/pts",
+                  MS_NOSUID | MS_NOEXEC },
+        };
+        int r = 0;
+
+        for (size_t i = 0; i < ELEMENTSOF(mounts); i++) {
+                r = mount(mounts[i].type, mounts[i].path, mounts[i].type, mounts[i].flags, mounts[i].options);
+                if (r < 0 && errno != ENOENT && errno != ENOTDIR) {
+                        *reterr_step = mounts[i].step;
+                        return -errno;
+                }
+        }
+        *reterr_step = "mounting /dev/ptmx";
+        return r < 0 ? 0 : mount_ptmx();
+}
+
 static int drop_capabilities(void) {
         struct __user_cap_header_struct header = { .version = _LINUX_CAPABILITY_VERSION_3 };
         struct __user_cap_data_struct none[_LINUX_CAPABILITY_U32S_3] = {};

@@ -11,6 +11,9 @@
 int enclosure_enter(const char **reterr_step);
 /* For process 1: a /proc that shows the new namespace alone. */
 int enclosure_mount_proc(const char **reterr_step);
+/* For process 1: terminals, shared memory and message queues that nobody outside has, where there are any. What a
+ * service manager calls private devices has those of everybody. */
+int enclosure_mount_devices(const char **reterr_step);
 /* No way up or back: no capabilities, in strict no system calls that make namespaces, mounts or keys. It needs
  * no_new_privs. */
 int enclosure_lock(Profile profile, const char **reterr_step);

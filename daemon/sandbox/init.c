@@ -170,6 +170,8 @@ static int enclose(Init *i) {
         if (r >= 0)
                 r = enclosure_mount_proc(&step);
         if (r >= 0)
+                r = enclosure_mount_devices(&step);
+        if (r >= 0)
                 r = enclosure_lock(i->spec->sandbox->profile, &step);
         /* Nobody in the sandbox looks into the process that holds its relays. */
         if (r >= 0 && prctl(PR_SET_DUMPABLE, 0) < 0)

@@ -3,11 +3,14 @@
 #include <arpa/inet.h>
 #include <fcntl.h>
 #include <linux/keyctl.h>
+#include <mqueue.h>
 #include <netinet/in.h>
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -175,6 +178,60 @@ static int try_interfaces(Probe *p) {
         return r;
 }
 
+/* --- what processes meet at --- */
+
+#define SHARED_MEMORY "/dev/shm/"
+
+void probe_bait_lay(ProbeBait *ret) {
+        ProbeBait b = { .terminal_fd = open("/dev/ptmx", O_RDWR | O_NOCTTY | O_CLOEXEC) };
+        _cleanup_free_ char *hex = random_hex(4), *path = NULL;
+        _cleanup_close_ int memory = -EBADF, queue = -EBADF;
+        unsigned number;
+
+        (void) snprintf(b.name, sizeof(b.name), "/puffo-probe-%s", hex ?: "0");
+        path = strjoin(SHARED_MEMORY, b.name + 1);
+        memory = path ? open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600) : -EBADF;
+        b.has_memory = memory >= 0;
+        queue = mq_open(b.name, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600, NULL);
+        b.has_queue = queue >= 0;
+        if (b.terminal_fd >= 0 && ioctl(b.terminal_fd, TIOCGPTN, &number) >= 0 && unlockpt(b.terminal_fd) >= 0)
+                (void) snprintf(b.terminal, sizeof(b.terminal), "/dev/pts/%u", number);
+        *ret = b;
+}
+
+void probe_bait_take(ProbeBait *b) {
+        _cleanup_free_ char *path = strjoin(SHARED_MEMORY, b->name + 1);
+
+        if (b->has_memory && path)
+                (void) unlink(path);
+        if (b->has_queue)
+                (void) mq_unlink(b->name);
+        safe_close(b->terminal_fd);
+        *b = (ProbeBait) { .terminal_fd = -EBADF };
+}
+
+static int try_meeting(Probe *p) {
+        const ProbeBait *b = &p->target->bait;
+        _cleanup_free_ char *memory = strjoin(SHARED_MEMORY, b->name + 1);
+        int r = 0, fd;
+
+        if (!memory)
+                return -ENOMEM;
+        if (b->has_memory && (fd = open(memory, O_RDONLY | O_CLOEXEC)) >= 0) {
+                safe_close(fd);
+                r = violated(p, strdup("open the shared memory of others"));
+        }
+        if (r >= 0 && b->has_queue && (fd = mq_open(b->name, O_RDONLY | O_CLOEXEC)) >= 0) {
+                safe_close(fd);
+                r = violated(p, strdup("open the message queues of others"));
+        }
+        if (r >= 0 && *b->terminal && (fd = open(b->terminal, O_RDWR | O_NOCTTY | O_CLOEXEC)) >= 0) {
+                safe_close(fd);
+                r = violated(p, strdup("open the terminals of others"));
+        }
+        return r;
+}
+
 /* --- processes --- */
 
 static int try_processes(Probe *p) {
@@ -299,7 +356,7 @@ static int report(const Probe *p, char *const *missing) {
 int probe_run(const Sandbox *s, char *const *missing, const ProbeTarget *target) {
         static const struct { Profile from; int (*run)(Probe *p); } tries[] = {
                 { PROFILE_HOST, try_control_groups }, { PROFILE_HOST, try_sockets }, { PROFILE_HOST, try_processes },
-                { PROFILE_HOST, try_hidden }, { PROFILE_HOST, try_keys },
+                { PROFILE_HOST, try_hidden }, { PROFILE_HOST, try_keys }, { PROFILE_HOST, try_meeting },
                 { PROFILE_WORKSPACE, try_write },
                 { PROFILE_STRICT, try_abstract }, { PROFILE_STRICT, try_loopback }, { PROFILE_STRICT, try_interfaces },
                 { PROFILE_STRICT, try_calls },

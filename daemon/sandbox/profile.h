@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 
+#include <sys/types.h>
+
 #include "macro.h"
 
 /* How much of the machine a coding CLI sees. */
@@ -15,10 +17,14 @@ typedef enum Profile {
 const char* profile_to_string(Profile p);
 Profile profile_from_string(const char *s);
 
-/* What this process was told of the outside. */
+/* Terminals, shared memory, message queues. */
+#define SANDBOX_SHARED_MAX 3U
+
+/* What this process was told of the outside, and has seen of it. */
 typedef struct Sandbox {
         Profile profile;
         char **hidden;                  /* paths that must not be there, besides those of the profile */
         uint64_t user_namespace;        /* inode of the service manager's, which must not be ours; 0: not told */
         uint64_t network_namespace;     /* the same */
+        dev_t shared[SANDBOX_SHARED_MAX];       /* file systems that others have, too (promises_look_outside()) */
 } Sandbox;

@@ -181,6 +181,63 @@ static int check_devices(char ***missing) {
         return r;
 }
 
+/* --- what processes meet at --- */
+
+static const struct { const char *path, *what, *own; } shared[SANDBOX_SHARED_MAX] = {
+        { "/dev/pts", "terminals", "ptmx" }, { "/dev/shm", "shared memory", "" },
+        { "/dev/mqueue", "message queues", "" },
+};
+
+void promises_look_outside(Sandbox *s) {
+        struct stat st;
+
+        for (size_t i = 0; i < ELEMENTSOF(shared); i++)
+                s->shared[i] = stat(shared[i].path, &st) < 0 ? 0 : st.st_dev;
+}
+
+/* An empty one that is the machine's looks like ours; one of ours that is not empty is not ours. */
+static int directory_is_empty(const char *path, const char *except) {
+        DIR *d = opendir(path);
+        bool found = false;
+
+        if (!d)
+                return errno == EACCES ? 1 : -errno;
+        for (struct dirent *e; !found && (e = readdir(d)); )
+                found = !streq(e->d_name, ".") && !streq(e->d_name, "..") && !streq(e->d_name, except);
+        (void) closedir(d);
+        return !found;
+}
+
+/* Whether what /dev/ptmx makes is at /dev/pts. */
+static bool terminals_are_here(void) {
+        _cleanup_close_ int fd = open("/dev/ptmx", O_RDWR | O_NOCTTY | O_CLOEXEC);
+        char path[32];
+        unsigned number;
+        struct stat st;
+
+        if (fd < 0)
+                return true;    /* there are none at all */
+        if (ioctl(fd, TIOCGPTN, &number) < 0)
+                return false;
+        (void) snprintf(path, sizeof(path), "/dev/pts/%u", number);
+        return stat(path, &st) >= 0 && S_ISCHR(st.st_mode);
+}
+
+int promises_check_shared(const Sandbox *s, char ***missing) {
+        for (size_t i = 0; i < ELEMENTSOF(shared); i++) {
+                struct stat st;
+                int r;
+
+                if (stat(shared[i].path, &st) < 0)
+                        continue;
+                r = st.st_dev == s->shared[i] ? 0 : directory_is_empty(shared[i].path, shared[i].own);
+                if (r <= 0)
+                        return r < 0 ? r : miss(missing, strjoin("the ", shared[i].what, " at ", shared[i].path,
+                                                                 " are those of others"));
+        }
+        return terminals_are_here() ? 0 : miss(missing, strdup("/dev/ptmx makes terminals that are not in /dev/pts"));
+}
+
 /* --- processes, sockets, network --- */
 
 int promises_n_processes(unsigned *ret) {
@@ -367,6 +424,8 @@ int promises_check_inside(const Sandbox *s, char ***missing) {
                 r = check_process(s, missing);
         if (r >= 0)
                 r = promises_check_control_groups(&t, missing);
+        if (r >= 0)
+                r = promises_check_shared(s, missing);
         if (r >= 0)
                 r = check_sockets(missing);
         if (r >= 0)

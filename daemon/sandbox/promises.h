@@ -6,6 +6,8 @@
 
 /* What a profile promises, looked at from inside: sandbox options of a service manager may be ignored without a word. */
 
+/* Fills in what is to be compared later. Before anything else is done, as the next one. */
+void promises_look_outside(Sandbox *s);
 /* Before anything else is done: what only shows in the namespaces that the service manager has made. */
 int promises_check_outside(const Sandbox *s, char ***missing);
 /* By process 1, when all is done that it does. Both append a sentence for each promise that is not kept. Errors: it
@@ -26,6 +28,8 @@ const char *const* promises_hidden(Profile profile);
 bool socket_answers(const char *path);
 /* The sockets that lead to more than a profile gives, for the user who asks. */
 int promises_sockets(char ***ret);
+/* Terminals, shared memory and message queues are those of others. */
+int promises_check_shared(const Sandbox *s, char ***missing);
 /* Names of network interfaces that are up, other than the loopback one. */
 int promises_interfaces(char ***ret);
 /* Numbers in /proc. */

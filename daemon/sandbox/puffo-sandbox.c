@@ -164,11 +164,16 @@ int main(int argc, char *argv[]) {
         r = parse_options(argc, argv, &o);
         if (r != 0)
                 return r;
+        promises_look_outside(&o.sandbox);
         r = promises_check_outside(&o.sandbox, &spec.missing);
         if (r < 0)
                 return refuse("the sandbox cannot be checked: %s", strerror(-r));
-        if (o.is_probe)
-                return start(&spec);
+        if (o.is_probe) {
+                probe_bait_lay(&o.target.bait);
+                r = start(&spec);
+                probe_bait_take(&o.target.bait);
+                return r;
+        }
         if (spec.missing)
                 return refuse("the profile %s is not what it promises: %s", profile_to_string(o.sandbox.profile),
                               *spec.missing);

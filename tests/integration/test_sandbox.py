@@ -2,6 +2,7 @@
 """The sandbox of coding CLIs: what is promised is tried from inside, and nothing runs where it is not kept."""
 
 import contextlib
+import ctypes
 import json
 import os
 import pathlib
@@ -16,6 +17,7 @@ import pytest
 from sandbox_unit import SANDBOX, EchoServer, Sandbox, SystemSandbox
 
 PROFILES = ["host", "workspace", "strict"]
+LIBC = ctypes.CDLL(None, use_errno=True)
 
 
 @pytest.fixture(scope="module")
@@ -25,14 +27,27 @@ def sandbox(alice):
 
 @pytest.fixture(scope="module")
 def outside():
-    """Somebody on the machine, as alice: a process, a port and an abstract socket."""
+    """Somebody on the machine, as alice: a port, an abstract socket, a terminal, shared memory and a message queue."""
     port = socket.create_server(("127.0.0.1", 0))
     abstract = socket.socket(socket.AF_UNIX)
     abstract.bind("\0puffo-test-abstract")
     abstract.listen(8)
-    yield {"port": port.getsockname()[1], "abstract": "puffo-test-abstract"}
+    terminal = os.openpty()
+    os.chmod(os.ttyname(terminal[1]), 0o666)
+    memory = pathlib.Path("/dev/shm/puffo-test-outside")
+    memory.touch()
+    memory.chmod(0o666)
+    queue = LIBC.mq_open(b"/puffo-test-outside", os.O_CREAT | os.O_RDWR, 0o666, None)
+    assert queue >= 0, os.strerror(ctypes.get_errno())
+    os.fchmod(queue, 0o666)
+    yield {"port": port.getsockname()[1], "abstract": "puffo-test-abstract", "terminal": os.ttyname(terminal[1]),
+           "name": "puffo-test-outside"}
     port.close()
     abstract.close()
+    memory.unlink()
+    LIBC.mq_unlink(b"/puffo-test-outside")
+    for fd in *terminal, queue:
+        os.close(fd)
 
 
 def processes(*names):
@@ -61,6 +76,7 @@ import ctypes, json, os, resource, signal, socket, subprocess, sys
 libc = ctypes.CDLL(None, use_errno=True)
 uid, home, target, port, abstract = os.getuid(), *sys.argv[1:3], int(sys.argv[3]), sys.argv[4]
 target = int(target)
+terminal, name = sys.argv[5:7]
 def can(what):
     try:
         return bool(what())
@@ -85,6 +101,10 @@ def groups():
         if kind.startswith("cgroup"):
             own = f"{point}/user.slice/user-{uid}.slice/user@{uid}.service/cgroup.procs"
             yield own if os.path.exists(own) else f"{point}/cgroup.procs"
+def queue(name, flags):
+    return libc.mq_open(f"/{name}".encode(), flags, 0o666, None) >= 0
+def own_terminal():
+    return os.stat(os.ttyname(os.openpty()[1])).st_rdev == os.makedev(136, 0)
 run = f"/run/user/{uid}"
 status = dict(line.split(":\\t") for line in open("/proc/self/status") if ":\\t" in line)
 print(json.dumps({
@@ -120,6 +140,13 @@ print(json.dumps({
     "io_uring": does(lambda: libc.syscall(425, 1, ctypes.create_string_buffer(120))),
     "userfaultfd": does(lambda: libc.syscall(323, 1)),
     "workspace": not can(lambda: opens("new", os.O_CREAT | os.O_WRONLY)),
+    "terminal": can(lambda: opens(terminal, os.O_RDWR | os.O_NOCTTY)),
+    "terminals": os.listdir("/dev/pts") != ["ptmx"],
+    "shared memory": can(lambda: opens(f"/dev/shm/{name}", os.O_RDWR)) or os.listdir("/dev/shm") != [],
+    "queue": queue(name, os.O_RDWR) or can(lambda: opens(f"/dev/mqueue/{name}", os.O_RDONLY)),
+    "own memory": not can(lambda: opens("/dev/shm/puffo-test-inside", os.O_CREAT | os.O_EXCL | os.O_RDWR)),
+    "own queue": not queue("puffo-test-inside", os.O_CREAT | os.O_EXCL | os.O_RDWR),
+    "own terminal": not can(own_terminal),
 }))
 """
 
@@ -137,13 +164,15 @@ def test_hostile(sandbox, alice, outside, profile):
     victim = subprocess.Popen(["sleep", "600"], user=alice.uid, group=alice.gid, extra_groups=[])
     try:
         out = sandbox.run(profile, ["/usr/bin/python3", "-B", "-c", HOSTILE, alice.home, victim.pid, outside["port"],
-                                    outside["abstract"]])
+                                    outside["abstract"], outside["terminal"], outside["name"]])
     finally:
         victim.kill()
         victim.wait()
     assert out.returncode == 0, out.stdout + out.stderr
     got = {name for name, succeeded in json.loads(out.stdout).items() if succeeded}
     assert got <= OPEN[profile]
+    # What it has made in there is not here.
+    assert not os.path.exists("/dev/shm/puffo-test-inside") and LIBC.mq_open(b"/puffo-test-inside", os.O_RDWR) < 0
     # The script would say so if it could: these are there to be had.
     if profile == "host":
         assert got >= {"secret", "home", "port", "abstract", "user namespace"}

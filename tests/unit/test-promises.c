@@ -140,6 +140,28 @@ TEST(control_groups) {
         }
 }
 
+/* This process is in no sandbox: what it has is everybody's. */
+TEST(what_processes_meet_at) {
+        _cleanup_(strv_freep) char **missing = NULL;
+        Sandbox s = {};
+        struct stat st;
+
+        if (stat("/dev/shm", &st) < 0 || stat("/dev/pts", &st) < 0)
+                skip();
+        promises_look_outside(&s);
+        ASSERT_EQ(s.shared[0], st.st_dev);
+        ASSERT_OK(promises_check_shared(&s, &missing));
+        ASSERT_STREQ(missing[0], "the terminals at /dev/pts are those of others");
+        ASSERT_NULL(missing[1]);
+
+        /* Whatever it was before: it is somebody's. */
+        missing = strv_free(missing);
+        ASSERT_EQ(stat("/dev/shm", &st), 0);
+        s = (Sandbox) { .shared = { 0, st.st_dev } };
+        ASSERT_OK(promises_check_shared(&s, &missing));
+        ASSERT_NOT_NULL(missing);
+}
+
 /* --- paths that must not be there --- */
 
 static int hidden(const char *mounts, const char *path, char **ret_missing) {
