@@ -33,6 +33,8 @@ struct AgentMirror {
         char *refresh_path;
         sd_event_source *retry;         /* armed only while somebody waits */
         AgentWaiter *waiters;
+        void (*changed)(void *userdata);
+        void *changed_userdata;
 };
 
 void agent_id_hash(const char *id, char ret[static 9]) {
@@ -50,6 +52,7 @@ static MirroredAgent* mirrored_agent_free(MirroredAgent *a) {
         free(a->role);
         free(a->name);
         free(a->state);
+        free(a->status);
         free(a->status_text);
         free(a->workspace);
         return mfree(a);
@@ -122,7 +125,7 @@ static int read_property(sd_bus_message *message, const char *name, MirroredAgen
                 char **field;
         } strings[] = {
                 { "Id", &a->id }, { "Role", &a->role }, { "Name", &a->name }, { "State", &a->state },
-                { "StatusText", &a->status_text }, { "Workspace", &a->workspace },
+                { "Status", &a->status }, { "StatusText", &a->status_text }, { "Workspace", &a->workspace },
         };
 
         for (size_t i = 0; i < ELEMENTSOF(strings); i++)
@@ -214,6 +217,11 @@ static int read_managed_objects(AgentMirror *m, sd_bus_message *message) {
         return r < 0 ? r : sd_bus_message_exit_container(message);
 }
 
+static void mirror_changed(AgentMirror *m) {
+        if (m->changed)
+                m->changed(m->changed_userdata);
+}
+
 /* Each callback may free any waiter and add new ones: so one at a time, always from the front. */
 static void mirror_wake_waiters(AgentMirror *m, bool loaded) {
         while (m->waiters) {
@@ -263,6 +271,7 @@ static int mirror_on_loaded(sd_bus_message *reply, void *userdata, sd_bus_error 
                 return 0;
         }
         m->loaded = true;
+        mirror_changed(m);
         mirror_wake_waiters(m, true);
         return 0;
 }
@@ -280,9 +289,7 @@ static int mirror_load(AgentMirror *m) {
         return sd_bus_call_async(m->bus, &m->load_slot, q, mirror_on_loaded, m, LOAD_TIMEOUT_USEC);
 }
 
-/* Anybody on the bus can send a signal to us alone, whatever we asked to be told of, and sd-bus knows of unique names
- * only: who sent it has to be looked at before a word of it is believed. */
-static bool is_from_puffod(AgentMirror *m, sd_bus_message *message) {
+bool agent_mirror_is_puffod(AgentMirror *m, sd_bus_message *message) {
         return m->owner && streq_ptr(sd_bus_message_get_sender(message), m->owner);
 }
 
@@ -291,13 +298,14 @@ static int mirror_on_added(sd_bus_message *message, void *userdata, sd_bus_error
         const char *path;
         int r;
 
-        if (!is_from_puffod(m, message))
+        if (!agent_mirror_is_puffod(m, message))
                 return 0;
         r = sd_bus_message_read(message, "o", &path);
         if (r >= 0)
                 r = read_interfaces(m, message, path);
         if (r < 0)
                 log_warning_errno(r, "Failed to read a new agent, ignoring: %m");
+        mirror_changed(m);
         return 0;
 }
 
@@ -305,12 +313,13 @@ static int mirror_on_removed(sd_bus_message *message, void *userdata, sd_bus_err
         AgentMirror *m = userdata;
         const char *path, *interface;
 
-        if (!is_from_puffod(m, message) || sd_bus_message_read(message, "o", &path) < 0 ||
+        if (!agent_mirror_is_puffod(m, message) || sd_bus_message_read(message, "o", &path) < 0 ||
             sd_bus_message_enter_container(message, 'a', "s") < 0)
                 return 0;
         while (sd_bus_message_read(message, "s", &interface) > 0)
                 if (streq(interface, PUFFO_BUS_AGENT_INTERFACE))
                         mirror_remove(m, path);
+        mirror_changed(m);
         return 0;
 }
 
@@ -327,6 +336,7 @@ static int mirror_on_refreshed(sd_bus_message *reply, void *userdata, sd_bus_err
         if (r < 0 && a)
                 log_warning_errno(r, "Failed to read agent '%s' again, ignoring: %m", a->id);
         mirror_refresh_stale(m);
+        mirror_changed(m);
         return 0;
 }
 
@@ -370,7 +380,7 @@ static int mirror_on_changed(sd_bus_message *message, void *userdata, sd_bus_err
         int r;
 
         a = agent_mirror_find_path(m, strempty(sd_bus_message_get_path(message)));
-        if (!a || !is_from_puffod(m, message))
+        if (!a || !agent_mirror_is_puffod(m, message))
                 return 0;
         r = sd_bus_message_read(message, "s", &interface);
         if (r >= 0 && !streq(interface, PUFFO_BUS_AGENT_INTERFACE))
@@ -382,6 +392,7 @@ static int mirror_on_changed(sd_bus_message *message, void *userdata, sd_bus_err
         mirror_refresh_stale(m);
         if (r < 0)
                 log_warning_errno(r, "Failed to read a change of agent '%s', ignoring: %m", a->id);
+        mirror_changed(m);
         return 0;
 }
 
@@ -466,6 +477,11 @@ AgentMirror* agent_mirror_free(AgentMirror *m) {
         mirror_clear(m);
         free(m->owner);
         return mfree(m);
+}
+
+void agent_mirror_watch(AgentMirror *m, void (*changed)(void *userdata), void *userdata) {
+        m->changed = changed;
+        m->changed_userdata = userdata;
 }
 
 bool agent_mirror_is_loaded(AgentMirror *m) {

@@ -8,7 +8,7 @@
 
 /* The agents as puffod shows them on the bus, kept up to date by its signals. */
 typedef struct MirroredAgent {
-        char *id, *path, *role, *name, *state, *status_text, *workspace;
+        char *id, *path, *role, *name, *state, *status, *status_text, *workspace;
         char hash[9];           /* what ids of responses begin with, after "resp_" */
         uint64_t created_usec;
         uint32_t pid;
@@ -35,6 +35,12 @@ MirroredAgent* agent_mirror_resolve(AgentMirror *m, const char *text);
 MirroredAgent* agent_mirror_find_path(AgentMirror *m, const char *path);
 /* By the first 8 digits after "resp_". */
 MirroredAgent* agent_mirror_find_hash(AgentMirror *m, const char *hash);
+
+/* Called, from the loop, after any change of the list or of what an agent shows. */
+void agent_mirror_watch(AgentMirror *m, void (*changed)(void *userdata), void *userdata);
+/* Anybody on the bus can send a signal to us alone, whatever we asked to be told of, and sd-bus knows of unique names
+ * only: who sent it has to be looked at before a word of it is believed. */
+bool agent_mirror_is_puffod(AgentMirror *m, sd_bus_message *message);
 
 bool mirrored_agent_is_ready(const MirroredAgent *a);
 

@@ -8,6 +8,12 @@
 void models_list(Call *c);
 void models_get(Call *c);
 void agents_list(Call *c);
+void agents_events(Call *c);
+void agent_messages(Call *c);
+void approvals_list(Call *c);
+void approval_answer(Call *c);
+void page_session_open(Call *c);
+void page_session_close(Call *c);
 void health_get(Call *c);
 void hire_post(Call *c);
 void responses_create(Call *c);
@@ -15,6 +21,12 @@ void responses_get(Call *c);            /* the object, or with ?stream=true its 
 void responses_delete(Call *c);
 void responses_cancel(Call *c);
 void responses_input_items(Call *c);
+
+/* {"agents": […]} as the client may see them, and one of them. -ENOMEM. */
+int agents_object_new(const Call *c, json_object **ret);
+int agent_object_new(const MirroredAgent *a, json_object **ret);
+
+ApprovalGather* approval_gather_free(ApprovalGather *g);
 
 /* The agent that a response's id leads to, or NULL after an answer of 404 (401). */
 MirroredAgent* response_call_agent(Call *c);

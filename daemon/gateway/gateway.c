@@ -6,6 +6,7 @@
 #include "bus-call.h"
 #include "bus-util.h"
 #include "event-util.h"
+#include "feed.h"
 #include "gateway-handlers.h"
 #include "gateway.h"
 #include "guard.h"
@@ -41,6 +42,11 @@ void call_reply_json(Call *c, unsigned status, json_object *o) {
                 call_reply_text(c, status, text, size);
         else
                 call_reply_errno(c, -ENOMEM);
+}
+
+void call_reply_empty(Call *c) {
+        if (call_add_headers(c) < 0 || http_exchange_reply(c->exchange, 204, NULL, NULL, 0) < 0)
+                http_exchange_abort(c->exchange);
 }
 
 /* What clients' retries go by (responses-api §1): a second POST is a second turn. */
@@ -122,16 +128,28 @@ void call_reply_bus_error(Call *c, const sd_bus_error *error) {
 
 /* --- agents --- */
 
-bool call_may_use(Call *c, const MirroredAgent *a) {
+bool call_may_use_owned(const Call *c, uid_t owner) {
         if (c->by_key || c->gateway->scope == SCOPE_USER)
                 return true;
-        return c->peer_uid == 0 || c->peer_uid == a->owner;
+        return c->peer_uid == 0 || c->peer_uid == owner;
+}
+
+bool call_may_use(const Call *c, const MirroredAgent *a) {
+        return call_may_use_owned(c, a->owner);
 }
 
 static void dispatch(Call *c) {
         switch (c->match.route) {
         case ROUTE_AGENTS:
                 return agents_list(c);
+        case ROUTE_AGENT_EVENTS:
+                return agents_events(c);
+        case ROUTE_AGENT_MESSAGES:
+                return agent_messages(c);
+        case ROUTE_APPROVALS:
+                return approvals_list(c);
+        case ROUTE_APPROVAL_ANSWER:
+                return approval_answer(c);
         case ROUTE_HIRE:
                 return hire_post(c);
         case ROUTE_MODELS:
@@ -168,6 +186,23 @@ static void call_on_agents(bool loaded, void *userdata) {
 
 /* --- exchanges --- */
 
+int call_parse_body(Call *c, json_object **ret, ApiError *e) {
+        _cleanup_json_ json_object *body = NULL;
+        const char *text;
+        size_t size;
+        int r;
+
+        text = http_exchange_body(c->exchange, &size);
+        r = json_parse(text, size, &body);
+        if (r == -ENOMEM)
+                return r;
+        if (r < 0 || !json_object_is_type(body, json_type_object))
+                return api_error_set(e, 400, NULL, NULL,
+                                     "We could not parse the JSON body of your request. A JSON object is expected.");
+        *ret = TAKE_PTR(body);
+        return 0;
+}
+
 static bool header_is(HttpExchange *x, const char *name, const char *value) {
         const char *v = http_exchange_header(x, name);
 
@@ -182,8 +217,7 @@ static uint16_t address_port(const struct sockaddr *sa) {
 
 /* Asked of the kernel once a connection: who is at its other end does not change, and asking takes a walk through
  * the control groups. */
-static bool call_peer_is_trusted(void *userdata) {
-        Call *c = userdata;
+bool call_peer_is_trusted(Call *c) {
         PeerVerdict *v = http_exchange_connection_data(c->exchange);
         TcpPeer peer;
         int r;
@@ -205,6 +239,10 @@ static bool call_peer_is_trusted(void *userdata) {
         }
         c->peer_uid = v->uid;
         return v->trusted;
+}
+
+static bool guard_peer_is_trusted(void *userdata) {
+        return call_peer_is_trusted(userdata);
 }
 
 /* NULL: out of memory, and the connection is being closed. */
@@ -251,7 +289,7 @@ static void listener_on_head(HttpExchange *x, void *userdata) {
                         .port = address_port(http_exchange_local(x)),
                         .host_names = g->settings->host_names,
                         .keys = &g->settings->keys,
-                        .peer_is_trusted = call_peer_is_trusted,
+                        .peer_is_trusted = guard_peer_is_trusted,
                         .userdata = c,
                 }, &(GuardRequest) {
                         .method = http_exchange_method(x),
@@ -266,7 +304,8 @@ static void listener_on_head(HttpExchange *x, void *userdata) {
                         .content_length = http_exchange_header(x, "Content-Length"),
                         .authorization = http_exchange_header(x, "Authorization"),
                         .n_authorization = http_exchange_header_count(x, "Authorization"),
-                        .has_cookie = http_exchange_header_count(x, "Cookie") > 0,
+                        .cookie = http_exchange_header(x, "Cookie"),
+                        .now_seconds = now_realtime_usec() / USEC_PER_SEC,
                         .websocket = header_is(x, "Upgrade", "websocket"),
                 }, &c->match, &e) < 0) {
                 call_reply_error(c, &e);
@@ -281,9 +320,15 @@ static void listener_on_request(HttpExchange *x, void *userdata) {
         Call *c = http_exchange_userdata(x);
         int r;
 
-        if (c->match.route == ROUTE_HEALTH) {
-                health_get(c);
-                return;
+        switch (c->match.route) {
+        case ROUTE_HEALTH:
+                return health_get(c);
+        case ROUTE_SESSION_OPEN:
+                return page_session_open(c);
+        case ROUTE_SESSION_CLOSE:
+                return page_session_close(c);
+        default:
+                break;
         }
         r = agent_mirror_wait(c->gateway->agents, &c->waiter, call_on_agents, c);
         if (r < 0)
@@ -302,6 +347,7 @@ static void listener_on_writable(HttpExchange *x, void *userdata) {
 
         if (c->turn)
                 response_turn_on_writable(c->turn);
+        c->feed_blocked = false;
 }
 
 static void listener_on_end(HttpExchange *x, bool client_gone, void *userdata) {
@@ -312,10 +358,13 @@ static void listener_on_end(HttpExchange *x, bool client_gone, void *userdata) {
                 return;
         g = c->gateway;
         LIST_REMOVE(c, calls);
+        if (c->in_feed)
+                feed_unsubscribe(g->feed, c);
         if (c->turn)
                 response_turn_on_end(c->turn, client_gone);
         agent_waiter_free(c->waiter);
         bus_call_free(c->bus_call);
+        approval_gather_free(c->gather);
         sd_bus_message_unref(c->hired);
         free(c);
 
@@ -338,6 +387,9 @@ int gateway_new(Gateway **ret, sd_event *event, sd_bus *bus, Scope scope, const 
         r = agent_mirror_new(&g->agents, event, bus);
         if (r < 0)
                 return r;
+        r = feed_new(&g->feed, g);
+        if (r < 0)
+                return r;
 
         *ret = TAKE_PTR(g);
         return 0;
@@ -351,6 +403,7 @@ Gateway* gateway_free(Gateway *g) {
                 http_server_free(g->listeners[i].server);
         while (!LIST_EMPTY(&g->orphans))
                 response_turn_free(LIST_FIRST(&g->orphans));
+        feed_free(g->feed);
         agent_mirror_free(g->agents);
         sd_event_source_disable_unref(g->stop_timer);
         free(g->listeners);
@@ -435,6 +488,8 @@ void gateway_stop(Gateway *g) {
                 next = LIST_NEXT(c, calls);
                 if (c->turn)
                         response_turn_say_goodbye(c->turn);
+                if (c->in_feed)
+                        http_exchange_stream_end(c->exchange);
         }
         if (LIST_EMPTY(&g->calls) ||
             event_arm_timer(g->event, &g->stop_timer, STOP_USEC, 1, gateway_on_stop_timeout, g) < 0)

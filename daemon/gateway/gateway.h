@@ -18,8 +18,11 @@ typedef struct Gateway Gateway;
 typedef struct Call Call;
 typedef struct Listener Listener;
 typedef struct ResponseTurn ResponseTurn;
+typedef struct Feed Feed;
+typedef struct ApprovalGather ApprovalGather;
 
 #define GATEWAY_LISTENERS_MAX 16
+#define GATEWAY_WRONG_SLOTS 64
 
 struct Gateway {
         sd_event *event;                /* borrowed, as the bus and the settings */
@@ -30,6 +33,8 @@ struct Gateway {
         Listener *listeners;
         size_t n_listeners;
         LIST_HEAD(, Call) calls;
+        Feed *feed;
+        uint64_t wrong_until_usec[GATEWAY_WRONG_SLOTS];         /* see page-session.c */
         LIST_HEAD(, ResponseTurn) orphans;      /* turns that are being ended for clients that have gone */
         sd_event_source *stop_timer;
         bool stopping;
@@ -60,7 +65,12 @@ struct Call {
         struct BusCall *bus_call;
         sd_bus_message *hired;          /* puffod's answer, while we wait to see the agent */
         ResponseTurn *turn;             /* of POST /v1/responses and of streams */
+        ApprovalGather *gather;
         LIST_ENTRY(Call) calls;
+
+        bool in_feed;                   /* GET /agents/events */
+        bool feed_blocked;              /* has more to read than it has read */
+        LIST_ENTRY(Call) subscribers;
 };
 
 /* The bus must be attached to the event loop. */
@@ -76,10 +86,16 @@ int gateway_listen(Gateway *g, int fd);
 void gateway_stop(Gateway *g);
 
 /* In system mode an agent is for its owner, for root, and for who has the key. */
-bool call_may_use(Call *c, const MirroredAgent *a);
+bool call_may_use(const Call *c, const MirroredAgent *a);
+bool call_may_use_owned(const Call *c, uid_t owner);
+/* Whether the peer is proven to be one that needs no key where none is configured; peer_uid is set then. */
+bool call_peer_is_trusted(Call *c);
+/* The body, which must be a JSON object; -EBADMSG with *e. */
+int call_parse_body(Call *c, json_object **ret, ApiError *e);
 
 /* Answers. All may be used once a call. */
 void call_reply_json(Call *c, unsigned status, json_object *o);
+void call_reply_empty(Call *c);         /* 204 */
 void call_reply_error(Call *c, const ApiError *e);
 void call_reply_errno(Call *c, int error);
 void call_reply_bus_error(Call *c, const sd_bus_error *error);

@@ -65,9 +65,17 @@ int guard_set_stranger(ApiError *reterr) {
         return api_error_set(reterr, 401, "api_key_required", NULL, "Set AGENT_PROXY_API_KEY to allow this client.");
 }
 
+/* A browser sends the cookie along with whatever asks for us; only what our own page asks counts (agent-proxy §12). */
+static bool cookie_counts(const GuardPolicy *policy, const GuardRequest *q) {
+        return q->n_authorization == 0 && q->n_fetch_site == 1 && streq(q->fetch_site, "same-origin") &&
+                api_keys_check_cookie(policy->keys, q->cookie, q->now_seconds);
+}
+
 static int guard_check_credential(const GuardPolicy *policy, const GuardRequest *q, ApiError *reterr) {
         if (policy->keys->n == 0)
                 return policy->peer_is_trusted(policy->userdata) ? 0 : guard_set_stranger(reterr);
+        if (cookie_counts(policy, q))
+                return 0;
 
         switch (api_keys_check(policy->keys, q->n_authorization == 1 ? q->authorization : NULL)) {
         case API_KEY_OK:
@@ -101,7 +109,7 @@ int guard_check(const GuardPolicy *policy, const GuardRequest *q, RouteMatch *re
         /* curl's default form type must work; a page of another site can send that too, but never these headers away.
          */
         if (route_has_body(ret->route) && !content_type_is_json(q->content_type) &&
-            (q->n_origin > 0 || q->n_fetch_site > 0 || q->has_cookie))
+            (q->n_origin > 0 || q->n_fetch_site > 0 || q->cookie))
                 return api_error_set(reterr, 415, "unsupported_media_type", NULL,
                                      "Send the body with Content-Type: application/json.");
 

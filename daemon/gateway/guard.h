@@ -10,9 +10,10 @@
  * origin, fetch site, content type, credential, body size. Pure: what it knows of the world it is told. */
 typedef struct GuardRequest {
         const char *method, *path;
-        const char *host, *origin, *fetch_site, *content_type, *content_length, *authorization;
+        const char *host, *origin, *fetch_site, *content_type, *content_length, *authorization,
+                   *cookie;
         unsigned n_host, n_origin, n_fetch_site, n_authorization;
-        bool has_cookie;
+        uint64_t now_seconds;           /* for what cookies say of themselves */
         bool websocket;                 /* Upgrade: websocket */
 } GuardRequest;
 

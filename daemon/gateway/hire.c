@@ -17,17 +17,11 @@ static bool part_is_valid(const char *s) {
 
 static int hire_parse(Call *c, json_object **ret, ApiError *e) {
         _cleanup_json_ json_object *body = NULL;
-        const char *text;
-        size_t size;
         int r;
 
-        text = http_exchange_body(c->exchange, &size);
-        r = json_parse(text, size, &body);
-        if (r == -ENOMEM)
+        r = call_parse_body(c, &body, e);
+        if (r < 0)
                 return r;
-        if (r < 0 || !json_object_is_type(body, json_type_object))
-                return api_error_set(e, 400, NULL, NULL,
-                                     "We could not parse the JSON body of your request. A JSON object is expected.");
         for (size_t i = 0; i < 2; i++) {
                 const char *key = i == 0 ? "role" : "name";
                 _cleanup_free_ char *shown = NULL;

@@ -15,11 +15,12 @@ static int model_new(const MirroredAgent *a, json_object **ret) {
         return 0;
 }
 
-static int agent_new(const MirroredAgent *a, json_object **ret) {
+int agent_object_new(const MirroredAgent *a, json_object **ret) {
         _cleanup_json_ json_object *o = json_object_new_object();
 
         if (!o || json_put_string(o, "agent", a->id) < 0 || json_put_string(o, "role", strempty(a->role)) < 0 ||
             json_put_string(o, "name", strempty(a->name)) < 0 || json_put_string(o, "state", strempty(a->state)) < 0 ||
+            json_put_string(o, "status", strempty(a->status)) < 0 ||
             json_put_string(o, "status_text", strempty(a->status_text)) < 0 ||
             (a->pid > 0 ? json_put_int(o, "pid", a->pid) : json_put_null(o, "pid")) < 0 ||
             json_put_string(o, "workspace", strempty(a->workspace)) < 0)
@@ -29,7 +30,7 @@ static int agent_new(const MirroredAgent *a, json_object **ret) {
 }
 
 /* One object for each agent that the client may use. */
-static int list_new(Call *c, int (*make)(const MirroredAgent *a, json_object **ret), json_object **ret) {
+static int list_new(const Call *c, int (*make)(const MirroredAgent *a, json_object **ret), json_object **ret) {
         _cleanup_json_ json_object *list = json_object_new_array();
         AgentMirror *m = c->gateway->agents;
         int r;
@@ -53,24 +54,38 @@ static int list_new(Call *c, int (*make)(const MirroredAgent *a, json_object **r
         return 0;
 }
 
-static void list_reply(Call *c, const char *member, bool openai,
-                       int (*make)(const MirroredAgent *a, json_object **ret)) {
+static int list_object_new(const Call *c, const char *member, bool openai,
+                           int (*make)(const MirroredAgent *a, json_object **ret), json_object **ret) {
         _cleanup_json_ json_object *o = json_object_new_object();
         json_object *list;
 
         if (!o || (openai && json_put_string(o, "object", "list") < 0) || list_new(c, make, &list) < 0 ||
             json_put(o, member, list) < 0)
+                return -ENOMEM;
+        *ret = TAKE_PTR(o);
+        return 0;
+}
+
+void models_list(Call *c) {
+        _cleanup_json_ json_object *o = NULL;
+
+        if (list_object_new(c, "data", true, model_new, &o) < 0)
                 call_reply_errno(c, -ENOMEM);
         else
                 call_reply_json(c, 200, o);
 }
 
-void models_list(Call *c) {
-        list_reply(c, "data", true, model_new);
+int agents_object_new(const Call *c, json_object **ret) {
+        return list_object_new(c, "agents", false, agent_object_new, ret);
 }
 
 void agents_list(Call *c) {
-        list_reply(c, "agents", false, agent_new);
+        _cleanup_json_ json_object *o = NULL;
+
+        if (agents_object_new(c, &o) < 0)
+                call_reply_errno(c, -ENOMEM);
+        else
+                call_reply_json(c, 200, o);
 }
 
 void models_get(Call *c) {

@@ -14,7 +14,13 @@ static const Pattern patterns[] = {
         { "/health", "GET", ROUTE_HEALTH },
         { "/health", "HEAD", ROUTE_HEALTH },
         { "/agents", "GET", ROUTE_AGENTS },
+        { "/agents/events", "GET", ROUTE_AGENT_EVENTS },
+        { "/agents/*/messages", "GET", ROUTE_AGENT_MESSAGES },
+        { "/approvals", "GET", ROUTE_APPROVALS },
+        { "/approvals/*", "POST", ROUTE_APPROVAL_ANSWER },
         { "/hire", "POST", ROUTE_HIRE },
+        { "/session", "POST", ROUTE_SESSION_OPEN },
+        { "/session", "DELETE", ROUTE_SESSION_CLOSE },
         { "/v1/models", "GET", ROUTE_MODELS },
         { "/v1/models/*", "GET", ROUTE_MODEL },
         { "/v1/responses", "POST", ROUTE_RESPONSE_CREATE },
@@ -35,16 +41,39 @@ static const char *const unsupported[] = {
         "/v1/chat/completions",
 };
 
+static int unhex(char c) {
+        return c >= '0' && c <= '9' ? c - '0' :
+               c >= 'a' && c <= 'f' ? c - 'a' + 10 :
+               c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+}
+
+/* One segment of a path. What is encoded may be anything but a NUL: nobody takes it for part of a path any more. */
+static bool segment_decode(const char *s, size_t n, char *ret, size_t size) {
+        char *to = ret;
+
+        if (n == 0 || n >= size)
+                return false;
+        for (size_t i = 0; i < n; i++) {
+                *to = s[i];
+                if (s[i] == '%' && i + 2 < n && unhex(s[i + 1]) >= 0 && unhex(s[i + 2]) >= 0) {
+                        *to = (char) (unhex(s[i + 1]) << 4 | unhex(s[i + 2]));
+                        i += 2;
+                }
+                if (!*to++)
+                        return false;
+        }
+        *to = 0;
+        return true;
+}
+
 static bool path_matches(const char *pattern, const char *path, char *ret_argument, size_t size) {
         for (;; pattern++, path++) {
                 size_t n;
 
                 if (*pattern == '*') {
                         n = strcspn(path, "/");
-                        if (n == 0 || n >= size)
+                        if (!segment_decode(path, n, ret_argument, size))
                                 return false;
-                        memcpy(ret_argument, path, n);
-                        ret_argument[n] = 0;
                         path += n;
                         pattern++;
                 }
@@ -76,6 +105,9 @@ static const char* path_allow(const Pattern *p) {
         case ROUTE_RESPONSE_GET:
         case ROUTE_RESPONSE_DELETE:
                 return "GET, DELETE";
+        case ROUTE_SESSION_OPEN:
+        case ROUTE_SESSION_CLOSE:
+                return "POST, DELETE";
         default:
                 return p->method;
         }
@@ -111,9 +143,9 @@ int route_find(const char *method, const char *path, bool websocket, RouteMatch 
 }
 
 bool route_is_public(Route r) {
-        return r == ROUTE_HEALTH;
+        return r == ROUTE_HEALTH || r == ROUTE_SESSION_OPEN || r == ROUTE_SESSION_CLOSE;
 }
 
 bool route_has_body(Route r) {
-        return r == ROUTE_RESPONSE_CREATE || r == ROUTE_HIRE;
+        return r == ROUTE_RESPONSE_CREATE || r == ROUTE_HIRE || r == ROUTE_APPROVAL_ANSWER || r == ROUTE_SESSION_OPEN;
 }

@@ -7,6 +7,12 @@
 typedef enum Route {
         ROUTE_HEALTH,
         ROUTE_AGENTS,
+        ROUTE_AGENT_EVENTS,
+        ROUTE_AGENT_MESSAGES,
+        ROUTE_APPROVALS,
+        ROUTE_APPROVAL_ANSWER,
+        ROUTE_SESSION_OPEN,
+        ROUTE_SESSION_CLOSE,
         ROUTE_HIRE,
         ROUTE_MODELS,
         ROUTE_MODEL,
@@ -21,7 +27,7 @@ typedef enum Route {
 
 typedef struct RouteMatch {
         Route route;
-        char argument[128];     /* the {id} of the path; checked for bytes, not for sense */
+        char argument[128];     /* the {id} of the path, decoded; not checked for sense */
         const char *allow;      /* for 405 */
 } RouteMatch;
 

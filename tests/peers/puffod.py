@@ -177,7 +177,7 @@ class Agent(dbus.service.Object):
         super().__init__(bus, self.path)
         self.id, self.turns = id, {}
         self.properties = dbus.Dictionary({
-            "Id": id, "Role": role, "Name": name, "State": "ready", "StatusText": "", "MainPID": dbus.UInt32(4242),
+            "Id": id, "Role": role, "Name": name, "State": "ready", "Status": "idle", "StatusText": "", "MainPID": dbus.UInt32(4242),
             "Workspace": f"/home/x/{id}", "CreatedAt": dbus.UInt64(1795226603000000),
             "Owner": dbus.UInt32(os.getuid()), "QueueLength": dbus.UInt32(0)}, signature="sv")
 
@@ -196,6 +196,11 @@ class Agent(dbus.service.Object):
         for name, value in values.items():
             self.properties[name] = value
             self.PropertiesChanged(AGENT, {}, [name])
+
+    @dbus.service.method("x.Test", in_signature="a{sv}")
+    def ChangeTo(self, values):
+        self.properties.update(values)
+        self.PropertiesChanged(AGENT, values, [])
 
     @dbus.service.method(AGENT, in_signature="sa{sv}", out_signature="h", async_callbacks=("reply", "fail"))
     def Submit(self, id, turn, reply, fail):
@@ -271,9 +276,22 @@ class Agent(dbus.service.Object):
         del self.turns[id]
 
 
+    @dbus.service.method(AGENT, in_signature="ssu", out_signature="a(sssts)b")
+    def ListMessages(self, conversation, before, limit):
+        log("ListMessages", self.id, repr(str(conversation)), repr(str(before)), int(limit))
+        if before == "nothing":
+            raise error("InvalidArgument", "There is no such message.")
+        said = [(f"m{i}", "assistant" if i % 2 else "user", f"text {i}", dbus.UInt64(1795226603900000 + i),
+                 "resp_4a5a67bb" + 40 * "0" if i % 2 else "batch") for i in range(300)]
+        if before:
+            said = said[:int(before[1:])]
+        return dbus.Array(said[-limit:], signature="(sssts)"), len(said) > limit
+
+
 class Root(dbus.service.Object):
     def __init__(self, bus):
         super().__init__(bus, ROOT)
+        self.approvals = {}
         self.bus, self.agents = bus, {}
         for id, role, name in [("engineer_alice", "engineer", "alice"), ("manager", "manager", ""), ("bot", "", "")]:
             self.agents[id] = Agent(bus, id, role, name)
@@ -289,6 +307,52 @@ class Root(dbus.service.Object):
     @dbus.service.signal("org.freedesktop.DBus.ObjectManager", signature="oa{sa{sv}}")
     def InterfacesAdded(self, path, interfaces):
         pass
+
+    @dbus.service.signal("org.freedesktop.DBus.ObjectManager", signature="oas")
+    def InterfacesRemoved(self, path, interfaces):
+        pass
+
+    @dbus.service.signal(MANAGER, signature="so")
+    def ApprovalRequested(self, id, agent):
+        pass
+
+    @dbus.service.signal(MANAGER, signature="sos")
+    def ApprovalAnswered(self, id, agent, state):
+        pass
+
+    @dbus.service.method("x.Test", in_signature="s")
+    def Remove(self, id):
+        agent = self.agents.pop(str(id))
+        agent.remove_from_connection()
+        self.InterfacesRemoved(agent.path, [AGENT])
+
+    @dbus.service.method("x.Test", in_signature="sss")
+    def Ask(self, id, agent, input):
+        """One of the agent's tools wants something."""
+        now = time.time_ns() // 1000
+        self.approvals[str(id)] = {
+            "Id": id, "Agent": agent, "Tool": "Bash", "Summary": "does something", "InputSize": dbus.UInt64(len(input)),
+            "Turn": "t", "State": "pending", "CreatedAt": dbus.UInt64(now), "ExpiresAt": dbus.UInt64(now + 300000000),
+            "AnsweredAt": dbus.UInt64(0), "Input": input}
+        self.ApprovalRequested(id, self.agents[str(agent)].path)
+
+    @dbus.service.method(MANAGER, in_signature="sb", out_signature="aa{sv}")
+    def ListApprovals(self, agent, all):
+        log("ListApprovals", agent)
+        if agent == "stopped":
+            raise error("NotReady", "it is stopped")
+        return dbus.Array([dbus.Dictionary(a, signature="sv") for a in self.approvals.values()
+                           if a["Agent"] == agent and (all or a["State"] == "pending")], signature="a{sv}")
+
+    @dbus.service.method(MANAGER, in_signature="sbs")
+    def Approve(self, id, allow, reason):
+        log("Approve", id, bool(allow), repr(str(reason)))
+        if str(id) not in self.approvals:
+            raise error("NoSuchApproval")
+        if self.approvals[id]["State"] != "pending":
+            raise error("AlreadyAnswered", "it was " + self.approvals[id]["State"])
+        self.approvals[id]["State"] = "allowed" if allow else "denied"
+        self.ApprovalAnswered(id, self.agents[str(self.approvals[id]["Agent"])].path, self.approvals[id]["State"])
 
     @dbus.service.method(MANAGER, in_signature="ss", out_signature="oub")
     def Hire(self, role, name):

@@ -44,6 +44,8 @@ static bool peer_is_trusted(void *userdata) {
 #pragma GCC diagnostic ignored "-Woverride-init"
 #define GOOD .method = "POST", .path = "/v1/responses", .host = "localhost:7011", .n_host = 1, \
              .content_type = "application/json"
+#define PAGE .cookie = PAGE_COOKIE "=2000.j7Lih-5bMv9tZMg5MqVRzNos4AKVNmEtG7Rq-qg5qtk", .now_seconds = 1999, .fetch_site = "same-origin", \
+             .n_fetch_site = 1
 #define KEY .authorization = "Bearer k1", .n_authorization = 1
 
 /* Each step alone, and, in the rows named "order", two at once: the earlier one answers. */
@@ -59,7 +61,7 @@ static const struct {
         { "scheme in any case", { GOOD, .authorization = "bEARER  k2 ", .n_authorization = 1 }, true, true, 0, NULL },
         { "a dummy key where none is configured", { GOOD, KEY }, false, false, 0, NULL },
         { "own page", { GOOD, .origin = "http://localhost:7011", .n_origin = 1, .fetch_site = "same-origin",
-                        .n_fetch_site = 1, .has_cookie = true }, false, false, 0, NULL },
+                        .n_fetch_site = 1, .cookie = "a=b" }, false, false, 0, NULL },
         { "curl's form type", { .method = "POST", .path = "/hire", .host = "127.0.0.1:7011", .n_host = 1,
                                 .content_type = "application/x-www-form-urlencoded" }, false, false, 0, NULL },
         { "no host", { .method = "GET", .path = "/healthz" }, false, false, 403, "permission_denied" },
@@ -97,13 +99,13 @@ static const struct {
                                       .n_fetch_site = 1 }, false, false, 403, "permission_denied" },
         { "type in a browser", { GOOD, .content_type = "text/plain", .fetch_site = "none", .n_fetch_site = 1 }, false, false,
           415, "unsupported_media_type" },
-        { "no type, with a cookie", { GOOD, .content_type = NULL, .has_cookie = true }, false, false, 415,
+        { "no type, with a cookie", { GOOD, .content_type = NULL, .cookie = "a=b" }, false, false, 415,
           "unsupported_media_type" },
-        { "type that only begins so", { GOOD, .content_type = "application/jsonp", .has_cookie = true }, false, false,
+        { "type that only begins so", { GOOD, .content_type = "application/jsonp", .cookie = "a=b" }, false, false,
           415, "unsupported_media_type" },
-        { "charset", { GOOD, .content_type = "Application/JSON; charset=utf-8", .has_cookie = true }, false, false, 0,
+        { "charset", { GOOD, .content_type = "Application/JSON; charset=utf-8", .cookie = "a=b" }, false, false, 0,
           NULL },
-        { "order: type, credential", { GOOD, .content_type = "text/plain", .has_cookie = true }, true, false, 415,
+        { "order: type, credential", { GOOD, .content_type = "text/plain", .cookie = "a=b" }, true, false, 415,
           "unsupported_media_type" },
         { "stranger", { GOOD }, false, true, 401, "api_key_required" },
         { "stranger with a key where none is configured", { GOOD, KEY }, false, true, 401, "api_key_required" },
@@ -112,6 +114,22 @@ static const struct {
         { "two keys", { GOOD, .authorization = "Bearer k1", .n_authorization = 2 }, true, false, 401, NULL },
         { "wrong key", { GOOD, .authorization = "Bearer k", .n_authorization = 1 }, true, false, 401,
           "invalid_api_key" },
+        { "the page's cookie", { GOOD, PAGE }, true, false, 0, NULL },
+        { "the cookie with a form", { GOOD, PAGE, .content_type = "text/plain" }, true, false, 415,
+          "unsupported_media_type" },
+        { "a cookie without a page", { GOOD, PAGE, .n_fetch_site = 0 }, true, false, 401, NULL },
+        { "a cookie with a link", { GOOD, PAGE, .fetch_site = "none" }, true, false, 401, NULL },
+        { "a cookie from another site", { GOOD, PAGE, .fetch_site = "cross-site" }, true, false, 403,
+          "permission_denied" },
+        { "a cookie that is over", { GOOD, PAGE, .now_seconds = 2000 }, true, false, 401, NULL },
+        { "a cookie and a wrong key", { GOOD, PAGE, .authorization = "Bearer k", .n_authorization = 1 }, true, false,
+          401, "invalid_api_key" },
+        { "a cookie where no key is configured", { GOOD, PAGE }, false, true, 401, "api_key_required" },
+        { "no key for the session", { .method = "POST", .path = "/session", .host = "localhost:7011", .n_host = 1,
+                                      .content_type = "application/json" }, true, false, 0, NULL },
+        { "the session's type", { .method = "POST", .path = "/session", .host = "localhost:7011", .n_host = 1,
+                                  .content_type = "text/plain", .fetch_site = "same-origin", .n_fetch_site = 1 },
+          true, false, 415, "unsupported_media_type" },
         { "order: credential, size", { GOOD, .content_length = "99999999" }, true, false, 401, NULL },
         { "size", { GOOD, .content_length = "16777217" }, false, false, 413, "request_too_large" },
         { "size at the limit", { GOOD, .content_length = "16777216" }, false, false, 0, NULL },
@@ -169,6 +187,14 @@ TEST(route_find) {
                 { "GET", "/v1/models/engineer_alice", ROUTE_MODEL, "engineer_alice" },
                 { "POST", "/hire", ROUTE_HIRE, "" },
                 { "GET", "/agents", ROUTE_AGENTS, "" },
+                { "GET", "/agents/events", ROUTE_AGENT_EVENTS, "" },
+                { "GET", "/agents/bot-9a7c/messages", ROUTE_AGENT_MESSAGES, "bot-9a7c" },
+                { "GET", "/approvals", ROUTE_APPROVALS, "" },
+                { "POST", "/approvals/bot:a1", ROUTE_APPROVAL_ANSWER, "bot:a1" },
+                { "POST", "/approvals/bot%3Aa1", ROUTE_APPROVAL_ANSWER, "bot:a1" },
+                { "POST", "/approvals/a%2f..%2Fb%zz%4", ROUTE_APPROVAL_ANSWER, "a/../b%zz%4" },
+                { "POST", "/session", ROUTE_SESSION_OPEN, "" },
+                { "DELETE", "/session", ROUTE_SESSION_CLOSE, "" },
                 { "GET", "/healthz", ROUTE_HEALTH, "" },
         };
 
@@ -179,6 +205,22 @@ TEST(route_find) {
                 ASSERT_OK(route_find(t[i].method, t[i].path, false, &match, &e));
                 ASSERT_EQ(match.route, t[i].route);
                 ASSERT_STREQ(match.argument, t[i].argument);
+        }
+}
+
+TEST(route_find_none) {
+        static const char *const paths[] = {
+                "", "/agents/", "/agents//messages", "/agents/a/b/messages", "/approvals/a%00b", "/approvals/",
+                "/agents/events/", "/session/x",
+        };
+
+        for (size_t i = 0; i < ELEMENTSOF(paths); i++) {
+                _cleanup_api_error_ ApiError e = {};
+                RouteMatch match = {};
+
+                ASSERT_ERROR(route_find("POST", paths[i], false, &match, &e), EBADMSG);
+                if (e.status != 404)
+                        fail_msg("'%s': %u", paths[i], e.status);
         }
 }
 
@@ -227,6 +269,52 @@ TEST(api_keys) {
                 if (api_keys_check(&keys, t[i].header) != t[i].verdict)
                         fail_msg("'%s'", strempty(t[i].header));
         api_keys_done(&keys);
+}
+
+/* A cookie as agent-proxy §12 says it, made with another program:
+ * printf 'agent-proxy cookie\0%s' 2000 | openssl dgst -sha256 -hmac one -binary | basenc --base64url */
+#define COOKIE "2000.lFQCZAypwmln-klOaVDFCI9NNSeppyp5mT9WKf81fbI"
+
+TEST(api_keys_cookie) {
+        static const struct {
+                const char *header;
+                uint64_t now;
+                bool ok;
+        } t[] = {
+                { PAGE_COOKIE "=" COOKIE, 1000, true }, { "a=b; " PAGE_COOKIE "=" COOKIE "; c=d", 1999, true },
+                { PAGE_COOKIE "=x; " PAGE_COOKIE "=" COOKIE, 1000, true }, { PAGE_COOKIE "=" COOKIE " ", 1000, true },
+                { NULL, 1000, false }, { "", 1000, false }, { ";;;", 1000, false }, { PAGE_COOKIE, 1000, false },
+                { PAGE_COOKIE "=", 1000, false }, { PAGE_COOKIE "=.", 1000, false },
+                { PAGE_COOKIE "=" COOKIE, 2000, false }, { PAGE_COOKIE "=" COOKIE "A", 1000, false },
+                { "x" PAGE_COOKIE "=" COOKIE, 1000, false }, { PAGE_COOKIE "=1" COOKIE, 1000, false },
+                { PAGE_COOKIE "=0" COOKIE, 1000, false }, { PAGE_COOKIE "=+" COOKIE, 1000, false },
+                { "AGENT_PROXY=" COOKIE, 1000, false },
+        };
+        _cleanup_free_ char *cookie = NULL, *header = NULL;
+        ApiKeys keys = {}, others = {};
+
+        ASSERT_OK(api_keys_add(&keys, "two,one"));
+        ASSERT_OK(api_keys_add(&others, "two,One"));
+        for (size_t i = 0; i < ELEMENTSOF(t); i++)
+                if (api_keys_check_cookie(&keys, t[i].header, t[i].now) != t[i].ok)
+                        fail_msg("'%s'", strempty(t[i].header));
+        ASSERT_OK(api_keys_make_cookie(&keys, " one\n", 2000, &cookie));
+        ASSERT_STREQ(cookie, COOKIE);
+        header = strjoin(PAGE_COOKIE "=", cookie);
+        ASSERT_FALSE(api_keys_check_cookie(&others, header, 1000));
+        for (char *c = header + strlen(PAGE_COOKIE "="); *c; c++) {
+                *c ^= 1;
+                ASSERT_FALSE(api_keys_check_cookie(&keys, header, 1000));
+                *c ^= 1;
+        }
+        ASSERT_TRUE(api_keys_check_cookie(&keys, header, 1000));
+        cookie = mfree(cookie);
+        for (size_t i = 0; i < 4; i++)
+                ASSERT_ERROR(api_keys_make_cookie(&keys, ((const char*[]) { "", " ", "on", "one,two" })[i], 1, &cookie),
+                             EKEYREJECTED);
+        api_keys_done(&keys);
+        api_keys_done(&others);
+        ASSERT_FALSE(api_keys_check_cookie(&keys, header, 1000));
 }
 
 TEST_MAIN();

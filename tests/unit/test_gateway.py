@@ -153,9 +153,43 @@ class World:
         events.answer.close()
         self.connection.close()
 
+    def poke(self, path, method, signature, *args):
+        """Has the double do something."""
+        bus = dbus.bus.BusConnection(self.environment["DBUS_SESSION_BUS_ADDRESS"])
+        bus.call_blocking("ai.puffo.Agents1", "/ai/puffo/Agents1" + path, "x.Test", method, signature, args)
+        bus.close()
+
     def calls(self, word=""):
         lines = self.calls_path.read_text().splitlines() if self.calls_path.exists() else []
         return [l for l in lines if word in l]
+
+
+class Feed:
+    """GET /agents/events, event by event; comments count as one of the name None."""
+
+    def __init__(self, world, headers={}, receive_buffer=None):
+        self.connection = world.connect(receive_buffer)
+        self.connection.request("GET", "/agents/events", headers=headers)
+        self.answer = self.connection.getresponse()
+        assert self.answer.status == 200
+        assert self.answer.headers["content-type"] == "text/event-stream; charset=utf-8"
+
+    def __iter__(self):
+        kind = None
+        for line in self.answer:
+            if line.startswith(b"event: "):
+                kind = line[7:-1].decode()
+            elif line.startswith(b"data: "):
+                yield kind, json.loads(line[6:])
+            elif line.startswith(b":"):
+                yield None, line.decode()
+
+    def next(self):
+        return next(iter(self))
+
+    def close(self):
+        self.answer.close()
+        self.connection.close()
 
 
 @pytest.fixture
@@ -283,6 +317,161 @@ def test_signals_of_others(world):
     # Puffod's own still count.
     assert world.request("POST", "/hire", {"role": "writer", "name": "bo"})[0] == 201
     bus.close()
+
+
+def test_feed(world):
+    manager = "/agent/manager"
+    feed = Feed(world)
+    kind, first = feed.next()
+    assert kind == "agents" and first == world.request("GET", "/agents")[1]
+    assert [a["agent"] for a in first["agents"]] == ["manager", "bot", "engineer_alice"]
+    world.poke(manager, "ChangeTo", "a{sv}", dbus.Dictionary({"State": "busy", "Status": "busy"}, signature="sv"))
+    kind, agent = feed.next()
+    assert (kind, agent) == ("agent", first["agents"][0] | {"state": "busy", "status": "busy"})
+    world.poke(manager, "Change", "a{sv}", dbus.Dictionary({"StatusText": "thinking"}, signature="sv"))
+    assert feed.next() == ("agent", agent | {"status_text": "thinking"})
+    # What is not shown is no event: the next one is of the new agent.
+    world.poke(manager, "ChangeTo", "a{sv}", dbus.Dictionary({"QueueLength": dbus.UInt32(3)}, signature="sv"))
+    world.request("POST", "/hire", {"role": "writer", "name": "bo"})
+    kind, agent = feed.next()
+    assert kind == "agent" and agent["agent"] == "writer_bo" and agent["workspace"] == "/home/x/writer_bo"
+    world.poke("", "Remove", "s", "writer_bo")
+    assert feed.next() == ("agent", {"agent": "writer_bo", "removed": True})
+    feed.close()
+
+
+def test_feed_over_a_restart(world):
+    """The next puffod tells what has changed meanwhile; who reads hears of that, and of nothing else."""
+    feeds = [Feed(world) for _ in range(3)]
+    for feed in feeds:
+        feed.next()
+    world.puffod.terminate()
+    world.puffod.wait()
+    world.start_puffod(AGENTS="writer_new")
+    for feed in feeds:
+        kind, agent = feed.next()
+        assert kind == "agent" and agent["agent"] == "writer_new"
+        feed.close()
+
+
+def test_feed_ends_with_the_gateway(world):
+    feed = Feed(world)
+    feed.next()
+    world.gateway.send_signal(signal.SIGTERM)
+    assert list(feed) == []
+    assert world.gateway.wait(timeout=60) == 0
+
+
+def test_feed_that_nobody_reads(world):
+    """A reader that does not read costs a bounded amount of memory, and gets a proper end when it comes to itself."""
+    feed = Feed(world, receive_buffer=4096)
+    assert feed.next()[0] == "agents"
+    connection = dbus.bus.BusConnection(world.environment["DBUS_SESSION_BUS_ADDRESS"])
+    other, n = Feed(world), 0
+    other.next()
+    for i in range(400):
+        values = dbus.Dictionary({"State": f"{i} " + 20000 * "x"}, signature="sv")
+        connection.call_blocking("ai.puffo.Agents1", "/ai/puffo/Agents1/agent/bot", "x.Test", "ChangeTo", "a{sv}",
+                                 (values,))
+        assert other.next()[1]["state"].startswith(f"{i} ")
+    connection.close()
+    status = (pathlib.Path("/proc") / str(world.gateway.pid) / "status").read_text()
+    seen = [event for kind, event in feed if kind == "agent"]       # ends by itself
+    assert 0 < len(seen) < 400 and [e["state"].split()[0] for e in seen] == [str(i) for i in range(len(seen))]
+    size, most = (int(status.split(f"{word}:")[1].split()[0]) for word in ["VmSize", "VmHWM"])
+    if size < 1 << 30:          # else it is full of a sanitizer's shadows
+        assert most < 30000
+    other.close()
+
+
+def test_approvals(world):
+    alice = "/agent/engineer_5falice"
+    assert world.request("GET", "/approvals")[1] == {"approvals": []}
+    feed = Feed(world)
+    feed.next()
+    world.poke(alice, "ChangeTo", "a{sv}", dbus.Dictionary({"State": "busy"}, signature="sv"))
+    assert feed.next()[0] == "agent"
+    world.poke("", "Ask", "sss", "engineer_alice:1a", "engineer_alice", '{"command":"ls\\n"}')
+    kind, approval = feed.next()
+    assert kind == "approval" and approval["id"] == "engineer_alice:1a" and approval["agent"] == "engineer_alice"
+    assert approval["tool"] == "Bash" and approval["input"] == {"command": "ls\n"} and approval["state"] == "pending"
+    assert approval["expires"] == approval["created"] + 300 and abs(approval["created"] - time.time()) < 120
+    world.poke("", "Ask", "sss", "engineer_alice:2b", "engineer_alice", '{"command":"cut of')
+    assert feed.next()[1]["input"] == '{"command":"cut of'
+    got = world.request("GET", "/approvals")[1]["approvals"]
+    assert [a["id"] for a in got] == ["engineer_alice:1a", "engineer_alice:2b"] and got[0] == approval
+    for body, param in [({}, "decision"), ({"decision": "yes"}, "decision"), ({"decision": None}, "decision"),
+                        ({"decision": "deny", "reason": 1}, "reason"), ("[]", None)]:
+        status, answer, _ = world.request("POST", "/approvals/engineer_alice:1a", body)
+        assert status == 400 and answer["error"]["param"] == param
+    assert not world.calls("Approve")
+    status, answer, _ = world.request("POST", "/approvals/engineer_alice%3A1a", {"decision": "allow"})
+    assert status == 200 and answer == {"id": "engineer_alice:1a", "state": "allowed"}
+    assert feed.next() == ("approval", {"id": "engineer_alice:1a", "agent": "engineer_alice", "state": "allowed"})
+    status, answer, headers = world.request("POST", "/approvals/engineer_alice:1a", {"decision": "deny"})
+    assert status == 409 and answer["error"]["code"] == "already_answered" and "allowed" in answer["error"]["message"]
+    assert headers["x-should-retry"] == "false"
+    status, answer, _ = world.request("POST", "/approvals/engineer_alice:2b", {"decision": "deny", "reason": "no, not"})
+    assert status == 200 and answer["state"] == "denied"
+    assert world.calls("Approve engineer_alice:2b False 'no, not'")
+    for id in ["engineer_alice:zz", "nobody:1", "x", "manager%2F"]:
+        status, answer, _ = world.request("POST", "/approvals/" + id, {"decision": "deny"})
+        assert status == 404 and answer["error"]["code"] == "approval_not_found"
+    feed.close()
+
+
+def test_messages(world):
+    status, page, _ = world.request("GET", "/agents/Manager/messages")
+    assert status == 200 and page["has_more"] and len(page["messages"]) == 50
+    assert page["messages"][-1] == {"id": "m299", "role": "assistant", "text": "text 299", "at": 1795226603,
+                                    "response_id": "resp_4a5a67bb" + 40 * "0", "files": []}
+    assert page["messages"][0]["response_id"] is None
+    status, page, _ = world.request("GET", "/agents/manager/messages?limit=200&before=m100")
+    assert [m["id"] for m in page["messages"]] == [f"m{i}" for i in range(100)] and not page["has_more"]
+    for query, param in [("limit=0", "limit"), ("limit=201", "limit"), ("limit=x", "limit"),
+                         ("before=" + 200 * "x", "before")]:
+        status, answer, _ = world.request("GET", "/agents/manager/messages?" + query)
+        assert status == 400 and answer["error"]["param"] == param
+    assert world.request("GET", "/agents/manager/messages?before=nothing")[0] == 400
+    status, answer, _ = world.request("GET", "/agents/no%20one/messages")
+    assert status == 404 and answer["error"]["code"] == "agent_not_found" and "'no one'" in answer["error"]["message"]
+
+
+def test_page_session(bare):
+    bare.start_puffod()
+    bare.start_gateway(AGENT_PROXY_API_KEY="one,two")
+    bare.ready()
+    page = {"Sec-Fetch-Site": "same-origin", "Content-Type": "application/json"}
+    status, answer, headers = bare.request("POST", "/session", {"key": "two"}, page)
+    assert status == 204 and answer is None
+    value, rest = headers["set-cookie"].split("; ", 1)
+    assert rest == "HttpOnly; SameSite=Strict; Path=/; Max-Age=2592000"
+    assert abs(int(value.removeprefix("agent_proxy=").split(".")[0]) - time.time() - 2592000) < 120
+    cookie = {"Cookie": value}
+    assert bare.request("GET", "/agents", headers=page | cookie)[0] == 200
+    assert bare.request("GET", "/agents", headers=cookie)[0] == 401
+    assert bare.request("GET", "/agents", headers=cookie | {"Sec-Fetch-Site": "none"})[0] == 401
+    assert bare.request("GET", "/agents", headers=page | {"Cookie": value[:-1] + "#"})[0] == 401
+    assert bare.request("GET", "/agents", headers=cookie | {"Sec-Fetch-Site": "cross-site"})[0] == 403
+    feed = Feed(bare, page | cookie)
+    assert feed.next()[0] == "agents"
+    feed.close()
+    status, answer, headers = bare.request("DELETE", "/session", headers=page | cookie)
+    assert status == 204 and headers["set-cookie"] == "agent_proxy=; HttpOnly; SameSite=Strict; Path=/; Max-Age=0"
+    for body, status in [({}, 400), ({"key": 1}, 400), ("x", 400)]:
+        assert bare.request("POST", "/session", body, page)[0] == status
+    assert bare.request("PUT", "/session")[2]["allow"] == "POST, DELETE"
+    assert bare.request("POST", "/session", {"key": "two"}, page | {"Origin": "http://evil.example"})[0] == 403
+    # Guessing is slow, also for who knows the key.
+    seen = [bare.request("POST", "/session", {"key": f"wrong {i}"}, page) for i in range(10)]
+    assert [s[0] for s in seen] == 10 * [401] and seen[0][1]["error"]["code"] == "invalid_api_key"
+    wait(lambda: bare.request("POST", "/session", {"key": "wrong"}, page)[0] == 429, "no more guesses are taken")
+    assert bare.request("GET", "/agents", headers=page | cookie)[0] == 200
+
+
+def test_page_session_without_a_key(world):
+    status, answer, headers = world.request("POST", "/session", {"key": "any"})
+    assert status == 204 and "set-cookie" not in headers
 
 
 @pytest.mark.parametrize("stream", [False, True])

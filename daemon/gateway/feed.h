@@ -1,0 +1,15 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+#include "gateway.h"
+
+/* Who reads GET /agents/events: the agents at once, then each change of one and each request for permission, as they
+ * come from the bus. One timer keeps all connections alive; a subscriber that waits costs nothing but its connection. */
+int feed_new(Feed **ret, Gateway *g);
+/* All subscribers have gone. */
+Feed* feed_free(Feed *f);
+DEFINE_TRIVIAL_CLEANUP_FUNC(Feed*, feed_free);
+
+/* Begins the answer to c. < 0: nothing was sent. */
+int feed_subscribe(Feed *f, Call *c);
+void feed_unsubscribe(Feed *f, Call *c);
