@@ -8,6 +8,8 @@
 #include "ctl-line.h"
 #include "ctl-turn.h"
 #include "event-util.h"
+#include "file-util.h"
+#include "paths.h"
 
 /* puffod itself keeps a call for 60 s while an agent comes back. */
 #define SUBMIT_TIMEOUT_USEC (70 * USEC_PER_SEC)
@@ -294,11 +296,8 @@ int chat_turn(Chat *chat, const char *text) {
         if (!t.id)
                 return -ENOMEM;
 
-        r = sd_event_new(&chat->event);
-        if (r >= 0)
-                r = sd_bus_attach_event(chat->c->bus, chat->event, SD_EVENT_PRIORITY_NORMAL);
-        if (r >= 0)
-                r = sd_event_add_io(chat->event, &sigint, chat->signal_fd, EPOLLIN, on_sigint, &t);
+        terminal_hold();
+        r = sd_event_add_io(chat->event, &sigint, chat->signal_fd, EPOLLIN, on_sigint, &t);
         if (r >= 0)
                 r = turn_submit(&t);
         while (r >= 0 && !t.ended)
@@ -310,11 +309,8 @@ int chat_turn(Chat *chat, const char *text) {
                         r = -ENOMEM;
         }
 
-        if (chat->c->bus)
-                (void) sd_bus_detach_event(chat->c->bus);
+        terminal_release();
         turn_done(&t);
-        sigint = sd_event_source_disable_unref(sigint);
-        chat->event = sd_event_unref(chat->event);
         return r;
 }
 
@@ -332,10 +328,16 @@ int chat_begin(Chat *chat) {
         if (sigprocmask(SIG_BLOCK, &mask, NULL) < 0)
                 return -errno;
         chat->signal_fd = signalfd(-1, &mask, SFD_CLOEXEC | SFD_NONBLOCK);
-        return chat->signal_fd < 0 ? -errno : 0;
+        if (chat->signal_fd < 0)
+                return -errno;
+        r = sd_event_new(&chat->event);
+        return r < 0 ? r : sd_bus_attach_event(chat->c->bus, chat->event, SD_EVENT_PRIORITY_NORMAL);
 }
 
 void chat_end(Chat *chat) {
+        if (chat->c->bus)
+                (void) sd_bus_detach_event(chat->c->bus);
+        chat->event = sd_event_unref(chat->event);
         chat->signal_fd = safe_close(chat->signal_fd);
 }
 
@@ -345,13 +347,41 @@ static bool is_blank(const char *s) {
         return s[strspn(s, " \t\n")] == 0;
 }
 
+/* Beside the agents' directories, where no agent's programs see it. The machine's agents, and those of other machines,
+ * have names of their own: a '.' is in none. */
+static char* history_path(const Chat *chat) {
+        _cleanup_(home_paths_freep) HomePaths *paths = NULL;
+        _cleanup_free_ char *folder = NULL, *place = NULL;
+        const Ctl *c = chat->c;
+
+        place = c->host    ? strjoin("host.", c->host, ".") :
+                c->machine ? strjoin("machine.", c->machine, ".") :
+                             strdup(c->scope == SCOPE_SYSTEM ? "system." : "");
+        if (!place || strchr(place, '/') || strlen(place) > 128 || home_paths_new(&paths, SCOPE_USER) < 0)
+                return NULL;
+        folder = path_join(paths->proxy_state, "history");
+        if (!folder || directory_make(folder, 0700) < 0)
+                return NULL;
+        return strjoin(folder, "/", place, chat->agent);
+}
+
+static int check_bus(void *userdata) {
+        const Chat *chat = userdata;
+
+        return sd_bus_is_open(chat->c->bus) > 0 ? 0 : -ENOTCONN;
+}
+
 int chat_loop(Chat *chat) {
         _cleanup_(line_reader_freep) LineReader *reader = NULL;
-        _cleanup_free_ char *prompt = strjoin(chat->agent, "> ");
+        _cleanup_free_ char *prompt = strjoin(chat->agent, "> "), *history = NULL;
         bool failed = false;
         int r;
 
-        r = prompt ? line_reader_new(&reader, prompt, chat->signal_fd) : -ENOMEM;
+        history = isatty(STDIN_FILENO) ? history_path(chat) : NULL;
+        r = prompt ? line_reader_new(&reader, &(LineReaderSpec) {
+                .event = chat->event, .signal_fd = chat->signal_fd, .prompt = prompt, .history = history,
+                .check = check_bus, .userdata = chat,
+        }) : -ENOMEM;
         if (r < 0)
                 return ctl_fail(chat->c, "cannot read the terminal: %s", strerror(-r));
 
@@ -365,6 +395,8 @@ int chat_loop(Chat *chat) {
                 r = line_reader_read(reader, &line);
                 if (r == -EINTR)
                         return EXIT_INTERRUPTED;
+                if (r == -ENOTCONN)
+                        return ctl_fail(chat->c, "the connection to the bus was lost");
                 if (r < 0)
                         return ctl_fail(chat->c, "cannot read the input: %s", strerror(-r));
                 if (r == 0 || streq(line, "/exit") || streq(line, "/quit"))
