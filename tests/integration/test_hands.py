@@ -126,18 +126,22 @@ def test_the_sandbox_is_there(town, worker, bo, provider):
 def test_the_cli_is_killed(town, worker, bo, provider):
     """Before it has done anything it is asked once more; behind a tool the person is told."""
     told = provider.count("you were restarted")
-    root = bo.say("Quick [[words: 12]] [[slow: 100ms]]", to=worker.slug)
+    root = bo.say("Quick [[words: 12]] [[hang: 3]]", to=worker.slug)
     worker.suite.wait(lambda: provider.count("Quick"), 60, "the model is asked")
     provider.request("/_script", "POST", [{"reply": "I have gone on."}])
     os.kill(pid_of(worker), signal.SIGKILL)
     assert once(bo, worker, root, seconds=90)["text"] == "I have gone on."
     assert provider.count("you were restarted") == told + 1
-    text = f"After a tool {tool('Bash', command='echo x')} [[words: 40]] [[slow: 100ms]]"
+    text = f"After a tool {tool('Bash', command='echo amid it')} [[words: 40]] [[hang: 5]] [[at-step: 2]]"
     root = bo.say(text, to=worker.slug)
-    worker.suite.wait(lambda: any(r["step"] == 1 and "After a tool" in r["text"] for r in provider.log()), 60,
-                      "the tool was called")
+    # The model has the result, and the session knows of the call.
+    audit = worker.workspace / ".puffo-agent/audit.log"
+    worker.suite.wait(lambda: any(r.get("step") == 2 and "After a tool" in r["text"] for r in provider.log()) and
+                      any(line["event"] == "tool" and "echo amid it" in json.dumps(line)
+                          for line in map(json.loads, audit.read_text().splitlines())), 60, "the tool was called",
+                      lambda: audit.read_text()[-1000:])
     os.kill(pid_of(worker), signal.SIGKILL)
-    answer = once(bo, worker, root, seconds=60)
+    answer = once(bo, worker, root, seconds=90)
     assert answer["text"] == "I could not answer this. The agent's CLI was ended by signal KILL."
 
 
