@@ -151,3 +151,20 @@ const char* json_text(json_object *o, size_t *ret_size) {
                 *ret_size = size;
         return s;
 }
+
+char* toml_quote(const char *s) {
+        _cleanup_json_ json_object *o = json_object_new_string(s);
+        const char *text = o ? json_text(o, NULL) : NULL, *del;
+        _cleanup_(strbuf_done) StrBuf b = {};
+        int r = text ? 0 : -ENOMEM;
+
+        while (r >= 0 && (del = strchr(text, 0x7f))) {
+                r = strbuf_append(&b, text, (size_t) (del - text));
+                if (r >= 0)
+                        r = strbuf_puts(&b, "\\u007f");
+                text = del + 1;
+        }
+        if (r >= 0)
+                r = strbuf_puts(&b, text);
+        return r < 0 ? NULL : strbuf_take(&b);
+}

@@ -35,3 +35,6 @@ int json_put_null(json_object *o, const char *key);
 
 /* One line, no spaces, slashes unescaped. Borrowed from o until it changes. NULL when out of memory. */
 const char* json_text(json_object *o, size_t *ret_size);
+
+/* A string as TOML writes it: JSON's way, and a bit more careful. NULL: -ENOMEM. */
+char* toml_quote(const char *s);

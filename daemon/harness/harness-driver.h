@@ -16,6 +16,7 @@
 /* What harness_launch() makes of a setup. */
 typedef struct HarnessLaunch {
         char **argv, **env;
+        size_t port_argument;           /* index of the argument of the form "name=value" with a port in it; 0: none */
 } HarnessLaunch;
 
 /* -ENOMEM. Values are given as "--flag=value": whatever stands in them is no flag of its own. */
@@ -37,7 +38,8 @@ typedef struct HarnessDriver {
         int (*start)(Harness *h, const HarnessSetup *s);
         void (*free)(Harness *h);
 
-        /* Writes the turn's text. May be NULL when it is part of the launch. */
+        /* Writes the turn's text. May be NULL when it is part of the launch. > 0: it is written later, and then
+         * harness_text_written() called. */
         int (*turn)(Harness *h, const char *text);
         int (*adopt_turn)(Harness *h, const char *last_message);        /* or NULL */
         /* A turn ends, for whatever reason: what it leaves open is cancelled and withdrawn. Or NULL. */
@@ -59,7 +61,8 @@ typedef struct HarnessDriver {
         int (*set_model)(Harness *h, const char *model);
 } HarnessDriver;
 
-extern const HarnessDriver claude_driver, claude_sdk_driver, gemini_driver, hermes_driver;
+extern const HarnessDriver claude_driver, claude_sdk_driver, codex_driver, codex_exec_driver, gemini_driver,
+        hermes_driver;
 const HarnessDriver* harness_driver_get(HarnessKind k);
 
 typedef enum TurnState {
@@ -117,6 +120,13 @@ void harness_warn(Harness *h, const char *format, ...) _printf_(2, 3);
 int harness_end_turn(Harness *h, const HarnessResult *result);
 /* The end of what came on standard error, printable; NULL: -ENOMEM. */
 char* harness_error_tail(Harness *h);
+
+/* For what a driver does by itself, out of the event loop: handlers may free h meanwhile. error < 0 goes to the
+ * handler. */
+Harness* harness_hold(Harness *h);
+void harness_release(Harness *h, int error);
+/* See turn() above. */
+int harness_text_written(Harness *h);
 
 /* Writes, now or as soon as there is room. -EPIPE: nobody reads any more. Of a program that has left too much unread
  * everything is dropped, and the turn ends as soon as the loop comes round. */

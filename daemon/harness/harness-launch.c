@@ -13,7 +13,7 @@
 /* All that a program gets of the environment of who asks for it: whatever it has, its MCP servers and the commands of
  * the model have too. */
 static const char *const inherited[] = {
-        "PATH", "LANG", "LANGUAGE", "TZ",
+        "PATH", "LANG", "LANGUAGE", "TZ", "AGENT_PROXY_AGENT", "AGENT_PROXY_URL",
         "NODE_EXTRA_CA_CERTS", "SSL_CERT_FILE", "SSL_CERT_DIR", "CURL_CA_BUNDLE", "REQUESTS_CA_BUNDLE",
 };
 static const char *const proxies[] = {
@@ -182,6 +182,8 @@ static int launch_to_json(const HarnessLaunch *l, const HarnessSetup *s, char **
                 r = json_put_string(o, "model_socket", s->model_socket);
         if (r >= 0)
                 r = json_put_string(o, "proxy_socket", s->proxy_socket);
+        if (r >= 0 && l->port_argument > 0)
+                r = json_put_int(o, "port_argument", (int64_t) l->port_argument);
         if (r < 0)
                 return r;
 

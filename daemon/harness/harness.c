@@ -23,6 +23,8 @@ static const char *const kind_names[_HARNESS_KIND_MAX] = {
         [HARNESS_CLAUDE_SDK] = "claude-sdk",
         [HARNESS_GEMINI] = "gemini-cli",
         [HARNESS_HERMES] = "hermes",
+        [HARNESS_CODEX] = "codex",
+        [HARNESS_CODEX_EXEC] = "codex-exec",
 };
 
 static const HarnessDriver *const drivers[_HARNESS_KIND_MAX] = {
@@ -30,6 +32,8 @@ static const HarnessDriver *const drivers[_HARNESS_KIND_MAX] = {
         [HARNESS_CLAUDE_SDK] = &claude_sdk_driver,
         [HARNESS_GEMINI] = &gemini_driver,
         [HARNESS_HERMES] = &hermes_driver,
+        [HARNESS_CODEX] = &codex_driver,
+        [HARNESS_CODEX_EXEC] = &codex_exec_driver,
 };
 
 static const char *const outcome_names[_HARNESS_OUTCOME_MAX] = {
@@ -42,6 +46,10 @@ static const char *const outcome_names[_HARNESS_OUTCOME_MAX] = {
         [HARNESS_GONE] = "gone",
         [HARNESS_LOST_SESSION] = "lost-session",
         [HARNESS_PROTOCOL] = "protocol",
+        [HARNESS_UNFIT] = "unfit",
+        [HARNESS_UNREACHABLE] = "unreachable",
+        [HARNESS_LIMIT] = "limit",
+        [HARNESS_TOO_LONG] = "too-long",
 };
 
 const char* harness_kind_to_string(HarnessKind k) {
@@ -67,6 +75,11 @@ bool harness_is_per_turn(HarnessKind k) {
         const HarnessDriver *d = harness_driver_get(k);
 
         return d && d->per_turn;
+}
+
+Harness* harness_hold(Harness *h) {
+        h->n_ref++;
+        return h;
 }
 
 static Harness* harness_unref(Harness *h) {
@@ -155,6 +168,12 @@ void harness_say_ask_withdrawn(Harness *h, const char *id) {
 
 int harness_say_mcp(Harness *h, const char *request_id, const char *message) {
         return SAY(h, on_mcp, request_id, message);
+}
+
+void harness_release(Harness *h, int error) {
+        if (error < 0)
+                TELL(h, on_failure, error);
+        (void) harness_unref(h);
 }
 
 static void harness_warn_text(Harness *h, const char *text) {
@@ -429,17 +448,22 @@ void harness_close_input(Harness *h) {
 
 /* Turns */
 
+int harness_text_written(Harness *h) {
+        h->announce_sent = true;
+        return harness_watch_input(h);
+}
+
 static int harness_begin(Harness *h, const char *text) {
         int r;
 
         h->turn = TURN_RUNNING;
-        h->announce_sent = true;
+        h->announce_sent = false;
         r = h->driver->turn ? h->driver->turn(h, text) : 0;
-        if (r >= 0)
-                r = harness_watch_input(h);
+        if (r == 0)
+                r = harness_text_written(h);
         if (r < 0)
                 h->turn = TURN_NONE;
-        return r;
+        return MIN(r, 0);
 }
 
 int harness_turn(Harness *h, const char *text) {

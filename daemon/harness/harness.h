@@ -6,8 +6,8 @@
 #include "macro.h"
 #include "model.h"
 
-/* A command line program with a model behind it (Claude Code, Gemini CLI, Hermes), spoken to over three pipes. This
- * room starts nothing and knows no bus: who starts the program hands over the descriptors.
+/* A command line program with a model behind it (Claude Code, Codex, Gemini CLI, Hermes), spoken to over three pipes.
+ * This room starts nothing and knows no bus: who starts the program hands over the descriptors.
  *
  * Nothing that the program says is lost when this process is killed: a line leaves the pipe only when the handlers of
  * all it says have returned. Who takes the pipes over sees it again, with the same ids. */
@@ -18,11 +18,13 @@ typedef enum HarnessKind {
         HARNESS_CLAUDE_SDK,     /* Claude Code, one process per turn, tools and permissions over its own pipes */
         HARNESS_GEMINI,         /* Gemini CLI, one process per turn */
         HARNESS_HERMES,         /* Hermes, one process per turn */
+        HARNESS_CODEX,          /* Codex, "app-server": one process for many turns */
+        HARNESS_CODEX_EXEC,     /* Codex, "exec": one process per turn, nothing can be asked or interrupted */
         _HARNESS_KIND_MAX,
         _HARNESS_KIND_INVALID = -EINVAL,
 } HarnessKind;
 
-const char* harness_kind_to_string(HarnessKind k);      /* "claude-code", "claude-sdk", "gemini-cli", "hermes" */
+const char* harness_kind_to_string(HarnessKind k);      /* "claude-code", "claude-sdk", "codex" … */
 HarnessKind harness_kind_from_string(const char *s);
 /* One process answers one turn: harness_turn() once, then it ends by itself. */
 bool harness_is_per_turn(HarnessKind k);
@@ -35,7 +37,7 @@ typedef struct HarnessSetup {
         const char *model;              /* NULL, "": the program's own choice */
         const char *permission_mode;    /* default, acceptEdits, plan, dontAsk, bypassPermissions; NULL: default */
         const char *mcp_config;         /* path of the MCP configuration */
-        const char *system_prompt;      /* for those that take it by protocol (sdk) or with the turn (hermes) */
+        const char *system_prompt;      /* for those that take it by protocol (sdk, codex) or with the turn (hermes) */
         const char *session_id;         /* to go on with; NULL: a new conversation. One that this kind never gives out
                                          * counts as none */
         uint64_t max_turns;             /* sdk: calls of the model in a turn; 0: 10 */
@@ -45,6 +47,11 @@ typedef struct HarnessSetup {
         const char *model_token;        /* NULL: the program uses its own login; else model_socket is there */
         const char *model_socket, *proxy_socket;        /* paths as the program sees them */
         const char *prompt;             /* this turn's text, where it is part of the command line (hermes) */
+        const char *codex_sandbox;      /* codex: its own, "read-only", "workspace-write", "danger-full-access" */
+        bool codex_network;             /* … and whether what runs in it reaches the network */
+        const char *codex_provider;     /* its model provider; NULL: its own choice, or the endpoint's */
+        char *const *codex_config;      /* "key=value", whatever else it is to be told */
+        uint64_t unreachable_usec;      /* codex: for so long it may wait for the model's endpoint; 0: two minutes */
         char *const *environment;       /* "NAME=value" to choose from: PATH, LANG, TZ, proxies, CA files … */
 } HarnessSetup;
 
@@ -67,6 +74,10 @@ typedef enum HarnessOutcome {
         HARNESS_LOST_SESSION,   /* it knows no conversation with the id it was to go on with: start a new one */
         HARNESS_PROTOCOL,       /* what it writes is not its protocol (a line over the limit), or it does not read what
                                  * it is told: stop it */
+        HARNESS_UNFIT,          /* it cannot be worked with (too old, its configuration): message says what to do */
+        HARNESS_UNREACHABLE,    /* it has waited for the model's endpoint for long enough */
+        HARNESS_LIMIT,          /* what the account may use is used up; another try would not help */
+        HARNESS_TOO_LONG,       /* the conversation does not fit into the model any more */
         _HARNESS_OUTCOME_MAX,
         _HARNESS_OUTCOME_INVALID = -EINVAL,
 } HarnessOutcome;
@@ -141,8 +152,8 @@ typedef struct HarnessHandler {
 
 /* Takes the three descriptors (its standard input, output, error) over in any case, also on failure. adopted: the
  * program has been running under an earlier process, which may have died at any point; it may say again what that
- * process has seen. setup is that of the launch: kind, session_id, mcp_config, and of sdk system_prompt, allowed_tools
- * and puffo_tools are looked at, and copied. SIGPIPE must be ignored. */
+ * process has seen. setup is that of the launch: kind, session_id, mcp_config, of sdk system_prompt, allowed_tools and
+ * puffo_tools, and of codex all but the environment are looked at, and copied. SIGPIPE must be ignored. */
 int harness_new(Harness **ret, sd_event *event, const HarnessSetup *setup, const int fds[static 3], bool adopted,
                 const HarnessHandler *handler);
 Harness* harness_free(Harness *h);

@@ -131,6 +131,15 @@ static int take_path(char **path, const char *name, json_object *value, bool is_
         return free_and_strdup(path, s);
 }
 
+static int take_index(size_t *index, const char *name, json_object *value, char **reterr_reason) {
+        int64_t n = json_object_is_type(value, json_type_int) ? json_object_get_int64(value) : 0;
+
+        if (n <= 0 || n >= (int64_t) STRINGS_MAX)
+                return refuse(reterr_reason, name, NULL, "is no index of argv");
+        *index = (size_t) n;
+        return 0;
+}
+
 int launch_parse(const char *text, size_t size, Launch **ret, char **reterr_reason) {
         _cleanup_(launch_freep) Launch *l = NULL;
         _cleanup_json_ json_object *o = NULL;
@@ -158,6 +167,8 @@ int launch_parse(const char *text, size_t size, Launch **ret, char **reterr_reas
                         r = value ? take_path(&l->model_socket, name, value, true, reterr_reason) : 0;
                 else if (streq(name, "proxy_socket"))
                         r = value ? take_path(&l->proxy_socket, name, value, true, reterr_reason) : 0;
+                else if (streq(name, "port_argument"))
+                        r = take_index(&l->port_argument, name, value, reterr_reason);
                 else
                         r = refuse(reterr_reason, "member", name, "is unknown");
                 if (r < 0)
@@ -165,6 +176,9 @@ int launch_parse(const char *text, size_t size, Launch **ret, char **reterr_reas
         }
         if (!l->argv || !l->environment || !l->cwd)
                 return refuse(reterr_reason, !l->argv ? "argv" : !l->environment ? "env" : "cwd", NULL, "is missing");
+        if (l->port_argument > 0 &&
+            (l->port_argument >= strv_length(l->argv) || !strchr(l->argv[l->port_argument], '=')))
+                return refuse(reterr_reason, "port_argument", NULL, "is none of argv's with a value");
         *ret = TAKE_PTR(l);
         return 0;
 }
@@ -264,22 +278,30 @@ static int replace_ports(const char *entry, uint16_t model_port, uint16_t proxy_
 }
 static_assert(sizeof(MODEL_PORT) == sizeof(PROXY_PORT), "both are as long");
 
-int launch_set_ports(Launch *l, uint16_t model_port, uint16_t proxy_port, char **reterr_reason) {
-        for (char **entry = l->environment; *entry; entry++) {
-                StrBuf b = {};
-                char *replaced;
-                int r;
+static int set_ports(char **entry, uint16_t model_port, uint16_t proxy_port, char **reterr_reason) {
+        StrBuf b = {};
+        char *replaced;
+        int r;
 
-                r = replace_ports(*entry, model_port, proxy_port, &b, reterr_reason);
-                replaced = r < 0 ? NULL : strbuf_take(&b);
-                if (!replaced) {
-                        if (b.text)
-                                explicit_bzero(b.text, b.size);
-                        strbuf_done(&b);
-                        return r < 0 ? r : -ENOMEM;
-                }
-                wipe(*entry);
-                *entry = replaced;
+        r = replace_ports(*entry, model_port, proxy_port, &b, reterr_reason);
+        replaced = r < 0 ? NULL : strbuf_take(&b);
+        if (!replaced) {
+                if (b.text)
+                        explicit_bzero(b.text, b.size);
+                strbuf_done(&b);
+                return r < 0 ? r : -ENOMEM;
         }
+        wipe(*entry);
+        *entry = replaced;
         return 0;
+}
+
+int launch_set_ports(Launch *l, uint16_t model_port, uint16_t proxy_port, char **reterr_reason) {
+        int r = 0;
+
+        for (char **entry = l->environment; *entry && r >= 0; entry++)
+                r = set_ports(entry, model_port, proxy_port, reterr_reason);
+        if (r >= 0 && l->port_argument > 0)
+                r = set_ports(l->argv + l->port_argument, model_port, proxy_port, reterr_reason);
+        return r;
 }

@@ -13,6 +13,7 @@ typedef struct Launch {
         char **environment;     /* "NAME=value"; the whole of it, nothing is inherited */
         char *cwd;              /* absolute */
         char *model_socket, *proxy_socket;      /* absolute; NULL: not relayed */
+        size_t port_argument;   /* of argv, "NAME=value" as well; 0: none */
 } Launch;
 
 /* Everything in it is wiped: there are tokens among the values. */
@@ -27,6 +28,6 @@ int launch_parse(const char *text, size_t size, Launch **ret, char **reterr_reas
 /* Reads not one byte more than the launch: what follows is the CLI's. Other errors are those of read(2). */
 int launch_read(int fd, Launch **ret, char **reterr_reason);
 
-/* Puts the ports into the environment's values, in the place of {model_port} and {proxy_port}. A port of 0: there is
- * none, and whoever names it is refused. */
+/* Puts the ports into the values of the environment and of that argument, in the place of {model_port} and
+ * {proxy_port}. A port of 0: there is none, and whoever names it is refused. */
 int launch_set_ports(Launch *l, uint16_t model_port, uint16_t proxy_port, char **reterr_reason);

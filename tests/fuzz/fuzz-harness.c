@@ -102,13 +102,18 @@ static void tell(HarnessKind kind, const uint8_t *data, size_t size, size_t piec
                 .puffo_tools = true,
                 .allowed_tools = (char *const*) tools,
         };
+        /* What it says before a turn answers requests with ids that nobody can guess. */
+        bool adopted = kind == HARNESS_CODEX;
         int in[2], out[2], errors[2];
+
+        if (adopted)
+                setup.session_id = NULL;
 
         (void) signal(SIGPIPE, SIG_IGN);
         if (sd_event_new(&event) < 0 || pipe2(in, O_CLOEXEC) < 0 || pipe2(out, O_CLOEXEC) < 0 ||
             pipe2(errors, O_CLOEXEC) < 0)
                 abort();
-        if (harness_new(&h, event, &setup, (const int[3]) { in[1], out[0], errors[0] }, false, &(HarnessHandler) {
+        if (harness_new(&h, event, &setup, (const int[3]) { in[1], out[0], errors[0] }, adopted, &(HarnessHandler) {
                 .on_message_begin = on_message_begin,
                 .on_text = on_text,
                 .on_message_end = on_message_end,
@@ -122,7 +127,7 @@ static void tell(HarnessKind kind, const uint8_t *data, size_t size, size_t piec
                 .userdata = l,
         }) < 0)
                 abort();
-        if (harness_turn(h, "hello") < 0)
+        if ((adopted ? harness_turn_adopt(h, NULL) : harness_turn(h, "hello")) < 0)
                 abort();
         for (size_t done = 0; done < size;) {
                 ssize_t n = write(out[1], data + done, MIN(size - done, piece));

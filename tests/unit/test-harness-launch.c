@@ -229,6 +229,84 @@ TEST(conversations_that_are_none) {
         }
 }
 
+#define CODEX_COMMON \
+        "-c\ncheck_for_update_on_startup=false\n-c\nanalytics.enabled=false\n" \
+        "-c\nshell_environment_policy.ignore_default_excludes=false\n"
+
+TEST(codex) {
+        static const char *const dirs[] = { "/srv/data", "/srv/a\"b\x7f", NULL },
+                          *const config[] = { "model_verbosity=low", NULL };
+        HarnessSetup s = setup_of(HARNESS_CODEX);
+
+        ASSERT_LAUNCHES(&s, "argv", CODEX_COMMON "-c\nsandbox_workspace_write.network_access=false\napp-server\n");
+        ASSERT_LAUNCHES(&s, "env", PLAIN "CODEX_HOME=/srv/agent/.codex\n");
+        ASSERT_LAUNCHES(&s, "port_argument", "null");
+
+        s.session_id = "01a1fbe9-55bc-77c0-ac19-c78609dff468";  /* told over its pipes */
+        s.system_prompt = "You are alice.";
+        s.model = "gpt-x[1m]";
+        s.codex_network = true;
+        s.codex_provider = "local";
+        s.extra_dirs = (char *const*) dirs;
+        s.codex_config = (char *const*) config;
+        ASSERT_LAUNCHES(&s, "argv", CODEX_COMMON "-c\nsandbox_workspace_write.network_access=true\n-c\n"
+                                    "sandbox_workspace_write.writable_roots=[\"/srv/data\",\"/srv/a\\\"b\\u007f\"]\n"
+                                    "-c\nmodel=\"gpt-x\"\n-c\nmodel_provider=\"local\"\n-c\nmodel_verbosity=low\n"
+                                    "app-server\n");
+
+        /* A key is never among it: the endpoint's token stands where tools do not get it. */
+        s = setup_of(HARNESS_CODEX);
+        s.model_token = "t0ken";
+        s.model_socket = "/run/model";
+        ASSERT_LAUNCHES(&s, "argv", CODEX_COMMON "-c\nsandbox_workspace_write.network_access=false\n"
+                                    "-c\nmodel_providers.puffo.name=\"Puffo\"\n"
+                                    "-c\nmodel_providers.puffo.base_url=\"http://127.0.0.1:{model_port}/v1\"\n"
+                                    "-c\nmodel_providers.puffo.wire_api=\"responses\"\n"
+                                    "-c\nmodel_providers.puffo.env_key=\"PUFFO_MODEL_TOKEN\"\n"
+                                    "-c\nmodel_providers.puffo.request_max_retries=2\n"
+                                    "-c\nmodel_providers.puffo.stream_max_retries=2\n"
+                                    "-c\nmodel_provider=\"puffo\"\napp-server\n");
+        ASSERT_LAUNCHES(&s, "env", PLAIN "CODEX_HOME=/srv/agent/.codex\nPUFFO_MODEL_TOKEN=t0ken\n");
+        ASSERT_LAUNCHES(&s, "port_argument", "12");
+
+        s.permission_mode = "auto";
+        ASSERT_ERROR(harness_launch(&s, &(char*) { NULL }), EINVAL);
+}
+
+TEST(codex_exec) {
+        static const struct { const char *mode, *given, *sandbox; } modes[] = {
+                { "bypassPermissions", NULL, "workspace-write" }, { "dontAsk", "workspace-write", "workspace-write" },
+                { "bypassPermissions", "danger-full-access", "danger-full-access" },
+                { "plan", NULL, "read-only" },
+                /* What is to be asked about nobody can be asked. */
+                { "default", NULL, "read-only" }, { "acceptEdits", "danger-full-access", "read-only" },
+        };
+        HarnessSetup s = setup_of(HARNESS_CODEX_EXEC);
+
+        for (size_t i = 0; i < ELEMENTSOF(modes); i++) {
+                _cleanup_free_ char *expected =
+                        strjoin(CODEX_COMMON "-c\nsandbox_workspace_write.network_access=false\n-c\nsandbox_mode=\"",
+                                modes[i].sandbox, "\"\nexec\n--json\n--skip-git-repo-check\n-\n");
+
+                s.permission_mode = modes[i].mode;
+                s.codex_sandbox = modes[i].given;
+                ASSERT_LAUNCHES(&s, "argv", expected);
+        }
+        s.codex_sandbox = NULL;
+        s.permission_mode = "bypassPermissions";
+        s.system_prompt = "You are\nalice.";
+        s.session_id = "01a1fbe9-55bc-77c0-ac19-c78609dff468";
+        ASSERT_LAUNCHES(&s, "argv", CODEX_COMMON "-c\nsandbox_workspace_write.network_access=false\n"
+                                    "-c\nsandbox_mode=\"workspace-write\"\n-c\n"
+                                    "developer_instructions=\"You are\\nalice.\"\nexec\nresume\n"
+                                    "01a1fbe9-55bc-77c0-ac19-c78609dff468\n--json\n--skip-git-repo-check\n-\n");
+        s.session_id = "--last";        /* no id */
+        s.system_prompt = NULL;
+        ASSERT_LAUNCHES(&s, "argv", CODEX_COMMON "-c\nsandbox_workspace_write.network_access=false\n"
+                                    "-c\nsandbox_mode=\"workspace-write\"\nexec\n--json\n"
+                                    "--skip-git-repo-check\n-\n");
+}
+
 TEST(setups_that_start_nothing) {
         _cleanup_free_ char *big = malloc(MIB(1) + 1);
         static const struct { size_t offset; const char *value; int error; } t[] = {

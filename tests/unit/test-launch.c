@@ -204,6 +204,35 @@ TEST(ports) {
         }
 }
 
+/* One argument has them too, none of the others. */
+TEST(a_port_in_an_argument) {
+        static const struct { const char *json, *expected, *reason; } t[] = {
+                { "", "a={model_port}", "" },
+                { "\"port_argument\": 1,", "a=8080", "" },
+                { "\"port_argument\": 2,", NULL, "port_argument is none of argv's with a value" },
+                { "\"port_argument\": 9,", NULL, "port_argument is none of argv's with a value" },
+                { "\"port_argument\": 0,", NULL, "port_argument is no index of argv" },
+                { "\"port_argument\": \"1\",", NULL, "port_argument is no index of argv" },
+        };
+
+        for (size_t i = 0; i < ELEMENTSOF(t); i++) {
+                _cleanup_free_ char *text = NULL, *reason = NULL;
+                _cleanup_(launch_freep) Launch *l = NULL;
+
+                text = strjoin("{", t[i].json, "\"argv\":[\"/x\",\"a={model_port}\",\"{proxy_port}\"],\"env\":{},"
+                                        "\"cwd\":\"/\"}");
+                if (!t[i].expected) {
+                        ASSERT_ERROR(launch_parse(text, strlen(text), &l, &reason), EBADMSG);
+                        ASSERT_STREQ(strempty(reason), t[i].reason);
+                        continue;
+                }
+                ASSERT_OK(launch_parse(text, strlen(text), &l, &reason));
+                ASSERT_OK(launch_set_ports(l, 8080, 0, &reason));
+                ASSERT_STREQ(l->argv[1], t[i].expected);
+                ASSERT_STREQ(l->argv[2], "{proxy_port}");
+        }
+}
+
 TEST(ports_that_are_not_there) {
         static const struct { const char *value; uint16_t model, proxy; } t[] = {
                 { "{model_port}", 0, 3128 }, { "x{proxy_port}", 8080, 0 },

@@ -277,6 +277,21 @@ static void turn_ended(Hands *h, const HarnessResult *result) {
                 h->spec.on_health(CHAT_HEALTH_AUTH_FAILED, h->spec.userdata);
                 hands_fail(h, "server_error", "auth", "The CLI is not logged in, or its login has expired (auth).");
                 break;
+        case HARNESS_UNFIT:
+                hands_fail(h, "server_error", "not-ready", result->message);
+                break;
+        case HARNESS_UNREACHABLE:
+                hands_fail(h, "server_error", "unreachable", "The model provider cannot be reached (backend "
+                                                             "unreachable).");
+                break;
+        case HARNESS_LIMIT:
+                hands_fail(h, "rate_limit_exceeded", "quota",
+                           "What the model provider grants this account is used up (quota).");
+                break;
+        case HARNESS_TOO_LONG:
+                hands_fail(h, "invalid_prompt", "context",
+                           "The conversation is longer than the model takes (context).");
+                break;
         case HARNESS_MAX_TURNS:
                 hands_turn_end(h, &(TurnResult) { .status = TURN_INCOMPLETE, .reason = "max_turns" });
                 break;

@@ -1,0 +1,611 @@
+/* SPDX-License-Identifier: MIT */
+#define TEST_SUITE "harness-codex"
+
+#include "harness-fixture.h"
+
+/* Codex's app-server, a line at a time: how it is made ready, taken over, asked and interrupted. */
+
+#define THREAD "01a1fbe9-55bc-77c0-ac19-c78609dff468"
+#define TURN "01a1fbe9-5606-7140-b3b6-002d2dd77f9d"
+#define OLD_TURN "01a1fbe9-5792-7530-8ba5-b0307eb5c787"
+#define NOTE(method, params) "{\"method\":\"" method "\",\"params\":{\"threadId\":\"" THREAD "\"," params "}}"
+#define TURN_STARTED NOTE("turn/started", "\"turn\":{\"id\":\"" TURN "\",\"status\":\"inProgress\"}")
+#define TURN_COMPLETED(status) \
+        NOTE("turn/completed", "\"turn\":{\"id\":\"" TURN "\",\"status\":\"" status "\",\"error\":null}")
+#define OF_TURN "\"turnId\":\"" TURN "\","
+#define ITEM(what, item) NOTE("item/" what, OF_TURN "\"item\":{" item "}")
+#define USER_MESSAGE ITEM("completed", "\"type\":\"userMessage\",\"id\":\"u1\"")
+#define MESSAGE_STARTED ITEM("started", "\"type\":\"agentMessage\",\"id\":\"m1\",\"text\":\"\"")
+#define DELTA(text) NOTE("item/agentMessage/delta", OF_TURN "\"itemId\":\"m1\",\"delta\":\"" text "\"")
+#define MESSAGE_COMPLETED(text) ITEM("completed", "\"type\":\"agentMessage\",\"id\":\"m1\",\"text\":\"" text "\"")
+#define USAGE(turn, n) \
+        NOTE("thread/tokenUsage/updated", "\"turnId\":\"" turn "\",\"tokenUsage\":{\"last\":{\"inputTokens\":" #n "," \
+             "\"outputTokens\":1,\"cachedInputTokens\":2}}")
+#define RETRIES NOTE("error", OF_TURN "\"willRetry\":true,\"error\":{\"message\":\"Reconnecting\"}")
+#define ASK(id) \
+        "{\"method\":\"item/commandExecution/requestApproval\",\"id\":" id ",\"params\":{\"threadId\":\"" THREAD \
+        "\"," OF_TURN "\"itemId\":\"c1\",\"command\":\"touch x\",\"cwd\":\"/w\",\"reason\":\"May I?\"}}"
+
+static HarnessSetup setup_of(const char *session) {
+        HarnessSetup setup = stage_setup(HARNESS_CODEX);
+
+        setup.session_id = session;
+        setup.permission_mode = "bypassPermissions";
+        setup.system_prompt = "You are alice.";
+        setup.model = "gpt-x";
+        return setup;
+}
+
+#define STAGE(s, session) \
+        _cleanup_(stage_end) Stage s; \
+        HarnessSetup s##_setup = setup_of(session); \
+        stage_begin(&s, &s##_setup)
+
+/* The driver's next request, which must be this one, and its id. */
+static json_object* hear(Stage *s, const char *method) {
+        json_object *o = stage_hears_json(s);
+
+        ASSERT_STREQ(strempty(json_get_string(o, "method")), method);
+        ASSERT_TRUE(json_object_is_type(json_get(o, "params"), json_type_object) || streq(method, "initialized"));
+        return o;
+}
+
+static void answer(Stage *s, json_object *request, const char *member) {
+        _cleanup_free_ char *line = asprintf_new("{\"id\":\"%s\",%s}", json_get_string(request, "id"), member);
+
+        stage_says(s, line);
+}
+
+static void hear_and_answer(Stage *s, const char *method, const char *member) {
+        _cleanup_json_ json_object *o = hear(s, method);
+
+        if (member)
+                answer(s, o, member);
+}
+
+#define NOTHING_IS_HEARD(s) ({ \
+        _cleanup_free_ char *_line = stage_hears(s); \
+        ASSERT_NULL(_line); })
+
+#define AGENT(version) "\"result\":{\"userAgent\":\"puffo/" version " (Debian 12.0.0; x86_64) xterm (puffo; 1)\"}"
+#define LOGGED_IN "\"result\":{\"account\":{\"type\":\"apiKey\"},\"requiresOpenaiAuth\":true}"
+#define OPENED "\"result\":{\"thread\":{\"id\":\"" THREAD "\"}}"
+#define BEGUN "\"result\":{\"turn\":{\"id\":\"" TURN "\",\"status\":\"inProgress\"}}"
+#define ERROR(text) "\"error\":{\"code\":-32600,\"message\":\"" text "\"}"
+
+static void make_ready(Stage *s, bool resumed) {
+        hear_and_answer(s, "initialize", AGENT("0.169.0"));
+        hear_and_answer(s, "initialized", NULL);
+        hear_and_answer(s, "account/read", LOGGED_IN);
+        hear_and_answer(s, resumed ? "thread/resume" : "thread/start", OPENED);
+}
+
+static void begin_turn(Stage *s, bool resumed) {
+        ASSERT_OK(harness_turn(s->harness, "hello"));
+        make_ready(s, resumed);
+        hear_and_answer(s, "turn/start", BEGUN);
+        stage_says(s, TURN_STARTED);
+}
+
+TEST(a_turn) {
+        _cleanup_json_ json_object *initialize = NULL, *thread = NULL, *turn = NULL;
+
+        STAGE(s, NULL);
+        NOTHING_IS_HEARD(&s);
+        ASSERT_OK(harness_turn(s.harness, "hello"));
+        initialize = hear(&s, "initialize");
+        ASSERT_STREQ(json_get_string(json_get(json_get(initialize, "params"), "clientInfo"), "name"), "puffo");
+        answer(&s, initialize, AGENT("0.169.0"));
+        hear_and_answer(&s, "initialized", NULL);
+        hear_and_answer(&s, "account/read", LOGGED_IN);
+        thread = hear(&s, "thread/start");
+        ASSERT_STREQ(json_text(json_get(thread, "params"), NULL),
+                     "{\"cwd\":\"/srv/agent/workspace\",\"model\":\"gpt-x\",\"approvalPolicy\":\"never\","
+                     "\"sandbox\":\"workspace-write\",\"developerInstructions\":\"You are alice.\"}");
+        answer(&s, thread, OPENED);
+        turn = hear(&s, "turn/start");
+        ASSERT_STREQ(json_text(json_get(turn, "params"), NULL),
+                     "{\"threadId\":\"" THREAD "\",\"input\":[{\"type\":\"text\",\"text\":\"hello\","
+                     "\"text_elements\":[]}]}");
+
+        /* What is told of other turns and threads is not of this one; a beginning may overtake the answer. */
+        stage_says(&s, USAGE(OLD_TURN, 1000));
+        stage_says(&s, TURN_STARTED);
+        answer(&s, turn, BEGUN);
+        stage_says(&s, "{\"method\":\"item/agentMessage/delta\",\"params\":{\"threadId\":\"x\",\"turnId\":\"y\","
+                       "\"itemId\":\"m1\",\"delta\":\"not this\"}}");
+        /* It can be gone on with when it has a turn, not before. */
+        ASSERT_NULL(s.session);
+        stage_says(&s, USER_MESSAGE);
+        ASSERT_STREQ(strempty(s.session), THREAD);
+        stage_says(&s, MESSAGE_STARTED);
+        stage_says(&s, DELTA("Hel"));
+        stage_says(&s, DELTA("lo"));
+        stage_says(&s, MESSAGE_COMPLETED("Hello"));
+        stage_says(&s, USAGE(TURN, 10));
+        stage_says(&s, USAGE(TURN, 5));
+        stage_says(&s, TURN_COMPLETED("completed"));
+        ASSERT_RECORD(&s, "begin m1\ntext Hel\ntext lo\nend m1: Hello\ndone\n");
+        ASSERT_TRUE(s.result.started);
+        ASSERT_EQ(s.result.usage.input_tokens, 15);
+        ASSERT_EQ(s.result.usage.cached_tokens, 4);
+        ASSERT_EQ(s.result.usage.output_tokens, 2);
+
+        /* The next one has no more to wait for. */
+        ASSERT_OK(harness_turn(s.harness, "more"));
+        hear_and_answer(&s, "turn/start", BEGUN);
+        NOTHING_IS_HEARD(&s);
+}
+
+TEST(permission_modes) {
+        static const struct { const char *mode, *given, *policy, *sandbox; } t[] = {
+                { "bypassPermissions", NULL, "never", "workspace-write" },
+                { "bypassPermissions", "danger-full-access", "never", "danger-full-access" },
+                { NULL, NULL, "untrusted", "workspace-write" },
+                { "acceptEdits", NULL, "untrusted", "workspace-write" },
+                { "dontAsk", NULL, "never", "workspace-write" },
+                { "plan", NULL, "never", "read-only" },
+                /* Where it has no sandbox of its own it has to ask. */
+                { "plan", "danger-full-access", "untrusted", "danger-full-access" },
+        };
+
+        for (size_t i = 0; i < ELEMENTSOF(t); i++) {
+                _cleanup_json_ json_object *thread = NULL;
+                _cleanup_(stage_end) Stage s;
+                HarnessSetup setup = setup_of(THREAD);
+
+                setup.permission_mode = t[i].mode;
+                setup.codex_sandbox = t[i].given;
+                stage_begin(&s, &setup);
+                ASSERT_OK(harness_turn(s.harness, "hello"));
+                hear_and_answer(&s, "initialize", AGENT("0.110.0"));
+                hear_and_answer(&s, "initialized", NULL);
+                hear_and_answer(&s, "account/read", ERROR("Invalid request: unknown variant"));
+                thread = hear(&s, "thread/resume");
+                ASSERT_STREQ(json_get_string(json_get(thread, "params"), "threadId"), THREAD);
+                ASSERT_TRUE(json_get_bool(json_get(thread, "params"), "excludeTurns", false));
+                ASSERT_STREQ(json_get_string(json_get(thread, "params"), "approvalPolicy"), t[i].policy);
+                ASSERT_STREQ(json_get_string(json_get(thread, "params"), "sandbox"), t[i].sandbox);
+        }
+}
+
+TEST(not_fit) {
+        static const struct { const char *agent, *record; } t[] = {
+                { AGENT("0.98.0"), "unfit: Codex 0.98.0 is too old for puffo: 0.110 is the oldest that it works with; "
+                                   "update it (npm install -g @openai/codex).\n" },
+                { ERROR("broken"), "protocol: broken\n" },
+        };
+
+        for (size_t i = 0; i < ELEMENTSOF(t); i++) {
+                STAGE(s, NULL);
+                ASSERT_OK(harness_turn(s.harness, "hello"));
+                hear_and_answer(&s, "initialize", t[i].agent);
+                ASSERT_RECORD(&s, t[i].record);
+                ASSERT_FALSE(s.result.started);
+                NOTHING_IS_HEARD(&s);
+        }
+}
+
+TEST(not_logged_in) {
+        STAGE(s, NULL);
+        ASSERT_OK(harness_turn(s.harness, "hello"));
+        hear_and_answer(&s, "initialize", AGENT("1.0.0"));
+        hear_and_answer(&s, "initialized", NULL);
+        hear_and_answer(&s, "account/read", "\"result\":{\"account\":null,\"requiresOpenaiAuth\":true}");
+        ASSERT_EQ(s.result.outcome, HARNESS_AUTH);
+        ASSERT_NOT_NULL(strstr(strempty(s.record.text), "codex login"));
+        NOTHING_IS_HEARD(&s);
+
+        /* Somebody has logged in meanwhile. */
+        ASSERT_OK(harness_turn(s.harness, "again"));
+        hear_and_answer(&s, "initialize", ERROR("Already initialized"));
+        hear_and_answer(&s, "initialized", NULL);
+        hear_and_answer(&s, "account/read", LOGGED_IN);
+        hear_and_answer(&s, "thread/start", OPENED);
+        hear_and_answer(&s, "turn/start", BEGUN);
+}
+
+TEST(a_thread_that_is_lost) {
+        STAGE(s, THREAD);
+        ASSERT_OK(harness_turn(s.harness, "hello"));
+        hear_and_answer(&s, "initialize", AGENT("0.169.0"));
+        hear_and_answer(&s, "initialized", NULL);
+        hear_and_answer(&s, "account/read", LOGGED_IN);
+        hear_and_answer(&s, "thread/resume", ERROR("no rollout found for thread id " THREAD));
+        ASSERT_RECORD(&s, "lost-session: no rollout found for thread id " THREAD "\n");
+        /* Its input is closed: it goes by itself. */
+        ASSERT_EQ(read(s.input, (char[1]) {}, 1) < 0 ? errno : 0, EAGAIN);
+}
+
+static void run_for(Stage *s, bool (*until)(Stage *s)) {
+        for (unsigned i = 0; i < 600 && !until(s); i++)
+                ASSERT_OK(sd_event_run(s->event, 100 * USEC_PER_MSEC));
+        ASSERT_TRUE(until(s));
+}
+
+static bool has_written(Stage *s) {
+        stage_listen(s);
+        return s->written.size > 0;
+}
+
+static bool has_ended(Stage *s) {
+        return s->ended;
+}
+
+TEST(a_thread_that_another_process_has) {
+        STAGE(s, THREAD);
+        ASSERT_OK(harness_turn(s.harness, "hello"));
+        hear_and_answer(&s, "initialize", AGENT("0.169.0"));
+        hear_and_answer(&s, "initialized", NULL);
+        hear_and_answer(&s, "account/read", LOGGED_IN);
+        hear_and_answer(&s, "thread/resume", ERROR("thread " THREAD " already has an active writer"));
+        ASSERT_RECORD(&s, "");
+        run_for(&s, has_written);
+        hear_and_answer(&s, "thread/resume", OPENED);
+        hear_and_answer(&s, "turn/start", BEGUN);
+}
+
+/* It was thought to be loaded. */
+TEST(a_thread_that_is_not_loaded) {
+        STAGE(s, NULL);
+        begin_turn(&s, false);
+        stage_says(&s, TURN_COMPLETED("completed"));
+        strbuf_done(&s.record);
+        ASSERT_OK(harness_turn(s.harness, "more"));
+        hear_and_answer(&s, "turn/start", ERROR("thread not found: " THREAD));
+        hear_and_answer(&s, "thread/resume", OPENED);
+        hear_and_answer(&s, "turn/start", ERROR("thread not found: " THREAD));
+        ASSERT_RECORD(&s, "error: thread not found: " THREAD "\n");
+}
+
+/* ---- interruptions ---- */
+
+TEST(an_interruption_waits_for_the_turn) {
+        _cleanup_json_ json_object *turn = NULL, *interrupt = NULL;
+
+        STAGE(s, NULL);
+        ASSERT_OK(harness_turn(s.harness, "hello"));
+        make_ready(&s, false);
+        turn = hear(&s, "turn/start");
+        ASSERT_OK(harness_interrupt(s.harness));
+        answer(&s, turn, BEGUN);
+        NOTHING_IS_HEARD(&s);
+        stage_says(&s, TURN_STARTED);
+        interrupt = hear(&s, "turn/interrupt");
+        ASSERT_STREQ(json_text(json_get(interrupt, "params"), NULL),
+                     "{\"threadId\":\"" THREAD "\",\"turnId\":\"" TURN "\"}");
+        answer(&s, interrupt, "\"result\":{}");
+        NOTHING_IS_HEARD(&s);
+        stage_says(&s, TURN_COMPLETED("interrupted"));
+        ASSERT_RECORD(&s, "interrupted\n");
+}
+
+TEST(an_interruption_before_there_is_a_turn) {
+        _cleanup_json_ json_object *account = NULL;
+
+        STAGE(s, NULL);
+        ASSERT_OK(harness_turn(s.harness, "hello"));
+        hear_and_answer(&s, "initialize", AGENT("0.169.0"));
+        hear_and_answer(&s, "initialized", NULL);
+        account = hear(&s, "account/read");
+        ASSERT_OK(harness_interrupt(s.harness));
+        ASSERT_FALSE(s.ended);          /* not from within */
+        answer(&s, account, LOGGED_IN);
+        run_for(&s, has_ended);
+        ASSERT_RECORD(&s, "interrupted\n");
+        ASSERT_FALSE(s.result.started);
+        NOTHING_IS_HEARD(&s);
+
+        ASSERT_OK(harness_turn(s.harness, "more"));
+        hear_and_answer(&s, "initialize", ERROR("Already initialized"));
+        hear_and_answer(&s, "initialized", NULL);
+        hear_and_answer(&s, "account/read", LOGGED_IN);
+        hear_and_answer(&s, "thread/start", OPENED);
+        hear_and_answer(&s, "turn/start", BEGUN);
+}
+
+TEST(an_endpoint_that_is_not_reached) {
+        _cleanup_(stage_end) Stage s;
+        HarnessSetup setup = setup_of(NULL);
+
+        setup.unreachable_usec = 50 * USEC_PER_MSEC;
+        stage_begin(&s, &setup);
+        begin_turn(&s, false);
+        /* It has tried again, and got on. */
+        stage_says(&s, RETRIES);
+        stage_says(&s, USER_MESSAGE);
+        strbuf_done(&s.record);
+        for (unsigned i = 0; i < 3; i++)
+                ASSERT_OK(sd_event_run(s.event, 50 * USEC_PER_MSEC));
+        NOTHING_IS_HEARD(&s);
+
+        stage_says(&s, RETRIES);
+        stage_says(&s, RETRIES);
+        run_for(&s, has_written);
+        hear_and_answer(&s, "turn/interrupt", "\"result\":{}");
+        strbuf_done(&s.record);
+        stage_says(&s, TURN_COMPLETED("interrupted"));
+        ASSERT_RECORD(&s, "unreachable: backend unreachable\n");
+}
+
+/* ---- questions ---- */
+
+TEST(asks) {
+        _cleanup_free_ char *yes = NULL, *no = NULL;
+
+        STAGE(s, NULL);
+        begin_turn(&s, false);
+        stage_says(&s, ASK("7"));
+        ASSERT_RECORD(&s, "ask exec_command {\"command\":\"touch x\",\"cwd\":\"/w\",\"reason\":\"May I?\"}\n");
+        ASSERT_OK(harness_answer(s.harness, s.ask, true, NULL, NULL));
+        yes = stage_hears(&s);
+        ASSERT_STREQ(strempty(yes), "{\"id\":7,\"result\":{\"decision\":\"accept\"}}");
+        stage_says(&s, NOTE("serverRequest/resolved", "\"requestId\":7"));
+        ASSERT_ERROR(harness_answer(s.harness, s.ask, true, NULL, NULL), ENOENT);
+
+        stage_says(&s, "{\"method\":\"mcpServer/elicitation/request\",\"id\":\"e\",\"params\":{\"threadId\":\"" THREAD
+                       "\"," OF_TURN "\"serverName\":\"other\",\"message\":\"Allow?\",\"_meta\":{"
+                       "\"codex_approval_kind\":\"mcp_tool_call\",\"tool_name\":\"do\",\"tool_params\":{\"a\":1}}}}");
+        ASSERT_RECORD(&s, "ask mcp__other__do {\"a\":1}\n");
+        ASSERT_OK(harness_answer(s.harness, s.ask, false, NULL, "no"));
+        no = stage_hears(&s);
+        ASSERT_STREQ(strempty(no),
+                     "{\"id\":\"e\",\"result\":{\"action\":\"decline\",\"content\":null,\"_meta\":null}}");
+
+        /* One that is withdrawn, and one that the end of the turn takes with it. */
+        stage_says(&s, ASK("8"));
+        stage_says(&s, NOTE("serverRequest/resolved", "\"requestId\":8"));
+        stage_says(&s, ASK("9"));
+        strbuf_done(&s.record);
+        stage_says(&s, TURN_COMPLETED("completed"));
+        ASSERT_RECORD(&s, "withdrawn d:9\ndone\n");
+}
+
+TEST(a_change_of_files_is_shown) {
+        STAGE(s, NULL);
+        begin_turn(&s, false);
+        stage_says(&s, ITEM("started", "\"type\":\"fileChange\",\"id\":\"f1\",\"changes\":[{\"path\":\"/w/a\"}]"));
+        strbuf_done(&s.record);
+        stage_says(&s, "{\"method\":\"item/fileChange/requestApproval\",\"id\":1,\"params\":{\"threadId\":\"" THREAD
+                       "\"," OF_TURN "\"itemId\":\"f1\",\"reason\":null,\"grantRoot\":null}}");
+        ASSERT_RECORD(&s, "ask apply_patch {\"changes\":[{\"path\":\"/w/a\"}]}\n");
+}
+
+/* An answer to everything, or it waits for ever. */
+TEST(requests_that_nobody_knows) {
+        static const struct { const char *method, *reply; } t[] = {
+                { "account/chatgptAuthTokens/refresh",
+                  "{\"id\":3,\"error\":{\"code\":-32601,\"message\":\"method not supported\"}}" },
+                { "item/permissions/requestApproval",
+                  "{\"id\":3,\"error\":{\"code\":-32601,\"message\":\"method not supported\"}}" },
+                { "item/tool/requestUserInput", "{\"id\":3,\"result\":{\"answers\":{}}}" },
+                { "item/tool/call", "{\"id\":3,\"result\":{\"contentItems\":[],\"success\":false}}" },
+                { "mcpServer/elicitation/request",
+                  "{\"id\":3,\"result\":{\"action\":\"decline\",\"content\":null,\"_meta\":null}}" },
+        };
+
+        STAGE(s, NULL);
+        begin_turn(&s, false);
+        for (size_t i = 0; i < ELEMENTSOF(t); i++) {
+                _cleanup_free_ char *line = asprintf_new("{\"id\":3,\"method\":\"%s\",\"params\":{}}", t[i].method),
+                                    *reply = NULL;
+
+                stage_says(&s, line);
+                reply = stage_hears(&s);
+                ASSERT_STREQ(strempty(reply), t[i].reply);
+        }
+        ASSERT_RECORD(&s, "");
+}
+
+/* ---- taking over ---- */
+
+static void die(Stage *s) {
+        s->harness = harness_free(s->harness);
+        s->fail_at = -1;
+        s->failed = false;
+}
+
+static const char *const whole_turn[] = {
+        USER_MESSAGE, MESSAGE_STARTED, DELTA("Hel"), DELTA("lo"), MESSAGE_COMPLETED("Hello"), ASK("4"),
+        USAGE(TURN, 10), TURN_COMPLETED("completed"),
+};
+
+TEST(every_place_to_die_at) {
+        /* The record of the first and the second process, when the nth call of a handler is the first one's last. */
+        static const char asked[] =
+                "ask exec_command {\"command\":\"touch x\",\"cwd\":\"/w\",\"reason\":\"May I?\"}\nwithdrawn d:4\ndone\n";
+        static const struct { const char *first, *second; } t[] = {
+                { "", "begin m1\ntext Hel\ntext lo\nend m1: Hello\n" },
+                /* Its beginning is not heard again: all of it comes with its end. */
+                { "begin m1\n", "begin m1\ntext Hello\nend m1: Hello\n" },
+                { "begin m1\ntext Hel\n", "begin m1\ntext Hello\nend m1: Hello\n" },
+                { "begin m1\ntext Hel\ntext lo\n", "begin m1\ntext Hello\nend m1: Hello\n" },
+        };
+
+        for (size_t i = 0; i < ELEMENTSOF(t); i++) {
+                _cleanup_free_ char *second = strjoin(t[i].second, asked);
+
+                STAGE(s, THREAD);
+                begin_turn(&s, true);
+                s.n_calls = 0;
+                s.fail_at = (int) i;
+                for (size_t k = 0; k < ELEMENTSOF(whole_turn); k++) {
+                        stage_write(&s, s.output, whole_turn[k], strlen(whole_turn[k]));
+                        stage_write(&s, s.output, "\n", 1);
+                }
+                stage_run(&s);
+                ASSERT_TRUE(s.failed);
+                ASSERT_RECORD(&s, t[i].first);
+
+                die(&s);
+                stage_start(&s, &s_setup, /* adopted= */ true);
+                ASSERT_OK(harness_turn_adopt(s.harness, "m1"));
+                stage_run(&s);
+                ASSERT_RECORD(&s, second);
+                ASSERT_TRUE(s.result.started);
+
+                /* That its thread is open was seen. */
+                ASSERT_OK(harness_turn(s.harness, "more"));
+                hear_and_answer(&s, "turn/start", BEGUN);
+        }
+}
+
+/* Of the first turn not even the thread was known. */
+TEST(a_first_turn_is_taken_over) {
+        STAGE(s, NULL);
+        begin_turn(&s, false);
+        die(&s);
+        stage_start(&s, &s_setup, /* adopted= */ true);
+        ASSERT_OK(harness_turn_adopt(s.harness, NULL));
+        stage_says(&s, USAGE(OLD_TURN, 10));
+        stage_says(&s, USER_MESSAGE);
+        ASSERT_STREQ(strempty(s.session), THREAD);
+        stage_says(&s, MESSAGE_COMPLETED("Hello"));
+        ASSERT_OK(harness_interrupt(s.harness));
+        hear_and_answer(&s, "turn/interrupt", "\"result\":{}");
+        stage_says(&s, TURN_COMPLETED("interrupted"));
+        ASSERT_RECORD(&s, "begin m1\ntext Hello\nend m1: Hello\ninterrupted\n");
+}
+
+/* Nothing was heard of the turn yet: its name must be asked for. */
+TEST(a_turn_that_was_taken_over_is_interrupted) {
+        STAGE(s, THREAD);
+        begin_turn(&s, true);
+        die(&s);
+        stage_start(&s, &s_setup, /* adopted= */ true);
+        ASSERT_OK(harness_turn_adopt(s.harness, NULL));
+        ASSERT_OK(harness_interrupt(s.harness));
+        hear_and_answer(&s, "thread/turns/list",
+                        "\"result\":{\"data\":[{\"id\":\"" TURN "\",\"status\":\"inProgress\"}]}");
+        hear_and_answer(&s, "turn/interrupt", "\"result\":{}");
+        stage_says(&s, TURN_COMPLETED("interrupted"));
+        ASSERT_RECORD(&s, "interrupted\n");
+}
+
+/* What the earlier process asked for was refused, and nobody else hears it. */
+TEST(a_turn_that_was_refused_is_taken_over) {
+        _cleanup_json_ json_object *turn = NULL;
+
+        STAGE(s, THREAD);
+        ASSERT_OK(harness_turn(s.harness, "hello"));
+        make_ready(&s, true);
+        turn = hear(&s, "turn/start");
+        die(&s);
+        stage_start(&s, &s_setup, /* adopted= */ true);
+        ASSERT_OK(harness_turn_adopt(s.harness, NULL));
+        answer(&s, turn, ERROR("no such model"));
+        ASSERT_RECORD(&s, "error: no such model\n");
+}
+
+/* An idle one may be at anything: what it was asked before is asked again, by other ids. */
+TEST(an_idle_one_is_taken_over) {
+        _cleanup_json_ json_object *first = NULL, *second = NULL;
+
+        STAGE(s, THREAD);
+        ASSERT_OK(harness_turn(s.harness, "hello"));
+        first = hear(&s, "initialize");
+        die(&s);
+        stage_start(&s, &s_setup, /* adopted= */ true);
+        ASSERT_OK(harness_turn(s.harness, "again"));
+        stage_run(&s);
+        second = hear(&s, "initialize");
+        ASSERT_FALSE(streq(json_get_string(first, "id"), json_get_string(second, "id")));
+        answer(&s, first, AGENT("0.98.0"));     /* nobody's any more */
+        ASSERT_RECORD(&s, "");
+        answer(&s, second, ERROR("Already initialized"));
+        hear_and_answer(&s, "initialized", NULL);
+        hear_and_answer(&s, "account/read", LOGGED_IN);
+        hear_and_answer(&s, "thread/resume", OPENED);
+        hear_and_answer(&s, "turn/start", BEGUN);
+}
+
+TEST(an_ask_of_an_earlier_process) {
+        _cleanup_free_ char *reply = NULL;
+
+        STAGE(s, THREAD);
+        begin_turn(&s, true);
+        stage_says(&s, ASK("4"));
+        die(&s);
+        strbuf_done(&s.record);
+        stage_start(&s, &s_setup, /* adopted= */ true);
+        ASSERT_OK(harness_turn_adopt(s.harness, NULL));
+        ASSERT_ERROR(harness_answer(s.harness, "x:4", true, NULL, NULL), EINVAL);
+        ASSERT_ERROR(harness_answer(s.harness, "d:", true, NULL, NULL), EINVAL);
+        ASSERT_OK(harness_answer(s.harness, "d:4", true, "{}", NULL));
+        reply = stage_hears(&s);
+        ASSERT_STREQ(strempty(reply), "{\"id\":4,\"result\":{\"decision\":\"accept\"}}");
+}
+
+/* ---- ends ---- */
+
+TEST(it_ends_amid_a_turn) {
+        STAGE(s, NULL);
+        begin_turn(&s, false);
+        stage_says(&s, USER_MESSAGE);
+        stage_says(&s, MESSAGE_STARTED);
+        stage_says(&s, DELTA("Hel"));
+        stage_exits(&s);
+        ASSERT_RECORD(&s, "begin m1\ntext Hel\ncancel m1\ngone\n");
+        ASSERT_TRUE(s.result.started);
+        ASSERT_TRUE(s.exited);
+}
+
+TEST(its_configuration_is_wrong) {
+        STAGE(s, NULL);
+        ASSERT_OK(harness_turn(s.harness, "hello"));
+        hear_and_answer(&s, "initialize", NULL);
+        stage_complains(&s, "Error loading config.toml: unknown variant `sometimes`");
+        strbuf_done(&s.record);
+        stage_exits(&s);
+        ASSERT_RECORD(&s, "unfit: Error loading config.toml: unknown variant `sometimes`\n");
+}
+
+TEST(a_steered_message_does_not_stay_open) {
+        STAGE(s, NULL);
+        begin_turn(&s, false);
+        stage_says(&s, MESSAGE_STARTED);
+        stage_says(&s, DELTA("Hel"));
+        stage_says(&s, ITEM("started", "\"type\":\"agentMessage\",\"id\":\"m2\",\"text\":\"\""));
+        stage_says(&s, DELTA("lo"));    /* of the former */
+        stage_says(&s, ITEM("completed", "\"type\":\"agentMessage\",\"id\":\"m2\",\"text\":\"Other\""));
+        stage_says(&s, TURN_COMPLETED("completed"));
+        ASSERT_RECORD(&s, "begin m1\ntext Hel\ncancel m1\nbegin m2\nend m2: Other\ndone\n");
+}
+
+TEST(tools) {
+        STAGE(s, NULL);
+        begin_turn(&s, false);
+        stage_says(&s, ITEM("started", "\"type\":\"commandExecution\",\"id\":\"c1\",\"command\":\"ls\","
+                                       "\"cwd\":\"/w\""));
+        stage_says(&s, ITEM("completed", "\"type\":\"commandExecution\",\"id\":\"c1\",\"command\":\"ls\",\"status\":"
+                                         "\"failed\",\"aggregatedOutput\":\"no\""));
+        /* In one piece. */
+        stage_says(&s, ITEM("completed", "\"type\":\"mcpToolCall\",\"id\":\"c2\",\"server\":\"puffo\",\"tool\":\"t\","
+                                         "\"arguments\":{\"a\":1},\"status\":\"completed\",\"result\":{\"content\":["
+                                         "{\"type\":\"text\",\"text\":\"ok\"}]}"));
+        stage_says(&s, ITEM("completed", "\"type\":\"fileChange\",\"id\":\"c3\",\"changes\":[],"
+                                         "\"status\":\"declined\""));
+        stage_says(&s, TURN_COMPLETED("completed"));
+        ASSERT_RECORD(&s, "tool started exec_command: {\"command\":\"ls\",\"cwd\":\"/w\"}\n"
+                          "tool ended exec_command with an error: no\n"
+                          "tool started mcp__puffo__t: {\"a\":1}\n"
+                          "tool ended mcp__puffo__t: ok\n"
+                          "tool started apply_patch: {\"changes\":[]}\n"
+                          "tool ended apply_patch with an error: \n"
+                          "done\n");
+        ASSERT_EQ(s.result.n_denied, 1);
+}
+
+/* A warning that comes with each turn is said once. */
+TEST(warnings) {
+        STAGE(s, NULL);
+        begin_turn(&s, false);
+        stage_says(&s, NOTE("warning", "\"message\":\"Model metadata not found.\""));
+        stage_says(&s, NOTE("warning", "\"message\":\"Model metadata not found.\""));
+        stage_says(&s, "{\"method\":\"mcpServer/startupStatus/updated\",\"params\":{\"name\":\"puffo\",\"status\":"
+                       "\"failed\",\"error\":\"no such file\"}}");
+        ASSERT_RECORD(&s, "warning Model metadata not found.\n"
+                          "warning MCP server 'puffo' could not be started: no such file\n");
+}
+
+TEST_MAIN();
