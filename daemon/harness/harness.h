@@ -59,8 +59,8 @@ typedef struct HarnessSetup {
  * "{proxy_port}" in the environment are puffo-sandbox's to fill in. -EINVAL: setup that no program can be started
  * with, -ENOMEM, -E2BIG: over a MiB. */
 int harness_launch(const HarnessSetup *s, char **ret_json);
-/* Puts it into the pipe that becomes the program's standard input, before anything else: as a whole, and whether or not
- * somebody reads already. -E2BIG: that pipe cannot hold it. */
+/* Puts it into the pipe that becomes the program's standard input, before anything else: as a whole, and whether or
+ * not somebody reads already. -E2BIG: that pipe cannot hold it. */
 int harness_send_launch(int fd, const char *launch);
 
 typedef enum HarnessOutcome {
@@ -140,8 +140,9 @@ typedef struct HarnessHandler {
         /* The turn's text has gone into the pipe as a whole. Who dies before cannot tell how much of it has: that
          * program is to be stopped, not adopted. */
         void (*on_sent)(Harness *h, void *userdata);
-        /* It gets on: a piece of an answer, something of a tool, a question, an end. Not what says no more than that it is
-         * there: keep-alives, notices of another try, whatever is on standard error or no line of its protocol. */
+        /* It gets on: a piece of an answer, something of a tool, a question, an end. Not what says no more than that
+         * it is there: keep-alives, notices of another try, whatever is on standard error or no line of its
+         * protocol. */
         void (*on_progress)(Harness *h, void *userdata);
         void (*on_warning)(Harness *h, const char *text, void *userdata);       /* printable, bounded, not too many */
         int (*on_end)(Harness *h, const HarnessResult *result, void *userdata); /* of a turn, exactly once */
@@ -162,7 +163,8 @@ DEFINE_TRIVIAL_CLEANUP_FUNC(Harness*, harness_free);
 HarnessKind harness_kind(const Harness *h);
 bool harness_in_turn(const Harness *h);
 
-/* Begins a turn: one at a time. -EBUSY, -EPIPE: the program has ended, closed its input or does not read it, -ENOMEM. */
+/* Begins a turn: one at a time. -EBUSY, -EPIPE: the program has ended, closed its input or does not read it,
+ * -ENOMEM. */
 int harness_turn(Harness *h, const char *text);
 /* A turn that an earlier process began is waited for. last_message: id of the latest message of that turn that was
  * begun, NULL when there was none. */

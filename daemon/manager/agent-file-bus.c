@@ -189,11 +189,11 @@ int agent_method_list_files(sd_bus_message *message, void *userdata, sd_bus_erro
         while (r >= 0 && n < ENTRIES_MAX && (entry = readdir(dir))) {
                 struct stat st;
 
+                n++;
                 if (streq(entry->d_name, ".") || streq(entry->d_name, "..") ||
                     !utf8_is_interchangeable(entry->d_name, strlen(entry->d_name)) ||
                     fstatat(dirfd(dir), entry->d_name, &st, AT_SYMLINK_NOFOLLOW) < 0)
                         continue;
-                n++;
                 r = sd_bus_message_append(reply, "(sstt)", entry->d_name, type_of(st.st_mode), (uint64_t) st.st_size,
                                           (uint64_t) st.st_mtim.tv_sec * USEC_PER_SEC);
         }

@@ -12,7 +12,13 @@
 
 /* Waiting for its turn, for the old one to go, and the start itself. */
 #define START_TIME_USEC (60 * USEC_PER_SEC)
-#define RETRY_USEC (10 * USEC_PER_SEC)
+/* Each pause is twice as long as the last one. Whoever waits is told when it was refused so often (after half a
+ * minute, after three seconds). */
+#define STOP_PAUSE_USEC USEC_PER_SEC
+#define STOP_PAUSE_MAX_USEC (60 * USEC_PER_SEC)
+#define STOPS_MAX 6U
+#define THAW_PAUSE_USEC (100 * USEC_PER_MSEC)
+#define THAWS_MAX 6U
 /* Those whose connection is gone make room. */
 #define CALLS_MAX 16U
 
@@ -31,6 +37,8 @@ struct HarnessCall {
         sd_id128_t invocation;
         bool freeze;
         sd_bus_slot *slot;
+        sd_event_source *again;         /* armed while a thaw that was refused is about to be asked for again */
+        unsigned n_refused;
 };
 
 static HarnessCall* call_free(HarnessCall *c) {
@@ -39,6 +47,7 @@ static HarnessCall* call_free(HarnessCall *c) {
         LIST_REMOVE(c, calls);
         c->unit->n_calls--;
         sd_bus_slot_unref(c->slot);
+        sd_event_source_disable_unref(c->again);
         sd_bus_message_unref(c->call);
         return mfree(c);
 }
@@ -115,6 +124,7 @@ HarnessUnit* harness_unit_free(HarnessUnit *h) {
         for (size_t i = 0; i < ELEMENTSOF(h->refresh_slots); i++)
                 sd_bus_slot_unref(h->refresh_slots[i]);
         sd_bus_slot_unref(h->stop_slot);
+        sd_event_source_disable_unref(h->stop_timer);
         sd_event_source_disable_unref(h->retry);
         free(h->stop_job);
         free(h->end.result);
@@ -219,8 +229,15 @@ static void take_end(HarnessUnit *h) {
 /* --- looking --- */
 
 static void finish_start(HarnessUnit *h);
+static void stop_refused(HarnessUnit *h, const char *why);
 
-static void refresh_done(HarnessUnit *h) {
+static void stop_done(HarnessUnit *h) {
+        h->stop_timer = sd_event_source_disable_unref(h->stop_timer);
+        h->n_stops_refused = 0;
+        h->stopping = false;
+}
+
+void harness_unit_on_seen(HarnessUnit *h) {
         Agent *a = h->agent;
 
         h->refreshing = false;
@@ -236,10 +253,11 @@ static void refresh_done(HarnessUnit *h) {
                 if (!sd_id128_is_null(h->invocation) && !sd_id128_equal(h->invocation, h->end.invocation))
                         take_end(h);
                 if (!h->stop_slot && !h->stop_job)
-                        h->stopping = false;
+                        stop_done(h);
                 if (!h->start || !h->job)
                         let_go(h);
-        }
+        } else if (h->stopping && !h->stop_slot && !h->stop_job && !h->stop_timer)
+                stop_refused(h, "its job has ended, and the unit is still there");
         if (h->start && h->job_result)
                 finish_start(h);
         answer_calls(h);
@@ -247,193 +265,6 @@ static void refresh_done(HarnessUnit *h) {
         a->dirty |= AGENT_DIRTY_STATE;
         agent_evaluate(a);
         manager_check_known(a->manager);
-}
-
-/* Of an a{sv} the entries that are in members; 0. */
-static int read_properties(sd_bus_message *m, int (*take)(HarnessUnit *h, const char *name, sd_bus_message *m),
-                           HarnessUnit *h) {
-        int r = sd_bus_message_enter_container(m, 'a', "{sv}");
-
-        while (r >= 0 && (r = sd_bus_message_enter_container(m, 'e', "sv")) > 0) {
-                const char *name;
-
-                r = sd_bus_message_read(m, "s", &name);
-                if (r >= 0)
-                        r = take(h, name, m);
-                if (r == 0)
-                        r = sd_bus_message_skip(m, "v");
-                if (r >= 0)
-                        r = sd_bus_message_exit_container(m);
-        }
-        return MIN(r, 0);
-}
-
-/* > 0: it was one of ours. */
-static int take_unit_property(HarnessUnit *h, const char *name, sd_bus_message *m) {
-        const char *text;
-        const void *id;
-        size_t size;
-        int r;
-
-        if (streq(name, "ActiveState") || streq(name, "FreezerState")) {
-                r = sd_bus_message_read(m, "v", "s", &text);
-                if (r < 0)
-                        return r;
-                if (*name == 'A')
-                        r = free_and_strdup(&h->active, text);
-                else
-                        h->frozen = streq(text, "frozen") || streq(text, "freezing");
-                return r < 0 ? r : 1;
-        }
-        if (!streq(name, "InvocationID"))
-                return 0;
-        r = sd_bus_message_enter_container(m, 'v', "ay");
-        if (r >= 0)
-                r = sd_bus_message_read_array(m, 'y', &id, &size);
-        if (r >= 0) {
-                h->invocation = SD_ID128_NULL;
-                if (size == sizeof(h->invocation))
-                        memcpy(&h->invocation, id, size);
-                r = sd_bus_message_exit_container(m);
-        }
-        return r < 0 ? r : 1;
-}
-
-static int take_service_property(HarnessUnit *h, const char *name, sd_bus_message *m) {
-        const char *text;
-        int r;
-
-        if (streq(name, "Result")) {
-                r = sd_bus_message_read(m, "v", "s", &text);
-                if (r >= 0)
-                        r = free_and_strdup(&h->result, text);
-        } else if (streq(name, "ExecMainCode"))
-                r = sd_bus_message_read(m, "v", "i", &h->code);
-        else if (streq(name, "ExecMainStatus"))
-                r = sd_bus_message_read(m, "v", "i", &h->status);
-        else if (streq(name, "MemoryMax"))
-                r = sd_bus_message_read(m, "v", "t", &h->memory_max);
-        else
-                return 0;
-        return r < 0 ? r : 1;
-}
-
-static int on_properties(HarnessUnit *h, sd_bus_message *m,
-                         int (*take)(HarnessUnit *h, const char *name, sd_bus_message *m)) {
-        const sd_bus_error *e = sd_bus_message_get_error(m);
-        int r = e ? -EIO : read_properties(m, take, h);
-
-        if (r < 0)
-                (void) log_agent(h->agent, LOG_WARNING, r, "The state of unit '%s' is not told: %s", h->name,
-                                 e ? e->message ?: e->name : strerror(-r));
-        return r;
-}
-
-static int on_unit_properties(sd_bus_message *m, void *userdata, sd_bus_error *reterr_error) {
-        (void) on_properties(userdata, m, take_unit_property);
-        return 0;
-}
-
-/* The last of the answers: they come in the order of the questions. */
-static int on_service_properties(sd_bus_message *m, void *userdata, sd_bus_error *reterr_error) {
-        (void) on_properties(userdata, m, take_service_property);
-        refresh_done(userdata);
-        return 0;
-}
-
-static int on_referenced(sd_bus_message *m, void *userdata, sd_bus_error *reterr_error) {
-        HarnessUnit *h = userdata;
-
-        h->referenced = !sd_bus_message_is_method_error(m, NULL);
-        h->referencing = false;
-        return 0;
-}
-
-static int ask_properties(HarnessUnit *h) {
-        static const struct {
-                const char *interface;
-                sd_bus_message_handler_t handler;
-        } questions[] = {
-                { SYSTEMD_UNIT, on_unit_properties },
-                { SYSTEMD_SERVICE, on_service_properties },
-        };
-        int r = 0;
-
-        /* Ours before it is looked at: one that ends between the two answers is still there for the second. */
-        if (!h->referenced && !h->referencing && !h->job) {
-                h->refresh_slots[3] = sd_bus_slot_unref(h->refresh_slots[3]);
-                r = sd_bus_call_method_async(h->agent->manager->bus, &h->refresh_slots[3], SYSTEMD, SYSTEMD_PATH,
-                                             SYSTEMD_MANAGER, "RefUnit", on_referenced, h, "s", h->name);
-                h->referencing = r >= 0;
-        }
-        for (size_t i = 0; i < ELEMENTSOF(questions) && r >= 0; i++) {
-                h->refresh_slots[i + 1] = sd_bus_slot_unref(h->refresh_slots[i + 1]);
-                r = sd_bus_call_method_async(h->agent->manager->bus, &h->refresh_slots[i + 1], SYSTEMD, h->path,
-                                             "org.freedesktop.DBus.Properties", "GetAll", questions[i].handler, h, "s",
-                                             questions[i].interface);
-        }
-        return r;
-}
-
-static int on_retry(sd_event_source *s, uint64_t usec, void *userdata) {
-        HarnessUnit *h = userdata;
-
-        h->retry = sd_event_source_disable_unref(h->retry);
-        h->stop_refused = false;
-        harness_unit_refresh(h);
-        manager_queue_settle(h->agent->manager);
-        return 0;
-}
-
-static void retry_later(HarnessUnit *h) {
-        int r = event_arm_timer(h->agent->manager->event, &h->retry, RETRY_USEC, 0, on_retry, h);
-
-        if (r < 0)
-                (void) log_agent(h->agent, LOG_ERR, r, "Failed to arm a timer: %m");
-}
-
-static int on_listed(sd_bus_message *m, void *userdata, sd_bus_error *reterr_error) {
-        const sd_bus_error *e = sd_bus_message_get_error(m);
-        HarnessUnit *h = userdata;
-        int r = 0;
-
-        if (e) {
-                (void) log_agent(h->agent, LOG_WARNING, 0,
-                                 "The state of unit '%s' is not told, asking again later: %s", h->name,
-                                 e->message ?: e->name);
-                h->refreshing = false;
-                retry_later(h);
-                return 0;
-        }
-        if (sd_bus_message_enter_container(m, 'a', "(ssssssouso)") > 0 && sd_bus_message_at_end(m, false) == 0)
-                r = ask_properties(h);
-        else {
-                h->active = mfree(h->active);
-                h->referenced = h->referencing = false;
-                refresh_done(h);
-        }
-        if (r < 0) {
-                (void) log_agent(h->agent, LOG_ERR, r, "Failed to ask for the state of unit '%s': %m", h->name);
-                refresh_done(h);
-        }
-        return 0;
-}
-
-/* By pattern, as sessions are looked at: asking for what is not loaded would load it. */
-void harness_unit_refresh(HarnessUnit *h) {
-        int r;
-
-        if (h->refreshing) {
-                h->refresh_again = true;
-                return;
-        }
-        h->refresh_again = false;
-        h->refresh_slots[0] = sd_bus_slot_unref(h->refresh_slots[0]);
-        r = sd_bus_call_method_async(h->agent->manager->bus, &h->refresh_slots[0], SYSTEMD, SYSTEMD_PATH,
-                                     SYSTEMD_MANAGER, "ListUnitsByPatterns", on_listed, h, "asas", 0, 1, h->name);
-        if (r < 0)
-                (void) log_agent(h->agent, LOG_ERR, r, "Failed to ask for the state of unit '%s': %m", h->name);
-        h->refreshing = r >= 0;
 }
 
 void harness_unit_on_job_removed(HarnessUnit *h, const char *job, const char *result) {
@@ -648,31 +479,84 @@ int harness_unit_start(HarnessUnit *h, sd_bus_message *call, HarnessRequest *req
 
 /* --- stopping, waiting, freezing --- */
 
+static void call_stop(HarnessUnit *h);
+
+static uint64_t pause_doubled(uint64_t first, uint64_t most, unsigned n) {
+        uint64_t pause = first;
+
+        while (n-- > 1 && pause < most)
+                pause *= 2;
+        return MIN(pause, most);
+}
+
+static int on_stop_again(sd_event_source *s, uint64_t usec, void *userdata) {
+        HarnessUnit *h = userdata;
+
+        h->stop_timer = sd_event_source_disable_unref(h->stop_timer);
+        if (h->stopping)
+                call_stop(h);
+        else                    /* it was given up, but what is to go without a session is still to go */
+                manager_queue_settle(h->agent->manager);
+        return 0;
+}
+
+static void stop_given_up(HarnessUnit *h, const char *why) {
+        _cleanup_free_ char *text = asprintf_new("The service manager does not stop unit '%s': %s", h->name, why);
+
+        h->stopping = false;
+        for (HarnessCall *c = LIST_FIRST(&h->calls), *next; c; c = next) {
+                next = LIST_NEXT(c, calls);
+                if (c->kind != HARNESS_CALL_STOPPED)
+                        continue;
+                (void) bus_reply_errorf(c->call, PUFFO_ERROR_FAILED, "%s", text ?: "out of memory");
+                (void) call_free(c);
+        }
+        if (h->start)
+                start_failed(h, PUFFO_ERROR_FAILED, text ?: "out of memory");
+        agent_evaluate(h->agent);
+}
+
+static void stop_refused(HarnessUnit *h, const char *why) {
+        uint64_t pause = pause_doubled(STOP_PAUSE_USEC, STOP_PAUSE_MAX_USEC, ++h->n_stops_refused);
+        int r;
+
+        (void) log_agent(h->agent, h->n_stops_refused == STOPS_MAX ? LOG_ERR : LOG_WARNING, 0,
+                         "Failed to stop unit '%s', trying again in %" PRIu64 " s: %s", h->name, pause / USEC_PER_SEC,
+                         why);
+        r = event_arm_timer(h->agent->manager->event, &h->stop_timer, pause, 0, on_stop_again, h);
+        if (r < 0)
+                (void) log_agent(h->agent, LOG_ERR, r, "Failed to arm a timer: %m");
+        if (r < 0 || h->n_stops_refused >= STOPS_MAX)
+                stop_given_up(h, why);
+}
+
 static int on_stopped(sd_bus_message *m, void *userdata, sd_bus_error *reterr_error) {
         const sd_bus_error *e = sd_bus_message_get_error(m);
         HarnessUnit *h = userdata;
         const char *job;
 
         h->stop_slot = sd_bus_slot_unref(h->stop_slot);
-        if (e && !sd_bus_error_has_name(e, "org.freedesktop.systemd1.NoSuchUnit")) {
-                (void) log_agent(h->agent, LOG_ERR, 0, "Failed to stop unit '%s': %s", h->name, e->message ?: e->name);
-                h->stopping = false;
-                h->stop_refused = true;
-                retry_later(h);
-        } else if (!e && sd_bus_message_read(m, "o", &job) >= 0)
+        if (e && !sd_bus_error_has_name(e, "org.freedesktop.systemd1.NoSuchUnit"))
+                stop_refused(h, e->message ?: e->name);
+        else if (!e && sd_bus_message_read(m, "o", &job) >= 0)
                 (void) free_and_strdup(&h->stop_job, job);
         harness_unit_refresh(h);
         return 0;
 }
 
-static int call_stop(HarnessUnit *h, sd_bus_slot **slot, sd_bus_message_handler_t callback) {
+static int send_stop(HarnessUnit *h, sd_bus_slot **slot, sd_bus_message_handler_t callback) {
         return sd_bus_call_method_async(h->agent->manager->bus, slot, SYSTEMD, SYSTEMD_PATH, SYSTEMD_MANAGER,
                                         "StopUnit", callback, h, "ss", h->name, "replace");
 }
 
-void harness_unit_stop(HarnessUnit *h) {
-        int r;
+static void call_stop(HarnessUnit *h) {
+        int r = send_stop(h, &h->stop_slot, on_stopped);
 
+        if (r < 0)
+                stop_refused(h, strerror(-r));
+}
+
+void harness_unit_stop(HarnessUnit *h) {
         if (h->start) {
                 bool asked = h->job;
 
@@ -682,17 +566,14 @@ void harness_unit_stop(HarnessUnit *h) {
         }
         if (h->stopping)
                 return;
-        r = call_stop(h, &h->stop_slot, on_stopped);
-        if (r < 0) {
-                (void) log_agent(h->agent, LOG_ERR, r, "Failed to stop unit '%s': %m", h->name);
-                return;
-        }
+        h->stop_timer = sd_event_source_disable_unref(h->stop_timer);
         h->stopping = true;
+        call_stop(h);
 }
 
 void harness_unit_abandon(HarnessUnit *h) {
-        if (h->job || (h->listed && is_up(h)))
-                (void) call_stop(h, NULL, NULL);
+        if (h->job || !h->listed || is_up(h))
+                (void) send_stop(h, NULL, NULL);
         let_go(h);
 }
 
@@ -700,7 +581,7 @@ void harness_unit_settle(HarnessUnit *h, bool session_is_gone) {
         if (!h->listed)
                 return;
         if (session_is_gone && (is_up(h) || h->start)) {
-                if (!h->stopping && !h->stop_refused)
+                if (!h->stopping && !h->stop_timer)
                         harness_unit_stop(h);
         } else if (h->start)
                 go_on_with_start(h);
@@ -711,6 +592,8 @@ int harness_unit_wait_stopped(HarnessUnit *h, sd_bus_message *call, sd_bus_error
 
         if (r < 0)
                 return r;
+        if (!h->stopping)
+                h->n_stops_refused = 0;
         /* Also when nothing is known of one: it may have been started by a puffod before us, an instant ago. */
         harness_unit_stop(h);
         return 1;
@@ -728,18 +611,73 @@ int harness_unit_wait_ended(HarnessUnit *h, sd_bus_message *call, sd_id128_t inv
         return 1;
 }
 
+static int call_freeze(HarnessCall *c);
+
+static void freeze_done(HarnessCall *c, bool frozen) {
+        HarnessUnit *h = c->unit;
+
+        (void) sd_bus_reply_method_return(c->call, "b", (int) frozen);
+        (void) call_free(c);
+        harness_unit_refresh(h);
+}
+
+static void thaw_failed(HarnessCall *c, const char *why) {
+        HarnessUnit *h = c->unit;
+
+        (void) bus_reply_errorf(c->call, PUFFO_ERROR_FAILED, "Unit '%s' cannot be thawed: %s", h->name, why);
+        (void) call_free(c);
+        harness_unit_refresh(h);
+}
+
+static int on_thaw_again(sd_event_source *s, uint64_t usec, void *userdata) {
+        HarnessCall *c = userdata;
+        int r;
+
+        c->again = sd_event_source_disable_unref(c->again);
+        if (!is_up(c->unit) || !c->unit->frozen) {
+                freeze_done(c, false);
+                return 0;
+        }
+        r = call_freeze(c);
+        if (r < 0)
+                thaw_failed(c, strerror(-r));
+        return 0;
+}
+
+/* One that is frozen hears nothing: not to know better than that it still is, is no answer to who wants it awake. */
+static void thaw_refused(HarnessCall *c, const char *why) {
+        uint64_t pause = pause_doubled(THAW_PAUSE_USEC, UINT64_MAX / 2, ++c->n_refused);
+        int r = c->n_refused >= THAWS_MAX ? -EBUSY
+                                          : event_arm_timer(c->unit->agent->manager->event, &c->again, pause,
+                                                            10 * USEC_PER_MSEC, on_thaw_again, c);
+
+        if (r < 0)
+                thaw_failed(c, why);
+}
+
 static int on_froze(sd_bus_message *m, void *userdata, sd_bus_error *reterr_error) {
         const sd_bus_error *e = sd_bus_message_get_error(m);
         HarnessCall *c = userdata;
         HarnessUnit *h = c->unit;
 
+        c->slot = sd_bus_slot_unref(c->slot);
         if (e)
                 (void) log_agent(h->agent, LOG_INFO, 0, "Unit '%s' was not %s: %s", h->name,
                                  c->freeze ? "frozen" : "thawed", e->message ?: e->name);
-        (void) sd_bus_reply_method_return(c->call, "b", (int) (e ? h->frozen : c->freeze));
-        (void) call_free(c);
-        harness_unit_refresh(h);
+        else            /* before it has been looked at again there may be another call */
+                h->frozen = c->freeze && is_up(h);
+        if (e && !c->freeze && h->frozen && is_up(h))
+                thaw_refused(c, e->message ?: e->name);
+        else
+                freeze_done(c, h->frozen);
         return 0;
+}
+
+static int call_freeze(HarnessCall *c) {
+        HarnessUnit *h = c->unit;
+
+        return sd_bus_call_method_async(h->agent->manager->bus, &c->slot, SYSTEMD, SYSTEMD_PATH, SYSTEMD_MANAGER,
+                                        c->freeze ? "FreezeUnit" : "ThawUnit", on_froze, c, "s", h->name);
 }
 
 int harness_unit_freeze(HarnessUnit *h, sd_bus_message *call, bool freeze, sd_bus_error *reterr_error) {
@@ -752,8 +690,7 @@ int harness_unit_freeze(HarnessUnit *h, sd_bus_message *call, bool freeze, sd_bu
         if (r < 0)
                 return r;
         c->freeze = freeze;
-        r = sd_bus_call_method_async(h->agent->manager->bus, &c->slot, SYSTEMD, SYSTEMD_PATH, SYSTEMD_MANAGER,
-                                     freeze ? "FreezeUnit" : "ThawUnit", on_froze, c, "s", h->name);
+        r = call_freeze(c);
         if (r < 0) {
                 (void) call_free(c);
                 return r;

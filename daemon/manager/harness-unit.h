@@ -48,11 +48,13 @@ struct HarnessUnit {
         sd_event_source *start_timer;
         bool in_the_way;                /* something with its name is to go first */
 
-        bool stopping;
+        bool stopping;                  /* until it is gone, or the service manager has refused too often */
         char *stop_job;
         sd_bus_slot *stop_slot;
+        sd_event_source *stop_timer;    /* armed while a stop that was refused is about to be asked for again */
+        unsigned n_stops_refused;       /* in succession */
+        bool unread;                    /* not all of it was told when it was last looked at */
         sd_event_source *retry;         /* armed after an answer that was none */
-        bool stop_refused;              /* … to a stop */
         struct HarnessCallList calls;   /* who waits for what */
         unsigned n_calls;
 };
@@ -68,8 +70,9 @@ bool harness_unit_is_gone(const HarnessUnit *h);
 /* Counts as a start under way. */
 bool harness_unit_is_starting(const HarnessUnit *h);
 
-/* Looks at the unit again. */
+/* Looks at the unit again (harness-look.c); harness_unit_on_seen() follows when all of it has been told. */
 void harness_unit_refresh(HarnessUnit *h);
+void harness_unit_on_seen(HarnessUnit *h);
 void harness_unit_on_job_removed(HarnessUnit *h, const char *job, const char *result);
 void harness_unit_on_removed(HarnessUnit *h);
 /* The ends of jobs may have been missed. */

@@ -222,9 +222,9 @@ static void answer_without_being_read(Stage *s, size_t size, unsigned n) {
         repeat(&b, "x", size);
         for (unsigned i = 0; i < n; i++) {
                 _cleanup_free_ char *id = asprintf_new("q%u", i),
-                                    *line = asprintf_new("{\"type\":\"control_request\",\"request_id\":\"%s\",\"request\":"
-                                                         "{\"subtype\":\"can_use_tool\",\"tool_name\":\"T\",\"input\":"
-                                                         "{\"a\":\"%s\"}}}", id, b.text);
+                                    *line = asprintf_new("{\"type\":\"control_request\",\"request_id\":\"%s\","
+                                                         "\"request\":{\"subtype\":\"can_use_tool\",\"tool_name\":\"T\","
+                                                         "\"input\":{\"a\":\"%s\"}}}", id, b.text);
 
                 stage_says(s, line);
                 ASSERT_OK(harness_answer(s->harness, id, true, NULL, NULL));
