@@ -223,8 +223,8 @@ static void answer_without_being_read(Stage *s, size_t size, unsigned n) {
         for (unsigned i = 0; i < n; i++) {
                 _cleanup_free_ char *id = asprintf_new("q%u", i),
                                     *line = asprintf_new("{\"type\":\"control_request\",\"request_id\":\"%s\","
-                                                         "\"request\":{\"subtype\":\"can_use_tool\",\"tool_name\":\"T\","
-                                                         "\"input\":{\"a\":\"%s\"}}}", id, b.text);
+                                                         "\"request\":{\"subtype\":\"can_use_tool\","
+                                                         "\"tool_name\":\"T\",\"input\":{\"a\":\"%s\"}}}", id, b.text);
 
                 stage_says(s, line);
                 ASSERT_OK(harness_answer(s->harness, id, true, NULL, NULL));
