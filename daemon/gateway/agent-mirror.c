@@ -377,6 +377,7 @@ static int mirror_on_changed(sd_bus_message *message, void *userdata, sd_bus_err
         AgentMirror *m = userdata;
         const char *interface;
         MirroredAgent *a;
+        bool busy;
         int r;
 
         a = agent_mirror_find_path(m, strempty(sd_bus_message_get_path(message)));
@@ -385,8 +386,11 @@ static int mirror_on_changed(sd_bus_message *message, void *userdata, sd_bus_err
         r = sd_bus_message_read(message, "s", &interface);
         if (r >= 0 && !streq(interface, PUFFO_BUS_AGENT_INTERFACE))
                 return 0;
+        busy = streq_ptr(a->state, "busy");
         if (r >= 0)
                 r = read_properties(message, a);
+        if (busy && !streq_ptr(a->state, "busy"))
+                a->turn_usec = now_realtime_usec();
         if (r >= 0)
                 r = read_invalidated(message, a);
         mirror_refresh_stale(m);

@@ -11,6 +11,7 @@ typedef struct MirroredAgent {
         char *id, *path, *role, *name, *state, *status, *status_text, *workspace;
         char hash[9];           /* what ids of responses begin with, after "resp_" */
         uint64_t created_usec;
+        uint64_t turn_usec;     /* when it was last seen to be done with its turns; 0: not by us */
         uint32_t pid;
         uid_t owner;
         bool stale;             /* something changed that signals do not tell */

@@ -15,6 +15,7 @@ void approval_answer(Call *c);
 void page_session_open(Call *c);
 void page_session_close(Call *c);
 void health_get(Call *c);
+void page_get(Call *c);                 /* the chat page and what it consists of */
 void hire_post(Call *c);
 void responses_create(Call *c);
 void responses_get(Call *c);            /* the object, or with ?stream=true its events */

@@ -330,6 +330,10 @@ static void listener_on_request(HttpExchange *x, void *userdata) {
         default:
                 break;
         }
+        if (c->match.route == ROUTE_PAGE) {
+                page_get(c);
+                return;
+        }
         r = agent_mirror_wait(c->gateway->agents, &c->waiter, call_on_agents, c);
         if (r < 0)
                 call_reply_errno(c, r);

@@ -23,7 +23,9 @@ int agent_object_new(const MirroredAgent *a, json_object **ret) {
             json_put_string(o, "status", strempty(a->status)) < 0 ||
             json_put_string(o, "status_text", strempty(a->status_text)) < 0 ||
             (a->pid > 0 ? json_put_int(o, "pid", a->pid) : json_put_null(o, "pid")) < 0 ||
-            json_put_string(o, "workspace", strempty(a->workspace)) < 0)
+            json_put_string(o, "workspace", strempty(a->workspace)) < 0 ||
+            /* Turns may come and go between two looks at the state. */
+            json_put_int(o, "last_turn_ms", (int64_t) (a->turn_usec / USEC_PER_MSEC)) < 0)
                 return -ENOMEM;
         *ret = TAKE_PTR(o);
         return 0;

@@ -13,6 +13,14 @@ static const Pattern patterns[] = {
         { "/healthz", "HEAD", ROUTE_HEALTH },
         { "/health", "GET", ROUTE_HEALTH },
         { "/health", "HEAD", ROUTE_HEALTH },
+        { "/", "GET", ROUTE_PAGE },
+        { "/", "HEAD", ROUTE_PAGE },
+        { "/web", "GET", ROUTE_PAGE },
+        { "/web", "HEAD", ROUTE_PAGE },
+        { "/web/*/*", "GET", ROUTE_PAGE },
+        { "/web/*/*", "HEAD", ROUTE_PAGE },
+        { "/web/*/*/*", "GET", ROUTE_PAGE },
+        { "/web/*/*/*", "HEAD", ROUTE_PAGE },
         { "/agents", "GET", ROUTE_AGENTS },
         { "/agents/events", "GET", ROUTE_AGENT_EVENTS },
         { "/agents/*/messages", "GET", ROUTE_AGENT_MESSAGES },
@@ -101,6 +109,7 @@ static int route_set_not_found(const char *method, const char *path, ApiError *r
 static const char* path_allow(const Pattern *p) {
         switch (p->route) {
         case ROUTE_HEALTH:
+        case ROUTE_PAGE:
                 return "GET, HEAD";
         case ROUTE_RESPONSE_GET:
         case ROUTE_RESPONSE_DELETE:
@@ -143,7 +152,7 @@ int route_find(const char *method, const char *path, bool websocket, RouteMatch 
 }
 
 bool route_is_public(Route r) {
-        return r == ROUTE_HEALTH || r == ROUTE_SESSION_OPEN || r == ROUTE_SESSION_CLOSE;
+        return r == ROUTE_HEALTH || r == ROUTE_PAGE || r == ROUTE_SESSION_OPEN || r == ROUTE_SESSION_CLOSE;
 }
 
 bool route_has_body(Route r) {

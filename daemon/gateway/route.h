@@ -6,6 +6,7 @@
 /* What a request asks for. */
 typedef enum Route {
         ROUTE_HEALTH,
+        ROUTE_PAGE,
         ROUTE_AGENTS,
         ROUTE_AGENT_EVENTS,
         ROUTE_AGENT_MESSAGES,

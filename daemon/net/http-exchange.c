@@ -266,7 +266,8 @@ static int exchange_answer(HttpExchange *x, unsigned status, const char *content
         return 0;
 }
 
-int http_exchange_reply(HttpExchange *x, unsigned status, const char *content_type, const void *body, size_t size) {
+static int exchange_reply(HttpExchange *x, unsigned status, const char *content_type, const void *body, size_t size,
+                          enum MHD_ResponseMemoryMode mode) {
         assert(x);
         assert(body || size == 0);
 
@@ -276,8 +277,16 @@ int http_exchange_reply(HttpExchange *x, unsigned status, const char *content_ty
                 return -EPIPE;
 
         return exchange_answer(x, status, content_type,
-                               MHD_create_response_from_buffer(size, size > 0 ? (void*) body : (void*) "",
-                                                               MHD_RESPMEM_MUST_COPY));
+                               MHD_create_response_from_buffer(size, size > 0 ? (void*) body : (void*) "", mode));
+}
+
+int http_exchange_reply(HttpExchange *x, unsigned status, const char *content_type, const void *body, size_t size) {
+        return exchange_reply(x, status, content_type, body, size, MHD_RESPMEM_MUST_COPY);
+}
+
+int http_exchange_reply_static(HttpExchange *x, unsigned status, const char *content_type, const void *body,
+                               size_t size) {
+        return exchange_reply(x, status, content_type, body, size, MHD_RESPMEM_PERSISTENT);
 }
 
 /* libmicrohttpd has room for more of the body. */

@@ -89,6 +89,10 @@ int http_exchange_add_header(HttpExchange *x, const char *name, const char *valu
  * closed. */
 int http_exchange_reply(HttpExchange *x, unsigned status, const char *content_type, const void *body, size_t size);
 
+/* The same with a body that lasts as long as the program, and is not copied. */
+int http_exchange_reply_static(HttpExchange *x, unsigned status, const char *content_type, const void *body,
+                               size_t size);
+
 /* A streaming (chunked) answer: the head goes out at once. */
 int http_exchange_stream_begin(HttpExchange *x, unsigned status, const char *content_type);
 /* Queues bytes (copied). > 0: there is room for more; 0: above the high mark, wait for on_writable before producing
