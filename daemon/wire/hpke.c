@@ -22,8 +22,14 @@ static const uint8_t schedule_suite[] = { 'H', 'P', 'K', 'E', 0x00, 0x20, 0x00, 
 #define KEM_SUITE ((Part) { kem_suite, sizeof(kem_suite) })
 #define SCHEDULE_SUITE ((Part) { schedule_suite, sizeof(schedule_suite) })
 
-/* Finding HMAC and SHA-256 costs more than using them: done once. */
+/* Finding HMAC and SHA-256 costs more than using them: done once. A context remembers its last key. Between two uses
+ * of this room that is no_salt, so that no secret stays in it, and the next extraction need not set it. */
 static EVP_MAC_CTX *hmac;
+static const uint8_t no_salt[HASH_SIZE];
+
+static int hmac_forget(void) {
+        return EVP_MAC_init(hmac, no_salt, HASH_SIZE, NULL) == 1 ? 0 : -EIO;
+}
 
 int hpke_init(void) {
         static char digest[] = "SHA256";
@@ -38,7 +44,7 @@ int hpke_init(void) {
         algorithm = EVP_MAC_fetch(NULL, "HMAC", NULL);
         hmac = algorithm ? EVP_MAC_CTX_new(algorithm) : NULL;
         EVP_MAC_free(algorithm);
-        if (hmac && EVP_MAC_CTX_set_params(hmac, params) != 1) {
+        if (hmac && (EVP_MAC_CTX_set_params(hmac, params) != 1 || hmac_forget() < 0)) {
                 EVP_MAC_CTX_free(hmac);
                 hmac = NULL;
         }
@@ -69,35 +75,29 @@ static int hmac_update(const Part *parts, size_t n) {
         return done ? 0 : -EIO;
 }
 
-static int hmac_sha256(const uint8_t key[HASH_SIZE], const Part *parts, size_t n, uint8_t ret[HASH_SIZE]) {
+/* key NULL: that of the call before. */
+static int hmac_sha256(const uint8_t *key, const Part *parts, size_t n, uint8_t ret[HASH_SIZE]) {
         size_t size;
 
-        if (EVP_MAC_init(hmac, key, HASH_SIZE, NULL) != 1 || hmac_update(parts, n) < 0)
+        if (EVP_MAC_init(hmac, key, key ? HASH_SIZE : 0, NULL) != 1 || hmac_update(parts, n) < 0)
                 return -EIO;
         return EVP_MAC_final(hmac, ret, &size, HASH_SIZE) == 1 ? 0 : -EIO;
-}
-
-/* The context remembers its last key. */
-static void hmac_forget(void) {
-        static const uint8_t nothing[HASH_SIZE];
-
-        (void) EVP_MAC_init(hmac, nothing, HASH_SIZE, NULL);
 }
 
 static Part label_part(const char *label) {
         return (Part) { label, strlen(label) };
 }
 
-/* RFC 9180 §4, LabeledExtract, with RFC 5869 §2.2. salt NULL: none, which is as good as zeros. */
+/* RFC 9180 §4, LabeledExtract, with RFC 5869 §2.2. salt NULL: none, which is as good as zeros; no other key may have
+ * been used since hmac_forget(). */
 static int labeled_extract(Part suite, const uint8_t *salt, const char *label, Part ikm, uint8_t ret[HASH_SIZE]) {
-        static const uint8_t no_salt[HASH_SIZE];
         const Part parts[] = { label_part(VERSION_LABEL), suite, label_part(label), ikm };
 
-        return hmac_sha256(salt ?: no_salt, parts, ELEMENTSOF(parts), ret);
+        return hmac_sha256(salt, parts, ELEMENTSOF(parts), ret);
 }
 
-/* RFC 9180 §4, LabeledExpand, with RFC 5869 §2.3. */
-static int labeled_expand(Part suite, const uint8_t prk[HASH_SIZE], const char *label, Part info, uint8_t *ret,
+/* RFC 9180 §4, LabeledExpand, with RFC 5869 §2.3. prk NULL: that of the call before. */
+static int labeled_expand(Part suite, const uint8_t *prk, const char *label, Part info, uint8_t *ret,
                           size_t size) {
         const uint8_t length[] = { (uint8_t) (size >> 8), (uint8_t) size };
         uint8_t block[HASH_SIZE], counter = 0;
@@ -117,7 +117,7 @@ static int labeled_expand(Part suite, const uint8_t prk[HASH_SIZE], const char *
                 };
 
                 counter++;
-                r = hmac_sha256(prk, parts, ELEMENTSOF(parts), block);
+                r = hmac_sha256(done == 0 ? prk : NULL, parts, ELEMENTSOF(parts), block);
                 memcpy(ret + done, block, MIN(size - done, (size_t) HASH_SIZE));
         }
         sodium_memzero(block, sizeof(block));
@@ -173,13 +173,14 @@ static int key_schedule(const uint8_t dh[KEY_SIZE], const uint8_t enc[KEY_SIZE],
         if (r >= 0)
                 r = labeled_expand(SCHEDULE_SUITE, secret, "key", context, ret->key, sizeof(ret->key));
         if (r >= 0)
-                r = labeled_expand(SCHEDULE_SUITE, secret, "base_nonce", context, ret->base_nonce,
+                r = labeled_expand(SCHEDULE_SUITE, NULL, "base_nonce", context, ret->base_nonce,
                                    sizeof(ret->base_nonce));
         if (r >= 0 && exporter)
-                r = labeled_expand(SCHEDULE_SUITE, secret, "exp", context, ret->exporter_secret,
+                r = labeled_expand(SCHEDULE_SUITE, NULL, "exp", context, ret->exporter_secret,
                                    sizeof(ret->exporter_secret));
 
-        hmac_forget();
+        if (hmac_forget() < 0)
+                r = -EIO;
         sodium_memzero(prk, sizeof(prk));
         sodium_memzero(secret, sizeof(secret));
         return r;
@@ -247,8 +248,7 @@ int hpke_context_open(const HpkeContext *c, uint64_t sequence, const void *aad, 
 int hpke_context_export(const HpkeContext *c, const void *context, size_t context_size, uint8_t *ret, size_t size) {
         int r = labeled_expand(SCHEDULE_SUITE, c->exporter_secret, "sec", (Part) { context, context_size }, ret, size);
 
-        hmac_forget();
-        return r;
+        return hmac_forget() < 0 ? -EIO : r;
 }
 
 int hpke_seal(const uint8_t recipient[KEY_SIZE], const uint8_t *ephemeral, const char *info, const void *aad,
