@@ -83,6 +83,7 @@ int envelope_new(Envelope **ret, SignedDocument **document, const SignedValue *v
         if (!e)
                 return -ENOMEM;
         e->outer = TAKE_PTR(*document);
+        signed_document_set_public(e->outer);
         e->root = value;
         e->plain = streq_ptr(signed_get_string(value, "type"), "plaintext_message_envelope");
         *ret = e;

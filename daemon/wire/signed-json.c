@@ -6,9 +6,10 @@
 #include "json-plain.h"
 
 #define DEPTH_MAX 512
-/* In the tree a digit of one byte takes 80. Nothing of the protocol comes near: a page of 16 MiB has half as many. */
+/* In the tree a digit of one byte takes 56. Nothing of the protocol comes near: a page of 16 MiB has half as many. */
 #define VALUES_MAX (1U << 20)
 #define BLOCK_SIZE KIB(4)
+#define BLOCK_SIZE_MAX KIB(32)
 #define FEW_MEMBERS 16U
 /* What is rare does not take registers from what is not. */
 #define _noinline_ __attribute__((noinline))
@@ -23,6 +24,7 @@ typedef struct Block {
 struct SignedDocument {
         Block *blocks;
         SignedValue *root;
+        bool public;
 };
 
 static int document_add_block(SignedDocument *d, size_t size) {
@@ -40,7 +42,8 @@ static void* document_alloc(SignedDocument *d, size_t n) {
 
         n = (n + 7) & ~(size_t) 7;
         if (!b || b->size - b->used < n) {
-                if (document_add_block(d, MAX(n, BLOCK_SIZE)) < 0)
+                /* A large text has many values. */
+                if (document_add_block(d, MAX(n, CLAMP(b ? b->size : 0, BLOCK_SIZE, BLOCK_SIZE_MAX))) < 0)
                         return NULL;
                 b = d->blocks;
         }
@@ -54,13 +57,18 @@ int signed_document_new(SignedDocument **ret) {
         return *ret ? 0 : -ENOMEM;
 }
 
+void signed_document_set_public(SignedDocument *d) {
+        d->public = true;
+}
+
 SignedDocument* signed_document_free(SignedDocument *d) {
         if (!d)
                 return NULL;
 
         for (Block *b = d->blocks, *next; b; b = next) {
                 next = b->next;
-                sodium_memzero(b->data, b->used);
+                if (!d->public)
+                        sodium_memzero(b->data, b->used);
                 free(b);
         }
         return mfree(d);
@@ -429,7 +437,7 @@ static int parse_members(Parser *s, SignedValue *container, char close) {
                         return r;
 
                 v->key = key;
-                v->key_size = key_size;
+                v->key_size = (uint32_t) key_size;
                 *tail = v;
                 tail = &v->next;
                 container->size++;
@@ -509,6 +517,8 @@ int signed_document_parse(SignedDocument **ret, const char *text, size_t size) {
         Parser s;
         int r;
 
+        if (size > UINT32_MAX)
+                return -E2BIG;
         if (!utf8_is_valid(text, size))
                 return -EBADMSG;
         r = signed_document_new(&d);
@@ -628,7 +638,7 @@ int signed_put(SignedDocument *d, SignedValue *object, const char *key, SignedVa
                 return -ENOMEM;
         assert(!signed_get(object, key));
 
-        value->key_size = strlen(key);
+        value->key_size = (uint32_t) strlen(key);
         if (value_set_text(d, key, value->key_size, &value->key) < 0)
                 return -ENOMEM;
         return signed_push(d, object, value);

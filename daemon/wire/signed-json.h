@@ -20,23 +20,25 @@ typedef enum SignedType {
 typedef struct SignedValue SignedValue;
 struct SignedValue {
         SignedType type;
+        uint32_t key_size;
+        const char *key;        /* when the parent is an object */
         const char *text;       /* NUL-terminated past its size */
         size_t size;            /* of text; or how many children */
         SignedValue *child;     /* first of an array or object */
-        const char *key;        /* when the parent is an object */
-        size_t key_size;
         SignedValue *next;
 };
 
 typedef struct SignedDocument SignedDocument;
 
 /* Parses one value: UTF-8, no NaN or Infinity, no lone surrogates, no bare control characters, nothing behind it, at
- * most 512 levels and a million values. A repeated key keeps its first place and its last value. -EBADMSG, -ENOMEM.
- * The text need not outlive the call. */
+ * most 512 levels and a million values. A repeated key keeps its first place and its last value. -EBADMSG, -E2BIG
+ * (over 4 GiB), -ENOMEM. The text need not outlive the call. */
 int signed_document_parse(SignedDocument **ret, const char *text, size_t size);
 /* An empty document, to build values in. */
 int signed_document_new(SignedDocument **ret);
-/* Wipes all of it: payloads are secrets. */
+/* It holds nothing but what everybody on the way could read: wiping it would be for nothing. */
+void signed_document_set_public(SignedDocument *d);
+/* Wipes all of it, unless it is public: payloads are secrets. */
 SignedDocument* signed_document_free(SignedDocument *d);
 DEFINE_TRIVIAL_CLEANUP_FUNC(SignedDocument*, signed_document_free);
 SignedValue* signed_document_root(SignedDocument *d);
