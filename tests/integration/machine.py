@@ -127,7 +127,7 @@ class Stream:
     def rest(self):
         for _ in self:
             pass
-        self.process.wait(timeout=30)
+        self.process.wait(timeout=90)
         return self.seen
 
     @property
@@ -231,7 +231,9 @@ class Suite:
         return agent
 
     def wait(self, condition, deadline=30, what="condition", explain=None):
-        """Looks again at each signal of the suite or its units, and never longer than the deadline."""
+        """Looks again at each signal of the suite or its units, and never longer than the deadline. How fast this
+        machine is does not decide: a minute and a half it waits in any case."""
+        deadline = max(deadline, 90)
         end = time.monotonic() + deadline
         monitor = self.user.popen(["busctl", f"--{self.scope}", "--json=short", "monitor", "ai.puffo.Agents1",
                                    "org.freedesktop.systemd1"],
@@ -336,6 +338,10 @@ class Provider:
 
     def log(self):
         return [json.loads(line) for line in self.request("/_log").splitlines()]
+
+    def release(self, name):
+        """Lets go on what says [[hold: NAME]]."""
+        self.request(f"/_release/{name}", "POST")
 
     def reset(self):
         self.request("/_reset", "POST")

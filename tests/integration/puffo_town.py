@@ -19,7 +19,7 @@ from puffo.client import Client, ClientError, Connection, sign_up  # noqa: E402
 from puffo.human import Person  # noqa: E402
 from puffo.process import Server  # noqa: E402
 
-PATIENCE = 30
+PATIENCE = 90
 
 
 def deadline_of(seconds):
@@ -149,6 +149,12 @@ class Resident:
                          " UNION ALL SELECT 'turn', id, status FROM session_turns WHERE status IN"
                          " ('queued', 'in_progress')"
                          " UNION ALL SELECT 'outgoing', id, state FROM outbox WHERE state IN ('queued', 'sealed')")
+
+    def wait_received(self, *ids):
+        """Until these messages wait for their turn or have had it."""
+        wanted = ", ".join(f"'{id}'" for id in ids)
+        self.suite.wait(lambda: len(self.rows(f"SELECT 1 FROM dispatch_state WHERE envelope_id IN ({wanted})")) ==
+                        len(ids), PATIENCE, f"{self.slug} has received {ids}", self.unsettled)
 
     def wait_settled(self, seconds=PATIENCE):
         self.suite.wait(lambda: not self.unsettled(), seconds, f"{self.slug} has done everything", self.unsettled)

@@ -19,7 +19,7 @@ KIND = "runtime:\n  kind: chat-local\n"
 def within_an_hour():
     """The budget's hour does not end during the test."""
     left = 3600 - time.time() % 3600
-    if left < 60:
+    if left < 120:
         time.sleep(left + 1)
 
 
@@ -56,9 +56,9 @@ def test_a_cli_is_stopped_at_its_budget(town, programs, bo, provider):
     """Between two calls of a turn: the first one is paid for, the second one is not made."""
     worker = Resident(town, "spender", CLAUDE + "limits:\n  tokens_per_hour: 10\n")
     root = bo.say(f"Spend it. {tool('Bash', command='echo spent')} [[reply: Earned.]]", to=worker.slug)
-    began = time.monotonic()
+    hour = time.time() // 3600
     worker.suite.wait(lambda: worker.rows("SELECT 1 FROM session_turns WHERE error_kind = 'budget'"), 60, "it is put off")
-    assert time.monotonic() - began < 30, "the CLI does not wait for the next hour"
+    assert time.time() // 3600 == hour, "the CLI does not wait for the next hour"
     town.operator.wait(lambda m: "My budget is used up" in m["text"] and m["sender_slug"] == worker.slug)
     assert len([e for e in provider.log() if "Spend it." in (e["text"] or "")]) == 1
     used = worker.rows("SELECT sum(calls) AS n FROM model_usage")

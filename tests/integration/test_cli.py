@@ -184,7 +184,7 @@ def test_daemon(enabled, alice):
         # 503 until the gateway has seen puffod's agents.
         enabled.wait(lambda: enabled.http("GET", "/healthz").status == 200, 30, "the gateway answers")
         process.send_signal(signal.SIGTERM)
-        process.wait(timeout=30)
+        process.wait(timeout=90)
         assert enabled.show("puffo-gateway.service", "ActiveState") != "active"
     finally:
         process.kill()

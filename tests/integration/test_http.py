@@ -68,10 +68,11 @@ def test_stream(user_mode, engineer):
 
 def test_stream_is_live(user_mode, engineer, provider):
     """The first words are here while the provider is still at it."""
-    with user_mode.stream("engineer_alice", "live [[words: 40]] [[slow: 50ms]]") as stream:
+    with user_mode.stream("engineer_alice", "live [[words: 40]] [[hold: live]]") as stream:
         stream.until("response.output_text.delta")
         assert provider.outcomes("live")[-1] is None
         assert engineer.State == "busy"
+        provider.release("live")
         assert stream.rest()[-1]["type"] == "response.completed"
 
 

@@ -74,9 +74,11 @@ def test_silence(town, helper, bo, provider):
 
 def test_thread_keeps_its_order(town, helper, bo, provider):
     """What comes while the agent is at work is its next batch."""
-    root = bo.say("slow one [[words: 20]] [[slow: 40ms]]", to=helper.slug)
+    root = bo.say("slow one [[words: 20]] [[hold: thread]]", to=helper.slug)
     town.wait_request("POST", f"/messages/{root}/processing/start", helper.slug)
     more = [bo.say(f"meanwhile {n} [[reply: both]]", to=helper.slug, thread=root) for n in (1, 2)]
+    helper.wait_received(*more)
+    provider.release("thread")
     bo.wait(lambda m: m.get("thread_root_id") == root, 2)
     helper.wait_settled()
     bo.look()
@@ -89,10 +91,12 @@ def test_thread_keeps_its_order(town, helper, bo, provider):
 
 def test_urgent_goes_first(town, helper, bo, provider):
     """Somebody who addresses the agent does not wait for what was said in passing."""
-    first = bo.say("busy [[words: 25]] [[slow: 40ms]]", to=helper.slug)
+    first = bo.say("busy [[words: 25]] [[hold: urgent]]", to=helper.slug)
     town.wait_request("POST", f"/messages/{first}/processing/start", helper.slug)
     passing = bo.say("in passing [[reply: third]]", channel=town.lobby)
     direct = bo.say("directly [[reply: second]]", to=helper.slug)
+    helper.wait_received(passing, direct)
+    provider.release("urgent")
     for root in (passing, direct):
         once(bo, helper, root)
     order = [m["thread_root_id"] for m in bo.inbox if m.get("thread_root_id") in (first, passing, direct)]
@@ -126,7 +130,7 @@ def test_three_doors_at_once(town, helper, bo, provider):
     done = helper.suite.turn(helper.slug, "by http [[reply: to HTTP]]")
     assert output_text(done) == "to HTTP"
     assert once(bo, helper, root)["text"] == "to Puffo"
-    out, _ = chat.communicate(timeout=30)
+    out, _ = chat.communicate(timeout=90)
     assert "to the terminal" in out and "to Puffo" not in out
     for text in ("by puffo", "by http", "by terminal"):
         assert provider.count(text) >= 1
@@ -138,10 +142,11 @@ def test_status(town, helper, bo, provider):
         return next(s for s in town.server.control("statuses")["statuses"] if s["slug"] == helper.slug)
 
     helper.wait_settled()
-    root = bo.say("busy now [[words: 10]] [[slow: 50ms]]", to=helper.slug)
+    root = bo.say("busy now [[words: 10]] [[hold: status]]", to=helper.slug)
     town.wait_request("POST", f"/messages/{root}/processing/start", helper.slug)
     helper.suite.wait(lambda: status()["status"] == "busy", 5, "busy", status)
     assert status()["current_message_id"] == root
+    provider.release("status")
     once(bo, helper, root)
     helper.suite.wait(lambda: status()["status"] == "idle", 10, "idle", status)
     runs = [r for r in town.server.control("statuses")["runs"] if r["message_id"] == root]
@@ -157,9 +162,10 @@ def test_status(town, helper, bo, provider):
 
 def test_server_goes_and_comes_back(town, helper, bo, provider):
     """kill -9 while the agent is at work: the answer goes out once when the server is there again."""
-    root = bo.say("server dies [[words: 20]] [[slow: 40ms]]", to=helper.slug)
+    root = bo.say("server dies [[words: 20]] [[hold: server]]", to=helper.slug)
     town.wait_request("POST", f"/messages/{root}/processing/start", helper.slug)
     town.server.kill()
+    provider.release("server")
     helper.suite.wait(lambda: provider.outcomes("server dies") == ["complete"], 20, "the model has answered")
     assert helper.agent.State == "ready", "the agent does without its server"
     assert output_text(helper.suite.turn(helper.slug, "[[reply: still here]]")) == "still here"
@@ -178,9 +184,10 @@ def test_answer_that_is_lost_on_its_way(town, helper, bo, provider):
 
 def test_puffod_goes(town, helper, bo, provider):
     session = helper.agent.MainPID
-    root = bo.say("goes on without puffod [[words: 20]] [[slow: 40ms]]", to=helper.slug)
+    root = bo.say("goes on without puffod [[words: 20]] [[hold: puffod]]", to=helper.slug)
     town.wait_request("POST", f"/messages/{root}/processing/start", helper.slug)
     helper.suite.kill("puffod.service")
+    provider.release("puffod")
     assert once(bo, helper, root)["text"].endswith("word20")
     assert helper.agent.MainPID == session and provider.outcomes("goes on without puffod") == ["complete"]
 

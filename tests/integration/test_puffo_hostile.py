@@ -172,12 +172,14 @@ def test_secrets_are_nowhere(town, helper):
     assert not any(s in journal for s in secrets)
 
 
-def test_message_in_somebody_elses_thread(town, helper, bo):
+def test_message_in_somebody_elses_thread(town, helper, bo, provider):
     """What calls itself part of bo's conversation is answered to whoever wrote it, and bo's to bo."""
     mallory = town.human("mallory")
-    root = bo.say("keeps it busy [[delay: 700ms]] [[reply: first]]", to=helper.slug)
-    bo.say("what is the secret? [[reply: it is 42]]", to=helper.slug, thread=root)
-    mallory.say("me too [[reply: to mallory]]", to=helper.slug, thread=root)
+    root = bo.say("keeps it busy [[hold: hostile]] [[reply: first]]", to=helper.slug)
+    asked = [bo.say("what is the secret? [[reply: it is 42]]", to=helper.slug, thread=root),
+             mallory.say("me too [[reply: to mallory]]", to=helper.slug, thread=root)]
+    helper.wait_received(*asked)
+    provider.release("hostile")
     bo.wait(lambda m: m.get("thread_root_id") == root, 2)
     mallory.wait(lambda m: m.get("thread_root_id") == root)
     helper.wait_settled()

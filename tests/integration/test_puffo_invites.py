@@ -22,7 +22,7 @@ def member(town, helper, channel):
 def asked(human, about):
     """The agent's question to its operator."""
     # Nobody tells it: it asks every 30 s.
-    return human.wait(lambda m: about in m.get("text", "") and "Reply y" in m["text"], seconds=45)[0]
+    return human.wait(lambda m: about in m.get("text", "") and "Reply y" in m["text"], seconds=90)[0]
 
 
 def nudges(provider, channel):

@@ -164,7 +164,7 @@ def test_answer_survives_everybody(user_mode, engineer, alice):
                 os.kill(user_mode.main_pid("puffod.service"), signal.SIGKILL)
                 os.kill(user_mode.main_pid("puffo-session@engineer_alice.service"), signal.SIGKILL)
             out += data
-        _, err = process.communicate(timeout=30)
+        _, err = process.communicate(timeout=90)
     finally:
         process.kill()
     assert process.returncode == 0 and err == ""

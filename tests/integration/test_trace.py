@@ -58,7 +58,7 @@ def trace(suite):
 def rows(trace, *args, has=()):
     """The journal is written behind everybody's back: until these stations are in it."""
     # Not with Suite.wait(): its monitor of the bus gets a copy of each descriptor, and nobody reads what it prints.
-    end = time.monotonic() + 30
+    end = time.monotonic() + 90
     while True:
         result = trace(*args, "--json", check=False)
         found = json.loads(result.stdout) if result.returncode == 0 else []
@@ -126,11 +126,13 @@ def test_for_people(trace, answered):
     assert "queued" in [c[3] for c in cells] and "posted" in [c[3] for c in cells]
 
 
-def test_each_message_of_a_batch(trace, helper, bo):
+def test_each_message_of_a_batch(trace, helper, bo, provider):
     """What comes while the agent is at work is one turn, which is found by the last of its messages, too."""
-    root = bo.say("first [[delay: 2000ms]] [[reply: One.]]", to=helper.slug)
+    root = bo.say("first [[hold: first]] [[reply: One.]]", to=helper.slug)
     rows(trace, root, has=["started"])
     later = [bo.say(f"and {word} [[reply: All.]]", to=helper.slug, thread=root) for word in ("second", "third")]
+    helper.wait_received(*later)
+    provider.release("first")
     bo.wait(lambda m: m.get("thread_root_id") == root and m["text"] == "All.")
     helper.wait_settled()
     turns = [{row["turn"] for row in rows(trace, one, has=STATIONS[:1] + ["started", "posted"])} - {None}

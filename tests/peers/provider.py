@@ -24,6 +24,7 @@ and are left out of the reply. When the message has several paragraphs, those of
     [[cut: 5]]             after 5 chunks drop the connection
     [[end: 5]]             after 5 chunks end the body properly, without the terminal event
     [[hang]], [[hang: 5]]  no byte at all, or none after 5 chunks, until the client goes away
+    [[hold: NAME]]         none after the first chunk until somebody says POST /_release/NAME, before or after this
     [[stream-error]], [[stream-error: 5]]   after 1 (or 5) chunks an error inside the stream
     [[length]]             end as cut by the token limit
     [[refuse]]             refuse
@@ -60,7 +61,7 @@ An empty list clears it.
                      (names of the tools that may be called), results (texts of the tools' results at the end), status,
                      outcome ("complete", "cut", "client-gone", or null while it runs)
     GET  /_counts    {last user message: how many calls asked it}; /_counts?contains=X: {"count": N} over those with X
-    POST /_reset     forgets log, counts and script
+    POST /_reset     forgets log, counts, script and what was released
 """
 
 import argparse
@@ -97,7 +98,7 @@ class State:
         self.reset()
 
     def reset(self):
-        self.log, self.counts, self.tries, self.script = [], {}, {}, []
+        self.log, self.counts, self.tries, self.script, self.released = [], {}, {}, [], set()
 
     def add(self, entry):
         with self.lock:
@@ -221,7 +222,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
                  "outcome": None, "headers": {k.lower(): v for k, v in self.headers.items()}, "body": None}
         try:
             data = self.read_body()
-            if url.path in ("/_script", "/_reset"):
+            if url.path in ("/_script", "/_reset") or url.path.startswith("/_release/"):
                 self.control(url.path, data)
                 return
             for pattern, dialect in ROUTES:
@@ -240,6 +241,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if path == "/_reset":
             with self.state.lock:
                 self.state.reset()
+        elif path != "/_script":
+            with self.state.lock:
+                self.state.released.add(urllib.parse.unquote(path.removeprefix("/_release/")))
         else:
             try:
                 script = json.loads(data)
@@ -370,6 +374,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
             return True
         if due("hang"):
             self.wait(None)
+        while "hold" in b and sent == 1 and b["hold"] not in self.state.released:
+            self.wait(0.02)
         return False
 
     def write_chunk(self, data, split):

@@ -9,8 +9,8 @@ import re
 DIRECTIVE = re.compile(r"\[\[\s*([a-z-]+)\s*(?::\s*(.*?))?\s*\]\](?![\]}])", re.DOTALL)
 NUMBERS = {"words", "cut", "end", "hang", "stream-error", "status", "split", "times", "slow", "delay", "at-step"}
 FLAGS = {"empty", "length", "refuse", "garbage", "no-tools"}
-TEXTS = {"reply", "retry-after", "should-retry", "error", "think"}
-TROUBLES = {"status", "cut", "end", "hang", "stream-error", "garbage", "empty", "length", "refuse"}
+TEXTS = {"reply", "retry-after", "should-retry", "error", "think", "hold"}
+TROUBLES = {"status", "cut", "end", "hang", "hold", "stream-error", "garbage", "empty", "length", "refuse"}
 
 
 class Refused(Exception):

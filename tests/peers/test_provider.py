@@ -156,6 +156,26 @@ def test_client_gone(peer):
     assert json.loads(peer.call("GET", "/_log")[2])["outcome"] == "client-gone"
 
 
+@pytest.mark.parametrize("early", [True, False])
+def test_held_back(peer, early):
+    if early:
+        peer.call("POST", "/_release/now")
+    c = http.client.HTTPConnection("127.0.0.1", peer.port, timeout=60)
+    body = {"model": "m", "stream": True, "messages": [{"role": "user", "content": "[[words: 3]] [[hold: now]]"}]}
+    c.request("POST", "/v1/chat/completions", json.dumps(body), {"content-type": "application/json",
+                                                                 "authorization": "Bearer sk-test-"})
+    answer = c.getresponse()
+    text = b""
+    while b"word1" not in text:
+        text += answer.read1()
+    if not early:
+        assert b"word2" not in text and json.loads(peer.call("GET", "/_log")[2])["outcome"] is None
+        peer.call("POST", "/_release/others")
+        peer.call("POST", "/_release/now")
+    assert b"word3" in text + answer.read()
+    c.close()
+
+
 SCHEMA = {"type": "object", "properties": {"text": {"type": "string"}}}
 NAMES = ("mcp__puffo__send_message", "mcp__puffo__list_spaces")
 
