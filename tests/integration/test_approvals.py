@@ -246,7 +246,8 @@ def test_what_cannot_be_asked_is_denied(town, helper):
 def test_signals(town, helper):
     monitor = helper.suite.user.popen(["busctl", "--user", "--json=short", "monitor", "--match",
                                        "type='signal',interface='ai.puffo.Agents1.Manager'"],
-                                      stderr=subprocess.DEVNULL)
+                                      stderr=subprocess.PIPE)
+    assert monitor.stderr.readline() == "Monitoring bus message stream.\n"
 
     def signal(member):
         while select.select([monitor.stdout], [], [], PATIENCE)[0]:

@@ -190,7 +190,9 @@ def test_it_is_shown(hands):
     assert "CLI: none\n" in ctl("agent", "show", hands.id)
     changes = hands.suite.user.popen(["busctl", f"--{hands.suite.scope}", "--json=short", "monitor", "--match",
                                       f"type='signal',member='PropertiesChanged',path='{hands.agent.path}'"],
-                                     stderr=subprocess.DEVNULL) if hands.suite.scope == "user" else None
+                                     stderr=subprocess.PIPE) if hands.suite.scope == "user" else None
+    if changes:
+        assert changes.stderr.readline() == "Monitoring bus message stream.\n"
     hands.start("sleep 1000")
     shown = ctl("agent", "show", hands.id)
     assert "CLI: running\n" in shown and f"CLI unit: {hands.unit}\n" in shown
