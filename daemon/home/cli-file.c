@@ -122,7 +122,7 @@ static bool says(int fd, const char *text, size_t size) {
         return file_read_fd(fd, size, &present, &n) >= 0 && n == size && memcmp(present, text, size) == 0;
 }
 
-static int overwrite(int dir_fd, const char *name, const char *text, size_t size) {
+static int overwrite(int dir_fd, const char *name, const char *text, size_t size, bool sync) {
         struct stat st;
         _cleanup_close_ int fd = regular_open(dir_fd, name, O_WRONLY, &st);
         size_t done = 0;
@@ -136,7 +136,7 @@ static int overwrite(int dir_fd, const char *name, const char *text, size_t size
                         return -errno;
                 done += n > 0 ? (size_t) n : 0;
         }
-        return ftruncate(fd, (off_t) size) < 0 ? -errno : 1;
+        return ftruncate(fd, (off_t) size) < 0 || (sync && fsync(fd) < 0) ? -errno : 1;
 }
 
 int cli_file_write(int dir_fd, const char *name, const char *text, size_t size, mode_t mode, CliFileFlags flags) {
@@ -153,7 +153,7 @@ int cli_file_write(int dir_fd, const char *name, const char *text, size_t size, 
         if (own && (uint64_t) st.st_size == size && says(fd, text, size))
                 return 0;
         if (own && flags & CLI_FILE_KEEP_INODE) {
-                r = overwrite(dir_fd, name, text, size);
+                r = overwrite(dir_fd, name, text, size, flags & CLI_FILE_SYNC);
                 if (r >= 0)
                         return r;
         }

@@ -90,5 +90,5 @@ int cli_hermes_prepare(CliWork *w) {
         r = puffo_set(yaml_document_root(d), w->spec);
         if (r >= 0)
                 r = yaml_document_dump(d, &text, &size);
-        return r < 0 ? r : cli_file_write(fd, CONFIG, text, size, 0600, 0);
+        return r < 0 ? r : cli_file_write(fd, CONFIG, text, size, 0600, CLI_FILE_KEEP_INODE);
 }

@@ -151,7 +151,7 @@ static int settings_read(CliWork *w, int dir_fd, const char *shown, json_object 
 
 static int settings_write(CliWork *w, int dir_fd, json_object *settings, bool changed) {
         cli_work_hash(w, json_text(settings, NULL));
-        return changed ? cli_file_write_object(dir_fd, "settings.json", settings, 0600, 0)
+        return changed ? cli_file_write_object(dir_fd, "settings.json", settings, 0600, CLI_FILE_KEEP_INODE)
                        : cli_file_ensure(dir_fd, "settings.json", "{}\n", 0600);
 }
 
@@ -266,7 +266,7 @@ static int write_instructions(CliWork *w, int dir_fd, const char *name) {
         if (!isempty(s->config->slug))
                 return cli_file_ensure(dir_fd, name, "", 0600);
         r = agent_home_system_prompt(s->home, s->config, NULL, &prompt);
-        return r < 0 ? r : cli_file_write(dir_fd, name, prompt, strlen(prompt), 0600, 0);
+        return r < 0 ? r : cli_file_write(dir_fd, name, prompt, strlen(prompt), 0600, CLI_FILE_KEEP_INODE);
 }
 
 /* ---- Claude Code ---- */

@@ -355,5 +355,5 @@ int cli_mcp_write_config(CliWork *w, json_object *operators) {
         if (r < 0)
                 return r;
         cli_work_hash(w, json_text(config, NULL));
-        return cli_file_write_object(w->root_fd, "mcp-config.json", config, 0600, 0);
+        return cli_file_write_object(w->root_fd, "mcp-config.json", config, 0600, CLI_FILE_KEEP_INODE);
 }

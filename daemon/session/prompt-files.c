@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <sys/stat.h>
 
+#include "cli-file.h"
 #include "file-util.h"
 #include "log.h"
 #include "prompt-files.h"
@@ -135,6 +136,13 @@ static int write_workspace(const AgentHome *h, const AgentConfig *c, const char 
 
 /* ---- the agent's directory ---- */
 
+/* A CLI that runs has it mounted. */
+static int update_mounted(int root, const char *directory, const char *name, const char *text) {
+        _cleanup_close_ int fd = cli_directory_make(root, directory, 0700);
+
+        return fd < 0 ? fd : cli_file_write(fd, name, text, strlen(text), 0600, CLI_FILE_KEEP_INODE | CLI_FILE_SYNC);
+}
+
 static int write_prompt(const AgentHome *h, const AgentConfig *c, const char *const *tools) {
         static const struct { const char *directory, *name; } files[] = {
                 { ".claude", "CLAUDE.md" }, { ".gemini", "GEMINI.md" },
@@ -149,7 +157,7 @@ static int write_prompt(const AgentHome *h, const AgentConfig *c, const char *co
         if (r < 0)
                 return log_warning_errno(r, "Failed to put the instructions together: %m");
         for (size_t i = 0; i < ELEMENTSOF(files); i++) {
-                r = update(root, files[i].directory, files[i].name, text);
+                r = update_mounted(root, files[i].directory, files[i].name, text);
                 if (r < 0) {
                         (void) warn(h->directory, files[i].directory, r);
                         first = first < 0 ? first : r;

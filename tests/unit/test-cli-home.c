@@ -535,6 +535,40 @@ TEST(what_a_running_cli_does_not_notice) {
         ASSERT_FALSE(same_hash(&project, &strict));
 }
 
+/* Of a file with another in its place, a sandbox that runs loses the mount. */
+TEST(what_a_running_cli_has_mounted) {
+        static const struct { const char *harness, *file, *text; } t[] = {
+                { CLAUDE, ".claude/CLAUDE.md", NULL }, { CLAUDE, "mcp-config.json", NULL },
+                { CLAUDE, ".claude/settings.json",
+                  "{\"hooks\":{\"PreToolUse\":[{\"hooks\":[{\"command\":\"puffo_agent.hooks.permission\"}]}]}}" },
+                { "gemini-cli", ".gemini/GEMINI.md", NULL }, { "gemini-cli", ".gemini/settings.json", "{}" },
+                { "hermes", ".hermes/config.yaml", "a: b\n" },
+        };
+
+        for (size_t i = 0; i < ELEMENTSOF(t); i++) {
+                AGENT(a, t[i].harness);
+                _cleanup_free_ char *path = path_join(a.home->directory, t[i].file), *before = NULL, *after = NULL;
+                struct stat one, two;
+
+                ASSERT_OK(free_and_strdup(&a.config->slug, ""));
+                PREPARED(h, a);
+                if (t[i].text) {
+                        _cleanup_close_ int fd = open(path, O_WRONLY | O_TRUNC | O_CLOEXEC);
+
+                        ASSERT_EQ(write(fd, t[i].text, strlen(t[i].text)), strlen(t[i].text));
+                }
+                before = get_file(a.home->directory, t[i].file);
+                ASSERT_EQ(stat(path, &one), 0);
+                put_file(a.home->directory, "profile.md", "Be quite another.");
+                a.spec.tool_socket = "/run/puffo/other.sock";
+                PREPARED(again, a);
+                after = get_file(a.home->directory, t[i].file);
+                ASSERT_TRUE(!streq(before, after));
+                ASSERT_EQ(stat(path, &two), 0);
+                ASSERT_EQ(one.st_ino, two.st_ino);
+        }
+}
+
 TEST(instructions_of_who_is_not_on_puffo) {
         AGENT(a, CLAUDE);
         _cleanup_free_ char *text = NULL;

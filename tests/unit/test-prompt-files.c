@@ -82,6 +82,8 @@ TEST(only_what_has_changed) {
         put_file(a.home->directory, "memory/facts.md", "Two and two.");
         put_file(a.home->workspace, ".claude/skills/puffo-get-post/SKILL.md", "mine now");
         ASSERT_OK(prompt_files_write(a.home, a.config, tools));
+        /* Where it lies: a CLI that runs has it mounted. */
+        ASSERT_EQ(inode(a.home->directory, ".claude/CLAUDE.md"), one);
         claude = get_file(a.home->directory, ".claude/CLAUDE.md");
         ASSERT_NOT_NULL(strstr(claude, "# Your memory\n\n### facts\n\nTwo and two.\n"));
         skill = get_file(a.home->workspace, ".claude/skills/puffo-get-post/SKILL.md");

@@ -287,6 +287,7 @@ TEST(skills_that_are_refused) {
 TEST(mcp_servers) {
         BENCH(b);
         _cleanup_free_ char *first = NULL, *second = NULL, *third = NULL;
+        ino_t before;
 
         bench_call(&b, "list_mcp_servers", NULL);
         ASSERT_ANSWER(&b, "(no MCP servers registered)");
@@ -304,7 +305,10 @@ TEST(mcp_servers) {
         /* What else is in there stays. */
         bench_file(&b, ".mcp.json", "{\"other\":[1],\"mcpServers\":{\"z\":{\"url\":\"x\"},\"git\":{}}}");
         bench_file(&b, "../.claude.json", "{\"mcpServers\":{\"s\\n[agent]  f\":{},\"a\":{}},\"projects\":{}}");
+        before = bench_inode(&b, ".mcp.json");
         bench_call(&b, "install_mcp_server", "{\"name\":\"git\",\"command\":\"npx\"}");
+        /* Where it lies: the CLI has it mounted. */
+        ASSERT_EQ(bench_inode(&b, ".mcp.json"), before);
         second = bench_read(&b, ".mcp.json");
         ASSERT_STREQ(second, "{\n  \"other\": [\n    1\n  ],\n  \"mcpServers\": {\n    \"z\": {\n      \"url\": "
                              "\"x\"\n    },\n    \"git\": {\n      \"command\": \"npx\",\n      \"args\": [\n      "

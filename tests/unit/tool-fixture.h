@@ -121,6 +121,14 @@ _unused_ static char* bench_read(Bench *b, const char *path) {
         return text;
 }
 
+_unused_ static ino_t bench_inode(Bench *b, const char *path) {
+        _cleanup_free_ char *full = path_join(b->workspace, path);
+        struct stat st;
+
+        ASSERT_EQ(stat(full, &st), 0);
+        return st.st_ino;
+}
+
 static void bench_box(Bench *b, const char *harness, RuntimeKind kind) {
         AgentHome home = { .id = (char*) "rob", .directory = b->path, .workspace = b->workspace };
 

@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <sys/stat.h>
 
+#include "cli-file.h"
 #include "cli-home.h"
 #include "event-util.h"
 #include "file-util.h"
@@ -295,13 +296,8 @@ static int fail_servers(ToolCall *c, int error) {
 }
 
 static int servers_write(int root, json_object *config) {
-        _cleanup_(strbuf_done) StrBuf b = {};
-        const char *text = json_object_to_json_string_ext(config, JSON_C_TO_STRING_PRETTY | JSON_C_TO_STRING_SPACED |
-                                                          JSON_C_TO_STRING_NOSLASHESCAPE);
-        int r = text ? strbuf_printf(&b, "%s\n", text) : -ENOMEM;
-
-        /* An environment may hold secrets. */
-        return r < 0 ? r : workspace_write_file(root, NULL, SERVERS, b.text, b.size, 0600);
+        /* An environment may hold secrets; and the CLI that has called us has it mounted. */
+        return cli_file_write_object(root, SERVERS, config, 0600, CLI_FILE_KEEP_INODE | CLI_FILE_SYNC);
 }
 
 static int check_server_name(ToolCall *c, const char *name) {
