@@ -8,6 +8,7 @@
 #include "bus-util.h"
 #include "config.h"
 #include "file-util.h"
+#include "harness-home.h"
 #include "harness-properties.h"
 #include "string-util.h"
 #include "unit-property.h"
@@ -24,7 +25,19 @@ typedef struct Sandbox {
         SandboxProfile profile;
         const AgentHome *home;          /* NULL: nobody's */
         const char *user;               /* of the unit, in system mode */
+        HarnessHome user_home;          /* in user mode, where it is seen */
 } Sandbox;
+
+static void sandbox_done(Sandbox *s) {
+        harness_home_done(&s->user_home);
+}
+
+static int sandbox_prepare(Sandbox *s, char **reterr_reason) {
+        const char *home = s->manager->scope == SCOPE_USER ? getenv("HOME") : NULL;
+
+        return s->profile != SANDBOX_HOST || isempty(home) ? 0 :
+               harness_home_make(&s->user_home, home, reterr_reason);
+}
 
 /* --- places --- */
 
@@ -76,7 +89,7 @@ static bool place_is_covered(const Sandbox *s, const char *path) {
 }
 
 bool harness_place_is_covered(const Agent *a, const char *path) {
-        const Sandbox s = { a->manager, a->config->sandbox, a->home, NULL };
+        const Sandbox s = { .manager = a->manager, .profile = a->config->sandbox, .home = a->home };
 
         /* The others cover everything: what is writable is mounted. */
         return s.profile != SANDBOX_HOST || place_is_covered(&s, path);
@@ -169,13 +182,8 @@ static int append_covered(sd_bus_message *m, const Sandbox *s) {
         return r;
 }
 
-/* Below the user's. */
-static const char *const secrets_in_home[] = { ".ssh", ".gnupg", ".local/share/keyrings" };
-
 static int append_inaccessible(sd_bus_message *m, const Sandbox *s) {
-        static const char *const units[] = { ".config/systemd", ".local/share/systemd" };
-        const char *home = s->manager->scope == SCOPE_USER ? getenv("HOME") : NULL;
-        _cleanup_(strv_freep) char **inaccessible = NULL, **read_only = NULL;
+        _cleanup_(strv_freep) char **inaccessible = NULL;
         int r;
 
         r = strv_extend(&inaccessible, "-/etc/puffo");
@@ -184,23 +192,15 @@ static int append_inaccessible(sd_bus_message *m, const Sandbox *s) {
 
                 r = flags ? strv_extend(&inaccessible, flags) : -ENOMEM;
         }
-        if (s->profile == SANDBOX_HOST && home) {
-                for (size_t i = 0; i < ELEMENTSOF(secrets_in_home) && r >= 0; i++) {
-                        _cleanup_free_ char *path = strjoin("-", home, "/", secrets_in_home[i]);
-
-                        r = path ? strv_extend(&inaccessible, path) : -ENOMEM;
-                }
-                /* A unit that is written there runs outside of every sandbox when the user's next one is loaded. */
-                for (size_t i = 0; i < ELEMENTSOF(units) && r >= 0; i++) {
-                        _cleanup_free_ char *path = strjoin("-", home, "/", units[i]);
-
-                        r = path ? strv_extend(&read_only, path) : -ENOMEM;
-                }
-        }
+        for (char **path = s->user_home.hidden; path && *path && r >= 0; path++)
+                r = strv_extend(&inaccessible, *path);
         if (r >= 0)
                 r = unit_append_strings(m, "InaccessiblePaths", (const char *const *) inaccessible);
-        if (r >= 0 && read_only)
-                r = unit_append_strings(m, "ReadOnlyPaths", (const char *const *) read_only);
+        if (r >= 0 && s->user_home.read_only)
+                r = unit_append_strings(m, "ReadOnlyPaths", (const char *const *) s->user_home.read_only);
+        /* Each on itself: what is a mount cannot be renamed. */
+        for (char **path = s->user_home.anchors; path && *path && r >= 0; path++)
+                r = unit_append_bind(m, true, *path, *path, false);
         return r;
 }
 
@@ -247,62 +247,103 @@ static int append_profile(sd_bus_message *m, const Sandbox *s) {
         return r < 0 || s->profile != SANDBOX_STRICT ? r : append_strict(m);
 }
 
+/* What the profile host shows anyway is mounted all the same when there is something in it that must not be written:
+ * the directory could be renamed, and another one put in its place. */
+static bool bind_is_needed(const Sandbox *s, const HarnessRequest *q, const HarnessBind *b) {
+        if (b->kind != HARNESS_BIND_WRITABLE || s->profile != SANDBOX_HOST || place_is_covered(s, b->target) ||
+            place_is_covered(s, b->source))
+                return true;
+        for (size_t i = 0; i < q->n_binds; i++)
+                if (q->binds[i].kind == HARNESS_BIND_READ_ONLY && path_is_below(q->binds[i].target, b->target))
+                        return true;
+        return false;
+}
+
 static int append_binds(sd_bus_message *m, const Sandbox *s, const HarnessRequest *q) {
         int r = 0;
 
         for (size_t i = 0; i < q->n_binds && r >= 0; i++) {
                 const HarnessBind *b = q->binds + i;
 
-                if (b->kind == HARNESS_BIND_WRITABLE && s->profile == SANDBOX_HOST &&
-                    !place_is_covered(s, b->target) && !place_is_covered(s, b->source))
-                        continue;
-                r = unit_append_bind(m, b->kind != HARNESS_BIND_READ_ONLY, b->source, b->target, false);
+                if (bind_is_needed(s, q, b))
+                        r = unit_append_bind(m, b->kind != HARNESS_BIND_READ_ONLY, b->source, b->target, false);
         }
         return r;
 }
 
-static int add_hidden(char ***argv, const char *path) {
-        _cleanup_free_ char *option = strjoin("--hidden=", path);
+/* The text is taken over. */
+static int add_option(char ***argv, char *text) {
+        _cleanup_free_ char *option = text;
 
         return option ? strv_extend(argv, option) : -ENOMEM;
 }
 
-/* What it is told to make sure of before it starts anything. */
-static int append_program(sd_bus_message *m, const Sandbox *s, bool probe) {
-        const char *home = s->manager->scope == SCOPE_USER ? getenv("HOME") : NULL, *covered[8];
-        _cleanup_free_ char *profile = strjoin("--profile=", sandbox_profile_to_string(s->profile)),
-                            *pid = asprintf_new("--pid=%d", (int) getpid());
+static int add_places(char ***argv, const Sandbox *s, const HarnessRequest *q) {
+        int r = 0;
+
+        for (size_t i = 0; q && i < q->n_binds && r >= 0; i++) {
+                const HarnessBind *b = q->binds + i;
+
+                if (bind_is_needed(s, q, b))
+                        r = add_option(argv, asprintf_new("--place=%s:%" PRIu64 ":%" PRIu64 ":%s",
+                                                          b->kind == HARNESS_BIND_READ_ONLY ? "ro" : "rw",
+                                                          (uint64_t) b->device, (uint64_t) b->inode, b->target));
+        }
+        return r;
+}
+
+static int add_home(char ***argv, const Sandbox *s) {
+        const char *home = s->manager->scope == SCOPE_USER ? getenv("HOME") : NULL;
+        int r = 0;
+
+        for (const char *const *name = harness_home_hidden; *name && home && r >= 0; name++) {
+                _cleanup_free_ char *path = path_join(home, *name);
+
+                r = path ? add_option(argv, strjoin("--hidden=", path)) : -ENOMEM;
+        }
+        for (char **path = s->user_home.hidden; path && *path && r >= 0; path++)
+                r = add_option(argv, strjoin("--kept=", *path));
+        for (char **path = s->user_home.read_only; path && *path && r >= 0; path++)
+                r = add_option(argv, strjoin("--kept=", *path));
+        return r;
+}
+
+/* What it is told to make sure of before it starts anything. q NULL: it is to try to get out. */
+static int append_program(sd_bus_message *m, const Sandbox *s, const HarnessRequest *q) {
         _cleanup_(strv_freep) char **argv = NULL;
-        int r = profile && pid ? strv_extend(&argv, SANDBOX_PROGRAM) : -ENOMEM;
+        const char *covered[8];
+        int r = strv_extend(&argv, SANDBOX_PROGRAM);
 
         if (r >= 0)
-                r = strv_extend(&argv, profile);
+                r = add_option(&argv, strjoin("--profile=", sandbox_profile_to_string(s->profile)));
         list_covered(s, covered);
         for (const char *const *c = covered; *c && r >= 0; c++)
-                r = add_hidden(&argv, *c);
+                r = add_option(&argv, strjoin("--hidden=", *c));
         if (r >= 0)
-                r = add_hidden(&argv, "/etc/puffo");
-        for (size_t i = 0; i < ELEMENTSOF(secrets_in_home) && home && r >= 0; i++) {
-                _cleanup_free_ char *path = path_join(home, secrets_in_home[i]);
-
-                r = path ? add_hidden(&argv, path) : -ENOMEM;
-        }
-        if (r >= 0 && probe)
+                r = strv_extend(&argv, "--hidden=/etc/puffo");
+        if (r >= 0)
+                r = add_home(&argv, s);
+        if (r >= 0)
+                r = add_places(&argv, s, q);
+        if (r >= 0 && !q)
                 r = strv_extend(&argv, "--probe");
-        if (r >= 0 && probe) /* a process outside, for it to try */
-                r = strv_extend(&argv, pid);
+        if (r >= 0 && !q) /* a process outside, for it to try */
+                r = add_option(&argv, asprintf_new("--pid=%d", (int) getpid()));
         return r < 0 ? r : unit_append_command(m, (const char *const *) argv);
 }
 
 int unit_append_harness(sd_bus_message *m, const Agent *a, const char *unit, const HarnessRequest *q,
-                        const int fds[static 3]) {
+                        const int fds[static 3], char **reterr_reason) {
         _cleanup_free_ char *user = unit_user_name(a->home->id);
-        const Sandbox s = { a->manager, a->config->sandbox, a->home, user };
+        _cleanup_(sandbox_done) Sandbox s = { a->manager, a->config->sandbox, a->home, user, {} };
         int r;
 
+        *reterr_reason = NULL;
         if (!user)
                 return -ENOMEM;
-        r = sd_bus_message_append(m, "ss", unit, "fail");
+        r = sandbox_prepare(&s, reterr_reason);
+        if (r >= 0)
+                r = sd_bus_message_append(m, "ss", unit, "fail");
         if (r >= 0)
                 r = sd_bus_message_open_container(m, 'a', "(sv)");
         if (r >= 0)
@@ -324,17 +365,21 @@ int unit_append_harness(sd_bus_message *m, const Agent *a, const char *unit, con
         if (r >= 0)
                 r = append_binds(m, &s, q);
         if (r >= 0)
-                r = append_program(m, &s, /* probe= */ false);
+                r = append_program(m, &s, q);
         if (r >= 0)
                 r = sd_bus_message_close_container(m);
         return r < 0 ? r : sd_bus_message_append(m, "a(sa(sv))", 0);
 }
 
-int unit_append_probe(sd_bus_message *m, const Manager *manager, const char *unit, SandboxProfile profile, int fd) {
-        const Sandbox s = { manager, profile, NULL, "pf-probe" };
+int unit_append_probe(sd_bus_message *m, const Manager *manager, const char *unit, SandboxProfile profile, int fd,
+                      char **reterr_reason) {
+        _cleanup_(sandbox_done) Sandbox s = { manager, profile, NULL, "pf-probe", {} };
         int r;
 
-        r = sd_bus_message_append(m, "ss", unit, "fail");
+        *reterr_reason = NULL;
+        r = sandbox_prepare(&s, reterr_reason);
+        if (r >= 0)
+                r = sd_bus_message_append(m, "ss", unit, "fail");
         if (r >= 0)
                 r = sd_bus_message_open_container(m, 'a', "(sv)");
         if (r >= 0)
@@ -356,7 +401,7 @@ int unit_append_probe(sd_bus_message *m, const Manager *manager, const char *uni
         if (r >= 0)
                 r = append_profile(m, &s);
         if (r >= 0)
-                r = append_program(m, &s, /* probe= */ true);
+                r = append_program(m, &s, NULL);
         if (r >= 0)
                 r = sd_bus_message_close_container(m);
         return r < 0 ? r : sd_bus_message_append(m, "a(sa(sv))", 0);

@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 
+#include <fcntl.h>
 #include <limits.h>
 #include <sys/stat.h>
 
 #include "bus-util.h"
 #include "file-util.h"
+#include "harness-home.h"
 #include "harness-properties.h"
 #include "string-util.h"
 
@@ -18,6 +20,7 @@ HarnessRequest* harness_request_free(HarnessRequest *q) {
         for (size_t i = 0; i < q->n_binds; i++) {
                 free(q->binds[i].source);
                 free(q->binds[i].target);
+                safe_close(q->binds[i].fd);
         }
         free(q->binds);
         free(q->description);
@@ -105,17 +108,17 @@ static int check_system_places(const Check *c, const char *path) {
 }
 
 static int check_home(const Check *c, const char *path) {
-        static const char *const places[] = { ".ssh", ".gnupg", ".local/share/keyrings", ".config/systemd",
-                                              ".local/share/systemd" };
+        static const char *const *const lists[] = { harness_home_hidden, harness_home_read_only };
         const char *home = c->agent->manager->scope == SCOPE_USER ? getenv("HOME") : NULL,
                    *runtime = c->agent->manager->scope == SCOPE_USER ? getenv("XDG_RUNTIME_DIR") : NULL;
         int r = 0;
 
-        for (size_t i = 0; i < ELEMENTSOF(places) && home && r >= 0; i++) {
-                _cleanup_free_ char *place = path_join(home, places[i]);
+        for (size_t i = 0; i < ELEMENTSOF(lists); i++)
+                for (const char *const *name = lists[i]; *name && home && r >= 0; name++) {
+                        _cleanup_free_ char *place = path_join(home, *name);
 
-                r = place ? check_against(c, path, place, "keys and units of the user are there") : -ENOMEM;
-        }
+                        r = place ? check_against(c, path, place, "keys and units of the user are there") : -ENOMEM;
+                }
         return r < 0 ? r : check_against(c, path, runtime, "sockets of the user are there");
 }
 
@@ -211,83 +214,121 @@ static int check_places(const Check *c, const char *path) {
 
 /* --- reading --- */
 
-static int add_bind(HarnessRequest *q, HarnessBindKind kind, char *source, const char *target) {
-        HarnessBind *grown = reallocarray(q->binds, q->n_binds + 1, sizeof(HarnessBind));
+/* What a path leads to. */
+typedef struct Found {
+        char *real;
+        int fd;
+        struct stat st;
+} Found;
 
-        if (!grown) {
-                free(source);
+static void found_done(Found *f) {
+        free(f->real);
+        safe_close(f->fd);
+}
+
+/* Takes over what was found. */
+static int add_bind(HarnessRequest *q, HarnessBindKind kind, Found *f, const char *target) {
+        HarnessBind *grown = reallocarray(q->binds, q->n_binds + 1, sizeof(HarnessBind));
+        _cleanup_free_ char *copy = strdup(target);
+
+        if (!grown)
                 return -ENOMEM;
-        }
         q->binds = grown;
-        q->binds[q->n_binds] = (HarnessBind) { kind, source, strdup(target) };
-        if (!q->binds[q->n_binds].target) {
-                free(source);
+        if (!copy)
                 return -ENOMEM;
-        }
-        q->n_binds++;
+        q->binds[q->n_binds++] = (HarnessBind) {
+                .kind = kind, .source = TAKE_PTR(f->real), .target = TAKE_PTR(copy), .fd = TAKE_FD(f->fd),
+                .device = f->st.st_dev, .inode = f->st.st_ino,
+        };
         return 0;
 }
 
-static int resolve(const Check *c, char **ret, mode_t *ret_type) {
-        _cleanup_free_ char *real = NULL;
-        struct stat st;
+/* Part by part, as open_beneath(), and without any link: what was none when it was followed has been changed since. */
+static int open_without_links(const char *path, struct stat *ret_st) {
+        _cleanup_close_ int at = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
+        _cleanup_free_ char *copy = strdup(path);
+        char *rest = copy, *part;
+
+        if (!copy)
+                return -ENOMEM;
+        if (at < 0 || fstat(at, ret_st) < 0)
+                return -errno;
+        while ((part = strsep(&rest, "/"))) {
+                int fd = *part ? openat(at, part, O_PATH | O_NOFOLLOW | O_CLOEXEC) : 0;
+
+                if (!*part)
+                        continue;
+                if (fd < 0)
+                        return -errno;
+                safe_close(at);
+                at = fd;
+                if (fstat(at, ret_st) < 0)
+                        return -errno;
+                if (S_ISLNK(ret_st->st_mode))
+                        return -ELOOP;
+        }
+        return TAKE_FD(at);
+}
+
+static int resolve(const Check *c, Found *ret) {
+        _cleanup_(found_done) Found f = { .fd = -EBADF };
 
         if (!path_is_plain(c->given))
                 return refuse(c, "an absolute path without '.', '..', doubled slashes and control characters is "
                                  "expected");
-        real = realpath(c->given, NULL);
-        if (!real || lstat(real, &st) < 0)
-                return errno == ENOMEM ? -ENOMEM : refuse(c, strerror(errno));
-        *ret_type = st.st_mode & S_IFMT;
-        *ret = TAKE_PTR(real);
+        f.real = realpath(c->given, NULL);
+        f.fd = f.real ? open_without_links(f.real, &f.st) : -errno;
+        if (f.fd < 0)
+                return f.fd == -ENOMEM ? -ENOMEM : refuse(c, strerror(-f.fd));
+        *ret = f;
+        f = (Found) { .fd = -EBADF };
         return 0;
 }
 
 static int take_path(HarnessRequest *q, const Agent *a, HarnessBindKind kind, const char *path,
                      sd_bus_error *error) {
+        _cleanup_(found_done) Found f = { .fd = -EBADF };
         Check c = { a, path, true, error };
-        _cleanup_free_ char *real = NULL;
-        mode_t type;
         int r;
 
-        r = resolve(&c, &real, &type);
+        r = resolve(&c, &f);
         if (r < 0)
                 return r;
-        if (type != S_IFDIR && type != S_IFREG)
+        if (!S_ISDIR(f.st.st_mode) && !S_ISREG(f.st.st_mode))
                 return refuse(&c, "it is neither a directory nor a file");
         /* What is not mounted but there anyway, in the user's own view, may well lead to places that are covered. */
         c.above_too = kind == HARNESS_BIND_READ_ONLY || harness_place_is_covered(a, path) ||
-                      harness_place_is_covered(a, real);
+                      harness_place_is_covered(a, f.real);
         r = check_places(&c, path);
         if (r >= 0)
-                r = check_places(&c, real);
+                r = check_places(&c, f.real);
         if (r >= 0)
-                r = check_system_mode(&c, real, kind);
-        return r < 0 ? r : add_bind(q, kind, TAKE_PTR(real), path);
+                r = check_system_mode(&c, f.real, kind);
+        return r < 0 ? r : add_bind(q, kind, &f, path);
 }
 
 static int take_socket(HarnessRequest *q, const Agent *a, const char *source, const char *target,
                        sd_bus_error *error) {
-        _cleanup_free_ char *real = NULL, *run = path_join(a->home->directory, "run"), *real_run = NULL;
+        _cleanup_free_ char *run = path_join(a->home->directory, "run"), *real_run = NULL;
+        _cleanup_(found_done) Found f = { .fd = -EBADF };
         Check c = { a, source, false, error };
         const char *name = startswith(target, INNER_SOCKETS);
-        mode_t type;
         int r;
 
         if (!run)
                 return -ENOMEM;
-        r = resolve(&c, &real, &type);
+        r = resolve(&c, &f);
         if (r < 0)
                 return r;
         real_run = realpath(run, NULL);
-        if (type != S_IFSOCK || !real_run || !path_is_below(real, real_run) ||
-            strchr(real + strlen(real_run) + 1, '/'))
+        if (!S_ISSOCK(f.st.st_mode) || !real_run || !path_is_below(f.real, real_run) ||
+            strchr(f.real + strlen(real_run) + 1, '/'))
                 return refuse(&c, "a socket in the agent's run directory is expected");
         if (isempty(name) || strlen(name) > 64 || *name == '.' ||
             strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789-_.") != strlen(name))
                 return bus_error_setf(error, PUFFO_ERROR_INVALID_ARGUMENT,
                                       "'%.100s': sockets are shown as " INNER_SOCKETS "NAME.", target);
-        return add_bind(q, HARNESS_BIND_SOCKET, TAKE_PTR(real), target);
+        return add_bind(q, HARNESS_BIND_SOCKET, &f, target);
 }
 
 static int take_paths(HarnessRequest *q, const Agent *a, HarnessBindKind kind, sd_bus_message *m,

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 
+#include <sys/types.h>
+
 #include "agent.h"
 
 /* What a session wants its harness to see. It is not believed: a path that would show the agent's keys, another agent
@@ -16,6 +18,9 @@ typedef struct HarnessBind {
         HarnessBindKind kind;
         char *source;                   /* links followed */
         char *target;                   /* where the harness finds it */
+        int fd;                         /* O_PATH: as long as it is held, no other gets its number */
+        dev_t device;
+        ino_t inode;
 } HarnessBind;
 
 typedef struct HarnessRequest {

@@ -379,23 +379,38 @@ static int on_started(sd_bus_message *m, void *userdata, sd_bus_error *reterr_er
         return 0;
 }
 
-static int call_start(HarnessUnit *h) {
+static int send_start(HarnessUnit *h, const int fds[static 3], sd_bus_error *reterr_error) {
         _cleanup_bus_message_ sd_bus_message *m = NULL;
+        _cleanup_free_ char *reason = NULL;
+        int r;
+
+        r = unit_manager_call(h->agent->manager, "StartTransientUnit", &m);
+        if (r >= 0)
+                r = unit_append_harness(m, h->agent, h->name, h->request, fds, &reason);
+        if (r < 0 && reason)
+                return bus_error_setf(reterr_error, PUFFO_ERROR_SANDBOX_UNAVAILABLE, "%s", reason);
+        return r < 0 ? r : sd_bus_call_async(h->agent->manager->bus, &h->start_slot, m, on_started, h, 0);
+}
+
+/* Some time has passed since it was asked for. What its paths lead to is looked at again, so that little is left for
+ * somebody to change that; puffo-sandbox compares it with what it finds. */
+static int call_start(HarnessUnit *h, sd_bus_error *reterr_error) {
+        HarnessRequest *again;
         int fds[3], r;
 
         r = sd_bus_message_rewind(h->start, true);
         if (r >= 0)
-                r = sd_bus_message_skip(h->start, "a{sv}");
-        if (r >= 0)
-                r = sd_bus_message_read(h->start, "hhh", &fds[0], &fds[1], &fds[2]);
-        if (r >= 0)
-                r = unit_manager_call(h->agent->manager, "StartTransientUnit", &m);
-        if (r >= 0)
-                r = unit_append_harness(m, h->agent, h->name, h->request, fds);
-        return r < 0 ? r : sd_bus_call_async(h->agent->manager->bus, &h->start_slot, m, on_started, h, 0);
+                r = harness_request_read(&again, h->agent, h->start, reterr_error);
+        if (r < 0)
+                return r;
+        harness_request_free(h->request);
+        h->request = again;
+        r = sd_bus_message_read(h->start, "hhh", &fds[0], &fds[1], &fds[2]);
+        return r < 0 ? r : send_start(h, fds, reterr_error);
 }
 
 static int on_limits_set(sd_bus_message *m, void *userdata, sd_bus_error *reterr_error) {
+        _cleanup_(sd_bus_error_free) sd_bus_error error = SD_BUS_ERROR_NULL;
         const sd_bus_error *e = sd_bus_message_get_error(m);
         HarnessUnit *h = userdata;
         int r;
@@ -405,9 +420,9 @@ static int on_limits_set(sd_bus_message *m, void *userdata, sd_bus_error *reterr
                 start_failed(h, PUFFO_ERROR_FAILED, e->message ?: e->name);
                 return 0;
         }
-        r = call_start(h);
+        r = call_start(h, &error);
         if (r < 0)
-                start_failed(h, PUFFO_ERROR_FAILED, strerror(-r));
+                start_failed(h, error.name ?: PUFFO_ERROR_FAILED, error.message ?: strerror(-r));
         return 0;
 }
 

@@ -291,7 +291,7 @@ static int on_started(sd_bus_message *m, void *userdata, sd_bus_error *reterr_er
 static int trial_begin(Trial *t) {
         _cleanup_bus_message_ sd_bus_message *m = NULL;
         _cleanup_close_ int writer = -EBADF;
-        _cleanup_free_ char *salt = random_hex(4);
+        _cleanup_free_ char *salt = random_hex(4), *reason = NULL;
         Manager *manager = t->probe->manager;
         int fds[2], r;
 
@@ -314,10 +314,14 @@ static int trial_begin(Trial *t) {
         if (r >= 0)
                 r = unit_manager_call(manager, "StartTransientUnit", &m);
         if (r >= 0)
-                r = unit_append_probe(m, manager, t->unit, t->profile, writer);
+                r = unit_append_probe(m, manager, t->unit, t->profile, writer, &reason);
         if (r >= 0)
                 r = sd_bus_call_async(manager->bus, &t->slot, m, on_started, t, 0);
         t->running = r >= 0;
+        if (r < 0 && reason) { /* tried again after a while: the user may have put it right */
+                conclude(t, false, TAKE_PTR(reason));
+                return -EOPNOTSUPP;
+        }
         return r;
 }
 
@@ -397,7 +401,7 @@ int sandbox_probe_check(SandboxProbe *p, SandboxProfile profile, const char **re
         r = trial_begin(t);
         if (r < 0) {
                 trial_stop(t);
-                *ret_reason = strerror(-r);
+                *ret_reason = r == -EOPNOTSUPP && t->verdict ? t->verdict : strerror(-r);
                 return r;
         }
         return 0;

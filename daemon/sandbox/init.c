@@ -119,6 +119,39 @@ static int on_parent_gone(sd_event_source *s, int fd, uint32_t revents, void *us
         return sd_event_exit(((Init*) userdata)->event, EXIT_SIGNAL + SIGKILL);
 }
 
+/* A mount goes, without a word to those who see it, when somebody outside puts something else in the place that it is
+ * on. Nobody of ours can have done that. */
+static int on_mounts_changed(sd_event_source *s, int fd, uint32_t revents, void *userdata) {
+        _cleanup_free_ char *reason = NULL;
+        Init *i = userdata;
+
+        return places_check(&i->spec->sandbox->places, &reason) != -ESTALE ? 0 :
+               sd_event_exit(i->event, EXIT_REPLACED);
+}
+
+static int watch_mounts(Init *i) {
+        _cleanup_close_ int fd = -EBADF;
+        sd_event_source *s;
+        int r;
+
+        if (i->spec->sandbox->places.n_places == 0)
+                return 0;
+        fd = open("/proc/self/mountinfo", O_RDONLY | O_CLOEXEC);
+        if (fd < 0)
+                return -errno;
+        r = sd_event_add_io(i->event, &s, fd, EPOLLPRI, on_mounts_changed, i);
+        if (r < 0)
+                return r;
+        TAKE_FD(fd);
+        r = sd_event_source_set_io_fd_own(s, true);
+        if (r >= 0) /* before anything that the CLI has asked for */
+                r = sd_event_source_set_priority(s, SD_EVENT_PRIORITY_IMPORTANT);
+        if (r >= 0)
+                r = sd_event_source_set_floating(s, true);
+        sd_event_source_unref(s);
+        return r;
+}
+
 static int loop_new(Init *i) {
         static const int passed_on[] = { SIGTERM, SIGINT, SIGHUP, SIGQUIT };
         int r;
@@ -130,7 +163,7 @@ static int loop_new(Init *i) {
                 r = sd_event_add_signal(i->event, NULL, passed_on[k], on_signal, i);
         if (r >= 0)
                 r = sd_event_add_io(i->event, NULL, i->spec->parent_fd, EPOLLHUP, on_parent_gone, i);
-        return r;
+        return r < 0 ? r : watch_mounts(i);
 }
 
 static int relay_one(Init *i, Relay **relay, const char *socket_path, const char *what) {
@@ -180,6 +213,7 @@ static int enclose(Init *i) {
 }
 
 static int check(Init *i) {
+        _cleanup_free_ char *reason = NULL;
         int r = promises_check_inside(i->spec->sandbox, &i->spec->missing);
 
         if (r < 0)
@@ -188,7 +222,8 @@ static int check(Init *i) {
         if (i->spec->missing && i->spec->launch)
                 return refuse("the profile %s is not what it promises: %s",
                               profile_to_string(i->spec->sandbox->profile), *i->spec->missing);
-        return 0;
+        r = places_check(&i->spec->sandbox->places, &reason);
+        return r < 0 ? refuse("%s", reason ?: strerror(-r)) : 0;
 }
 
 int init_run(InitSpec *spec) {
@@ -196,13 +231,15 @@ int init_run(InitSpec *spec) {
         int r;
 
         r = enclose(&i);
-        if (r == 0)
-                r = check(&i);
         if (r != 0)
                 return r;
+        /* Before the look at what is there: nothing changes in between. */
         r = loop_new(&i);
         if (r < 0)
                 return refuse("%s", strerror(-r));
+        r = check(&i);
+        if (r != 0)
+                return r;
         if (spec->launch) {
                 r = relays_new(&i);
                 if (r != 0)

@@ -6,6 +6,8 @@
 
 /* As shells and sysexits(3) say. */
 #define EXIT_REFUSED 78
+/* What the CLI may only read was replaced while it ran, and with that could be written. */
+#define EXIT_REPLACED 79
 #define EXIT_NOT_EXECUTABLE 126
 #define EXIT_NOT_FOUND 127
 #define EXIT_SIGNAL 128

@@ -3,7 +3,7 @@
 
 #include <sys/types.h>
 
-#include "macro.h"
+#include "places.h"
 
 /* How much of the machine a coding CLI sees. */
 typedef enum Profile {
@@ -24,7 +24,9 @@ Profile profile_from_string(const char *s);
 typedef struct Sandbox {
         Profile profile;
         char **hidden;                  /* paths that must not be there, besides those of the profile */
+        char **kept;                    /* paths that nobody in it can write to or put something else in the place of */
+        Places places;
         uint64_t user_namespace;        /* inode of the service manager's, which must not be ours; 0: not told */
         uint64_t network_namespace;     /* the same */
-        dev_t shared[SANDBOX_SHARED_MAX];       /* file systems that others have, too (promises_look_outside()) */
+        dev_t shared[SANDBOX_SHARED_MAX];       /* file systems of others (promises_look_outside()) */
 } Sandbox;

@@ -133,6 +133,51 @@ const char *const* promises_hidden(Profile profile) {
         return profile == PROFILE_HOST ? paths + ELEMENTSOF(paths) - 1 : paths;
 }
 
+/* What is mounted cannot be renamed, nor removed; everything else can be by whoever may write where it is. */
+static int check_stays(const MountTable *t, const char *path, char ***missing) {
+        _cleanup_free_ char *copy = strdup(path);
+        char *slash;
+
+        if (!copy)
+                return -ENOMEM;
+        while ((slash = strrchr(copy, '/')) && copy[1]) {
+                bool is_mounted = mount_table_has_point(t, copy);
+                _cleanup_free_ char *name = strdup(copy);
+
+                slash[slash == copy] = 0;
+                if (!name)
+                        return -ENOMEM;
+                if (!is_mounted && access(copy, W_OK) >= 0)
+                        return miss(missing, strjoin(name, " can be replaced"));
+        }
+        return 1;
+}
+
+int promises_check_kept(const MountTable *t, const char *path, char ***missing) {
+        _cleanup_free_ char *real = realpath(path, NULL);
+        const Mount *m;
+        int r;
+
+        if (!real && errno == ENOMEM)
+                return -ENOMEM;
+        /* A link is no mount, and a mount is no link. */
+        if (!real || !streq(real, path))
+                r = miss(missing, strjoin(path, real ? " can be replaced" : " is not there"));
+        else if (!(m = mount_table_find(t, path)) || !m->is_read_only)
+                r = miss(missing, strjoin(path, " can be written"));
+        else
+                return check_stays(t, path, missing);
+        return r < 0 ? r : 0;
+}
+
+static int check_all_kept(const Sandbox *s, const MountTable *t, char ***missing) {
+        int r = 0;
+
+        for (char **p = s->kept; p && *p && r >= 0; p++)
+                r = promises_check_kept(t, *p, missing);
+        return r;
+}
+
 static int check_all_hidden(const Sandbox *s, const MountTable *t, char ***missing) {
         int r;
 
@@ -430,6 +475,8 @@ int promises_check_inside(const Sandbox *s, char ***missing) {
                 r = check_sockets(missing);
         if (r >= 0)
                 r = check_all_hidden(s, &t, missing);
+        if (r >= 0)
+                r = check_all_kept(s, &t, missing);
         if (r >= 0 && s->profile != PROFILE_HOST) {
                 r = promises_check_system(&t, missing);
                 if (r >= 0)

@@ -21,6 +21,8 @@ int promises_check_system(const MountTable *t, char ***missing);
 int promises_check_control_groups(const MountTable *t, char ***missing);
 /* Nothing is at or below that path but what is mounted there. > 0: it is so. */
 int promises_check_hidden(const MountTable *t, const char *name, char ***missing);
+/* Nothing can be written there, and neither it nor a directory on the way to it can be renamed. */
+int promises_check_kept(const MountTable *t, const char *path, char ***missing);
 /* The paths of a profile, ended by NULL. */
 const char *const* promises_hidden(Profile profile);
 

@@ -30,12 +30,20 @@ static int parse_number(const char *name, const char *text, uint64_t max, uint64
         return refuse("--%s: '%s' is no number that it could be", name, text);
 }
 
+static int add_path(char ***paths, const char *name) {
+        if (*optarg != '/')
+                return refuse("--%s: '%s' is no absolute path", name, optarg);
+        return strv_extend(paths, optarg) < 0 ? refuse("out of memory") : 0;
+}
+
 static int parse_options(int argc, char *argv[], Options *o) {
-        enum { OPTION_PROFILE = 256, OPTION_HIDDEN, OPTION_USER_NAMESPACE, OPTION_NETWORK_NAMESPACE, OPTION_PROBE,
-               OPTION_PORT, OPTION_PID, OPTION_ABSTRACT, OPTION_KEY };
+        enum { OPTION_PROFILE = 256, OPTION_HIDDEN, OPTION_KEPT, OPTION_PLACE, OPTION_USER_NAMESPACE,
+               OPTION_NETWORK_NAMESPACE, OPTION_PROBE, OPTION_PORT, OPTION_PID, OPTION_ABSTRACT, OPTION_KEY };
         static const struct option options[] = {
                 { "profile", required_argument, NULL, OPTION_PROFILE },
                 { "hidden", required_argument, NULL, OPTION_HIDDEN },
+                { "kept", required_argument, NULL, OPTION_KEPT },
+                { "place", required_argument, NULL, OPTION_PLACE },
                 { "user-namespace", required_argument, NULL, OPTION_USER_NAMESPACE },
                 { "network-namespace", required_argument, NULL, OPTION_NETWORK_NAMESPACE },
                 { "probe", no_argument, NULL, OPTION_PROBE },
@@ -57,10 +65,16 @@ static int parse_options(int argc, char *argv[], Options *o) {
                                 r = refuse("there is no profile '%s': host, workspace, strict", optarg);
                         break;
                 case OPTION_HIDDEN:
-                        if (*optarg != '/')
-                                r = refuse("--hidden: '%s' is no absolute path", optarg);
-                        else if (strv_extend(&o->sandbox.hidden, optarg) < 0)
-                                r = refuse("out of memory");
+                        r = add_path(&o->sandbox.hidden, "hidden");
+                        break;
+                case OPTION_KEPT:
+                        r = add_path(&o->sandbox.kept, "kept");
+                        break;
+                case OPTION_PLACE:
+                        r = places_add(&o->sandbox.places, optarg);
+                        if (r < 0)
+                                r = refuse("--place: %s", r == -EINVAL ? "'ro:DEVICE:INODE:PATH' is expected, or rw" :
+                                                                         strerror(-r));
                         break;
                 case OPTION_USER_NAMESPACE:
                         r = parse_number(options[index].name, optarg, UINT64_MAX, &o->sandbox.user_namespace);

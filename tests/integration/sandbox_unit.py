@@ -39,7 +39,7 @@ class Sandbox:
                              check=True, capture_output=True, text=True).stdout
         return int(out)
 
-    def properties(self, profile, without=(), sockets=()):
+    def properties(self, profile, without=(), sockets=(), mounts=()):
         run = f"/run/user/{self.user.uid}"
         wanted = list(COMMON)
         if profile == "host":
@@ -52,13 +52,14 @@ class Sandbox:
         if profile == "strict":
             wanted += STRICT
         wanted += [f"BindPaths={source}:{target}" for source, target in sockets]
-        return [p for p in wanted if not any(p.startswith(w) for w in without)]
+        return [p for p in wanted if not any(p.startswith(w) for w in without)] + list(mounts)
 
-    def command(self, profile, options=(), without=(), sockets=(), unit=None):
+    def command(self, profile, options=(), without=(), sockets=(), mounts=(), unit=None):
         """systemd-run's words; its standard streams are the CLI's."""
         unit = unit or f"puffo-test-{uuid.uuid4().hex[:12]}"
         return ["systemd-run", "--user", "--quiet", "--wait", "--pipe", "--collect", "--service-type=exec",
-                f"--unit={unit}", *[f"--property={p}" for p in self.properties(profile, without, sockets)], "--",
+                f"--unit={unit}", *[f"--property={p}" for p in self.properties(profile, without, sockets, mounts)],
+                "--",
                 SANDBOX, f"--profile={profile}", f"--user-namespace={self.manager}", *options]
 
     def launch(self, argv, env=None, **more):

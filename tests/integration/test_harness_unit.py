@@ -450,6 +450,116 @@ def test_other_profiles(mode, profile):
     one.remove()
 
 
+# What would run outside of every sandbox, or let somebody in, once it is there.
+TRAPS = [".ssh/authorized_keys", ".gnupg/gpg.conf", ".local/share/keyrings/login.keyring",
+         ".config/systemd/user/x.service", ".local/share/systemd/user/x.service", ".config/environment.d/x.conf",
+         ".config/autostart/x.desktop", ".config/user-tmpfiles.d/x.conf", ".local/share/user-tmpfiles.d/x.conf",
+         ".local/share/dbus-1/services/x.service"]
+
+
+def test_traps_in_the_home(mode):
+    """The profile host shows the home. What decides what runs outside is not for a harness, there or not."""
+    if mode.scope == "system":
+        return      # agents have no home of a person's there
+    home = mode.user.home
+    aside = home / "aside-of-traps"
+    aside.mkdir()
+    for name in [".ssh", ".gnupg", ".config", ".local"]:
+        if (home / name).exists():
+            (home / name).rename(aside / name)
+    one = Hands(mode, "trapper", SandboxProfile="host")
+    try:
+        one.start(f"""
+            cd {home}
+            try() {{ ( "$@" ) 2>/dev/null && echo "did: $*"; }}
+            lay() {{ mkdir -p "$(dirname "$1")" && echo trap >"$1"; }}
+            for trap in {' '.join(TRAPS)}; do
+                    try lay $trap
+                    top=$trap
+                    while [ "$top" != . ]; do
+                            [ ! -e "$top" ] || {{ try mv "$top" "gone-$(basename $top)"; try rm -rf "$top"; }}
+                            try ln -sfT /tmp/mine "$top"
+                            try lay $trap
+                            top=$(dirname "$top")
+                    done
+            done
+            try ls .ssh
+            try ls .gnupg
+            try ls .local/share/keyrings
+            try chmod 0777 .ssh .config/systemd
+            try umount .config/systemd
+            echo fine >.config/other-program && cat .config/other-program
+            echo end""")
+        said = one.ask("rest")
+        done = [line for line in said.splitlines() if line.startswith("did:")]
+        assert said.endswith("fine\nend\n") and not done, said + one.ask("rest", pipe="err")
+        assert [trap for trap in TRAPS if (home / trap).exists()] == []
+        assert (home / ".ssh").is_dir() and (home / ".ssh").stat().st_mode & 0o7777 == 0o700
+
+        one.ask("stop")
+        # Nor is it started where it could not be kept from that.
+        (home / ".ssh").rmdir()
+        (home / ".ssh").symlink_to(aside)
+        with pytest.raises(BusError) as e:
+            one.start("true")
+        assert e.value.name == "ai.puffo.Agents1.Error.SandboxUnavailable" and "is a link" in e.value.message
+        (home / ".ssh").unlink()
+        one.start("echo again")
+        assert one.ask("rest") == "again\n"
+    finally:
+        one.remove()
+        for path in home.glob("gone-*"):
+            shutil.rmtree(path)
+        for name in [".ssh", ".gnupg", ".config", ".local"]:
+            shutil.rmtree(home / name, ignore_errors=True)
+            if (aside / name).exists():
+                (aside / name).rename(home / name)
+        aside.rmdir()
+
+
+EXCHANGER = """
+import ctypes, sys
+libc = ctypes.CDLL(None)
+while True:
+    libc.renameat2(-100, sys.argv[1].encode(), -100, sys.argv[2].encode(), 2)   # RENAME_EXCHANGE
+"""
+
+
+def test_a_path_that_changes(mode):
+    """Somebody puts a link to a secret in a directory's place and takes it away again, all the time."""
+    one = Hands(mode, "racer", SandboxProfile="workspace")
+    top, work = one.directory / "racing", one.seen / "racing/work"
+    owner = one.directory.stat()
+    for directory, text in [(top / "work", "mine\n"), (one.directory / "keys", "secret\n")]:
+        directory.mkdir(parents=True, exist_ok=True)
+        (directory / "file").write_text(text)
+        for path in directory, directory / "file", directory.parent:
+            os.chown(path, owner.st_uid, owner.st_gid)
+    (top / "link").symlink_to(one.directory / "keys")
+    exchanger = mode.user.popen(["/usr/bin/python3", "-c", EXCHANGER, top / "work", top / "link"])
+    outcomes = []
+    try:
+        for _ in range(60):
+            try:
+                one.start(f"cat {work}/file", ReadWritePaths=[str(one.workspace), str(work)])
+            except BusError as e:
+                # Or it was away when the service manager looked.
+                assert e.name.endswith("InvalidArgument") or "(mount namespace)" in e.message, e
+                outcomes.append("not started")
+                continue
+            out, err = one.ask("rest"), one.ask("rest", pipe="err")
+            one.ask("stop")
+            outcomes.append(out.strip() or err.strip())
+    finally:
+        exchanger.kill()
+        exchanger.communicate()
+        one.remove()
+    assert "secret" not in outcomes
+    wrong = [text for text in outcomes if text not in ("mine", "not started")
+             and text != f"puffo-sandbox: '{work}' is not the directory that was checked"]
+    assert not wrong and "not started" in outcomes, outcomes
+
+
 def sandbox(suite):
     return suite.get("/ai/puffo/Agents1", "ai.puffo.Agents1.Manager", "Sandbox")
 

@@ -277,8 +277,50 @@ def test_a_working_directory_that_is_not_there(sandbox):
     assert out.stderr == "puffo-sandbox: the working directory /nowhere cannot be entered: No such file or directory\n"
 
 
+def place(path, kind="rw"):
+    found = os.stat(path)
+    return f"--place={kind}:{found.st_dev}:{found.st_ino}:{path}"
+
+
+def test_places(sandbox):
+    """What is mounted is what was looked at before, or nothing is started."""
+    notes, keys = sandbox.workspace / "notes", sandbox.user.home / ".ssh"
+    good = [place(sandbox.workspace), place(notes, "ro")]
+    read_only = {"mounts": [f"BindReadOnlyPaths={notes}"]}
+    assert sandbox.run("workspace", ["/bin/true"], options=good, **read_only).returncode == 0
+    out = sandbox.run("workspace", ["/bin/true"], options=good)
+    assert (out.returncode, out.stderr) == (78, f"puffo-sandbox: '{notes}' can be written\n")
+    # As if the workspace had become a link to the keys when the service manager looked for it.
+    out = sandbox.run("workspace", ["/bin/true"], options=good, without=["BindPaths"],
+                      mounts=[f"BindPaths={keys}:{sandbox.workspace}"])
+    assert (out.returncode, out.stderr) == (
+        78, f"puffo-sandbox: '{sandbox.workspace}' is not the directory that was checked\n")
+    out = sandbox.run("workspace", ["/bin/true"], options=[place(keys)])
+    assert (out.returncode, out.stderr) == (78, f"puffo-sandbox: '{keys}' is not there\n")
+
+
+def test_a_file_that_is_replaced(sandbox, running):
+    """The kernel takes the mount away from what is replaced outside: with that, it could be written."""
+    fixed = sandbox.workspace / "fixed"
+    fixed.write_text("told\n")
+    os.chown(fixed, sandbox.user.uid, sandbox.user.gid)
+    hostile = f"echo ready; while :; do echo hacked 2>/dev/null >{fixed}; done"
+    options = {"options": [place(sandbox.workspace), place(fixed, "ro")], "mounts": [f"BindReadOnlyPaths={fixed}"]}
+    cli = running(hostile, **options)
+    # Overwritten where it is: no harm, and it sees that.
+    fixed.write_text("told more\n")
+    time.sleep(0.3)
+    assert fixed.read_text() == "told more\n" and cli.show("ActiveState") == "active"
+    new = fixed.with_name("new")
+    new.write_text("told otherwise\n")
+    os.chown(new, sandbox.user.uid, sandbox.user.gid)
+    new.rename(fixed)
+    assert cli.process.wait(timeout=60) == 79
+    fixed.unlink()
+
+
 def test_options(sandbox):
-    for options in [["--profile=none"], ["--hidden=relative"], ["--pid=x"], ["--port=70000"], ["more"], ["--what"]]:
+    for options in [["--profile=none"], ["--hidden=relative"], ["--kept=relative"], ["--place=ro:1:2"], ["--pid=x"], ["--port=70000"], ["more"], ["--what"]]:
         out = sandbox.user.run([SANDBOX, "--profile=host", *options], input="", check=False)
         assert out.returncode == 78 and out.stderr.count("\n") == 1, options
     assert sandbox.user.run([SANDBOX], input="", check=False).stderr == "puffo-sandbox: --profile= is missing\n"
@@ -322,9 +364,9 @@ print(json.dumps(left == [1, os.getpid()]))
 class Running:
     """A unit with a CLI that says "ready" and then goes on."""
 
-    def __init__(self, sandbox, script, profile="workspace"):
+    def __init__(self, sandbox, script, profile="workspace", **more):
         self.sandbox, self.unit = sandbox, f"puffo-test-running-{os.getpid()}-{time.monotonic_ns()}"
-        self.process = sandbox.user.popen(sandbox.command(profile, unit=self.unit), stdin=subprocess.PIPE,
+        self.process = sandbox.user.popen(sandbox.command(profile, unit=self.unit, **more), stdin=subprocess.PIPE,
                                           stderr=subprocess.PIPE)
         self.process.stdin.write(sandbox.launch(["/bin/bash", "-c", script]))
         self.process.stdin.flush()

@@ -5,6 +5,8 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
 
 #include "harness-properties.h"
 #include "harness-unit.h"
@@ -25,6 +27,8 @@ typedef struct Hands {
         const char *start_error, *freeze_error, *stop_error, *freezer;
         unsigned n_thaw_errors;
         bool hides;                     /* says nothing of properties */
+        const char *swap[2];            /* when limits are set: the first is renamed to the second, and is a link to … */
+        const char *swap_to;
         const char *result;
         int32_t code, status;
         int child_stdout;               /* what a harness got for its standard output */
@@ -112,8 +116,13 @@ static int on_harness_call(sd_bus_message *m, void *userdata, sd_bus_error *rete
                 ASSERT_OK(h->hides ? reply_error(m, SD_BUS_ERROR_FAILED) : get_all(h, m));
                 return 1;
         }
-        if (sd_bus_message_is_method_call(m, NULL, "SetUnitProperties"))
+        if (sd_bus_message_is_method_call(m, NULL, "SetUnitProperties")) {
                 note(h, "Limits");
+                if (h->swap_to) {
+                        ASSERT_EQ(rename(h->swap[0], h->swap[1]), 0);
+                        ASSERT_EQ(symlink(h->swap_to, h->swap[0]), 0);
+                }
+        }
         if (sd_bus_message_has_signature(m, "s") || sd_bus_message_has_signature(m, "ss") ||
             sd_bus_message_is_method_call(m, NULL, "StartTransientUnit")) {
                 ASSERT_OK(sd_bus_message_read(m, "s", &unit));
@@ -334,6 +343,31 @@ TEST(start) {
 
         ask_start(&h);
         ASSERT_NOT_NULL(startswith(h.answer, "HarnessRunning: "));
+}
+
+/* Who may write to the directory that a directory lies in can put a link in its place at any time. */
+TEST(a_path_that_changes) {
+        _cleanup_free_ char *parent = NULL, *given = NULL, *aside = NULL, *secret = NULL;
+        _cleanup_(hands_done) Hands h;
+
+        hands_init(&h, NULL);
+        ASSERT_OK(setenv("XDG_RUNTIME_DIR", "/run/user/1000", 1));
+        parent = path_join(h.w.directory, "extra");
+        given = path_join(parent, "work");
+        aside = path_join(parent, "aside");
+        secret = path_join(h.w.agent->home->directory, "keys");
+        ASSERT_OK(directory_make(given, 0700));
+        ASSERT_OK(directory_make(secret, 0700));
+        h.swap[0] = given;
+        h.swap[1] = aside;
+        h.swap_to = secret;
+        ASSERT_EQ(pipe2(h.fds, O_CLOEXEC), 0);
+        ask(&h, "StartHarness", "a{sv}hhh", 1, "ReadWritePaths", "as", 1, given, h.fds[1], h.fds[1], h.fds[1]);
+        close(h.fds[1]);
+        ASSERT_STREQ(h.log, "Probe Limits");
+        ASSERT_NOT_NULL(startswith(h.answer, "InvalidArgument: "));
+        ASSERT_NOT_NULL(strstr(h.answer, "it is the agent's own"));
+        ASSERT_STREQ(harness_unit_state(h.unit), "none");
 }
 
 TEST(end) {
@@ -805,14 +839,36 @@ static void expect(const char *text, const char *const *lines, bool there) {
 static char* build(World *w, const HarnessRequest *q, Scope scope, SandboxProfile profile) {
         _cleanup_bus_message_ sd_bus_message *m = NULL;
         static const int fds[3] = { STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO };
+        char *reason;
 
         w->manager.scope = scope;
         w->agent->config->sandbox = profile;
         ASSERT_OK(sd_bus_message_new_method_call(w->manager.bus, &m, SYSTEMD, "/o", "i.f", "StartTransientUnit"));
-        ASSERT_OK(unit_append_harness(m, w->agent, HARNESS, q, fds));
+        ASSERT_OK(unit_append_harness(m, w->agent, HARNESS, q, fds, &reason));
         ASSERT_OK(sd_bus_message_seal(m, 1, 0));
         w->manager.scope = SCOPE_USER;
         return list_properties(m);
+}
+
+/* Of the user's home, what is not there as well. */
+static void expect_home(const char *text, bool there) {
+        static const struct { const char *property, *name; } t[] = {
+                { "InaccessiblePaths=", ".ssh" }, { "ExecStart=--kept=", ".ssh" },
+                { "InaccessiblePaths=", ".local/share/keyrings" }, { "ReadOnlyPaths=", ".config/systemd" },
+                { "ExecStart=--kept=", ".config/systemd" }, { "ReadOnlyPaths=", ".local/share/dbus-1" },
+        };
+        _cleanup_free_ char *home = realpath(getenv("HOME"), NULL), *config = path_join(home, ".config"),
+                            *anchor = strjoin("BindPaths=", config, ":", config);
+
+        for (size_t i = 0; i < ELEMENTSOF(t); i++) {
+                _cleanup_free_ char *path = path_join(home, t[i].name), *line = strjoin(t[i].property, path);
+                struct stat st;
+
+                expect(text, (const char *const[]) { line, NULL }, there);
+                if (there)
+                        ASSERT_TRUE(stat(path, &st) >= 0 && S_ISDIR(st.st_mode) && (st.st_mode & 07777) == 0700);
+        }
+        expect(text, (const char *const[]) { anchor, NULL }, there);
 }
 
 TEST(messages) {
@@ -832,9 +888,10 @@ TEST(messages) {
                                               NULL };
         static const char *const system[] = { "User=pf-rob", "DynamicUser=1", "ProtectProc=invisible", NULL };
         HarnessBind binds[] = {
-                { HARNESS_BIND_WRITABLE, (char*) "/real/work", (char*) "/work" },
-                { HARNESS_BIND_READ_ONLY, (char*) "/work/fixed", (char*) "/work/fixed" },
-                { HARNESS_BIND_SOCKET, (char*) "/x/tools.sock", (char*) "/run/puffo/tools.sock" },
+                { HARNESS_BIND_WRITABLE, (char*) "/real/work", (char*) "/work", -EBADF, 7, 1 },
+                { HARNESS_BIND_READ_ONLY, (char*) "/work/fixed", (char*) "/work/fixed", -EBADF, 7, 2 },
+                { HARNESS_BIND_SOCKET, (char*) "/x/tools.sock", (char*) "/run/puffo/tools.sock", -EBADF, 8, 3 },
+                { HARNESS_BIND_WRITABLE, (char*) "/real/more", (char*) "/more", -EBADF, 9, 4 },
         };
         const HarnessRequest q = { .description = (char*) "Hands", .working_directory = (char*) "/work",
                                    .binds = binds, .n_binds = ELEMENTSOF(binds) };
@@ -851,13 +908,43 @@ TEST(messages) {
                         expect(text, strict, p == SANDBOX_STRICT);
                         expect(text, system, scope == SCOPE_SYSTEM);
                         expect(text, (const char *const[]) { profile, "BindReadOnlyPaths=/work/fixed:/work/fixed",
-                                                             "BindPaths=/x/tools.sock:/run/puffo/tools.sock", NULL },
+                                                             "BindPaths=/x/tools.sock:/run/puffo/tools.sock",
+                                                             "BindPaths=/real/work:/work",
+                                                             "ExecStart=--place=rw:7:1:/work",
+                                                             "ExecStart=--place=ro:7:2:/work/fixed",
+                                                             "ExecStart=--place=rw:8:3:/run/puffo/tools.sock", NULL },
                                true);
-                        /* In the user's own view it is there anyway. */
-                        expect(text, (const char *const[]) { "BindPaths=/real/work:/work", NULL }, p != SANDBOX_HOST);
+                        /* In the user's own view it is there anyway; the other has something in it that is to stay. */
+                        expect(text, (const char *const[]) { "BindPaths=/real/more:/more",
+                                                             "ExecStart=--place=rw:9:4:/more", NULL },
+                               p != SANDBOX_HOST);
+                        expect_home(text, p == SANDBOX_HOST && scope == SCOPE_USER);
                         ASSERT_NULL(strstr(text, "Restart="));
                         ASSERT_NULL(strstr(text, "Watchdog"));
                 }
+}
+
+/* What is no directory cannot be covered in such a way that it stays. */
+TEST(a_home_with_a_link) {
+        static const char *const links[] = { ".ssh", ".config/systemd", ".local" };
+
+        for (size_t i = 0; i < ELEMENTSOF(links); i++) {
+                _cleanup_bus_message_ sd_bus_message *m = NULL;
+                _cleanup_free_ char *path = NULL, *config = NULL, *reason = NULL;
+                const HarnessRequest q = { .description = (char*) "Hands", .working_directory = (char*) "/work" };
+                _cleanup_(world_done) World w;
+
+                world_init(&w);
+                path = path_join(getenv("HOME"), links[i]);
+                config = path_join(getenv("HOME"), ".config");
+                ASSERT_OK(directory_make(config, 0700));
+                ASSERT_EQ(symlink("/usr", path), 0);
+                w.agent->config->sandbox = SANDBOX_HOST;
+                ASSERT_OK(sd_bus_message_new_method_call(w.manager.bus, &m, SYSTEMD, "/o", "i.f", "Start"));
+                ASSERT_ERROR(unit_append_harness(m, w.agent, HARNESS, &q, (const int[3]) { 0, 1, 2 }, &reason), ELOOP);
+                ASSERT_NOT_NULL(strstr(reason, links[i]));
+                ASSERT_NOT_NULL(strstr(reason, "is a link"));
+        }
 }
 
 /* --- what may be asked for --- */

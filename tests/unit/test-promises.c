@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #define TEST_SUITE "promises"
 
+#include <fcntl.h>
 #include <stdio.h>
 #include <sys/stat.h>
 #include <sys/socket.h>
@@ -160,6 +161,137 @@ TEST(what_processes_meet_at) {
         s = (Sandbox) { .shared = { 0, st.st_dev } };
         ASSERT_OK(promises_check_shared(&s, &missing));
         ASSERT_NOT_NULL(missing);
+}
+
+/* --- paths that must stay --- */
+
+static char* kept(const char *mounts, const char *path) {
+        _cleanup_(mount_table_done) MountTable t = {};
+        _cleanup_(strv_freep) char **missing = NULL;
+        int r;
+
+        ASSERT_OK(mount_table_parse(&t, mounts));
+        r = ASSERT_OK(promises_check_kept(&t, path, &missing));
+        ASSERT_EQ(r == 0, missing != NULL);
+        return missing ? strdup(*missing) : NULL;
+}
+
+TEST(kept_paths) {
+        char home[] = "/tmp/puffo-test-XXXXXX";
+        _cleanup_free_ char *config = NULL, *units = NULL, *link = NULL, *no_anchor = NULL, *fine = NULL,
+                            *writable = NULL, *said = NULL, *expected = NULL;
+
+        ASSERT_NOT_NULL(mkdtemp(home));
+        config = strjoin(home, "/.config");
+        units = strjoin(config, "/systemd");
+        link = strjoin(home, "/link");
+        ASSERT_OK(directory_make(units, 0700));
+        ASSERT_EQ(symlink(config, link), 0);
+        no_anchor = strjoin(ROOT_RW "21 20 0:1 / ", home, " rw - ext4 x rw\n22 21 0:1 / ", units, " ro - ext4 x rw\n");
+        fine = strjoin(ROOT_RW "21 20 0:1 / ", home, " rw - ext4 x rw\n22 21 0:1 / ", config,
+                       " rw - ext4 x rw\n23 22 0:1 / ", units, " ro - ext4 x rw\n");
+        writable = strjoin(ROOT_RW "21 20 0:1 / ", home, " rw - ext4 x rw\n22 21 0:1 / ", config,
+                           " rw - ext4 x rw\n23 22 0:1 / ", units, " rw - ext4 x rw\n");
+
+        said = kept(writable, units);
+        expected = strjoin(units, " can be written");
+        ASSERT_STREQ(said, expected);
+        said = mfree(said);
+        expected = mfree(expected);
+
+        /* A directory on the way to it is no mount: renamed, and one of one's own put there. */
+        said = kept(no_anchor, units);
+        expected = strjoin(config, " can be replaced");
+        ASSERT_STREQ(said, expected);
+        said = mfree(said);
+        expected = mfree(expected);
+
+        /* Root may write to / as well. */
+        said = kept(fine, units);
+        if (getuid() != 0)
+                ASSERT_NULL(said);
+        else
+                ASSERT_STREQ(said, "/tmp can be replaced");
+        said = mfree(said);
+
+        said = kept(fine, link);
+        expected = strjoin(link, " can be replaced");
+        ASSERT_STREQ(said, expected);
+        said = mfree(said);
+        expected = mfree(expected);
+        ASSERT_OK(unlink(link));
+        said = kept(fine, link);
+        expected = strjoin(link, " is not there");
+        ASSERT_STREQ(said, expected);
+        ASSERT_OK(directory_remove(home));
+}
+
+/* --- places that were looked at before they were mounted --- */
+
+TEST(places) {
+        static const char *const bad[] = { "", "ro", "ro:", "ro:1", "ro:1:2", "ro:1:2:", "ro:1:2:x", "xx:1:2:/x",
+                                           "ro::2:/x", "ro:1::/x", "ro:-1:2:/x", "ro:1:99999999999999999999:/x" };
+        char directory[] = "/tmp/puffo-test-XXXXXX";
+        _cleanup_free_ char *file = NULL, *other = NULL, *text = NULL, *reason = NULL, *expected = NULL;
+        _cleanup_close_ int fd = -EBADF;        /* no other file gets its number while it is held */
+        _cleanup_(places_done) Places p = {};
+        struct stat st;
+
+        for (size_t i = 0; i < ELEMENTSOF(bad); i++)
+                ASSERT_ERROR(places_add(&p, bad[i]), EINVAL);
+        ASSERT_EQ(p.n_places, 0);
+        ASSERT_OK(places_check(&p, &reason));
+
+        ASSERT_NOT_NULL(mkdtemp(directory));
+        file = strjoin(directory, "/with:colons and blanks");
+        other = strjoin(directory, "/other");
+        ASSERT_OK(file_write_snapshot(file, "x", 1, 0600));
+        ASSERT_EQ(stat(directory, &st), 0);
+        text = asprintf_new("rw:%" PRIu64 ":%" PRIu64 ":%s", (uint64_t) st.st_dev, (uint64_t) st.st_ino, directory);
+        ASSERT_OK(places_add(&p, text));
+        text = mfree(text);
+        fd = open(file, O_PATH | O_CLOEXEC);
+        ASSERT_TRUE(fd >= 0);
+        ASSERT_EQ(fstat(fd, &st), 0);
+        text = asprintf_new("rw:%" PRIu64 ":%" PRIu64 ":%s", (uint64_t) st.st_dev, (uint64_t) st.st_ino, file);
+        ASSERT_OK(places_add(&p, text));
+        ASSERT_EQ(p.n_places, 2);
+        ASSERT_STREQ(p.places[1].path, file);
+        ASSERT_OK(places_check(&p, &reason));
+
+        /* The same name, the same text. */
+        ASSERT_OK(file_write_snapshot(other, "x", 1, 0600));
+        ASSERT_OK(rename(other, file));
+        ASSERT_ERROR(places_check(&p, &reason), ESTALE);
+        expected = strjoin("'", file, "' is not the file that was checked");
+        ASSERT_STREQ(reason, expected);
+        reason = mfree(reason);
+        expected = mfree(expected);
+
+        ASSERT_OK(unlink(file));
+        ASSERT_OK(directory_make(file, 0700));
+        ASSERT_ERROR(places_check(&p, &reason), ESTALE);
+        ASSERT_NOT_NULL(strstr(reason, "is not the directory that was checked"));
+        reason = mfree(reason);
+        ASSERT_OK(directory_remove(directory));
+        ASSERT_ERROR(places_check(&p, &reason), ESTALE);
+        ASSERT_NOT_NULL(strstr(reason, "is not there"));
+}
+
+TEST(a_place_that_can_be_written) {
+        char directory[] = "/tmp/puffo-test-XXXXXX";
+        _cleanup_free_ char *text = NULL, *reason = NULL, *expected = NULL;
+        _cleanup_(places_done) Places p = {};
+        struct stat st;
+
+        ASSERT_NOT_NULL(mkdtemp(directory));
+        ASSERT_EQ(stat(directory, &st), 0);
+        text = asprintf_new("ro:%" PRIu64 ":%" PRIu64 ":%s", (uint64_t) st.st_dev, (uint64_t) st.st_ino, directory);
+        ASSERT_OK(places_add(&p, text));
+        ASSERT_ERROR(places_check(&p, &reason), ESTALE);
+        expected = strjoin("'", directory, "' can be written");
+        ASSERT_STREQ(reason, expected);
+        ASSERT_OK(directory_remove(directory));
 }
 
 /* --- paths that must not be there --- */

@@ -9,6 +9,8 @@
 
 /* puffo-sandbox: the sandbox cannot be had. */
 #define EXIT_REFUSED 78
+/* … what the CLI may only read could be written. */
+#define EXIT_REPLACED 79
 
 bool hands_cause_is_failure(const CliEnd *end) {
         return !streq(end->result, "success") && !streq(end->result, "unknown");
@@ -25,6 +27,9 @@ char* hands_cause_describe(const CliEnd *end) {
         if (end->code == CLD_EXITED && end->status == EXIT_REFUSED)
                 return strdup("The agent's CLI was not started: this machine cannot give it the sandbox that it is to "
                               "have.");
+        if (end->code == CLD_EXITED && end->status == EXIT_REPLACED)
+                return strdup("The agent's CLI was ended because a file that it may only read was replaced while it "
+                              "ran.");
         if (end->code == CLD_EXITED)
                 return asprintf_new("The agent's CLI ended with exit status %d.", end->status);
         if (end->code == CLD_KILLED || end->code == CLD_DUMPED) {
