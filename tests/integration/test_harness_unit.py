@@ -539,7 +539,7 @@ def test_a_path_that_changes(mode):
     exchanger = mode.user.popen(["/usr/bin/python3", "-c", EXCHANGER, top / "work", top / "link"])
     outcomes = []
     try:
-        for _ in range(60):
+        for _ in range(30):
             try:
                 one.start(f"cat {work}/file", ReadWritePaths=[str(one.workspace), str(work)])
             except BusError as e:

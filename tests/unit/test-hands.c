@@ -13,6 +13,7 @@
 #include "fd-store.h"
 #include "file-util.h"
 #include "hands.h"
+#include "hands-cause.h"
 #include "json-util.h"
 #include "step-store.h"
 #include "string-util.h"
@@ -606,6 +607,21 @@ TEST(the_cli_is_out_of_memory) {
         ASSERT_EQ(turn_store_get(f->db, "t1", &row), 1);
         ASSERT_STREQ(row->error_message,
                      "The agent's CLI was ended because it had reached its memory limit of 64 MiB.");
+}
+
+/* What puffo-sandbox says by its exit status. */
+TEST(ends_of_the_sandbox) {
+        static const struct { int status; const char *told; } t[] = {
+                { 78, "this machine cannot give it the sandbox" }, { 79, "may only read was replaced while it ran" },
+                { 80, "exit status 80" },
+        };
+
+        for (size_t i = 0; i < ELEMENTSOF(t); i++) {
+                const CliEnd end = { .result = "exit-code", .code = CLD_EXITED, .status = t[i].status };
+                _cleanup_free_ char *told = hands_cause_describe(&end);
+
+                ASSERT_NOT_NULL(strstr(told, t[i].told));
+        }
 }
 
 TEST(interrupted) {
