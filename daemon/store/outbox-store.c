@@ -122,13 +122,42 @@ int outbox_store_get(Database *db, int64_t id, OutboxRow **ret) {
         return r <= 0 ? r : row_read(s, ret);
 }
 
-int outbox_store_next(Database *db, int64_t after, OutboxRow **ret) {
-        _cleanup_(database_statement_releasep) sqlite3_stmt *s = NULL;
-        int r = database_prepare(db, "SELECT " COLUMNS " FROM outbox WHERE state IN ('queued', 'sealed') AND id > ?1 "
-                                 "ORDER BY id LIMIT 1", &s);
+char* outbox_row_lane(const OutboxRow *row) {
+        return isempty(row->channel_id) ? strjoin("@", strempty(row->recipient_slug)) : strjoin("#", row->channel_id);
+}
 
+static int lanes_to_json(const char *const *lanes, size_t n, json_object **ret) {
+        _cleanup_json_ json_object *list = json_object_new_array();
+
+        for (size_t i = 0; i < n && list; i++) {
+                json_object *lane = json_object_new_string(lanes[i]);
+
+                if (!lane || json_object_array_add(list, lane) < 0) {
+                        (void) json_object_put(lane);
+                        return -ENOMEM;
+                }
+        }
+        *ret = TAKE_PTR(list);
+        return *ret ? 0 : -ENOMEM;
+}
+
+int outbox_store_next(Database *db, const char *const *busy_lanes, size_t n_lanes, OutboxRow **ret) {
+        _cleanup_(database_statement_releasep) sqlite3_stmt *s = NULL;
+        _cleanup_json_ json_object *busy = NULL;
+        const char *text;
+        int r;
+
+        r = lanes_to_json(busy_lanes, n_lanes, &busy);
+        if (r < 0)
+                return r;
+        text = json_text(busy, NULL);
+        if (!text)
+                return -ENOMEM;
+        r = database_prepare(db, "SELECT " COLUMNS " FROM outbox WHERE state IN ('queued', 'sealed') AND "
+                             "CASE WHEN channel_id = '' THEN '@' || recipient_slug ELSE '#' || channel_id END "
+                             "NOT IN (SELECT value FROM json_each(?1)) ORDER BY id LIMIT 1", &s);
         if (r >= 0)
-                r = database_bind_int(s, 1, after);
+                r = database_bind_text(s, 1, text);
         if (r >= 0)
                 r = step(s);
         return r <= 0 ? r : row_read(s, ret);

@@ -30,8 +30,10 @@ int outbox_store_add(Database *db, const OutboxRow *row, int64_t now_ms, int64_t
 /* 1 = found. */
 int outbox_store_get(Database *db, int64_t id, OutboxRow **ret);
 int outbox_store_find(Database *db, const char *key, int64_t *ret_id);
-/* The first one that is not done and comes after that id. 1 = found. */
-int outbox_store_next(Database *db, int64_t after, OutboxRow **ret);
+/* Names the conversation that it belongs to: "#channel" or "@person". NULL: -ENOMEM. */
+char* outbox_row_lane(const OutboxRow *row);
+/* The first one that is not done and is in none of these conversations. 1 = found. */
+int outbox_store_next(Database *db, const char *const *busy_lanes, size_t n_lanes, OutboxRow **ret);
 
 int outbox_store_sealed(Database *db, int64_t id, const char *envelope_id, const char *envelope, size_t size,
                         int64_t now_ms);

@@ -13,6 +13,7 @@
 
 #define ME "me-0003"
 #define BO "bo-17fe"
+#define AL "al-5c01"
 #define POST "POST /messages"
 
 typedef struct Fetched {
@@ -30,7 +31,9 @@ typedef struct World {
         Outbox *outbox;
         OutboxWatch *watch;
         bool online, certs_fail;
-        Person me, bo, tablet;
+        Person me, bo, tablet, al;
+        bool bo_is_unknown;     /* his keys are not to be had for the moment */
+        unsigned n_settled;
         bool tablet_is_known;
         Fetched fetched[32];
         size_t n_fetched;
@@ -68,10 +71,17 @@ static bool is_online(void *userdata) {
         return ((World*) userdata)->online;
 }
 
+static void on_settled(void *userdata) {
+        World *w = userdata;
+
+        ASSERT_TRUE(outbox_is_settled(w->outbox));
+        w->n_settled++;
+}
+
 static void open_outbox(World *w) {
         ASSERT_OK(outbox_new(&w->outbox, &(OutboxSpec) {
                 .event = w->event, .db = w->db, .client = FAKE_CLIENT, .certs = w->certs, .is_online = is_online,
-                .userdata = w,
+                .on_settled = on_settled, .userdata = w,
         }));
         ASSERT_OK(outbox_start(w->outbox));
 }
@@ -86,6 +96,7 @@ static void world_begin(World *w) {
         person_begin(&w->me, ME);
         person_begin(&w->bo, BO);
         person_begin(&w->tablet, BO);
+        person_begin(&w->al, AL);
         ASSERT_OK(sd_event_new(&w->event));
         ASSERT_OK(database_open(&w->db, file, NULL));
         memcpy(secrets.kem_secret, w->me.kem_secret, KEY_SIZE);
@@ -109,6 +120,7 @@ static void world_end(World *w) {
         person_end(&w->me);
         person_end(&w->bo);
         person_end(&w->tablet);
+        person_end(&w->al);
         free(w->text);
         fake.identity = identity_free(fake.identity);
         fake.subkey = NULL;
@@ -125,12 +137,14 @@ static void give_certs(World *w, Fetched *f) {
         cert_fetched_t on_fetched = TAKE_PTR(f->on_fetched);
         PAGE(p);
 
-        if (w->certs_fail) {
+        if (w->certs_fail || (w->bo_is_unknown && strstr(f->slug, BO))) {
                 on_fetched(NULL, -EAGAIN, "HTTP 503", f->userdata);
                 return;
         }
         if (strstr(f->slug, ME))
                 page_add_all(&p, &w->me);
+        if (strstr(f->slug, AL))
+                page_add_all(&p, &w->al);
         if (strstr(f->slug, BO)) {
                 page_add_all(&p, &w->bo);
                 if (w->tablet_is_known) {
@@ -171,13 +185,17 @@ static void on_done(OutboxWatch *watch, const OutboxResult *result, void *userda
         w->watch = outbox_watch_free(watch);
 }
 
-static int64_t add(World *w, const char *key, const char *text) {
+static int64_t add_to(World *w, const char *slug, const char *key, const char *text) {
         _cleanup_free_ char *content = strjoin("\"", text, "\"");
         int64_t id;
 
-        ASSERT_OK(outbox_add(w->outbox, &(OutgoingMessage) { .key = key, .recipient_slug = BO, .content = content },
+        ASSERT_OK(outbox_add(w->outbox, &(OutgoingMessage) { .key = key, .recipient_slug = slug, .content = content },
                              &id));
         return id;
+}
+
+static int64_t add(World *w, const char *key, const char *text) {
+        return add_to(w, BO, key, text);
 }
 
 static void send_watched(World *w, const char *text) {
@@ -376,6 +394,92 @@ TEST(order_and_keys) {
         assert_state(&w, a, OUTBOX_SENT);
         assert_state(&w, b, OUTBOX_SENT);
         ASSERT_EQ(fake_count(POST), 2);
+}
+
+/* One whose keys are not to be had keeps nobody else waiting, and gets his messages in their order. */
+TEST(conversations_do_not_wait_for_each_other) {
+        int64_t first, second, other;
+        WORLD(w);
+
+        (void) add_to(&w, AL, NULL, "before");
+        run(&w);
+        answer(&w, 200, NULL);
+
+        w.bo_is_unknown = true;
+        first = add(&w, NULL, "first");
+        second = add(&w, NULL, "second");
+        other = add_to(&w, AL, NULL, "hello");
+        run(&w);
+        ASSERT_EQ(fake_count(POST), 2);
+        ASSERT_EQ(posted_to(&w, &w.al, "hello"), 2);
+        ASSERT_FALSE(outbox_is_settled(w.outbox));
+        answer(&w, 200, NULL);
+        assert_state(&w, other, OUTBOX_SENT);
+        assert_state(&w, first, OUTBOX_QUEUED);
+        assert_state(&w, second, OUTBOX_QUEUED);
+        /* What waits for another try is not on its way. */
+        ASSERT_TRUE(outbox_is_settled(w.outbox));
+        ASSERT_TRUE(w.n_settled > 0);
+
+        other = add_to(&w, AL, NULL, "once more");
+        ASSERT_FALSE(outbox_is_settled(w.outbox));
+        run(&w);
+        answer(&w, 200, NULL);
+        assert_state(&w, other, OUTBOX_SENT);
+
+        w.bo_is_unknown = false;
+        ASSERT_TRUE(fake_pass(w.event));
+        run(&w);
+        ASSERT_EQ(posted_to(&w, &w.bo, "first"), 2);
+        ASSERT_EQ(fake_count(POST), 4);
+        answer(&w, 200, NULL);
+        assert_state(&w, first, OUTBOX_SENT);
+        assert_state(&w, second, OUTBOX_SEALED);
+        answer(&w, 200, NULL);
+        assert_state(&w, second, OUTBOX_SENT);
+}
+
+/* So many at a time, and all of them in the end. */
+TEST(many_conversations) {
+        int64_t ids[12];
+        WORLD(w);
+
+        for (size_t i = 0; i < ELEMENTSOF(ids); i++) {
+                _cleanup_free_ char *content = asprintf_new("\"%zu\"", i), *channel = asprintf_new("ch_%zu", i);
+
+                /* Who is in a channel nobody says: it stays on its way. */
+                ASSERT_OK(outbox_add(w.outbox, &(OutgoingMessage) {
+                        .channel_id = channel, .space_id = "sp_1", .content = content,
+                }, ids + i));
+        }
+        run(&w);
+        ASSERT_EQ(fake.n_calls, 4);
+        while (*fake_next()) {
+                fake_answer(fake_next(), 404, NULL);
+                run(&w);
+        }
+        ASSERT_EQ(fake.n_calls, ELEMENTSOF(ids));
+        for (size_t i = 0; i < ELEMENTSOF(ids); i++)
+                assert_state(&w, ids[i], OUTBOX_FAILED);
+}
+
+/* One that is withdrawn makes way for what comes behind it. */
+TEST(withdrawn_while_it_waits) {
+        int64_t first, second;
+        WORLD(w);
+
+        w.bo_is_unknown = true;
+        first = add(&w, NULL, "first");
+        second = add(&w, NULL, "second");
+        run(&w);
+        ASSERT_EQ(outbox_withdraw(w.outbox, first), 1);
+        w.bo_is_unknown = false;
+        cert_cache_invalidate(w.certs, BO);
+        run(&w);
+        ASSERT_EQ(posted_to(&w, &w.bo, "second"), 2);
+        answer(&w, 200, NULL);
+        assert_state(&w, first, OUTBOX_FAILED);
+        assert_state(&w, second, OUTBOX_SENT);
 }
 
 TEST_MAIN();

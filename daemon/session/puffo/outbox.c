@@ -22,17 +22,31 @@
 #define STORE_PAUSE_USEC (10 * USEC_PER_SEC)
 /* Of the devices that the server says were forgotten. */
 #define MISSING_MAX 256U
+/* Conversations that are written to at a time, and those that may be waiting for another try beside them. */
+#define PARALLEL_MAX 4U
+#define SHIPMENTS_MAX 64U
+
+/* A message on its way. There is one of a conversation at a time. */
+typedef struct Shipment {
+        Outbox *outbox;
+        OutboxRow *row;
+        char *lane;                     /* names its conversation (outbox_row_lane()) */
+        MessageSeal *seal;
+        ServerCall *call;
+        bool again;                     /* on the server, and being sealed for devices that were forgotten */
+        bool resting;                   /* until retry goes off */
+        unsigned n_attempts;            /* of this row in this process */
+        sd_event_source *retry;
+        LIST_ENTRY(Shipment) shipments;
+} Shipment;
 
 struct Outbox {
         OutboxSpec spec;
         bool started;
-        OutboxRow *row;                 /* on its way; NULL: none */
-        MessageSeal *seal;
-        ServerCall *call;
-        bool again;                     /* on the server, and being sealed for devices that were forgotten */
-        unsigned n_attempts;            /* of this row in this process */
+        LIST_HEAD(, Shipment) shipments;
         sd_event_source *turn;          /* looks for the next row */
-        sd_event_source *retry;
+        sd_event_source *pause;         /* armed while the disk is given time */
+        bool paused;
         LIST_HEAD(, OutboxWatch) watches;
         sd_event_source *tell;          /* tells those whose row has ended */
 };
@@ -46,8 +60,8 @@ struct OutboxWatch {
         LIST_ENTRY(OutboxWatch) watches;
 };
 
-static void row_attempt(Outbox *o);
-static int seal_start(Outbox *o, const char *const *devices, size_t n_devices);
+static void row_attempt(Shipment *p);
+static int seal_start(Shipment *p, const char *const *devices, size_t n_devices);
 
 static Station station_of(const OutboxRow *row, const char *name) {
         return (Station) { .station = name, .envelope = row->envelope_id, .thread = row->thread_root_id,
@@ -141,231 +155,264 @@ static void look_again(Outbox *o) {
         (void) sd_event_source_set_enabled(o->turn, SD_EVENT_ONESHOT);
 }
 
-static void row_done(Outbox *o) {
-        o->seal = message_seal_free(o->seal);
-        o->call = server_call_free(o->call);
-        o->row = outbox_row_free(o->row);
-        o->n_attempts = 0;
-        o->again = false;
+static Shipment* shipment_free(Shipment *p) {
+        if (!p)
+                return NULL;
+        LIST_REMOVE(p, shipments);
+        (void) message_seal_free(p->seal);
+        (void) server_call_free(p->call);
+        (void) sd_event_source_disable_unref(p->retry);
+        (void) outbox_row_free(p->row);
+        free(p->lane);
+        return mfree(p);
+}
+
+static void shipment_done(Shipment *p) {
+        Outbox *o = p->outbox;
+
+        (void) shipment_free(p);
         look_again(o);
 }
 
 static int on_retry(sd_event_source *s, uint64_t usec, void *userdata) {
-        Outbox *o = userdata;
+        Shipment *p = userdata;
 
-        if (o->row)
-                row_attempt(o);
-        else
-                look_again(o);
+        p->resting = false;
+        row_attempt(p);
         return 0;
 }
 
-static void retry_in(Outbox *o, uint64_t usec) {
-        o->seal = message_seal_free(o->seal);
-        o->call = server_call_free(o->call);
-        if (event_arm_timer(o->spec.event, &o->retry, usec, 0, on_retry, o) < 0)
+static int on_pause_over(sd_event_source *s, uint64_t usec, void *userdata) {
+        Outbox *o = userdata;
+
+        o->paused = false;
+        look_again(o);
+        return 0;
+}
+
+static void pause_all(Outbox *o) {
+        o->paused = event_arm_timer(o->spec.event, &o->pause, STORE_PAUSE_USEC, 0, on_pause_over, o) >= 0;
+        if (!o->paused)
                 (void) log_oom();
 }
 
+static void retry_in(Shipment *p, uint64_t usec) {
+        Outbox *o = p->outbox;
+
+        p->seal = message_seal_free(p->seal);
+        p->call = server_call_free(p->call);
+        p->resting = event_arm_timer(o->spec.event, &p->retry, usec, 0, on_retry, p) >= 0;
+        if (p->resting)
+                look_again(o);          /* others need not wait for it */
+        else {
+                (void) log_oom();
+                (void) shipment_free(p);
+                pause_all(o);
+        }
+}
+
 /* What could not be written down did not happen, as far as anybody was told: the row is read again. */
-static void store_failed(Outbox *o, int error) {
-        Station at = station_of(o->row, NULL);
+static void store_failed(Shipment *p, int error) {
+        Station at = station_of(p->row, NULL);
+        Outbox *o = p->outbox;
 
         station_log(LOG_ERR, error, &at, "The state of an outgoing message could not be stored: %m");
         if (error == -EUCLEAN && o->spec.on_broken)
                 o->spec.on_broken(error, o->spec.userdata);
-        o->row = outbox_row_free(o->row);
-        retry_in(o, STORE_PAUSE_USEC);
+        (void) shipment_free(p);
+        pause_all(o);
 }
 
-static void row_fail(Outbox *o, const char *text) {
+static void row_fail(Shipment *p, const char *text) {
         _cleanup_free_ char *shown = str_printable(strempty(text), 300);
-        Station at = station_of(o->row, "failed");
-        int r = outbox_store_failed(o->spec.db, o->row->id, strempty(shown), now_realtime_ms());
+        Station at = station_of(p->row, "failed");
+        int r = outbox_store_failed(p->outbox->spec.db, p->row->id, strempty(shown), now_realtime_ms());
 
         if (r < 0) {
-                store_failed(o, r);
+                store_failed(p, r);
                 return;
         }
         station_log(LOG_WARNING, 0, &at, "A message could not be sent: %s", strempty(shown));
-        watch_end(o, o->row->id);
-        row_done(o);
+        watch_end(p->outbox, p->row->id);
+        shipment_done(p);
 }
 
-static void row_fail_for_now(Outbox *o, const char *text) {
+static void row_fail_for_now(Shipment *p, const char *text) {
         static const unsigned pauses[] = { 2, 8, 30 };
-        bool watched = is_watched(o, o->row->id), online = o->spec.is_online(o->spec.userdata),
-             patient = !watched && !online && now_realtime_ms() - o->row->created_at < PATIENCE_MS;
-        Station at = station_of(o->row, NULL);
+        bool watched = is_watched(p->outbox, p->row->id), online = p->outbox->spec.is_online(p->outbox->spec.userdata),
+             patient = !watched && !online && now_realtime_ms() - p->row->created_at < PATIENCE_MS;
+        Station at = station_of(p->row, NULL);
         uint64_t pause;
 
-        if (!patient && o->n_attempts >= (watched ? ATTEMPTS_MAX : ATTEMPTS_UNWATCHED_MAX)) {
-                row_fail(o, text);
+        if (!patient && p->n_attempts >= (watched ? ATTEMPTS_MAX : ATTEMPTS_UNWATCHED_MAX)) {
+                row_fail(p, text);
                 return;
         }
-        pause = pauses[MIN(MAX(o->n_attempts, 1U) - 1, ELEMENTSOF(pauses) - 1)] * USEC_PER_SEC;
-        station_log(o->n_attempts > ATTEMPTS_MAX ? LOG_DEBUG : LOG_NOTICE, 0, &at,
+        pause = pauses[MIN(MAX(p->n_attempts, 1U) - 1, ELEMENTSOF(pauses) - 1)] * USEC_PER_SEC;
+        station_log(p->n_attempts > ATTEMPTS_MAX ? LOG_DEBUG : LOG_NOTICE, 0, &at,
                     "A message could not be sent yet, trying again in %" PRIu64 " s: %s", pause / USEC_PER_SEC,
                     strempty(text));
-        retry_in(o, pause);
+        retry_in(p, pause);
 }
 
-static void row_sent(Outbox *o) {
-        Station at = station_of(o->row, "posted");
+static void row_sent(Shipment *p) {
+        const OutboxSpec *spec = &p->outbox->spec;
+        Station at = station_of(p->row, "posted");
         int r;
 
         crash_point("outbox-posted");
-        r = outbox_store_sent(o->spec.db, o->row, server_client_identity(o->spec.client)->slug, now_realtime_ms());
+        r = outbox_store_sent(spec->db, p->row, server_client_identity(spec->client)->slug, now_realtime_ms());
         if (r < 0) {
-                store_failed(o, r);
+                store_failed(p, r);
                 return;
         }
         crash_point("outbox-sent-stored");
         station_log(LOG_INFO, 0, &at, "Sent a message to %s.",
-                    isempty(o->row->channel_id) ? o->row->recipient_slug : o->row->channel_id);
-        watch_end(o, o->row->id);
-        row_done(o);
+                    isempty(p->row->channel_id) ? p->row->recipient_slug : p->row->channel_id);
+        watch_end(p->outbox, p->row->id);
+        shipment_done(p);
 }
 
 /* ---- devices that were forgotten (server-api §9.1) ---- */
 
 static void on_posted_again(ServerCall *call, const CallReply *reply, void *userdata) {
-        Outbox *o = userdata;
-        Station at = station_of(o->row, NULL);
+        Shipment *p = userdata;
+        Station at = station_of(p->row, NULL);
 
         if (reply->failure != CALL_OK)
                 station_log(LOG_NOTICE, 0, &at, "A message does not reach some devices that are new: %s",
                             strempty(reply->error));
-        row_sent(o);
+        row_sent(p);
 }
 
 /* It is as good as sent whatever comes of this. */
-static void on_sealed_again(Outbox *o, const SealedMessage *sealed) {
-        Station at = station_of(o->row, NULL);
+static void on_sealed_again(Shipment *p, const SealedMessage *sealed) {
+        Station at = station_of(p->row, NULL);
         int r = sealed->error;
 
         if (r >= 0)
-                r = api_post_message(o->spec.client, sealed->envelope, sealed->envelope_size, on_posted_again, o,
-                                     &o->call);
+                r = api_post_message(p->outbox->spec.client, sealed->envelope, sealed->envelope_size,
+                                     on_posted_again, p, &p->call);
         if (r >= 0)
                 return;
         station_log(LOG_NOTICE, 0, &at, "A message does not reach some devices that are new: %s",
                     sealed->text ?: strerror(-r));
-        row_sent(o);
+        row_sent(p);
 }
 
 /* Whether there is something to be done before the message is done. */
-static bool row_seal_again(Outbox *o, const CallReply *reply) {
+static bool row_seal_again(Shipment *p, const CallReply *reply) {
         _cleanup_free_ char *error = NULL;
-        Station at = station_of(o->row, NULL);
+        Station at = station_of(p->row, NULL);
         PostedMessage posted = {};
         int r = api_read_posted(reply, &posted, &error);
 
         if (r >= 0 && posted.n_missing > 0) {
                 station_log(LOG_INFO, 0, &at, "A message is sealed once more, for %zu devices that are new.",
                             posted.n_missing);
-                o->again = true;
-                r = seal_start(o, posted.missing_devices, MIN(posted.n_missing, MISSING_MAX));
-                o->call = server_call_free(o->call);
+                p->again = true;
+                r = seal_start(p, posted.missing_devices, MIN(posted.n_missing, MISSING_MAX));
+                p->call = server_call_free(p->call);
         }
         free(posted.missing_devices);
-        return r >= 0 && o->again;
+        return r >= 0 && p->again;
 }
 
 static void on_posted(ServerCall *call, const CallReply *reply, void *userdata) {
-        Outbox *o = userdata;
+        Shipment *p = userdata;
         _cleanup_free_ char *text = NULL;
 
         /* One that was posted before and whose answer was lost may be a conflict now: the server has it. */
-        if (reply->failure == CALL_OK || (reply->status == 409 && o->row->attempts > 0)) {
+        if (reply->failure == CALL_OK || (reply->status == 409 && p->row->attempts > 0)) {
                 crash_point("outbox-accepted");
-                if (reply->failure != CALL_OK || !row_seal_again(o, reply))
-                        row_sent(o);
+                if (reply->failure != CALL_OK || !row_seal_again(p, reply))
+                        row_sent(p);
                 return;
         }
-        o->row->attempts++;
+        p->row->attempts++;
         text = reply->failure == CALL_STATUS
                        ? asprintf_new("the server refused it (%ld%s%s)", reply->status, reply->code ? " " : "",
                                       strempty(reply->code))
                        : asprintf_new("the server could not be reached or gave no sensible answer");
-        station_log(LOG_NOTICE, 0, &(Station) { .envelope = o->row->envelope_id, .turn = o->row->turn },
+        station_log(LOG_NOTICE, 0, &(Station) { .envelope = p->row->envelope_id, .turn = p->row->turn },
                     "POST /messages: %s", strempty(reply->error));
         if (call_reply_is_transient(reply) || reply->failure == CALL_PROTOCOL)
-                row_fail_for_now(o, text);
+                row_fail_for_now(p, text);
         else
-                row_fail(o, text);
+                row_fail(p, text);
 }
 
-static void row_post(Outbox *o) {
+static void row_post(Shipment *p) {
         int r;
 
         crash_point("outbox-before-post");
-        r = outbox_store_attempted(o->spec.db, o->row->id, now_realtime_ms());
+        r = outbox_store_attempted(p->outbox->spec.db, p->row->id, now_realtime_ms());
         if (r < 0) {
-                store_failed(o, r);
+                store_failed(p, r);
                 return;
         }
         crash_point("outbox-attempted");
-        r = api_post_message(o->spec.client, o->row->envelope, strlen(o->row->envelope), on_posted, o, &o->call);
+        r = api_post_message(p->outbox->spec.client, p->row->envelope, strlen(p->row->envelope), on_posted, p,
+                             &p->call);
         if (r < 0)
-                row_fail_for_now(o, strerror(-r));
+                row_fail_for_now(p, strerror(-r));
 }
 
-static int row_take_envelope(Outbox *o, const SealedMessage *sealed) {
+static int row_take_envelope(Shipment *p, const SealedMessage *sealed) {
         int r;
 
         crash_point("outbox-sealed");
-        r = outbox_store_sealed(o->spec.db, o->row->id, sealed->envelope_id, sealed->envelope, sealed->envelope_size,
-                                now_realtime_ms());
+        r = outbox_store_sealed(p->outbox->spec.db, p->row->id, sealed->envelope_id, sealed->envelope,
+                                sealed->envelope_size, now_realtime_ms());
         if (r < 0)
                 return r;
         crash_point("outbox-sealed-stored");
-        r = free_and_strdup(&o->row->envelope_id, sealed->envelope_id);
+        r = free_and_strdup(&p->row->envelope_id, sealed->envelope_id);
         if (r < 0)
                 return r;
-        free(o->row->envelope);
-        o->row->envelope = memdup0(sealed->envelope, sealed->envelope_size);
-        if (!o->row->envelope)
+        free(p->row->envelope);
+        p->row->envelope = memdup0(sealed->envelope, sealed->envelope_size);
+        if (!p->row->envelope)
                 return -ENOMEM;
-        o->row->state = OUTBOX_SEALED;
+        p->row->state = OUTBOX_SEALED;
         return 0;
 }
 
 static void on_sealed(MessageSeal *m, const SealedMessage *sealed, void *userdata) {
-        Outbox *o = userdata;
+        Shipment *p = userdata;
         Station at;
         int r;
 
-        if (o->again) {
-                on_sealed_again(o, sealed);
+        if (p->again) {
+                on_sealed_again(p, sealed);
                 return;
         }
         if (sealed->error < 0) {
                 if (sealed->transient)
-                        row_fail_for_now(o, sealed->text);
+                        row_fail_for_now(p, sealed->text);
                 else
-                        row_fail(o, sealed->text);
+                        row_fail(p, sealed->text);
                 return;
         }
-        r = row_take_envelope(o, sealed);
+        r = row_take_envelope(p, sealed);
         if (r < 0) {
-                store_failed(o, r);
+                store_failed(p, r);
                 return;
         }
-        at = station_of(o->row, "sealed");
+        at = station_of(p->row, "sealed");
         station_log(LOG_INFO, 0, &at, "Sealed a message for %zu devices.", sealed->n_devices);
-        o->seal = message_seal_free(o->seal);
-        row_post(o);
+        p->seal = message_seal_free(p->seal);
+        row_post(p);
 }
 
 /* devices NULL: for the first time. */
-static int seal_start(Outbox *o, const char *const *devices, size_t n_devices) {
-        const OutboxRow *row = o->row;
+static int seal_start(Shipment *p, const char *const *devices, size_t n_devices) {
+        const OutboxRow *row = p->row;
         bool channel = !isempty(row->channel_id);
 
-        return message_seal_new(&o->seal, &(MessageSealSpec) {
-                .client = o->spec.client,
-                .cache = o->spec.certs,
+        return message_seal_new(&p->seal, &(MessageSealSpec) {
+                .client = p->outbox->spec.client,
+                .cache = p->outbox->spec.certs,
                 .kind = channel ? ENVELOPE_CHANNEL : ENVELOPE_DM,
                 .space_id = channel ? row->space_id : NULL,
                 .channel_id = channel ? row->channel_id : NULL,
@@ -378,43 +425,88 @@ static int seal_start(Outbox *o, const char *const *devices, size_t n_devices) {
                 .devices = devices,
                 .n_devices = n_devices,
                 .on_sealed = on_sealed,
-                .userdata = o,
+                .userdata = p,
         });
 }
 
-static void row_seal(Outbox *o) {
-        int r = seal_start(o, NULL, 0);
+static void row_seal(Shipment *p) {
+        int r = seal_start(p, NULL, 0);
 
         if (r == -EINVAL)
-                row_fail(o, "it cannot be put into an envelope");
+                row_fail(p, "it cannot be put into an envelope");
         else if (r < 0)
-                row_fail_for_now(o, strerror(-r));
+                row_fail_for_now(p, strerror(-r));
 }
 
-static void row_attempt(Outbox *o) {
-        o->n_attempts++;
-        if (o->row->state == OUTBOX_SEALED)
-                row_post(o);
+static void row_attempt(Shipment *p) {
+        p->n_attempts++;
+        if (p->row->state == OUTBOX_SEALED)
+                row_post(p);
         else
-                row_seal(o);
+                row_seal(p);
+}
+
+static unsigned n_active(const Outbox *o, unsigned *ret_n) {
+        unsigned n = 0, n_resting = 0;
+        const Shipment *p;
+
+        LIST_FOREACH(p, &o->shipments, shipments) {
+                n++;
+                n_resting += p->resting;
+        }
+        if (ret_n)
+                *ret_n = n;
+        return n - n_resting;
+}
+
+/* The first message of a conversation in which none is on its way. 1 = it is now; 0 = there is none. */
+static int shipment_begin(Outbox *o) {
+        const char *busy[SHIPMENTS_MAX + 1] = {};
+        Shipment *p;
+        size_t n = 0;
+        int r;
+
+        LIST_FOREACH(p, &o->shipments, shipments)
+                busy[n++] = p->lane;
+        p = new0(Shipment, 1);
+        if (!p)
+                return -ENOMEM;
+        p->outbox = o;
+        LIST_INSERT_HEAD(&o->shipments, p, shipments);
+        r = outbox_store_next(o->spec.db, busy, n, &p->row);
+        if (r > 0) {
+                p->lane = outbox_row_lane(p->row);
+                r = p->lane ? 1 : -ENOMEM;
+        }
+        if (r <= 0) {
+                (void) shipment_free(p);
+                return r;
+        }
+        row_attempt(p);
+        return 1;
+}
+
+static void tell_if_settled(Outbox *o) {
+        if (outbox_is_settled(o) && o->spec.on_settled)
+                o->spec.on_settled(o->spec.userdata);
 }
 
 static int on_turn(sd_event_source *s, void *userdata) {
         Outbox *o = userdata;
-        int armed = SD_EVENT_OFF, r;
+        unsigned n;
+        int r = 1;
 
-        if (o->retry)
-                (void) sd_event_source_get_enabled(o->retry, &armed);
-        if (!o->started || o->row || armed != SD_EVENT_OFF)
-                return 0;
-        r = outbox_store_next(o->spec.db, 0, &o->row);
+        while (o->started && !o->paused && r > 0 && n_active(o, &n) < PARALLEL_MAX && n < SHIPMENTS_MAX)
+                r = shipment_begin(o);
         if (r < 0) {
                 (void) log_error_errno(r, "Failed to look for outgoing messages: %m");
-                if (r == -EUCLEAN && o->spec.on_broken)
+                if (r == -EUCLEAN && o->spec.on_broken) {
                         o->spec.on_broken(r, o->spec.userdata);
+                        return 0;
+                }
+                pause_all(o);
         }
-        if (r > 0)
-                row_attempt(o);
+        tell_if_settled(o);
         return 0;
 }
 
@@ -468,6 +560,7 @@ int outbox_find(Outbox *o, const char *key, int64_t *ret_id) {
 int outbox_withdraw(Outbox *o, int64_t id) {
         _cleanup_(outbox_row_freep) OutboxRow *row = NULL;
         int r = outbox_store_get(o->spec.db, id, &row);
+        Shipment *p;
 
         if (r <= 0)
                 return r < 0 ? r : -ENOENT;
@@ -478,11 +571,11 @@ int outbox_withdraw(Outbox *o, int64_t id) {
                 return r;
         watch_end(o, id);
         /* Should the caller not commit, it is found again. */
-        if (o->row && o->row->id == id) {
-                if (o->retry)
-                        (void) sd_event_source_set_enabled(o->retry, SD_EVENT_OFF);
-                row_done(o);
-        }
+        LIST_FOREACH(p, &o->shipments, shipments)
+                if (p->row->id == id) {
+                        (void) shipment_free(p);
+                        break;
+                }
         look_again(o);
         return 1;
 }
@@ -495,6 +588,7 @@ int outbox_new(Outbox **ret, const OutboxSpec *spec) {
                 return -ENOMEM;
         o->spec = *spec;
         LIST_INIT(&o->watches);
+        LIST_INIT(&o->shipments);
         r = sd_event_add_defer(spec->event, &o->turn, on_turn, o);
         if (r >= 0)
                 r = sd_event_source_set_enabled(o->turn, SD_EVENT_OFF);
@@ -509,6 +603,13 @@ int outbox_new(Outbox **ret, const OutboxSpec *spec) {
         return 0;
 }
 
+bool outbox_is_settled(const Outbox *o) {
+        int armed = SD_EVENT_OFF;
+
+        (void) sd_event_source_get_enabled(o->turn, &armed);
+        return n_active(o, NULL) == 0 && armed == SD_EVENT_OFF;
+}
+
 int outbox_start(Outbox *o) {
         o->started = true;
         return sd_event_source_set_enabled(o->turn, SD_EVENT_ONESHOT);
@@ -521,11 +622,10 @@ Outbox* outbox_free(Outbox *o) {
                 return NULL;
         LIST_FOREACH(w, &o->watches, watches)
                 w->outbox = NULL;
-        (void) message_seal_free(o->seal);
-        (void) server_call_free(o->call);
-        (void) outbox_row_free(o->row);
+        while (!LIST_EMPTY(&o->shipments))
+                (void) shipment_free(LIST_FIRST(&o->shipments));
         (void) sd_event_source_disable_unref(o->turn);
         (void) sd_event_source_disable_unref(o->tell);
-        (void) sd_event_source_disable_unref(o->retry);
+        (void) sd_event_source_disable_unref(o->pause);
         return mfree(o);
 }

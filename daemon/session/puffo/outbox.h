@@ -7,8 +7,8 @@
 
 /* What the agent says on the chat service (message-pipeline §12): every message is a row first, is sealed once, and
  * its bytes are stored before they are posted, so that after a crash the same envelope goes out again under its own id
- * instead of a second one. Messages go out one after the other, in their order. What was posted is stored with the
- * other messages. */
+ * instead of a second one. Those of a conversation (a channel, a person) go out one after the other, in their order,
+ * and no conversation waits for what keeps another one. What was posted is stored with the other messages. */
 typedef struct Outbox Outbox;
 
 #define OUTBOX_TEXT_MAX KIB(256)
@@ -33,6 +33,8 @@ typedef struct OutboxSpec {
         bool (*is_online)(void *userdata);
         /* The database is damaged. */
         void (*on_broken)(int error, void *userdata);
+        /* outbox_is_settled() has become true, or still is. May be NULL. */
+        void (*on_settled)(void *userdata);
         void *userdata;
 } OutboxSpec;
 
@@ -60,6 +62,9 @@ typedef void (*outbox_done_t)(OutboxWatch *w, const OutboxResult *result, void *
 int outbox_watch(Outbox *o, int64_t id, outbox_done_t on_done, void *userdata, OutboxWatch **ret);
 OutboxWatch* outbox_watch_free(OutboxWatch *w);
 DEFINE_TRIVIAL_CLEANUP_FUNC(OutboxWatch*, outbox_watch_free);
+
+/* Nothing is on its way or about to be; what waits for another try does not count. */
+bool outbox_is_settled(const Outbox *o);
 
 /* 1 = there is one of this key, with its row's id; 0 = none. */
 int outbox_find(Outbox *o, const char *key, int64_t *ret_id);
