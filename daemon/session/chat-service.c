@@ -66,7 +66,8 @@ static int join(ChatService *c, const SessionConfig *config) {
         r = puffo_new(&c->puffo, &(PuffoSpec) {
                 .event = c->spec.event, .db = c->spec.db, .queue = c->spec.queue, .approvals = c->spec.approvals,
                 .config = config,
-                .on_changed = c->spec.on_changed, .on_broken = c->spec.on_broken, .userdata = c->spec.userdata,
+                .on_changed = c->spec.on_changed, .on_broken = c->spec.on_broken, .on_left = c->spec.on_left,
+                .userdata = c->spec.userdata,
         }, &text);
         if (r == -ENOMEM)
                 return r;
@@ -139,6 +140,13 @@ void chat_service_stop(ChatService *c) {
         c->stopping = true;
         if (c->puffo)
                 puffo_stop(c->puffo);
+        else
+                c->spec.on_left(c->spec.userdata);
+}
+
+void chat_service_interrupted(ChatService *c, const Turn *t) {
+        if (c->puffo)
+                batches_interrupted(puffo_batches(c->puffo), t);
 }
 
 const char* chat_service_fault(const ChatService *c) {

@@ -19,6 +19,7 @@ typedef struct ChatServiceSpec {
         const char *directory;          /* the agent's: where its tools' socket is */
         void (*on_changed)(void *userdata);
         void (*on_broken)(int error, void *userdata);
+        void (*on_left)(void *userdata);        /* after chat_service_stop() */
         void (*on_tools_going)(void *userdata); /* the box of before: nobody may hold on to a call of it */
         /* A call of a tool, whoever made it, has ended (ToolBoxSpec). */
         void (*on_tool_ended)(const char *key, const char *name, json_object *arguments, const ToolResult *result,
@@ -34,7 +35,9 @@ DEFINE_TRIVIAL_CLEANUP_FUNC(ChatService*, chat_service_free);
 /* Joins, leaves or changes what the configuration says. An identity that cannot be used is a fault, not an error.
  * -ENOMEM. */
 int chat_service_configure(ChatService *c, const SessionConfig *config);
-/* Takes leave; nothing new is begun. */
+/* The turn that runs is cut off and told to be, and stays one that begins again. */
+void chat_service_interrupted(ChatService *c, const Turn *t);
+/* Takes leave; nothing new is begun. on_left() follows, maybe from inside of this. */
 void chat_service_stop(ChatService *c);
 
 const char* chat_service_fault(const ChatService *c);           /* NULL: none */

@@ -37,14 +37,16 @@ struct Session {
         char *model;                            /* that the agent has asked for; NULL or "": the configured one */
         ChatHealth health;
         bool loaded;                            /* the queue */
-        bool stopping, draining;                /* draining: only readers are waited for */
+        bool stopping;
+        bool leaving, left;                     /* the chat service, when no turn runs any more */
+        bool drained;                           /* readers have had their time */
 
         uint64_t started_usec, turn_grace_usec, retention_usec, sweep_usec, swept_usec, open_pause_usec;
         bool trimmed;                           /* the short pause after the last turn is over */
         int note_day;                           /* of the year; a day's note is made once */
         RuntimeFile written;                    /* what runtime.json holds; its strings: constants, written_error */
         char *written_error;
-        sd_event_source *update, *watch, *trim, *stop_timer, *reopen, *sweep;
+        sd_event_source *update, *watch, *trim, *stop_timer, *drain_timer, *reopen, *sweep;
 };
 
 /* --- session-status.c --- */

@@ -157,33 +157,58 @@ static void loop_exit(Session *s) {
                 (void) log_error_errno(r, "Failed to end the event loop: %m");
 }
 
-static int on_stop_timer(sd_event_source *source, uint64_t usec, void *userdata) {
+static int on_grace_over(sd_event_source *source, uint64_t usec, void *userdata) {
         Session *s = userdata;
+        Turn *t = turn_queue_running(s->queue);
 
-        if (turn_queue_running(s->queue))
+        if (t) {
                 log_notice("The running turn did not end in time, it begins again with the next start.");
-        loop_exit(s);
+                if (s->service)
+                        chat_service_interrupted(s->service, t);
+                turn_queue_abandon(s->queue);
+        }
+        session_stop_go_on(s);
         return 0;
 }
 
-/* Waits for the running turn, then a moment for those who still read. */
-void session_stop_go_on(Session *s) {
-        uint64_t delay;
-        int r;
+static int on_drained(sd_event_source *source, uint64_t usec, void *userdata) {
+        Session *s = userdata;
 
-        if (!s->queue || (!turn_queue_running(s->queue) && turn_queue_n_unread(s->queue) == 0)) {
-                loop_exit(s);
-                return;
-        }
-        if (s->draining || (s->stop_timer && turn_queue_running(s->queue)))
-                return;
-        s->draining = !turn_queue_running(s->queue);
-        delay = s->draining ? MIN(s->turn_grace_usec, DRAIN_USEC) : s->turn_grace_usec;
-        r = event_arm_timer(s->event, &s->stop_timer, delay, 1, on_stop_timer, s);
+        s->drained = true;
+        session_stop_go_on(s);
+        return 0;
+}
+
+static int stop_arm(Session *s, sd_event_source **timer, uint64_t delay, sd_event_time_handler_t handler) {
+        int r = *timer ? 0 : event_arm_timer(s->event, timer, delay, 1, handler, s);
+
         if (r < 0) {
                 (void) log_warning_errno(r, "Failed to arm a timer, stopping at once: %m");
                 loop_exit(s);
         }
+        return r;
+}
+
+/* message-pipeline §18: the running turn has its grace time, then everything is said and told that is to be, and the
+ * stream is closed. Those who still read what has ended have a moment, too. */
+void session_stop_go_on(Session *s) {
+        bool read;
+
+        if (s->queue && turn_queue_running(s->queue)) {
+                (void) stop_arm(s, &s->stop_timer, s->turn_grace_usec, on_grace_over);
+                return;
+        }
+        read = !s->queue || turn_queue_n_unread(s->queue) == 0 || s->drained;
+        if (!read && stop_arm(s, &s->drain_timer, MIN(s->turn_grace_usec, DRAIN_USEC), on_drained) < 0)
+                return;
+        if (!s->leaving) {
+                s->leaving = true;
+                s->left = !s->service;
+                if (s->service)
+                        chat_service_stop(s->service);
+        }
+        if (read && s->left)
+                loop_exit(s);
 }
 
 void session_refresh(Session *s) {

@@ -70,7 +70,7 @@ static int session_configure(Session *s, SessionConfig **ret) {
                         chat_service_resume(s->service);
                 if (c->agent)
                         approvals_set_timeout(s->approvals, c->agent->permission_timeout_usec);
-                if (s->service) {
+                if (s->service && !s->stopping) {
                         r = chat_service_configure(s->service, c);
                         if (r < 0)
                                 return r;
@@ -358,6 +358,13 @@ static ToolBox* chat_get_box(void *userdata) {
         return s->service ? chat_service_tools(s->service) : NULL;
 }
 
+static void chat_on_left(void *userdata) {
+        Session *s = userdata;
+
+        s->left = true;
+        session_update(s);
+}
+
 static void chat_on_tools_going(void *userdata) {
         Session *s = userdata;
 
@@ -546,7 +553,7 @@ static int open_parts(Session *s) {
                 r = chat_service_new(&service, &(ChatServiceSpec) {
                         .event = s->event, .db = db, .queue = queue, .approvals = approvals,
                         .directory = s->directory,
-                        .on_changed = driver_changed, .on_broken = driver_broken,
+                        .on_changed = driver_changed, .on_broken = driver_broken, .on_left = chat_on_left,
                         .on_tools_going = chat_on_tools_going, .on_tool_ended = on_tool_ended, .userdata = s,
                 });
         if (r < 0)
@@ -661,8 +668,6 @@ void session_stop(Session *s) {
         if (s->stopping)
                 return;
         s->stopping = true;
-        if (s->service)
-                chat_service_stop(s->service);
         (void) sd_notify(0, "STOPPING=1\nSTATUS=stopping");
         if (s->queue)
                 turn_queue_set_enabled(s->queue, false);
@@ -678,6 +683,7 @@ Session* session_free(Session *s) {
         (void) sd_event_source_disable_unref(s->watch);
         (void) sd_event_source_disable_unref(s->trim);
         (void) sd_event_source_disable_unref(s->stop_timer);
+        (void) sd_event_source_disable_unref(s->drain_timer);
         (void) sd_event_source_disable_unref(s->reopen);
         (void) sd_event_source_disable_unref(s->sweep);
         if (s->runtime_path && s->written.status)

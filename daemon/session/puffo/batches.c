@@ -423,6 +423,15 @@ void batches_ended(Batches *b, const Turn *t, const TurnResult *result) {
                 (void) log_warning_errno(r, "Failed to remove current_turn.json, ignoring: %m");
 }
 
+void batches_interrupted(Batches *b, const Turn *t) {
+        if (!streq(t->source, BATCHES_SOURCE))
+                return;
+        if (b->spec.on_ended)
+                b->spec.on_ended(t->id, b->rows, b->n_rows, "interrupted", b->spec.userdata);
+        rows_forget(b);
+        (void) current_turn_remove(b->spec.preparation.workspace);
+}
+
 /* For hooks of command lines (§10 step 3). */
 static void tell_workspace(Batches *b) {
         _cleanup_(target_done) Target t = {};

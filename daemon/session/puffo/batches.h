@@ -44,3 +44,5 @@ void batches_begun(Batches *b, const Turn *t);
 void batches_ending(Batches *b, Turn *t, TurnResult *result);
 int batches_also(Batches *b, Database *db, const char *id, const TurnResult *result);
 void batches_ended(Batches *b, const Turn *t, const TurnResult *result);
+/* It is cut off by the end of this process: told as such, and begun again by the next one. */
+void batches_interrupted(Batches *b, const Turn *t);

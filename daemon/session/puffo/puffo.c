@@ -17,6 +17,10 @@
 #include "status-reporter.h"
 #include "stream.h"
 
+/* So long a leave may take until the stream is closed, and from there to its end. */
+#define FAREWELL_USEC (8 * USEC_PER_SEC)
+#define CLOSE_USEC (4 * USEC_PER_SEC)
+
 struct Puffo {
         PuffoSpec spec;
         char *server_url, *slug, *device_id, *ca_file;          /* what it was made for */
@@ -38,6 +42,8 @@ struct Puffo {
         Envelope *envelope;             /* with the receiver */
         Arrivals *arrivals;             /* since the last commit */
         bool queued;                    /* … one that is for the model */
+        bool leaving, closing, left;
+        sd_event_source *farewell;
 };
 
 Outbox* puffo_outbox(Puffo *p) {
@@ -174,6 +180,15 @@ static void on_event(Stream *s, const char *space_id, const SignedValue *event, 
         directory_forget_space(p->directory, space_id);
 }
 
+static void have_left(Puffo *p) {
+        if (p->left)
+                return;
+        p->left = true;
+        p->farewell = sd_event_source_disable_unref(p->farewell);
+        if (p->spec.on_left)
+                p->spec.on_left(p->spec.userdata);
+}
+
 static void on_state(Stream *s, StreamState state, const char *reason, void *userdata) {
         Puffo *p = userdata;
         _cleanup_free_ char *text = NULL;
@@ -186,6 +201,8 @@ static void on_state(Stream *s, StreamState state, const char *reason, void *use
         status_reporter_set_connected(p->status, state == STREAM_CONNECTED);
         invites_set_connected(p->invites, state == STREAM_CONNECTED);
         p->spec.on_changed(p->spec.userdata);
+        if (state == STREAM_STOPPED)
+                have_left(p);
 }
 
 /* ---- channels that the agent has come into ---- */
@@ -284,6 +301,13 @@ static bool is_online(void *userdata) {
         return p->stream && puffo_is_connected(p);
 }
 
+static void leave_go_on(Puffo *p);
+
+/* The outbox, or the reporter. */
+static void on_settled(void *userdata) {
+        leave_go_on(userdata);
+}
+
 static int make_parts(Puffo *p, const SessionConfig *config) {
         int r;
 
@@ -298,7 +322,7 @@ static int make_parts(Puffo *p, const SessionConfig *config) {
         if (r >= 0)
                 r = outbox_new(&p->outbox, &(OutboxSpec) {
                         .event = p->spec.event, .db = p->spec.db, .client = p->client, .certs = p->certs,
-                        .is_online = is_online, .on_broken = broken, .userdata = p,
+                        .is_online = is_online, .on_broken = broken, .on_settled = on_settled, .userdata = p,
                 });
         if (r >= 0)
                 r = batches_new(&p->batches, &(BatchesSpec) {
@@ -311,6 +335,8 @@ static int make_parts(Puffo *p, const SessionConfig *config) {
                 });
         if (r >= 0)
                 r = status_reporter_new(&p->status, p->spec.event, p->client);
+        if (r >= 0)
+                status_reporter_set_settled_handler(p->status, on_settled, p);
         if (r >= 0)
                 r = invites_new(&p->invites, &(InvitesSpec) {
                         .event = p->spec.event, .db = p->spec.db, .client = p->client, .certs = p->certs,
@@ -371,6 +397,7 @@ int puffo_new(Puffo **ret, const PuffoSpec *spec, char **reterr) {
 Puffo* puffo_free(Puffo *p) {
         if (!p)
                 return NULL;
+        (void) sd_event_source_disable_unref(p->farewell);
         p->stream = stream_free(p->stream);
         p->batches = batches_free(p->batches);
         p->introduction = introduction_free(p->introduction);
@@ -442,6 +469,45 @@ int puffo_tell_operator(Puffo *p, const char *key, const char *text) {
 
 /* ---- leaving ---- */
 
+static int on_farewell_over(sd_event_source *s, uint64_t usec, void *userdata);
+
+static void arm_farewell(Puffo *p, uint64_t usec) {
+        int r = event_arm_timer(p->spec.event, &p->farewell, usec, USEC_PER_MSEC, on_farewell_over, p);
+
+        if (r < 0) {
+                (void) log_warning_errno(r, "Failed to arm a timer, leaving at once: %m");
+                have_left(p);
+        }
+}
+
+static void close_stream(Puffo *p) {
+        p->closing = true;
+        arm_farewell(p, CLOSE_USEC);
+        if (!p->left)
+                stream_stop(p->stream);
+}
+
+static int on_farewell_over(sd_event_source *s, uint64_t usec, void *userdata) {
+        Puffo *p = userdata;
+
+        if (p->closing) {
+                have_left(p);
+                return 0;
+        }
+        log_notice("Not all that was to be said could be sent in time, it goes out with the next start.");
+        close_stream(p);
+        return 0;
+}
+
+static void leave_go_on(Puffo *p) {
+        if (p->leaving && !p->closing && outbox_is_settled(p->outbox) && status_reporter_is_settled(p->status))
+                close_stream(p);
+}
+
 void puffo_stop(Puffo *p) {
-        stream_stop(p->stream);
+        if (p->leaving)
+                return;
+        p->leaving = true;
+        arm_farewell(p, FAREWELL_USEC);
+        leave_go_on(p);
 }

@@ -21,6 +21,8 @@ typedef struct PuffoSpec {
         /* Something that is shown has changed. */
         void (*on_changed)(void *userdata);
         void (*on_broken)(int error, void *userdata);
+        /* After puffo_stop(): there is nothing more to be waited for. May be called from inside of that. */
+        void (*on_left)(void *userdata);
         void *userdata;
 } PuffoSpec;
 
@@ -36,7 +38,8 @@ bool puffo_is_for(const Puffo *p, const SessionConfig *config);
 /* Takes over what can change while it runs: triggers, operator, policy, jitter. */
 int puffo_configure(Puffo *p, const SessionConfig *config);
 
-/* Takes leave of the server, within a few seconds; puffo_free() does not wait for it. */
+/* Takes leave of the server (message-pipeline §18): what is to be said goes out, what is to be told of turns is told,
+ * then the stream is closed; on_left() follows, within a dozen seconds in any case. */
 void puffo_stop(Puffo *p);
 
 /* What the queue's driver has to say to. */

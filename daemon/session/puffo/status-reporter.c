@@ -36,6 +36,8 @@ struct StatusReporter {
         sd_event_source *timer;         /* on only while connected */
         ServerCall *heartbeat, *report;
         struct ReportQueue reports;     /* the first one is under way when report is set */
+        void (*on_settled)(void *userdata);
+        void *userdata;
 };
 
 static bool is_synthetic(const char *envelope_id) {
@@ -259,6 +261,17 @@ static void report_next(StatusReporter *s) {
                         report_drop(s, p, /* succeeded= */ false);
                 }
         }
+        if (s->on_settled && status_reporter_is_settled(s))
+                s->on_settled(s->userdata);
+}
+
+bool status_reporter_is_settled(const StatusReporter *s) {
+        return TAILQ_EMPTY(&s->reports);
+}
+
+void status_reporter_set_settled_handler(StatusReporter *s, void (*on_settled)(void *userdata), void *userdata) {
+        s->on_settled = on_settled;
+        s->userdata = userdata;
 }
 
 static void report_queue(StatusReporter *s, Report *p) {

@@ -33,6 +33,11 @@ typedef struct StatusRun {
 /* … and ends with all of its messages. */
 void status_reporter_end(StatusReporter *s, const StatusRun *runs, size_t n_runs);
 
+/* No begin or end is on its way or waits. */
+bool status_reporter_is_settled(const StatusReporter *s);
+/* Called whenever that has become true. */
+void status_reporter_set_settled_handler(StatusReporter *s, void (*on_settled)(void *userdata), void *userdata);
+
 /* Listening has failed altogether, until it is connected anew or has recovered. Either may be said as often as it is
  * true. */
 void status_reporter_crashed(StatusReporter *s, const char *error_text);
