@@ -65,6 +65,51 @@ static int message_read(sd_bus_message *reply, json_object *list) {
         return 1;
 }
 
+static json_object* message_files(json_object *list, const char *id) {
+        for (size_t i = 0; i < json_object_array_length(list); i++) {
+                json_object *o = json_object_array_get_idx(list, i);
+
+                if (streq_ptr(json_get_string(o, "id"), id))
+                        return json_get(o, "files");
+        }
+        return NULL;
+}
+
+/* {sas} */
+static int files_read(sd_bus_message *reply, json_object *list) {
+        const char *id, *name;
+        json_object *files;
+        int r;
+
+        r = sd_bus_message_read(reply, "s", &id);
+        if (r >= 0)
+                r = sd_bus_message_enter_container(reply, 'a', "s");
+        if (r < 0)
+                return r;
+        files = message_files(list, id);
+        while ((r = sd_bus_message_read(reply, "s", &name)) > 0) {
+                json_object *s = json_object_new_string(name);
+
+                if (!s || !files || json_object_array_add(files, s) < 0) {
+                        json_object_put(s);
+                        return files ? -ENOMEM : -EBADMSG;
+                }
+        }
+        return r < 0 ? r : sd_bus_message_exit_container(reply);
+}
+
+static int all_files_read(sd_bus_message *reply, json_object *list) {
+        int r;
+
+        r = sd_bus_message_enter_container(reply, 'a', "{sas}");
+        while (r >= 0 && (r = sd_bus_message_enter_container(reply, 'e', "sas")) > 0) {
+                r = files_read(reply, list);
+                if (r >= 0)
+                        r = sd_bus_message_exit_container(reply);
+        }
+        return r < 0 ? r : sd_bus_message_exit_container(reply);
+}
+
 static int messages_answer(Call *c, sd_bus_message *reply) {
         _cleanup_json_ json_object *o = json_object_new_object();
         json_object *list = json_object_new_array();
@@ -81,6 +126,8 @@ static int messages_answer(Call *c, sd_bus_message *reply) {
                 r = sd_bus_message_exit_container(reply);
         if (r >= 0)
                 r = sd_bus_message_read(reply, "b", &more);
+        if (r >= 0)
+                r = all_files_read(reply, list);
         if (r >= 0)
                 r = json_put_bool(o, "has_more", more);
         if (r >= 0)

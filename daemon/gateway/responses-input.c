@@ -75,8 +75,26 @@ static int text_check(json_object *text, const char *param, ApiError *reterr) {
         return 0;
 }
 
-/* Appends the text of a content part. */
-static int part_read(json_object *part, const char *param, StrBuf *text, ApiError *reterr) {
+/* What one pass over the items collects. */
+typedef struct Collector {
+        size_t first_new;               /* index behind the last assistant message: what is before is history */
+        StrBuf text, instructions, history;
+        RequestFiles *files;
+        json_object *ids;
+        char *base;
+} Collector;
+
+static void collector_done(Collector *c) {
+        strbuf_done(&c->text);
+        strbuf_done(&c->instructions);
+        strbuf_done(&c->history);
+        json_object_put(c->ids);
+        free(c->base);
+}
+
+/* Appends the text of a content part, on a line of its own. with_files: what it holds is for the agent. */
+static int part_read(Collector *c, json_object *part, const char *param, bool with_files, StrBuf *text,
+                     ApiError *reterr) {
         const char *type = json_get_string(part, "type");
         _cleanup_free_ char *field = NULL, *shown = NULL;
         json_object *value;
@@ -89,16 +107,17 @@ static int part_read(json_object *part, const char *param, StrBuf *text, ApiErro
         if (!type)
                 return api_error_set(reterr, 400, "missing_required_parameter", param,
                                      "Missing required parameter: '%s.type'.", param);
-        if (streq(type, "input_image") || streq(type, "input_file") || streq(type, "input_audio"))
+        if (streq(type, "input_audio"))
                 return api_error_set(reterr, 400, "unsupported_value", param,
-                                     "Unsupported value: agents of this server cannot take '%s' yet, only text.",
-                                     type);
+                                     "Unsupported value: agents of this server cannot take 'input_audio'.");
+        if (streq(type, "input_image") || streq(type, "input_file"))
+                return request_files_take(c->files, part, type, param, with_files, text, reterr);
         if (!streq(type, "input_text") && !streq(type, "output_text") && !streq(type, "refusal") &&
             !streq(type, "text")) {
                 shown = str_printable(type, 40);
                 return api_error_set(reterr, 400, "invalid_value", param,
-                                     "Invalid value: '%s'. Supported values are: 'input_text', 'output_text' and "
-                                     "'refusal'.",
+                                     "Invalid value: '%s'. Supported values are: 'input_text', 'input_image', "
+                                     "'input_file', 'output_text' and 'refusal'.",
                                      strempty(shown));
         }
 
@@ -110,13 +129,16 @@ static int part_read(json_object *part, const char *param, StrBuf *text, ApiErro
                 return api_error_set(reterr, 400, "missing_required_parameter", field,
                                      "Missing required parameter: '%s'.", field);
         r = text_check(value, field, reterr);
+        if (r >= 0 && text->size > 0)
+                r = strbuf_puts(text, "\n");
         if (r < 0)
                 return r;
         return strbuf_append(text, json_object_get_string(value), (size_t) json_object_get_string_len(value));
 }
 
 /* The text of a message's content, parts joined by line ends. */
-static int content_read(json_object *content, size_t index, StrBuf *text, ApiError *reterr) {
+static int content_read(Collector *c, json_object *content, size_t index, bool with_files, StrBuf *text,
+                        ApiError *reterr) {
         char param[64];
         int r;
 
@@ -138,12 +160,7 @@ static int content_read(json_object *content, size_t index, StrBuf *text, ApiErr
 
         for (size_t i = 0; i < json_object_array_length(content); i++) {
                 (void) snprintf(param, sizeof(param), "input[%zu].content[%zu]", index, i);
-                if (i > 0 && text->size > 0) {
-                        r = strbuf_puts(text, "\n");
-                        if (r < 0)
-                                return r;
-                }
-                r = part_read(json_object_array_get_idx(content, i), param, text, reterr);
+                r = part_read(c, json_object_array_get_idx(content, i), param, with_files, text, reterr);
                 if (r < 0)
                         return r;
         }
@@ -204,22 +221,6 @@ static int paragraph_append(StrBuf *b, const char *prefix, const StrBuf *text) {
         return r < 0 ? r : strbuf_append(b, text->text, text->size);
 }
 
-/* What one pass over the items collects. */
-typedef struct Collector {
-        size_t first_new;               /* index behind the last assistant message: what is before is history */
-        StrBuf text, instructions, history;
-        json_object *ids;
-        char *base;
-} Collector;
-
-static void collector_done(Collector *c) {
-        strbuf_done(&c->text);
-        strbuf_done(&c->instructions);
-        strbuf_done(&c->history);
-        json_object_put(c->ids);
-        free(c->base);
-}
-
 static int message_read(Collector *c, json_object *item, size_t index, ApiError *reterr) {
         _cleanup_(strbuf_done) StrBuf text = {};
         const char *role = json_get_string(item, "role");
@@ -238,7 +239,8 @@ static int message_read(Collector *c, json_object *item, size_t index, ApiError 
                                      "and 'user'.",
                                      strempty(shown));
         }
-        r = content_read(json_get(item, "content"), index, &text, reterr);
+        r = content_read(c, json_get(item, "content"), index, index >= c->first_new && streq(role, "user"), &text,
+                         reterr);
         if (r < 0)
                 return r;
 
@@ -318,10 +320,10 @@ static int history_take(StrBuf *history, char **ret) {
 }
 
 static int collector_finish(Collector *c, ResponsesRequest *q, ApiError *reterr) {
-        if (c->text.size == 0)
+        if (c->text.size == 0 && c->files->n == 0)
                 return api_error_set(reterr, 400, "missing_required_parameter", "input",
-                                     "There is nothing new for the agent: 'input' has no user text after the last "
-                                     "assistant message.");
+                                     "There is nothing new for the agent: 'input' has no user text, image or file "
+                                     "after the last assistant message.");
         q->text = strbuf_take(&c->text);
         if (!q->text)
                 return -ENOMEM;
@@ -349,7 +351,9 @@ static int input_from_string(json_object *input, json_object **ret) {
 }
 
 int responses_input_parse(json_object *input, const char *instructions, ResponsesRequest *q, ApiError *reterr) {
-        _cleanup_(collector_done) Collector c = { .ids = json_object_new_object(), .base = random_hex(16) };
+        _cleanup_(collector_done) Collector c = {
+                .files = &q->files, .ids = json_object_new_object(), .base = random_hex(16),
+        };
         _cleanup_json_ json_object *items = NULL;
         int r;
 

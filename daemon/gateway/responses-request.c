@@ -18,6 +18,7 @@ void responses_request_done(ResponsesRequest *q) {
         free(q->text);
         free(q->instructions);
         free(q->history);
+        request_files_done(&q->files);
         json_object_put(q->items);
         json_object_put(q->response);
         *q = (ResponsesRequest) {};

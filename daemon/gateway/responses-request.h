@@ -4,6 +4,7 @@
 #include <json-c/json.h>
 
 #include "api-error.h"
+#include "responses-files.h"
 
 /* A checked body of POST /v1/responses (responses-api §3). */
 typedef struct ResponsesRequest {
@@ -14,6 +15,7 @@ typedef struct ResponsesRequest {
 
         /* What the agent is given (responses-api §9.2). */
         char *text, *instructions, *history;    /* the latter two NULL when there are none */
+        RequestFiles files;             /* without any, text is not empty */
 
         json_object *items;             /* input items as they are stored and listed: all with an id */
         json_object *response;          /* the response object; id and created_at are still null */

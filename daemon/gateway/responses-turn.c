@@ -386,6 +386,36 @@ static int append_string(sd_bus_message *m, const char *name, const char *value)
         return isempty(value) ? 0 : bus_append_text_entry(m, name, value);
 }
 
+static int append_files(sd_bus_message *m, const RequestFiles *files) {
+        int r;
+
+        if (files->n == 0)
+                return 0;
+        r = sd_bus_message_open_container(m, 'e', "sv");
+        if (r >= 0)
+                r = sd_bus_message_append(m, "s", "Files");
+        if (r >= 0)
+                r = sd_bus_message_open_container(m, 'v', "a(sssh)");
+        if (r >= 0)
+                r = sd_bus_message_open_container(m, 'a', "(sssh)");
+        for (size_t i = 0; i < files->n && r >= 0; i++) {
+                const RequestFile *f = files->files + i;
+
+                r = sd_bus_message_open_container(m, 'r', "sssh");
+                if (r >= 0)
+                        r = bus_append_text(m, f->name);
+                if (r >= 0)
+                        r = bus_append_text(m, f->type);
+                if (r >= 0)
+                        r = sd_bus_message_append(m, "sh", f->image ? "image" : "file", f->fd);
+                if (r >= 0)
+                        r = sd_bus_message_close_container(m);
+        }
+        for (unsigned i = 0; i < 3 && r >= 0; i++)
+                r = sd_bus_message_close_container(m);
+        return r;
+}
+
 static int turn_append(sd_bus_message *m, void *userdata) {
         ResponseTurn *t = userdata;
         const ResponsesRequest *q = &t->request;
@@ -404,6 +434,8 @@ static int turn_append(sd_bus_message *m, void *userdata) {
                 r = append_string(m, "Previous", q->previous_response_id);
         if (r >= 0)
                 r = append_string(m, "Document", t->document);
+        if (r >= 0)
+                r = append_files(m, &t->request.files);
         if (r >= 0)
                 r = sd_bus_message_append(m, "{sv}", "Store", "b", (int) q->store);
         if (r >= 0)

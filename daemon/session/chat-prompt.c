@@ -2,6 +2,7 @@
 
 #include "chat-prompt.h"
 #include "string-util.h"
+#include "turn-files.h"
 
 void chat_prompt_done(ChatPrompt *p) {
         free(p->system);
@@ -40,9 +41,13 @@ static int paragraph(StrBuf *b, const char *text) {
 /* The user's text as the model gets it in this turn. Instructions are for this turn only and do not become part of the
  * conversation. */
 static int question(const SessionConfig *config, const TurnRow *row, const char *context, char **ret) {
+        _cleanup_free_ char *files = NULL;
         StrBuf b = {};
-        int r = 0;
+        int r;
 
+        r = turn_files_list(row->files, &files);
+        if (r < 0)
+                return r;
         if (!isempty(config->agent->slug) && !streq_ptr(row->source, "puffo"))
                 r = paragraph(&b, LOCAL_CLIENT_LINE);
         if (streq_ptr(row->source, "puffo") && row->attempts > 1)
@@ -58,6 +63,8 @@ static int question(const SessionConfig *config, const TurnRow *row, const char 
                 r = paragraph(&b, context);
         if (r >= 0)
                 r = paragraph(&b, row->text);
+        if (r >= 0)
+                r = paragraph(&b, files);
         if (r >= 0) {
                 *ret = strbuf_take(&b);
                 r = *ret ? 0 : -ENOMEM;
@@ -66,19 +73,25 @@ static int question(const SessionConfig *config, const TurnRow *row, const char 
         return r;
 }
 
-/* A message of the history with its context in front. */
+/* A message of the history with its context in front and its files behind. */
 static int history_text(ChatPrompt *p, const ConversationMessage *m, const char **ret) {
-        _cleanup_free_ char *text = NULL;
+        _cleanup_free_ char *files = NULL;
+        _cleanup_(strbuf_done) StrBuf b = {};
         int r;
 
-        if (isempty(m->context)) {
+        if (isempty(m->context) && isempty(m->files)) {
                 *ret = m->text;
                 return 0;
         }
-        text = strjoin(m->context, "\n\n", m->text);
-        if (!text)
-                return -ENOMEM;
-        r = strv_extend(&p->texts, text);
+        r = turn_files_list(m->files, &files);
+        if (r >= 0)
+                r = paragraph(&b, m->context);
+        if (r >= 0)
+                r = paragraph(&b, m->text);
+        if (r >= 0)
+                r = paragraph(&b, files);
+        if (r >= 0)
+                r = strv_extend(&p->texts, strempty(b.text));
         if (r < 0)
                 return r;
         *ret = p->texts[strv_length(p->texts) - 1];

@@ -11,6 +11,7 @@
 #include "log.h"
 #include "session.h"
 #include "session-bus.h"
+#include "turn-files.h"
 
 #define TEXT_SIZE_MAX MIB(2)
 #define INSTRUCTIONS_SIZE_MAX KIB(512)
@@ -54,6 +55,10 @@ static int queue_error(SessionBus *b, sd_bus_error *reterr_error, int r, const c
         case -ESTALE:
                 return bus_error_setf(reterr_error, PUFFO_ERROR_STREAM_GONE, "The stream of turn '%s' is gone.",
                                       id);
+        case -EFBIG:
+                return invalid(reterr_error, "A file is larger than 8 MiB.");
+        case -EBADF:
+                return invalid(reterr_error, "A file's descriptor is none of a regular file.");
         case -EINVAL:
                 return invalid(reterr_error, "The stream must be the writing end of a pipe or socket.");
         case -EBUSY:
@@ -105,7 +110,7 @@ static int read_text(sd_bus_message *m, const char *name, size_t max, const char
         return 0;
 }
 
-static int read_submission(sd_bus_message *m, TurnSubmission *t, sd_bus_error *reterr_error) {
+static int read_submission(sd_bus_message *m, TurnSubmission *t, TurnFiles *files, sd_bus_error *reterr_error) {
         const struct { const char *name; const char **value; size_t max; } texts[] = {
                 { "Text", &t->text, TEXT_SIZE_MAX },
                 { "Instructions", &t->instructions, INSTRUCTIONS_SIZE_MAX },
@@ -136,7 +141,9 @@ static int read_submission(sd_bus_message *m, TurnSubmission *t, sd_bus_error *r
                         if (r < 0)
                                 return invalid(reterr_error, "Store is no boolean.");
                         t->store = store;
-                } else
+                } else if (streq(name, "Files"))
+                        r = turn_files_read(m, files, reterr_error);
+                else
                         return invalid(reterr_error, "The turn has a member that is not known.");
                 if (r < 0)
                         return r;
@@ -149,8 +156,8 @@ static int read_submission(sd_bus_message *m, TurnSubmission *t, sd_bus_error *r
         return sd_bus_message_exit_container(m);
 }
 
-static int check_submission(const TurnSubmission *t, sd_bus_error *reterr_error) {
-        if (isempty(t->text))
+static int check_submission(const TurnSubmission *t, const TurnFiles *files, sd_bus_error *reterr_error) {
+        if (isempty(t->text) && files->n == 0)
                 return invalid(reterr_error, "Text is missing.");
         if (!isempty(t->conversation) && !turn_id_is_valid(t->conversation))
                 return invalid(reterr_error, "A conversation is named with the characters A-Z a-z 0-9 _ -.");
@@ -163,27 +170,51 @@ static int check_submission(const TurnSubmission *t, sd_bus_error *reterr_error)
         return 0;
 }
 
+/* Puts a turn with files into the queue. One that is known has them already. */
+static int submit_files(SessionBus *b, TurnQueue *q, TurnSubmission *t, const TurnFiles *files, int fd) {
+        _cleanup_free_ char *workspace = NULL, *list = NULL;
+        _cleanup_close_ int stream = fd;
+        _cleanup_(turn_row_freep) TurnRow *known = NULL;
+        int r;
+
+        r = turn_queue_get(q, t->id, &known);
+        if (r != 0)
+                return r < 0 ? r : turn_queue_submit(q, t, session_accepts(b->session), TAKE_FD(stream));
+        r = session_workspace(b->session, &workspace);
+        if (r >= 0)
+                r = turn_files_save(files, workspace, t->id, &list);
+        if (r >= 0) {
+                t->files = list;
+                r = turn_queue_submit(q, t, session_accepts(b->session), TAKE_FD(stream));
+        }
+        if (r < 0 && workspace && turn_queue_get(q, t->id, &known) == 0)
+                turn_files_remove(workspace, t->id);
+        return r;
+}
+
 static int method_submit(sd_bus_message *m, void *userdata, sd_bus_error *reterr_error) {
         SessionBus *b = userdata;
         TurnSubmission t = { .store = true, .now_usec = now_realtime_usec() };
+        TurnFiles files = {};
         _cleanup_close_ int fd = -EBADF;
         TurnQueue *q;
         int r;
 
         r = read_id(m, false, &t.id, reterr_error);
         if (r >= 0)
-                r = read_submission(m, &t, reterr_error);
+                r = read_submission(m, &t, &files, reterr_error);
         if (r >= 0)
                 r = read_fd(m, &fd);
         if (r >= 0)
-                r = check_submission(&t, reterr_error);
+                r = check_submission(&t, &files, reterr_error);
         if (r < 0)
                 return r;
         q = queue_get(b, reterr_error);
         if (!q)
                 return -EUNATCH;
 
-        r = turn_queue_submit(q, &t, session_accepts(b->session), TAKE_FD(fd));
+        r = files.n > 0 ? submit_files(b, q, &t, &files, TAKE_FD(fd))
+                        : turn_queue_submit(q, &t, session_accepts(b->session), TAKE_FD(fd));
         if (r < 0)
                 return queue_error(b, reterr_error, r, r == -ENOENT || r == -EINPROGRESS ? t.previous : t.id);
         return sd_bus_reply_method_return(m, NULL);
@@ -333,6 +364,30 @@ static int method_delete_turn(sd_bus_message *m, void *userdata, sd_bus_error *r
         return sd_bus_reply_method_return(m, NULL);
 }
 
+/* a{sas}: those messages that came with files. */
+static int append_files(sd_bus_message *m, const ConversationMessage *list, size_t n) {
+        int r;
+
+        r = sd_bus_message_open_container(m, 'a', "{sas}");
+        for (size_t i = 0; i < n && r >= 0; i++) {
+                _cleanup_free_ char *id = NULL;
+
+                if (isempty(list[i].files))
+                        continue;
+                id = asprintf_new("%" PRIi64, list[i].seq);
+                if (!id)
+                        return -ENOMEM;
+                r = sd_bus_message_open_container(m, 'e', "sas");
+                if (r >= 0)
+                        r = sd_bus_message_append(m, "s", id);
+                if (r >= 0)
+                        r = turn_files_append_names(m, list[i].files);
+                if (r >= 0)
+                        r = sd_bus_message_close_container(m);
+        }
+        return r < 0 ? r : sd_bus_message_close_container(m);
+}
+
 static int append_list(sd_bus_message *m, const ConversationMessage *list, size_t n, bool more) {
         int r;
 
@@ -358,7 +413,7 @@ static int append_list(sd_bus_message *m, const ConversationMessage *list, size_
                 r = sd_bus_message_close_container(m);
         if (r >= 0)
                 r = sd_bus_message_append(m, "b", more);
-        return r;
+        return r < 0 ? r : append_files(m, list, n);
 }
 
 static int method_list_messages(sd_bus_message *m, void *userdata, sd_bus_error *reterr_error) {
@@ -491,7 +546,7 @@ static const sd_bus_vtable session_vtable[] = {
         SD_BUS_METHOD_WITH_ARGS("DeleteTurn", SD_BUS_ARGS("s", id), SD_BUS_NO_RESULT, method_delete_turn,
                                 SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_METHOD_WITH_ARGS("ListMessages", SD_BUS_ARGS("s", conversation, "s", before, "u", limit),
-                                SD_BUS_RESULT("a(sssts)", messages, "b", more), method_list_messages,
+                                SD_BUS_RESULT("a(sssts)", messages, "b", more, "a{sas}", files), method_list_messages,
                                 SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_METHOD_WITH_ARGS("SetWorkingDirectory", SD_BUS_ARGS("s", working_directory), SD_BUS_NO_RESULT,
                                 method_set_working_directory, SD_BUS_VTABLE_UNPRIVILEGED),

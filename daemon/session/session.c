@@ -128,6 +128,18 @@ static void write_prompt(Session *s, const SessionConfig *c) {
                 (void) log_warning_errno(r, "Not all files of the agent's prompt could be written: %m");
 }
 
+int session_workspace(Session *s, char **ret) {
+        _cleanup_(session_config_freep) SessionConfig *c = NULL;
+        int r;
+
+        r = session_config_load(&c, s->id, s->directory, s->agent);
+        if (r < 0)
+                return r;
+        make_workspace(c);
+        *ret = strdup(c->home->workspace);
+        return *ret ? 0 : -ENOMEM;
+}
+
 static int chat_get_config(SessionConfig **ret, void *userdata) {
         Session *s = userdata;
         int r;

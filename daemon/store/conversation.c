@@ -8,6 +8,7 @@ static void message_done(ConversationMessage *m) {
         free(m->context);
         free(m->text);
         free(m->turn);
+        free(m->files);
 }
 
 void conversation_messages_free(ConversationMessage *m, size_t n) {
@@ -29,7 +30,9 @@ static int message_read(sqlite3_stmt *s, ConversationMessage *ret) {
                 r = database_column_strdup(s, 3, &m.text);
         if (r >= 0)
                 r = database_column_strdup(s, 4, &m.turn);
-        if (r >= 0 && (!m.context || !m.text || !m.turn))
+        if (r >= 0)
+                r = database_column_strdup(s, 6, &m.files);
+        if (r >= 0 && (!m.context || !m.text || !m.turn || !m.files))
                 r = -EUCLEAN;
         if (r < 0) {
                 message_done(&m);
@@ -75,8 +78,8 @@ int conversation_list(Database *db, const char *conversation, int64_t before, si
         size_t n = 0;
         int r;
 
-        r = database_prepare(db, "SELECT seq, role, context, text, turn, created_usec FROM conversation_messages "
-                             "WHERE conversation = ?1 AND seq < ?2 ORDER BY seq DESC", &s);
+        r = database_prepare(db, "SELECT seq, role, context, text, turn, created_usec, files "
+                             "FROM conversation_messages WHERE conversation = ?1 AND seq < ?2 ORDER BY seq DESC", &s);
         if (r >= 0)
                 r = database_bind_text(s, 1, conversation);
         if (r >= 0)

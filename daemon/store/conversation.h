@@ -9,6 +9,7 @@ typedef struct ConversationMessage {
         bool assistant;
         char *context;          /* what the model got in front of the text; not shown to people */
         char *text, *turn;
+        char *files;            /* TurnRow.files of a user's text, else "" */
         uint64_t created_usec;
 } ConversationMessage;
 void conversation_messages_free(ConversationMessage *m, size_t n);

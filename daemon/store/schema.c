@@ -166,6 +166,8 @@ const char *const schema_steps[SCHEMA_VERSION] = {
         " reasoning_tokens INTEGER NOT NULL,"
         " cost_micro INTEGER NOT NULL,"
         " PRIMARY KEY (hour, model)) WITHOUT ROWID;",
+        "ALTER TABLE session_turns ADD COLUMN files TEXT NOT NULL DEFAULT '';"
+        "ALTER TABLE conversation_messages ADD COLUMN files TEXT NOT NULL DEFAULT '';",
 };
 
 const char schema_original[] =

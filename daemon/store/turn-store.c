@@ -41,6 +41,7 @@ TurnRow* turn_row_free(TurnRow *t) {
         free(t->history);
         free(t->document);
         free(t->source);
+        free(t->files);
         free(t->reason);
         free(t->error_code);
         free(t->error_kind);
@@ -77,8 +78,8 @@ static int step_done(sqlite3_stmt *s) {
         "seq, id, conversation, status, store, attempts, created_usec, started_usec, ended_usec, source, reason, " \
         "error_code, error_kind, error_message, input_tokens, cached_tokens, cache_write_tokens, output_tokens, " \
         "reasoning_tokens, cost_micro"
-#define TEXT_COLUMNS ", text, instructions, history, document"
-#define NO_TEXT_COLUMNS ", '', '', '', ''"
+#define TEXT_COLUMNS ", text, instructions, history, document, files"
+#define NO_TEXT_COLUMNS ", '', '', '', '', ''"
 
 static int row_read(sqlite3_stmt *s, TurnRow **ret) {
         _cleanup_(turn_row_freep) TurnRow *t = new0(TurnRow, 1);
@@ -90,7 +91,7 @@ static int row_read(sqlite3_stmt *s, TurnRow **ret) {
         const struct { int column; char **value; } texts[] = {
                 { 1, &t->id }, { 2, &t->conversation }, { 9, &t->source }, { 10, &t->reason }, { 11, &t->error_code },
                 { 12, &t->error_kind }, { 13, &t->error_message }, { 20, &t->text }, { 21, &t->instructions },
-                { 22, &t->history }, { 23, &t->document },
+                { 22, &t->history }, { 23, &t->document }, { 24, &t->files },
         };
 
         for (size_t i = 0; i < ELEMENTSOF(texts); i++) {
@@ -232,8 +233,8 @@ static int conversation_fork(Database *db, const char *conversation, const TurnR
 
         r = database_prepare(db,
                              "INSERT INTO conversation_messages "
-                             " (conversation, role, context, text, turn, turn_seq, created_usec) "
-                             "SELECT ?1, role, context, text, turn, turn_seq, created_usec FROM "
+                             " (conversation, role, context, text, files, turn, turn_seq, created_usec) "
+                             "SELECT ?1, role, context, text, files, turn, turn_seq, created_usec FROM "
                              " (SELECT * FROM conversation_messages WHERE conversation = ?2 AND turn_seq <= ?3 "
                              "  ORDER BY seq DESC LIMIT ?4) ORDER BY seq", &s);
         if (r >= 0)
@@ -287,13 +288,13 @@ static int turn_insert(Database *db, const TurnSubmission *t, const char *conver
 
         r = database_prepare(db,
                              "INSERT INTO session_turns (id, conversation, status, text, instructions, history, "
-                             "document, source, store, created_usec) "
-                             "VALUES (?1, ?2, 'queued', ?3, ?4, ?5, ?6, ?7, ?8, ?9)", &s);
+                             "document, source, files, store, created_usec) "
+                             "VALUES (?1, ?2, 'queued', ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)", &s);
         if (r < 0)
                 return r;
 
         const char *const texts[] = {
-                t->id, conversation, t->text, t->instructions, t->history, t->document, t->source,
+                t->id, conversation, t->text, t->instructions, t->history, t->document, t->source, t->files,
         };
 
         for (size_t i = 0; i < ELEMENTSOF(texts); i++) {
@@ -301,9 +302,9 @@ static int turn_insert(Database *db, const TurnSubmission *t, const char *conver
                 if (r < 0)
                         return r;
         }
-        r = database_bind_int(s, 8, t->store);
+        r = database_bind_int(s, 9, t->store);
         if (r >= 0)
-                r = bind_uint(s, 9, t->now_usec);
+                r = bind_uint(s, 10, t->now_usec);
         if (r >= 0)
                 r = step_done(s);
         return r;
@@ -421,8 +422,8 @@ static int remember_question(Database *db, int64_t seq, const TurnResult *result
 
         r = database_prepare(db,
                              "INSERT INTO conversation_messages "
-                             " (conversation, role, context, text, turn, turn_seq, created_usec) "
-                             "SELECT conversation, 'user', ?2, text, id, seq, created_usec FROM session_turns "
+                             " (conversation, role, context, text, files, turn, turn_seq, created_usec) "
+                             "SELECT conversation, 'user', ?2, text, files, id, seq, created_usec FROM session_turns "
                              "WHERE seq = ?1", &s);
         if (r >= 0)
                 r = database_bind_int(s, 1, seq);

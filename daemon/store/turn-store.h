@@ -39,6 +39,7 @@ void turn_items_free(TurnItem *items, size_t n);
 typedef struct TurnRow {
         int64_t seq;
         char *id, *conversation, *text, *instructions, *history, *document, *source;
+        char *files;            /* what came with the text: as session/turn-files.h writes it, or "" */
         bool store;
         TurnStatus status;
         unsigned attempts;
@@ -54,7 +55,7 @@ void turn_rows_free(TurnRow **rows, size_t n);
 
 /* What a caller submits; NULL strings count as "". */
 typedef struct TurnSubmission {
-        const char *id, *text, *instructions, *conversation, *previous, *history, *document, *source;
+        const char *id, *text, *instructions, *conversation, *previous, *history, *document, *source, *files;
         bool store;
         uint64_t now_usec;
         /* What else becomes true with the turn, in its transaction; < 0 undoes it. May be NULL. */

@@ -48,7 +48,7 @@ def error(name, text="no such thing"):
 class Turn:
     def __init__(self, agent, id, options):
         self.agent, self.id, self.options = agent, id, options
-        self.text = str(options["Text"])
+        self.text = str(options.get("Text", ""))
         self.status, self.log, self.pipes, self.messages = "queued", [], [], []
         self.usage, self.error, self.reason = None, None, ""
         self.created = time.time_ns() // 1000
@@ -204,8 +204,12 @@ class Agent(dbus.service.Object):
 
     @dbus.service.method(AGENT, in_signature="sa{sv}", out_signature="h", async_callbacks=("reply", "fail"))
     def Submit(self, id, turn, reply, fail):
-        log("Submit", self.id, id, json.dumps({k: str(v) for k, v in turn.items() if k != "Document"}))
-        text = str(turn["Text"])
+        log("Submit", self.id, id, json.dumps({k: str(v) for k, v in turn.items() if k not in ("Document", "Files")}))
+        for name, type, use, fd in turn.get("Files", []):
+            with os.fdopen(fd.take(), "rb") as f:
+                f.seek(0)
+                log("File", name, type, use, f.read().hex())
+        text = str(turn.get("Text", ""))
         for word, name in [("queue-full", "QueueFull"), ("not-ready", "NotReady")]:
             if f"[[{word}]]" in text:
                 return fail(error(name, "the agent says " + word))
@@ -276,7 +280,7 @@ class Agent(dbus.service.Object):
         del self.turns[id]
 
 
-    @dbus.service.method(AGENT, in_signature="ssu", out_signature="a(sssts)b")
+    @dbus.service.method(AGENT, in_signature="ssu", out_signature="a(sssts)ba{sas}")
     def ListMessages(self, conversation, before, limit):
         log("ListMessages", self.id, repr(str(conversation)), repr(str(before)), int(limit))
         if before == "nothing":
@@ -285,7 +289,9 @@ class Agent(dbus.service.Object):
                  "resp_4a5a67bb" + 40 * "0" if i % 2 else "batch") for i in range(300)]
         if before:
             said = said[:int(before[1:])]
-        return dbus.Array(said[-limit:], signature="(sssts)"), len(said) > limit
+        files = {"m298": ["a.txt", "b.png"]} if len(said) == 300 else {}
+        return (dbus.Array(said[-limit:], signature="(sssts)"), len(said) > limit,
+                dbus.Dictionary(files, signature="sas"))
 
 
 class Root(dbus.service.Object):

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #define TEST_SUITE "responses-request"
 
+#include <unistd.h>
+
 #include "json-util.h"
 #include "responses-object.h"
 #include "responses-request.h"
@@ -50,11 +52,40 @@ TEST(refused) {
                 { "{\"input\":[{\"role\":\"user\",\"content\":[{\"type\":\"input_text\",\"text\":1}]}]}",
                   "invalid_type",
                   "input[0].content[0].text" },
-                { "{\"input\":[{\"role\":\"user\",\"content\":[{\"type\":\"input_text\",\"text\":\"x\"},"
-                  "{\"type\":\"input_image\",\"image_url\":\"data:\"}]}]}", "unsupported_value",
-                  "input[0].content[1]" },
-                { "{\"input\":[{\"role\":\"user\",\"content\":[{\"type\":\"input_file\"}]}]}", "unsupported_value",
-                  "input[0].content[0]" },
+                { "{\"input\":[{\"role\":\"user\",\"content\":[{\"type\":\"input_image\"}]}]}",
+                  "missing_required_parameter", "input[0].content[0].image_url" },
+                { "{\"input\":[{\"role\":\"user\",\"content\":[{\"type\":\"input_image\",\"image_url\":7}]}]}",
+                  "invalid_value", "input[0].content[0].image_url" },
+                { "{\"input\":[{\"role\":\"user\",\"content\":[{\"type\":\"input_image\",\"file_id\":\"f\"}]}]}",
+                  "unsupported_value", "input[0].content[0].file_id" },
+                { "{\"input\":[{\"role\":\"user\",\"content\":[{\"type\":\"input_image\",\"image_url\":\"data:\"}]}]}",
+                  "invalid_value", "input[0].content[0].image_url" },
+                { "{\"input\":[{\"role\":\"user\",\"content\":[{\"type\":\"input_image\",\"image_url\":\"data:image/png,x\"}]}]}",
+                  "invalid_value", "input[0].content[0].image_url" },
+                { "{\"input\":[{\"role\":\"user\",\"content\":[{\"type\":\"input_image\",\"image_url\":\"data:image/svg+xml;base64,eA\"}]}]}",
+                  "invalid_value", "input[0].content[0].image_url" },
+                { "{\"input\":[{\"role\":\"user\",\"content\":[{\"type\":\"input_image\",\"image_url\":\"data:image/png;base64,!\"}]}]}",
+                  "invalid_value", "input[0].content[0].image_url" },
+                { "{\"input\":[{\"role\":\"user\",\"content\":[{\"type\":\"input_image\",\"image_url\":\"file:///etc/passwd\"}]}]}",
+                  "invalid_value", "input[0].content[0].image_url" },
+                { "{\"input\":[{\"role\":\"user\",\"content\":[{\"type\":\"input_image\",\"image_url\":\"https://a b\"}]}]}",
+                  "invalid_value", "input[0].content[0].image_url" },
+                { "{\"input\":[{\"role\":\"user\",\"content\":[{\"type\":\"input_file\"}]}]}",
+                  "missing_required_parameter", "input[0].content[0].file_data" },
+                { "{\"input\":[{\"role\":\"user\",\"content\":[{\"type\":\"input_file\",\"file_id\":\"f\"}]}]}",
+                  "unsupported_value", "input[0].content[0].file_id" },
+                { "{\"input\":[{\"role\":\"user\",\"content\":[{\"type\":\"input_file\",\"file_url\":\"https://x\"}]}]}",
+                  "unsupported_value", "input[0].content[0].file_url" },
+                { "{\"input\":[{\"role\":\"user\",\"content\":[{\"type\":\"input_file\",\"file_data\":{}}]}]}",
+                  "invalid_value", "input[0].content[0].file_data" },
+                { "{\"input\":[{\"role\":\"user\",\"content\":[{\"type\":\"input_file\",\"file_data\":\"eA==\",\"filename\":7}]}]}",
+                  "invalid_value", "input[0].content[0].filename" },
+                { "{\"input\":[{\"role\":\"user\",\"content\":[{\"type\":\"input_file\",\"file_data\":\"e\"}]}]}",
+                  "invalid_value", "input[0].content[0].file_data" },
+                { "{\"input\":[{\"role\":\"user\",\"content\":[{\"type\":\"input_file\",\"file_data\":\"eA=x\"}]}]}",
+                  "invalid_value", "input[0].content[0].file_data" },
+                { "{\"input\":[{\"role\":\"user\",\"content\":[{\"type\":\"input_file\",\"file_data\":\"data:text/plain,x\"}]}]}",
+                  "invalid_value", "input[0].content[0].file_data" },
                 { "{\"input\":[{\"role\":\"user\",\"content\":[{\"type\":\"input_audio\"}]}]}", "unsupported_value",
                   "input[0].content[0]" },
                 { "{\"input\":[{\"role\":\"user\",\"content\":\"x\"},{\"role\":\"assistant\",\"content\":\"y\"}]}",
@@ -163,6 +194,82 @@ TEST(accepted) {
                 for (size_t k = 0; k < t[i].n_items; k++)
                         ASSERT_NOT_NULL(json_get_string(json_object_array_get_idx(q.items, k), "id"));
                 ASSERT_STREQ(q.model, "manager");
+        }
+}
+
+static void assert_file(const RequestFile *f, const char *name, const char *type, bool image, const char *content) {
+        char buffer[64] = {};
+
+        ASSERT_STREQ(f->name, name);
+        ASSERT_STREQ(f->type, type);
+        ASSERT_EQ(f->image, image);
+        ASSERT_EQ(pread(f->fd, buffer, sizeof(buffer), 0), (ssize_t) strlen(content));
+        ASSERT_STREQ(buffer, content);
+}
+
+#define PART_FILE(data, name) "{\"type\":\"input_file\",\"file_data\":\"" data "\",\"filename\":\"" name "\"}"
+#define PART_IMAGE(url) "{\"type\":\"input_image\",\"detail\":\"auto\",\"image_url\":\"" url "\"}"
+
+TEST(files) {
+        static const char body[] =
+                "{\"input\":[{\"role\":\"user\",\"content\":[" PART_FILE("b2xk", "old") "]},"
+                "{\"role\":\"assistant\",\"content\":\"fine\"},{\"role\":\"user\",\"content\":["
+                PART_FILE("YQ==", "../a.txt") "," PART_IMAGE("data:image/PNG;base64,Yg") ","
+                "{\"type\":\"input_text\",\"text\":\"look\"}," PART_FILE("data:text/plain;charset=x;base64,Y2M=", "") ","
+                PART_IMAGE("https://example.net/x.png") "," PART_IMAGE("DATA:image/jpeg;base64,") "]}]}";
+        _cleanup_(responses_request_done) ResponsesRequest q = {};
+        _cleanup_api_error_ ApiError e = {};
+        const char *stored;
+
+        ASSERT_OK(parse(body, false, &q, &e));
+        ASSERT_STREQ(q.text, "look\n[image: https://example.net/x.png]");
+        ASSERT_STREQ(q.history, "assistant: fine");
+        ASSERT_EQ(q.files.n, 4);
+        assert_file(q.files.files, "../a.txt", "application/octet-stream", false, "a");
+        assert_file(q.files.files + 1, "image-1.png", "image/png", true, "b");
+        assert_file(q.files.files + 2, "file", "text/plain", false, "cc");
+        assert_file(q.files.files + 3, "image-2.jpg", "image/jpeg", true, "");
+        /* What is kept of the request are names, not contents. */
+        stored = json_text(q.items, NULL);
+        ASSERT_NULL(strstr(stored, "base64"));
+        ASSERT_NULL(strstr(stored, "b2xk"));
+        ASSERT_NOT_NULL(strstr(stored, "../a.txt"));
+        ASSERT_NOT_NULL(strstr(stored, "https://example.net/x.png"));
+}
+
+TEST(only_a_file) {
+        static const char body[] = "{\"input\":[{\"role\":\"user\",\"content\":[" PART_FILE("YQ", "a") "]}]}";
+        _cleanup_(responses_request_done) ResponsesRequest q = {};
+        _cleanup_api_error_ ApiError e = {};
+
+        ASSERT_OK(parse(body, false, &q, &e));
+        ASSERT_STREQ(strempty(q.text), "");
+        ASSERT_EQ(q.files.n, 1);
+}
+
+TEST(too_many_files_and_too_large_ones) {
+        static const struct { unsigned n; size_t size; int r; } t[] = {
+                { 10, 1, 0 }, { 11, 1, -EBADMSG }, { 1, MIB(8), 0 }, { 1, MIB(8) + 1, -EBADMSG },
+        };
+
+        for (size_t i = 0; i < ELEMENTSOF(t); i++) {
+                _cleanup_(responses_request_done) ResponsesRequest q = {};
+                _cleanup_api_error_ ApiError e = {};
+                _cleanup_(strbuf_done) StrBuf b = {};
+                _cleanup_free_ char *data = NULL;
+                size_t n = t[i].size / 3 * 4 + (t[i].size % 3 ? t[i].size % 3 + 1 : 0);
+
+                data = malloc(n + 1);
+                ASSERT_NOT_NULL(data);
+                memset(data, 'A', n);
+                data[n] = 0;
+                ASSERT_OK(strbuf_puts(&b, "{\"input\":[{\"role\":\"user\",\"content\":["));
+                for (unsigned k = 0; k < t[i].n; k++)
+                        ASSERT_OK(strbuf_printf(&b, "%s{\"type\":\"input_file\",\"file_data\":\"%s\"}", k > 0 ? "," : "",
+                                                data));
+                ASSERT_OK(strbuf_puts(&b, "]}]}"));
+                ASSERT_EQ(parse(b.text, false, &q, &e), t[i].r);
+                ASSERT_STREQ(strempty(e.code), t[i].r < 0 ? "invalid_value" : "");
         }
 }
 

@@ -5,6 +5,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <sys/socket.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/un.h>
 
@@ -554,6 +555,45 @@ TEST(history_goes_to_the_model) {
         ASSERT_NULL(submit_with(f, "four", "c", "Previous", "one", &reader));
         assert_stream(f, reader, "queued started message_done=C/completed completed");
         ASSERT_STREQ(last_prompt, "u:user: before\n\na a:A u:c");
+}
+
+/* The agent is told where they are, now and later; people are shown their names. */
+TEST(files_come_along) {
+        static const Step steps[] = { { .deltas = { "A" } }, { .deltas = { "B" } } };
+        _fixture_ Fixture *f = fixture_new(&fake_backend, steps);
+        _cleanup_free_ char *expected = NULL, *text = NULL, *path = NULL;
+        _cleanup_close_ int file = memfd_create("test", MFD_CLOEXEC);
+        const char *id, *name;
+        int fds[2], more;
+        sd_bus_message *m;
+
+        ASSERT_EQ(write(file, "data", 4), 4);
+        ASSERT_OK(pipe2(fds, O_CLOEXEC|O_NONBLOCK));
+        m = message_new(f, "Submit");
+        ASSERT_OK(sd_bus_message_append(m, "s", "one"));
+        ASSERT_OK(sd_bus_message_open_container(m, 'a', "{sv}"));
+        ASSERT_OK(sd_bus_message_append(m, "{sv}", "Files", "a(sssh)", 1, "n.txt", "text/plain", "file", file));
+        ASSERT_OK(sd_bus_message_close_container(m));
+        ASSERT_OK(sd_bus_message_append(m, "h", fds[1]));
+        safe_close(fds[1]);
+        ASSERT_NULL(call(f, m));
+        assert_stream(f, fds[0], "queued started message_done=A/completed completed");
+        path = strjoin(f->directory, "/workspace/.puffo/inbox/one/n.txt");
+        ASSERT_OK(file_read(path, 10, &text, NULL));
+        ASSERT_STREQ(text, "data");
+        expected = strjoin("u:[files that came with this]\n- ", path, " (text/plain, 4 bytes)");
+        ASSERT_STREQ(last_prompt, expected);
+
+        assert_stream(f, submit(f, "two", "b"), "queued started message_done=B/completed completed");
+        ASSERT_TRUE(startswith(last_prompt, expected) && endswith(last_prompt, " a:A u:b"));
+
+        m = message_new(f, "ListMessages");
+        ASSERT_OK(sd_bus_message_append(m, "ssu", "", "", 10));
+        ASSERT_NULL(call(f, m));
+        ASSERT_OK(sd_bus_message_skip(f->reply, "a(sssts)"));
+        ASSERT_OK(sd_bus_message_read(f->reply, "b", &more));
+        ASSERT_EQ(sd_bus_message_read(f->reply, "a{sas}", 1, &id, 1, &name), 1);
+        ASSERT_STREQ(name, "n.txt");
 }
 
 TEST(interrupt_over_the_bus) {

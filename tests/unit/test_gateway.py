@@ -217,6 +217,20 @@ def test_answers(world):
                          "Source": "responses"}
 
 
+def test_files(world):
+    content = [{"type": "input_text", "text": "look"},
+               {"type": "input_file", "filename": "ä.txt", "file_data": "data:text/plain;base64,aGk="},
+               {"type": "input_image", "detail": "auto", "image_url": "data:image/png;base64,iVBORw=="}]
+    status, response, _ = world.create([{"role": "user", "content": content}])
+    assert status == 200 and response["status"] == "completed"
+    assert world.calls("File ") == ["File ä.txt text/plain file 6869", "File image-1.png image/png image 89504e47"]
+    items = world.request("GET", f"/v1/responses/{response['id']}/input_items")[1]["data"]
+    assert items[0]["content"] == [content[0], {"type": "input_file", "filename": "ä.txt"},
+                                   {"type": "input_image", "detail": "auto", "image_url": None}]
+    status, response, _ = world.create([{"role": "user", "content": content[1:2]}])
+    assert status == 200 and json.loads(world.calls("Submit ")[-1].split(" ", 3)[3]).get("Text") is None
+
+
 def test_hire(world):
     status, answer, _ = world.request("POST", "/hire", {"role": "Writer", "name": "bo"})
     assert status == 201 and answer["agent"] == "writer_bo" and answer["pid"] == 4242 and answer["created"]
@@ -425,6 +439,7 @@ def test_messages(world):
     assert status == 200 and page["has_more"] and len(page["messages"]) == 50
     assert page["messages"][-1] == {"id": "m299", "role": "assistant", "text": "text 299", "at": 1795226603,
                                     "response_id": "resp_4a5a67bb" + 40 * "0", "files": []}
+    assert page["messages"][-2]["files"] == ["a.txt", "b.png"]
     assert page["messages"][0]["response_id"] is None
     status, page, _ = world.request("GET", "/agents/manager/messages?limit=200&before=m100")
     assert [m["id"] for m in page["messages"]] == [f"m{i}" for i in range(100)] and not page["has_more"]
