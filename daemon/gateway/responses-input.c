@@ -181,6 +181,27 @@ static int item_set_id(json_object *item, json_object *ids, const char *base, si
         return given == made ? json_put_string(item, "id", made) : 0;
 }
 
+static int array_put_missing(json_object *o, const char *key) {
+        json_object *a;
+
+        if (json_object_is_type(json_get(o, key), json_type_array))
+                return 0;
+        a = json_object_new_array();
+        return a ? json_put(o, key, a) : -ENOMEM;
+}
+
+/* What clients need not say of an answer that they send back, and read when they list it. */
+static int parts_normalize(json_object *parts) {
+        for (size_t i = 0; i < json_object_array_length(parts); i++) {
+                json_object *part = json_object_array_get_idx(parts, i);
+
+                if (streq_ptr(json_get_string(part, "type"), "output_text") &&
+                    array_put_missing(part, "annotations") < 0)
+                        return -ENOMEM;
+        }
+        return 0;
+}
+
 /* Strings become lists of one part, as the real service lists them. */
 static int message_normalize(json_object *item, const char *role) {
         json_object *content = json_get(item, "content"), *parts, *part;
@@ -190,7 +211,7 @@ static int message_normalize(json_object *item, const char *role) {
         if (!json_get(item, "status") && json_put_string(item, "status", "completed") < 0)
                 return -ENOMEM;
         if (!json_object_is_type(content, json_type_string))
-                return 0;
+                return parts_normalize(content);
 
         part = json_object_new_object();
         if (!part)
@@ -206,7 +227,9 @@ static int message_normalize(json_object *item, const char *role) {
                 json_object_put(parts);
                 return -ENOMEM;
         }
-        return json_put(item, "content", parts);
+        if (json_put(item, "content", parts) < 0)
+                return -ENOMEM;
+        return parts_normalize(parts);
 }
 
 static int paragraph_append(StrBuf *b, const char *prefix, const StrBuf *text) {
@@ -283,6 +306,9 @@ static int item_read(Collector *c, json_object *item, size_t index, ResponsesReq
         r = item_set_id(item, c->ids, c->base, index);
         if (r < 0)
                 return r;
+        if (kind == ITEM_KEPT && (endswith(type, "_call") || endswith(type, "_call_output")) &&
+            !json_get(item, "status") && json_put_string(item, "status", "completed") < 0)
+                return -ENOMEM;
         if (json_object_array_add(q->items, json_object_get(item)) < 0) {
                 json_object_put(item);
                 return -ENOMEM;

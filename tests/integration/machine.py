@@ -139,6 +139,29 @@ class Stream:
         return "".join(e["delta"] for e in self.seen if e["type"] == "response.output_text.delta")
 
 
+class Feed:
+    """GET /agents/events as curl hands it on: (name, object), and (None, text) for comments."""
+
+    def __init__(self, process):
+        self.process = process
+
+    def __iter__(self):
+        kind = None
+        for line in self.process.stdout:
+            if line.startswith("event: "):
+                kind = line[7:].strip()
+            elif line.startswith("data: "):
+                yield kind, json.loads(line[6:])
+            elif line.startswith(":"):
+                yield None, line.strip()
+
+    def until(self, condition):
+        for kind, value in self:
+            if condition(kind, value):
+                return value
+        raise Failed("the events ended")
+
+
 class Agent:
     """An agent as the public bus shows it."""
 
@@ -286,6 +309,15 @@ class Suite:
             self.curl("/v1/responses", "--header", "Content-Type: application/json", "--data-binary", body))
         try:
             yield Stream(process)
+        finally:
+            process.kill()
+            process.communicate()
+
+    @contextlib.contextmanager
+    def feed(self, *options, user=None):
+        process = (user or self.user).popen(self.curl("/agents/events", *options))
+        try:
+            yield Feed(process)
         finally:
             process.kill()
             process.communicate()

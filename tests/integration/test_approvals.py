@@ -106,6 +106,28 @@ def test_talk_in_the_thread_is_for_the_model(town, helper):
     assert ask.verdict()[:2] == ("allowed", True)
 
 
+def test_answers_by_http(town, helper):
+    suite = helper.suite
+    with suite.feed() as feed:
+        feed.until(lambda kind, value: kind == "agents")
+        ask = Ask(town, helper)
+        question = ask.question()
+        shown = feed.until(lambda kind, value: kind == "approval")
+        assert shown["id"] == ask.id and shown["agent"] == helper.slug and shown["state"] == "pending"
+        assert shown["input"] == {"command": f"echo {ask.name}."} and shown["expires"] == shown["created"] + 300
+        assert suite.http("GET", "/approvals").json == {"approvals": [shown]}
+        answer = suite.http("POST", "/approvals/" + shown["id"], {"decision": "deny", "reason": "not here"})
+        assert answer.status == 200 and answer.json == {"id": shown["id"], "state": "denied"}
+        assert feed.until(lambda kind, value: kind == "approval") == {
+            "id": shown["id"], "agent": helper.slug, "state": "denied"}
+    assert ask.verdict() == ("denied", False, "Permission denied by alice: not here")
+    assert ask.outcome(question) == "Denied by alice."
+    answer = suite.http("POST", f"/approvals/{shown['id']}", {"decision": "allow"})
+    assert answer.status == 409 and answer.json["error"]["code"] == "already_answered"
+    assert suite.http("POST", f"/approvals/{helper.slug}:nothere", {"decision": "allow"}).status == 404
+    assert suite.http("GET", "/approvals").json == {"approvals": []}
+
+
 def test_a_strangers_word_is_none(town, helper, bo, provider):
     ask = Ask(town, helper)
     question = ask.question()

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The Responses API as curl and the official client see it."""
 
+import base64
 import json
 import os
 import pathlib
@@ -167,6 +168,76 @@ def test_agents_list(user_mode, engineer):
     assert listed["engineer_alice"]["state"] == "ready" and listed["engineer_alice"]["pid"] == engineer.MainPID
 
 
+def data_url(type, content):
+    return f"data:{type};base64,{base64.b64encode(content).decode()}"
+
+
+def test_files(user_mode, engineer, provider):
+    """They are in the workspace before the agent is told of them, and it goes on knowing of them."""
+    text = "a table of sizes\n".encode() * 1000
+    response = user_mode.turn("engineer_alice", [{"role": "user", "content": [
+        {"type": "input_text", "text": "what are these? [[reply: files]]"},
+        {"type": "input_file", "filename": "../../sizes.txt", "file_data": data_url("text/plain", text)},
+        {"type": "input_image", "detail": "auto", "image_url": data_url("image/png", b"\x89PNG")}]}])
+    assert output_text(response) == "files"
+    inbox = pathlib.Path(engineer.Workspace) / ".puffo/inbox" / response["id"]
+    assert (inbox / "sizes.txt").read_bytes() == text and (inbox / "image-1.png").read_bytes() == b"\x89PNG"
+    asked = next(e["body"] for e in reversed(provider.log()) if "what are these?" in json.dumps(e["body"]))
+    assert f"- {inbox}/sizes.txt (text/plain, {len(text)} bytes)" in json.dumps(asked)[:200000]
+    user_mode.turn("engineer_alice", "and now? [[reply: still]]")
+    asked = next(e["body"] for e in reversed(provider.log()) if "and now?" in json.dumps(e["body"]))
+    assert f"{inbox}/image-1.png" in json.dumps(asked)
+    page = user_mode.http("GET", "/agents/engineer_alice/messages?limit=4").json
+    assert page["has_more"] and [(m["role"], m["text"].split("?")[0], m["files"]) for m in page["messages"]] == [
+        ("user", "what are these", ["sizes.txt", "image-1.png"]), ("assistant", "files", []), ("user", "and now", []),
+        ("assistant", "still", [])]
+    assert page["messages"][1]["response_id"] == response["id"]
+    assert abs(page["messages"][1]["at"] - response["completed_at"]) <= 1
+    older = user_mode.http("GET", f"/agents/engineer_alice/messages?before={page['messages'][0]['id']}").json
+    assert older["messages"] and "what are these" not in json.dumps(older)
+    # A file alone will do, and one that nobody can take leaves no trace.
+    assert user_mode.turn("engineer_alice", [{"role": "user", "content": [
+        {"type": "input_file", "filename": "a", "file_data": "eA=="}]}])["status"] == "completed"
+    before = set(inbox.parent.iterdir())
+    answer = user_mode.http("POST", "/v1/responses", {"model": "engineer_alice", "previous_response_id": response["id"][:-1] + "x",
+                                                      "input": [{"role": "user", "content": [
+                                                          {"type": "input_file", "file_data": "eA=="}]}]})
+    assert answer.status == 400 and set(inbox.parent.iterdir()) == before
+
+
+def test_agent_events(user_mode, engineer):
+    with user_mode.feed() as feed:
+        listed = feed.until(lambda kind, value: kind == "agents")
+        assert listed == user_mode.http("GET", "/agents").json
+        # Long enough to be seen: what has passed when the gateway comes to tell of it is not told.
+        slow = "[[words: 20]] [[slow: 50ms]]"
+        user_mode.turn("engineer_alice", "seen? " + slow)
+        feed.until(lambda kind, a: kind == "agent" and (a["agent"], a["state"]) == ("engineer_alice", "busy"))
+        feed.until(lambda kind, a: kind == "agent" and (a["agent"], a["state"]) == ("engineer_alice", "ready"))
+        extra = user_mode.hire("extra", "one")
+        feed.until(lambda kind, a: kind == "agent" and (a["agent"], a.get("state")) == ("extra_one", "ready"))
+        extra.call("Delete")
+        feed.until(lambda kind, a: kind == "agent" and a == {"agent": "extra_one", "removed": True})
+        # Over a restart of puffod: what has changed meanwhile, and what changes then.
+        user_mode.kill("puffod.service")
+        user_mode.turn("engineer_alice", "again " + slow)
+        feed.until(lambda kind, a: kind == "agent" and (a["agent"], a["state"]) == ("engineer_alice", "busy"))
+        feed.until(lambda kind, value: kind is None and value == ": keep-alive")
+
+
+def test_stored_responses_outlive_everybody(user_mode, engineer):
+    """The id alone leads to it, whatever was restarted in between."""
+    response = user_mode.turn("engineer_alice", "to be kept [[reply: kept]]", metadata={"a": "b"})
+    for what in ["puffo-gateway.service", "puffod.service", engineer.Unit]:
+        user_mode.systemctl("restart", what)
+        user_mode.wait(lambda: user_mode.http("GET", "/v1/responses/" + response["id"]).json == response, 60,
+                       f"the response is there after a restart of {what}")
+    events = user_mode.user.run(user_mode.curl(f"/v1/responses/{response['id']}?stream=true")).stdout
+    assert '"code":"stream_not_available"' in events
+    again = user_mode.turn("engineer_alice", "go on [[reply: on]]", previous_response_id=response["id"])
+    assert again["previous_response_id"] == response["id"] and output_text(again) == "on"
+
+
 def test_official_client(user_mode, engineer, alice):
     modules = pathlib.Path("/srv/puffo/openai/node_modules")
     if not modules.is_dir():
@@ -175,12 +246,14 @@ def test_official_client(user_mode, engineer, alice):
     place = alice.home / "openai"
     place.mkdir(exist_ok=True)
     os.symlink(modules, place / "node_modules")
-    (place / "conformance.mjs").write_bytes((SOURCE / "tests/integration/openai/conformance.mjs").read_bytes())
+    for name in ["conformance.mjs", "types.mjs"]:
+        (place / name).write_bytes((SOURCE / "tests/integration/openai" / name).read_bytes())
     out = alice.run(["node", place / "conformance.mjs"], check=False, env={
         "BASE_URL": BASE + "/v1", "OPENAI_API_KEY": "none", "MODEL": "engineer_alice",
-        "FAIL_INPUT": "[[status: 400]]", "HANG_INPUT": "[[hang: 1]]"})
+        "FAIL_INPUT": "[[status: 400]]", "HANG_INPUT": "[[hang: 1]]", "QUEUE_LIMIT": "32",
+        "SCHEMA_INPUT": '[[reply: {"answer":"yes"}]]'}, timeout=300)
     assert out.returncode == 0 and "not ok" not in out.stdout, out.stdout + out.stderr
-    assert out.stdout.count("\nok ") > 5
+    assert out.stdout.count("\nok ") > 20
 
 
 @pytest.fixture
@@ -207,6 +280,15 @@ def test_key(user_mode, engineer, with_key, bob):
         wrong = user_mode.http(method, path, body, headers={"Authorization": "Bearer nonsense"})
         assert wrong.status == 401 and wrong.json["error"]["code"] == "invalid_api_key"
         assert "nonsense" not in wrong.text
+    # The page's cookie stands for the key, in what the page itself asks for.
+    page = {"Sec-Fetch-Site": "same-origin"}
+    assert user_mode.http("POST", "/session", {"key": "nonsense"}, headers=page).status == 401
+    cookie = user_mode.http("POST", "/session", {"key": with_key}, headers=page).headers["set-cookie"].split(";")[0]
+    assert user_mode.http("GET", "/agents", headers=page | {"Cookie": cookie}, user=bob).status == 200
+    assert user_mode.http("GET", "/agents", headers={"Cookie": cookie}).status == 401
+    for _ in range(2):          # nothing of it is kept by a process
+        user_mode.systemctl("restart", "puffo-gateway.service")
+        assert user_mode.http("GET", "/agents", headers=page | {"Cookie": cookie}, user=bob).status == 200
     # With the key, a stranger is as good as the owner.
     assert user_mode.http("GET", "/v1/models", headers={"Authorization": f"bearer {with_key}"}, user=bob).status == 200
     assert user_mode.http("GET", "/healthz", user=bob).status == 200
