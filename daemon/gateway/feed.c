@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 
+#include <malloc.h>
+
 #include "approvals.h"
 #include "bus-call.h"
 #include "bus-util.h"
@@ -14,6 +16,7 @@
 /* One change of an agent is a signal or two, and an answer of puffod's. */
 #define SETTLE_USEC (20 * USEC_PER_MSEC)
 #define LOOKUPS_MAX 64U
+#define TRIM_MIN 64U
 
 /* What subscribers have been told of an agent. */
 typedef struct ShownAgent {
@@ -33,6 +36,7 @@ typedef struct Lookup {
 struct Feed {
         Gateway *gateway;
         LIST_HEAD(, Call) subscribers;
+        size_t n, most;                 /* of them; since there were none */
         sd_event_source *tick, *settle; /* armed only while there are subscribers */
         bool settling;
         ShownAgent *shown;
@@ -332,6 +336,7 @@ int feed_subscribe(Feed *f, Call *c) {
                 return r;
         c->in_feed = true;
         LIST_INSERT_HEAD(&f->subscribers, c, subscribers);
+        f->most = MAX(f->most, ++f->n);
         subscriber_write(c, b.text, b.size);
         return 0;
 }
@@ -339,12 +344,17 @@ int feed_subscribe(Feed *f, Call *c) {
 void feed_unsubscribe(Feed *f, Call *c) {
         LIST_REMOVE(c, subscribers);
         c->in_feed = false;
+        f->n--;
         if (!LIST_EMPTY(&f->subscribers))
                 return;
         f->tick = sd_event_source_disable_unref(f->tick);
         f->settle = sd_event_source_disable_unref(f->settle);
         f->settling = false;
         feed_forget(f);
+        /* Connections are large, and freed out of order: without this what a thousand of them had stays with us. */
+        if (f->most >= TRIM_MIN)
+                (void) malloc_trim(0);
+        f->n = f->most = 0;
 }
 
 void agents_events(Call *c) {

@@ -8,7 +8,8 @@
 #define STREAM_HIGH KIB(64)
 #define STREAM_LOW KIB(16)
 #define STREAM_MAX MIB(4)
-#define STREAM_BLOCK KIB(4)
+/* Allocated with each streamed answer, and used with HTTP/1.0 only: chunks have a buffer of the connection's own. */
+#define STREAM_BLOCK KIB(1)
 
 const char* http_exchange_method(HttpExchange *x) {
         assert(x);

@@ -228,7 +228,9 @@ TEST(a_database_of_before_gets_the_table) {
         WORLD(w);
 
         ASSERT_OK(database_exec(w.db, "DROP TABLE approvals; DROP TABLE model_usage;"
-                                " ALTER TABLE session_turns DROP COLUMN cost_micro; PRAGMA user_version = 3"));
+                                " ALTER TABLE session_turns DROP COLUMN cost_micro;"
+                                " ALTER TABLE session_turns DROP COLUMN files;"
+                                " ALTER TABLE conversation_messages DROP COLUMN files; PRAGMA user_version = 3"));
         ASSERT_EQ(add(&w, "rob:1", "turn-1", "a", NOW) < 0, true);
         reopen(&w);
         ASSERT_OK(add(&w, "rob:1", "turn-1", "a", NOW));

@@ -91,6 +91,8 @@ TEST(taken_over_from_the_version_before) {
         }, &t));
         ASSERT_OK(database_exec(f.db, "DROP TABLE model_usage"));
         ASSERT_OK(database_exec(f.db, "ALTER TABLE session_turns DROP COLUMN cost_micro"));
+        ASSERT_OK(database_exec(f.db, "ALTER TABLE session_turns DROP COLUMN files"));
+        ASSERT_OK(database_exec(f.db, "ALTER TABLE conversation_messages DROP COLUMN files"));
         ASSERT_OK(database_exec(f.db, "PRAGMA user_version=4"));
         f.db = database_free(f.db);
         ASSERT_EQ(database_open(&f.db, f.path, NULL), 0);
