@@ -92,6 +92,9 @@ int gateway_settings_parse(GatewaySettings *s, const char *name, const char *tex
         n = yaml_mapping_get(root, "strict_tools");
         if (n && !yaml_node_is_null(n) && yaml_node_to_bool(n, &s->strict_tools) < 0)
                 return bad_value(name, n, "strict_tools", "true or false", reterr);
+        n = yaml_mapping_get(root, "buffer_until_item_done");
+        if (n && !yaml_node_is_null(n) && yaml_node_to_bool(n, &s->buffer_until_item_done) < 0)
+                return bad_value(name, n, "buffer_until_item_done", "true or false", reterr);
         n = yaml_mapping_get(root, "host_names");
         if (n && !yaml_node_is_null(n)) {
                 r = parse_host_names(s, name, n, reterr);

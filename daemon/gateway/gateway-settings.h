@@ -11,6 +11,7 @@ typedef struct GatewaySettings {
         uint64_t sync_timeout_usec;     /* a request that waits for the whole answer */
         bool interrupt_on_disconnect;
         bool strict_tools;
+        bool buffer_until_item_done;
         char **host_names;              /* allowed in Host besides addresses and localhost */
 } GatewaySettings;
 

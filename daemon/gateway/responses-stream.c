@@ -24,6 +24,10 @@ struct ResponseFold {
         char *item;                     /* the open message's id as the session calls it; NULL: none is open */
         StrBuf text;                    /* what it has so far */
         size_t n_items;                 /* the open one counts */
+
+        bool buffered;
+        char *held;                     /* with that: the message that grows, or that was left incomplete … */
+        StrBuf held_text;               /* … and what it has */
 };
 
 int response_fold_new(ResponseFold **ret, json_object *response, response_emit_t emit, void *userdata) {
@@ -45,7 +49,13 @@ ResponseFold* response_fold_free(ResponseFold *f) {
         json_object_put(f->response);
         free(f->item);
         strbuf_done(&f->text);
+        free(f->held);
+        strbuf_done(&f->held_text);
         return mfree(f);
+}
+
+void response_fold_set_buffered(ResponseFold *f) {
+        f->buffered = true;
 }
 
 json_object* response_fold_response(ResponseFold *f) {
@@ -244,13 +254,59 @@ static int fold_message_done(ResponseFold *f, const char *id, const char *text, 
         return fold_close_item(f, complete ? "completed" : "incomplete");
 }
 
+/* --- messages that are held back --- */
+
+static int hold(ResponseFold *f, const char *id) {
+        if (streq_ptr(f->held, id))
+                return 0;
+        f->held_text.size = 0;          /* of one that was begun anew */
+        return MIN(free_and_strdup(&f->held, id), 0);
+}
+
+static int hold_text(ResponseFold *f, const char *text, size_t size) {
+        if (f->held_text.size + size > TEXT_MAX)
+                return -EMSGSIZE;
+        return strbuf_append(&f->held_text, text, size);
+}
+
+static int fold_buffered(ResponseFold *f, const char *type, const char *id, const char *text, size_t size,
+                         bool complete) {
+        int r;
+
+        r = fold_begin_progress(f);
+        if (r >= 0)
+                r = hold(f, id);
+        if (r < 0 || streq(type, "message_started"))
+                return r;
+        if (streq(type, "delta"))
+                return text ? hold_text(f, text, size) : 0;
+        if (complete) {
+                f->held = mfree(f->held);
+                return fold_message_done(f, id, text ?: f->held_text.text, text ? size : f->held_text.size, true);
+        }
+        if (text) {
+                f->held_text.size = 0;
+                r = hold_text(f, text, size);
+        }
+        return r;
+}
+
+/* What was left when the turn ended is all that there will be. */
+static int fold_show_held(ResponseFold *f) {
+        _cleanup_free_ char *id = TAKE_PTR(f->held);
+
+        return id && f->held_text.size > 0 ? fold_message_done(f, id, f->held_text.text, f->held_text.size, false) : 0;
+}
+
 /* --- ends --- */
 
 static int fold_end(ResponseFold *f, const char *status, const char *type) {
         int r;
 
         /* An end without a beginning is one of a turn that never came to run. */
-        r = fold_close_item(f, "incomplete");
+        r = fold_show_held(f);
+        if (r >= 0)
+                r = fold_close_item(f, "incomplete");
         if (r < 0)
                 return r;
         r = response_set_status(f->response, status);
@@ -402,6 +458,8 @@ int response_fold_feed(ResponseFold *f, json_object *event, uint64_t now_usec) {
         /* Of a turn that goes on where a crash cut it short. */
         if (!f->replaying && !streq_ptr(f->item, item) && fold_has_item(f, item))
                 return 0;
+        if (f->buffered)
+                return fold_buffered(f, type, item, s, size, !streq_ptr(json_get_string(event, "status"), "incomplete"));
         if (streq(type, "message_done"))
                 return fold_message_done(f, item, s, size, !streq_ptr(json_get_string(event, "status"), "incomplete"));
         if (!streq_ptr(f->item, item)) {
@@ -420,8 +478,10 @@ int response_fold_finish(ResponseFold *f, const TurnRecord *t) {
         for (size_t i = 0; i < t->n_messages; i++) {
                 const TurnMessage *m = t->messages + i;
 
-                if (fold_has_item(f, m->item))
+                if (fold_has_item(f, m->item) || (f->buffered && !m->complete && i + 1 < t->n_messages))
                         continue;
+                if (streq_ptr(f->held, m->item))
+                        f->held = mfree(f->held);
                 r = fold_message_done(f, m->item, m->text, strlen(m->text), m->complete);
                 if (r < 0)
                         return r;

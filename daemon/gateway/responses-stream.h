@@ -15,6 +15,9 @@ typedef int (*response_emit_t)(const char *type, json_object *event, void *userd
 /* response: as response_object_new() makes it; the fold has a reference and changes it. emit NULL: only the object is
  * wanted. */
 int response_fold_new(ResponseFold **ret, json_object *response, response_emit_t emit, void *userdata);
+/* Before the first event: deltas are held back until their message is whole, and one that is lost and begun anew is
+ * never shown (responses-api §6.4). */
+void response_fold_set_buffered(ResponseFold *f);
 ResponseFold* response_fold_free(ResponseFold *f);
 DEFINE_TRIVIAL_CLEANUP_FUNC(ResponseFold*, response_fold_free);
 

@@ -458,6 +458,8 @@ int response_turn_start(ResponseTurn *t) {
                 if (r < 0)
                         return r;
         }
+        if (g->settings->buffer_until_item_done)
+                response_fold_set_buffered(t->fold);
         if (!t->stream) {
                 r = response_fold_begin(t->fold, false);
                 if (r < 0)

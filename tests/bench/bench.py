@@ -10,6 +10,8 @@ import argparse
 import http.client
 import json
 import os
+import resource
+import socket
 import statistics
 import subprocess
 import sys
@@ -20,6 +22,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 PORT = 7011
+
+
+class Source(ThreadingHTTPServer):
+    request_queue_size = 256
 
 
 class TokenSource(BaseHTTPRequestHandler):
@@ -171,14 +177,80 @@ def bench_latency(rows, agent, source_port, rounds):
                      "%.2f, %.2f, **%.2f** ms" % (a, b, b - a), "≤ 2 ms" if p == 99 else ""))
 
 
+def gateway_mb():
+    return pss_kib(unit_property("puffo-gateway.service", "MainPID")) / 1024
+
+
+def bench_load(rows, agents, source_port, clients):
+    """So many streams at once; those of one agent wait for each other. Direct readers, one an agent, go beside them."""
+    direct, through, errors = [], [], []
+
+    def by_source():
+        direct.extend(token_ages(http.client.HTTPConnection("127.0.0.1", source_port), "/v1/chat/completions",
+                                 {"stream": True}, lambda e: e["choices"][0]["delta"].get("content")))
+
+    def by_gateway(agent):
+        try:
+            ages = token_ages(http.client.HTTPConnection("127.0.0.1", PORT), "/v1/responses",
+                              {"model": agent, "input": "go", "stream": True, "conversation": "load"},
+                              lambda e: e.get("delta") if e["type"] == "response.output_text.delta" else None)
+            if len(ages) != TokenSource.tokens:
+                raise RuntimeError("%d tokens" % len(ages))
+            through.extend(ages)
+        except (Exception, SystemExit) as e:
+            errors.append(repr(e))
+
+    after = []
+    for _ in range(3):
+        threads = [threading.Thread(target=by_gateway, args=(agents[i % len(agents)],)) for i in range(clients)]
+        threads += [threading.Thread(target=by_source) for _ in agents]
+        begin = time.monotonic()
+        for t in threads:
+            t.start()
+        for t in threads:
+            t.join()
+        seconds = time.monotonic() - begin
+        after.append(gateway_mb())
+    what = "%d streams at once over %d agents, %d tokens each" % (clients, len(agents), TokenSource.tokens)
+    rows.append(("%s: errors of 3 rounds" % what, "%d%s" % (len(errors), " (%s)" % errors[0] if errors else ""), "0"))
+    rows.append(("the same: seconds of the last round", "%.1f" % seconds, ""))
+    rows.append(("the same: gateway, Pss, after each round", ", ".join("%.1f" % a for a in after) + " MB", "flat"))
+    for p in (50, 99):
+        a, b = percentile(direct, p), percentile(through, p)
+        rows.append(("the same: token latency p%d: direct, through session and gateway, added" % p,
+                     "%.2f, %.2f, **%.2f** ms" % (a, b, b - a), ""))
+
+
+def bench_idle(rows, clients):
+    before, sockets = gateway_mb(), []
+    for _ in range(clients):
+        s = socket.create_connection(("127.0.0.1", PORT))
+        s.sendall(b"GET /agents/events HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n\r\n" % PORT)
+        sockets.append(s)
+    for s in sockets:
+        data = b""
+        while b"event: agents" not in data:
+            data += s.recv(65536) or sys.exit("a reader of events was turned away")
+    rows.append(("gateway, Pss, before and with %d idle readers of /agents/events" % clients,
+                 "%.1f, **%.1f** MB" % (before, gateway_mb()), "≤ 30 MB"))
+    for s in sockets:
+        s.close()
+    time.sleep(2)
+    rows.append(("the same, 2 s after they have gone", "%.1f MB" % gateway_mb(), ""))
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sessions", type=int, default=20)
     parser.add_argument("--agents", type=int, default=100)
     parser.add_argument("--repeat", type=int, default=20)
+    parser.add_argument("--streams", type=int, default=200)
+    parser.add_argument("--readers", type=int, default=1000)
     options = parser.parse_args()
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(4096, hard), hard))
 
-    source = ThreadingHTTPServer(("127.0.0.1", 0), TokenSource)
+    source = Source(("127.0.0.1", 0), TokenSource)
     threading.Thread(target=source.serve_forever, daemon=True).start()
     source_port = source.server_address[1]
 
@@ -202,6 +274,9 @@ def main():
             bench_start(rows, agents[0], options.repeat)
             TokenSource.tokens, TokenSource.pause = 400, 0.005
             bench_latency(rows, agents[1], source_port, 5)
+            TokenSource.tokens, TokenSource.pause = 100, 0.02
+            bench_load(rows, agents, source_port, options.streams)
+            bench_idle(rows, options.readers)
             bench_list(rows, options.agents, options.repeat)
         finally:
             subprocess.run(["agent-proxy", "disable"], check=False)

@@ -225,6 +225,36 @@ def test_agent_events(user_mode, engineer):
         feed.until(lambda kind, value: kind is None and value == ": keep-alive")
 
 
+def test_many_streams(user_mode, provider):
+    """Clients that all come at once are all answered, and leave nothing behind in the gateway."""
+    def memory():
+        pid = user_mode.main_pid("puffo-gateway.service")
+        return int(pathlib.Path(f"/proc/{pid}/smaps_rollup").read_text().split("Pss:")[1].split()[0])
+
+    def wave():
+        answers = {}
+
+        def ask(n):
+            with user_mode.stream(f"many_a{n % 10}", f"[[reply: one two three {n}]]", conversation="load") as stream:
+                answers[n] = (stream.rest()[-1]["type"], stream.text)
+
+        threads = [threading.Thread(target=ask, args=(n,)) for n in range(100)]
+        for t in threads:
+            t.start()
+        for t in threads:
+            t.join()
+        assert answers == {n: ("response.completed", f"one two three {n}") for n in range(100)}
+
+    for i in range(10):
+        user_mode.hire("many", f"a{i}")
+    wave()
+    after = memory()
+    wave()
+    assert memory() < after + 1024
+    for i in range(10):
+        user_mode.agent(f"many_a{i}").call("Delete")
+
+
 def test_stored_responses_outlive_everybody(user_mode, engineer):
     """The id alone leads to it, whatever was restarted in between."""
     response = user_mode.turn("engineer_alice", "to be kept [[reply: kept]]", metadata={"a": "b"})

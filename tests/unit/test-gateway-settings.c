@@ -24,6 +24,7 @@ TEST(parse) {
                 { "sync_timeout: 0\n", "c.yaml:1: sync_timeout: expected seconds, 1 to 3600", 0, 0, 0, 0, 0 },
                 { "x: 1\non_disconnect: maybe\n", "c.yaml:2: on_disconnect: expected 'interrupt' or 'continue'", 0, 0,
                   0, 0, 0 },
+                { "buffer_until_item_done: x\n", "c.yaml:1: buffer_until_item_done: expected true or false", 0, 0, 0, 0, 0 },
                 { "strict_tools: 3\n", "c.yaml:1: strict_tools: expected true or false", 0, 0, 0, 0, 0 },
                 { "host_names: ['a:80']\n", "c.yaml:1: host_names: expected a list of host names without port", 0, 0,
                   0, 0, 0 },

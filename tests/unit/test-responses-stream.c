@@ -86,7 +86,42 @@ static const struct {
         const char *lines[20];
         bool background;
         const char *types, *text, *status, *output;     /* output: text of items, joined by | */
+        bool buffered;
 } table[] = {
+        { "held back until it is whole",
+          { "{\"seq\":0,\"type\":\"started\"}", "{\"seq\":1,\"type\":\"message_started\",\"item\":\"a\"}",
+            "{\"seq\":2,\"type\":\"delta\",\"item\":\"a\",\"text\":\"x\"}",
+            "{\"seq\":3,\"type\":\"delta\",\"item\":\"a\",\"text\":\"y\"}",
+            "{\"seq\":4,\"type\":\"message_done\",\"item\":\"a\",\"text\":\"xy\",\"status\":\"completed\"}",
+            "{\"seq\":5,\"type\":\"completed\"}" },
+          false, "created in_progress" MESSAGE " output_text.delta" MESSAGE_END " completed", "xy", "completed", "xy",
+          true },
+        { "held back, and what is begun anew is not shown",
+          { "{\"seq\":0,\"type\":\"started\"}", "{\"seq\":1,\"type\":\"delta\",\"item\":\"a\",\"text\":\"lost\"}",
+            "{\"seq\":2,\"type\":\"message_done\",\"item\":\"a\",\"text\":\"lost\",\"status\":\"incomplete\"}",
+            "{\"seq\":3,\"type\":\"delta\",\"item\":\"b\",\"text\":\"now\"}",
+            "{\"seq\":4,\"type\":\"message_done\",\"item\":\"b\",\"text\":\"now\",\"status\":\"completed\"}",
+            "{\"seq\":5,\"type\":\"completed\"}" },
+          false, "created in_progress" MESSAGE " output_text.delta" MESSAGE_END " completed", "now", "completed", "now",
+          true },
+        { "held back over a crash",
+          { "{\"seq\":0,\"type\":\"started\"}", "{\"seq\":1,\"type\":\"delta\",\"item\":\"a\",\"text\":\"lost\"}", "!",
+            "{\"seq\":0,\"type\":\"queued\",\"ahead\":0,\"resumed\":true}", "{\"seq\":1,\"type\":\"restarted\"}",
+            "{\"seq\":2,\"type\":\"message_done\",\"item\":\"b\",\"text\":\"now\",\"status\":\"completed\"}",
+            "{\"seq\":3,\"type\":\"completed\"}" },
+          false, "created in_progress" MESSAGE " output_text.delta" MESSAGE_END " completed", "now", "completed", "now",
+          true },
+        { "held back, and then all that there is",
+          { "{\"seq\":0,\"type\":\"started\"}", "{\"seq\":1,\"type\":\"delta\",\"item\":\"a\",\"text\":\"half\"}",
+            "{\"seq\":2,\"type\":\"message_done\",\"item\":\"a\",\"text\":\"half\",\"status\":\"incomplete\"}",
+            "{\"seq\":3,\"type\":\"incomplete\",\"reason\":\"interrupted\"}" },
+          false, "created in_progress" MESSAGE " output_text.delta" MESSAGE_END " incomplete", "half", "incomplete",
+          "half", true },
+        { "held back without an end of its own",
+          { "{\"seq\":0,\"type\":\"delta\",\"item\":\"a\",\"text\":\"half\"}",
+            "{\"seq\":1,\"type\":\"failed\",\"error\":{\"code\":\"server_error\",\"message\":\"m\"}}" },
+          false, "created in_progress" MESSAGE " output_text.delta" MESSAGE_END " failed", "half", "failed", "half",
+          true },
         { "plain",
           { "{\"seq\":0,\"type\":\"queued\",\"ahead\":0}", "{\"seq\":1,\"type\":\"started\"}",
             "{\"seq\":2,\"type\":\"message_started\",\"item\":\"a\"}",
@@ -230,6 +265,8 @@ TEST(fold) {
 
                 print_message("  %s\n", table[i].name);
                 ASSERT_OK(response_fold_new(&f, response, on_emit, &seen));
+                if (table[i].buffered)
+                        response_fold_set_buffered(f);
                 ASSERT_OK(response_fold_begin(f, false));
                 ASSERT_EQ(feed(f, table[i].lines), 1);
                 ASSERT_TRUE(response_fold_has_ended(f));

@@ -398,6 +398,39 @@ def test_feed_that_nobody_reads(world):
     other.close()
 
 
+def test_many_idle_readers(bare):
+    """Each costs little more than its connection, and what they had is given back."""
+    def memory():
+        rollup = (pathlib.Path("/proc") / str(bare.gateway.pid) / "smaps_rollup").read_text()
+        return int(rollup.split("Pss:")[1].split()[0])
+
+    bare.start_puffod()
+    bare.start_gateway()
+    bare.ready()
+    before, n = memory(), 300
+    sockets = [socket.create_connection(("127.0.0.1", bare.port), timeout=60) for _ in range(n)]
+    for s in sockets:
+        s.sendall(b"GET /agents/events HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n\r\n" % bare.port)
+
+    def all_read(what):
+        for s in sockets:
+            data = b""
+            while what not in data:
+                data += s.recv(65536)
+                assert data
+
+    all_read(b"event: agents")
+    with_readers = memory()
+    bare.poke("/agent/manager", "ChangeTo", "a{sv}", dbus.Dictionary({"State": "busy"}, signature="sv"))
+    all_read(b'"state":"busy"')
+    for s in sockets:
+        s.close()
+    size = int((pathlib.Path("/proc") / str(bare.gateway.pid) / "status").read_text().split("VmSize:")[1].split()[0])
+    if size < 1 << 30:          # else it is full of a sanitizer's shadows
+        assert with_readers - before < n * 30
+        wait(lambda: memory() - before < n * 30 / 2, "the memory is given back")
+
+
 def test_approvals(world):
     alice = "/agent/engineer_5falice"
     assert world.request("GET", "/approvals")[1] == {"approvals": []}
