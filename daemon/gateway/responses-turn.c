@@ -344,6 +344,9 @@ static void turn_set_error(ResponseTurn *t, const sd_bus_error *error, ApiError 
         else if (sd_bus_error_has_name(error, PUFFO_ERROR_TURN_RUNNING))
                 (void) api_error_set(e, 409, "response_in_progress", "previous_response_id",
                                      "Previous response '%s' is still in progress.", strempty(previous));
+        else if (t->mine && sd_bus_error_has_name(error, SD_BUS_ERROR_NOT_SUPPORTED))
+                (void) api_error_set(e, 400, "unsupported_value", previous ? "previous_response_id" : "conversation",
+                                     "Unsupported value: %s", error->message ?: error->name);
         else if (sd_bus_error_has_name(error, PUFFO_ERROR_STREAM_GONE) && !t->mine)
                 (void) api_error_set(e, 400, "stream_not_available", NULL,
                                      "The events of this response are no longer kept. Retrieve it without 'stream'.");

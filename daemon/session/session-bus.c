@@ -55,6 +55,9 @@ static int queue_error(SessionBus *b, sd_bus_error *reterr_error, int r, const c
         case -ESTALE:
                 return bus_error_setf(reterr_error, PUFFO_ERROR_STREAM_GONE, "The stream of turn '%s' is gone.",
                                       id);
+        case -EOPNOTSUPP:
+                return sd_bus_error_set(reterr_error, SD_BUS_ERROR_NOT_SUPPORTED,
+                                        "This agent's CLI has one conversation only, the main one.");
         case -EFBIG:
                 return invalid(reterr_error, "A file is larger than 8 MiB.");
         case -EBADF:
@@ -213,6 +216,7 @@ static int method_submit(sd_bus_message *m, void *userdata, sd_bus_error *reterr
         if (!q)
                 return -EUNATCH;
 
+        t.main_only = session_is_main_only(b->session);
         r = files.n > 0 ? submit_files(b, q, &t, &files, TAKE_FD(fd))
                         : turn_queue_submit(q, &t, session_accepts(b->session), TAKE_FD(fd));
         if (r < 0)

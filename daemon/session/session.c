@@ -128,6 +128,12 @@ static void write_prompt(Session *s, const SessionConfig *c) {
                 (void) log_warning_errno(r, "Not all files of the agent's prompt could be written: %m");
 }
 
+bool session_is_main_only(Session *s) {
+        HarnessKind k = s->agent ? hands_kind(s->agent) : _HARNESS_KIND_INVALID;
+
+        return k >= 0 && !hands_has_conversations(k);
+}
+
 int session_workspace(Session *s, char **ret) {
         _cleanup_(session_config_freep) SessionConfig *c = NULL;
         int r;

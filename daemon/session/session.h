@@ -61,5 +61,7 @@ SessionState session_state(Session *s);
 const char* session_status_text(Session *s);
 const char* session_health(Session *s);
 const char* session_working_directory(Session *s);
+/* What answers its turns knows one conversation only. */
+bool session_is_main_only(Session *s);
 int session_workspace(Session *s, char **ret);          /* as configured now */
 int session_set_working_directory(Session *s, const char *path);        /* "": none */

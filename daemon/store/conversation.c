@@ -155,6 +155,11 @@ int retention_sweep(Database *db, const Retention *retention, uint64_t now_usec)
                 if (r < 0)
                         return r;
                 n += r;
+                r = sweep_step(db, "DELETE FROM session_values WHERE ?1 >= 0 AND name GLOB '" CONVERSATION_CLI_PREFIX
+                                   "*' AND substr(name, length('" CONVERSATION_CLI_PREFIX "') + 1) "
+                                   "NOT IN (SELECT conversation FROM conversation_messages)", 0);
+                if (r < 0)
+                        return r;
         }
 
         r = database_commit(&t);

@@ -325,6 +325,8 @@ int turn_store_submit(Database *db, const TurnSubmission *submission, TurnRow **
                 if (r < 0)
                         return r;
         }
+        if (submission->main_only && !isempty(followed ?: submission->conversation))
+                return -EOPNOTSUPP;
         r = turn_insert(db, submission, followed ?: submission->conversation);
         if (r >= 0 && submission->also)
                 r = submission->also(db, submission->id, submission->userdata);

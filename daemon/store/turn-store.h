@@ -57,6 +57,7 @@ void turn_rows_free(TurnRow **rows, size_t n);
 typedef struct TurnSubmission {
         const char *id, *text, *instructions, *conversation, *previous, *history, *document, *source, *files;
         bool store;
+        bool main_only;         /* whoever answers knows no other conversation */
         uint64_t now_usec;
         /* What else becomes true with the turn, in its transaction; < 0 undoes it. May be NULL. */
         int (*also)(Database *db, const char *id, void *userdata);
@@ -65,7 +66,8 @@ typedef struct TurnSubmission {
 
 /* Appends to the queue. With previous the turn goes on in that turn's conversation or, when something has come
  * after it there, in a copy of it up to that turn. *ret: the new row without its texts. -EEXIST: the id is known
- * (nothing was done); -ENOENT: previous is not stored or failed; -EINPROGRESS: previous has not ended. */
+ * (nothing was done); -ENOENT: previous is not stored or failed; -EINPROGRESS: previous has not ended;
+ * -EOPNOTSUPP: it would be in another conversation than the main one, which main_only forbids. */
 int turn_store_submit(Database *db, const TurnSubmission *submission, TurnRow **ret);
 
 /* 1 = found, 0 = none. */

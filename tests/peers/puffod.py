@@ -12,7 +12,7 @@ event stream does not read. Directives in a turn's text:
     [[two]]           two messages                  [[fail]]        the turn fails after the first word
     [[crash]]         after the first word the stream ends as when the session dies; the turn begins again
     [[ahead]]         waits in the queue first      [[late: ms]]    Submit is answered late
-    [[queue-full]], [[not-ready]]                   Submit is refused
+    [[queue-full]], [[not-ready]], [[main-only]]    Submit is refused
     [[gone]]          OpenStream finds no stream
 
 Hiring "late" takes long, "removed" is gone before anybody hears of it, "masked" and "slow" are
@@ -213,6 +213,9 @@ class Agent(dbus.service.Object):
         for word, name in [("queue-full", "QueueFull"), ("not-ready", "NotReady")]:
             if f"[[{word}]]" in text:
                 return fail(error(name, "the agent says " + word))
+        if "[[main-only]]" in text:
+            return fail(dbus.exceptions.DBusException("It has one conversation only.",
+                                                      name="org.freedesktop.DBus.Error.NotSupported"))
         if "Previous" in turn:
             if turn["Previous"] not in self.turns:
                 return fail(error("NoSuchTurn"))

@@ -401,6 +401,14 @@ static char* cli_log(void) {
         return strbuf_take(&b);
 }
 
+static char* file_text(const char *name) {
+        _cleanup_free_ char *path = path_join(world.directory, name);
+        char *text;
+
+        ASSERT_OK(file_read(path, MIB(1), &text, NULL));
+        return text;
+}
+
 static void assert_log(const char *expected) {
         _cleanup_free_ char *log = cli_log();
 
@@ -658,6 +666,68 @@ TEST(does_not_know_its_conversation) {
         run_until(f, has_died);
         answer(f, "t2", "Again", "completed You said: Again");
         assert_log("start|text Hello|start+|start|text Again");
+}
+
+static void answer_in(Fixture *f, const char *id, const char *conversation, const char *previous, const char *text,
+                      const char *expected) {
+        int fds[2];
+
+        ASSERT_OK(pipe2(fds, O_CLOEXEC | O_NONBLOCK));
+        ASSERT_OK(turn_queue_submit(f->queue, &(TurnSubmission) {
+                .id = id, .text = text, .conversation = conversation, .previous = previous, .store = true,
+                .now_usec = now_realtime_usec(),
+        }, true, fds[1]));
+        (void) close(fds[0]);
+        run_until(f, is_idle);
+        assert_turn(f, id, expected);
+}
+
+/* Each has a conversation of the CLI's own, which goes on when its turn comes. */
+TEST(conversations) {
+        _fixture_ Fixture *f = fixture_new("");
+        _cleanup_free_ char *log = NULL;
+
+        answer(f, "m1", "Main", "completed You said: Main");
+        answer_in(f, "a1", "a", NULL, "One", "completed You said: One");
+        answer_in(f, "b1", "b", NULL, "Two", "completed You said: Two");
+        answer_in(f, "a2", "a", NULL, "Three", "completed You said: Three");
+        answer_in(f, "a3", NULL, "a2", "Four", "completed You said: Four");
+        answer(f, "m2", "Five", "completed You said: Five");
+        assert_log("start|text Main|end|start|text One|end|start|text Two|end|start+|text Three|text Four|end|start+|"
+                   "text Five");
+
+        /* Gone on from an earlier turn: a new one, which is told what was said up to there, and no more. */
+        answer_in(f, "f1", NULL, "a1", "[[reply: Six]]", "completed Six");
+        log = file_text("log");
+        ASSERT_NOT_NULL(strstr(log, "<prior_turns>\\n\\n[user]\\nOne\\n\\n[assistant]\\nYou said: One\\n\\n"
+                                    "</prior_turns>\\n\\n[[reply: Six]]"));
+        answer_in(f, "f2", NULL, "f1", "Seven", "completed You said: Seven");
+        answer_in(f, "b2", "b", NULL, "Eight", "completed You said: Eight");
+        log = mfree(log);
+        log = cli_log();
+        ASSERT_TRUE(endswith(log, "|text Seven|end|start+|text Eight"));
+}
+
+/* The next process of the session knows whose the CLI is that it finds. */
+TEST(conversations_over_a_crash) {
+        _fixture_ Fixture *f = fixture_new("");
+        _cleanup_free_ char *log = NULL;
+
+        answer(f, "m1", "Main", "completed You said: Main");
+        answer_in(f, "a1", "a", NULL, "One", "completed You said: One");
+        fixture_crash(f);
+        fixture_open(f);
+        answer_in(f, "a2", "a", NULL, "Two", "completed You said: Two");
+        ASSERT_EQ(world.n_starts, 2);
+        fixture_crash(f);
+        fixture_open(f);
+        answer(f, "m2", "Three", "completed You said: Three");
+        answer_in(f, "a3", "a", NULL, "Four", "completed You said: Four");
+        /* One that was found running and is of no use any more may have to be stopped: not all say farewell. */
+        log = cli_log();
+        for (char *end; (end = strstr(log, "|end")); )
+                memmove(end, end + strlen("|end"), strlen(end + strlen("|end")) + 1);
+        ASSERT_STREQ(log, "start|text Main|start|text One|text Two|start+|text Three|start+|text Four");
 }
 
 TEST(limits_and_logins) {

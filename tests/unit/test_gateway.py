@@ -522,6 +522,12 @@ def test_page_session_without_a_key(world):
     assert status == 204 and "set-cookie" not in headers
 
 
+def test_one_conversation_only(world):
+    status, answer, headers = world.create("[[main-only]]", conversation="other")
+    assert status == 400 and answer["error"]["code"] == "unsupported_value"
+    assert answer["error"]["param"] == "conversation" and "one conversation" in answer["error"]["message"]
+
+
 @pytest.mark.parametrize("stream", [False, True])
 def test_errors_before_the_head(world, stream):
     status, answer, headers = world.create("[[queue-full]]", stream=stream)

@@ -92,7 +92,7 @@ static int make_text(Hands *h, const SessionConfig *config, HarnessKind kind, ch
         last = p.messages[p.n_messages - 1].text;
         /* Those that live for one turn take a text that they could not answer out of their conversation again: it is
          * said once more. */
-        *ret = forgets ? flatten(&p) : !h->kick ? strdup(last) :
+        *ret = forgets || h->launch.fresh ? flatten(&p) : !h->kick ? strdup(last) :
                harness_is_per_turn(kind) ? strjoin(h->kick, "\n\n", last) : strdup(h->kick);
         return *ret ? 0 : -ENOMEM;
 }
@@ -127,7 +127,8 @@ static int start_process(Hands *h, const SessionConfig *config) {
         h->launch.session_id = mfree(h->launch.session_id);
         r = make_text(h, config, h->launch.kind, &text, &system);
         if (r >= 0 && h->launch.kind != HARNESS_CLAUDE_SDK)
-                r = cli_session_load(config->home, agent_config_harness(config->agent), &h->launch.session_id);
+                r = hands_conversation_load(h, config, &h->launch.session_id);
+        h->launch.fresh = h->launch.conversation && !h->launch.session_id;
         if (r >= 0)
                 r = new_token(h, &token);
         if (r >= 0)
@@ -154,7 +155,7 @@ int hands_driver_adopt(Hands *h, const SessionConfig *config) {
 
         for (size_t i = 0; i < ELEMENTSOF(fds); i++)
                 fds[i] = TAKE_FD(h->found[i]);
-        r = cli_session_load(config->home, agent_config_harness(config->agent), &session_id);
+        r = hands_conversation_load(h, config, &session_id);
         if (r < 0)
                 (void) log_warning_errno(r, "The id of the CLI's conversation cannot be read, ignoring: %m");
         h->adopted = true;
@@ -235,7 +236,7 @@ static int prepare(Hands *h, const SessionConfig *config, HandsLaunch *ret) {
         r = hands_launch_prepare(ret, config, h->spec.get_working_directory(h->spec.userdata),
                                  h->spec.get_box(h->spec.userdata), &fault);
         if (!fault)
-                return r;
+                return r < 0 ? r : hands_conversation_choose(ret, h->row->conversation);
         hands_log(h, LOG_WARNING, 0, "The turn cannot be carried out", fault);
         hands_fail(h, "server_error", "not-ready", fault);
         return 1;

@@ -24,6 +24,8 @@
 #define HANDS_VALUE_TURN "harness_turn"
 /* … and the token with which it calls its model; "-": none, but the outlet is in use. */
 #define HANDS_VALUE_TOKEN "harness_token"
+/* … and the conversation that it is in, when it is not the main one. */
+#define HANDS_VALUE_CONVERSATION "harness_conversation"
 
 /* message-pipeline §§11.5, 11.6 */
 #define HANDS_LIMITED_LINE \
@@ -93,6 +95,15 @@ void hands_fail_errno(Hands *h, int error, const char *text);
 void hands_limit_arm(Hands *h, uint64_t usec);
 /* Asks the CLI to end, and sees to it. */
 void hands_end_process(Hands *h);
+
+/* --- hands-conversation.c --- */
+
+/* The CLI is for this conversation of the database: where it has several, another one takes another process. */
+int hands_conversation_choose(HandsLaunch *l, const char *conversation);
+/* The id by which the CLI knows the conversation of h->launch; 0: it does not, *ret is NULL. */
+int hands_conversation_load(Hands *h, const SessionConfig *config, char **ret);
+/* session_id NULL: forget it. */
+int hands_conversation_save(Hands *h, const SessionConfig *config, const char *session_id);
 
 /* --- hands-attempt.c --- */
 

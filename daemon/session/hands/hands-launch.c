@@ -17,6 +17,7 @@
 #define MCP_PROGRAM PKGLIBEXECDIR "/puffo-mcp"
 
 void hands_launch_done(HandsLaunch *l) {
+        free(l->conversation);
         free(l->session_id);
         free(l->program);
         free(l->path);

@@ -14,6 +14,8 @@
 typedef struct HandsLaunch {
         HarnessKind kind;
         char *session_id;               /* the conversation that goes on, or NULL */
+        char *conversation;             /* what clients call it; NULL: the main one */
+        bool fresh;                     /* the CLI knows nothing of what was said in it, and has to be told */
         char *program, *path, *launch, *description, *directory;
         char *system;                   /* prompt, for those that are told it over their pipes */
         char *sockets[7];               /* pairs (CliStart) */
@@ -28,6 +30,9 @@ void hands_launch_done(HandsLaunch *l);
 /* Of an agent of this configuration; < 0: none (kinds without a CLI, and those that this version has no driver
  * for). */
 HarnessKind hands_kind(const AgentConfig *c);
+
+/* Whether a CLI of this kind can be in more than one conversation; with the others all turns are in the main one. */
+bool hands_has_conversations(HarnessKind k);
 
 /* The login with which the agent's CLI works, its view renewed. An agent that has a key of its own has none. */
 int hands_launch_login(const SessionConfig *config, CliLogin *ret);

@@ -19,6 +19,7 @@ void hands_on_process_started(const int fds[static 3], void *userdata) {
                 (void) snprintf(hex + 2 * i, 3, "%02x", h->running_hash[i]);
         hands_note(h, HANDS_VALUE_HASH, hex);
         hands_note(h, HANDS_VALUE_RUN, cli_process_invocation(h->process));
+        hands_note(h, HANDS_VALUE_CONVERSATION, h->launch.conversation);
         h->adopted = false;
         hands_forget_sent(h);
         r = hands_driver_new(h, h->launch.kind, h->launch.session_id, fds, /* adopted= */ false);

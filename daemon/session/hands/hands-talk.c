@@ -135,7 +135,7 @@ static int on_session(Harness *d, const char *session_id, void *userdata) {
 
         r = h->spec.get_config(&config, h->spec.userdata);
         if (r >= 0 && config->agent)
-                r = cli_session_save(config->home, agent_config_harness(config->agent), config->model, session_id);
+                r = hands_conversation_save(h, config, session_id);
         if (r < 0)
                 (void) log_warning_errno(r, "Failed to keep the id of the CLI's conversation, ignoring: %m");
         return 0;
@@ -170,6 +170,7 @@ static void on_sent(Harness *d, void *userdata) {
         if (!h->working || free_and_strdup(&h->sent, h->turn->id) < 0)
                 return;
         crash_point("cli-sent");
+        h->launch.fresh = false;
         /* Its prompt ends with its input. */
         if (harness_is_per_turn(harness_kind(d)) && harness_kind(d) != HARNESS_CLAUDE_SDK)
                 cli_process_release_input(h->process);
@@ -246,7 +247,7 @@ static void forget_conversation(Hands *h) {
 
         r = h->spec.get_config(&config, h->spec.userdata);
         if (r >= 0 && config->agent)
-                r = cli_session_save(config->home, agent_config_harness(config->agent), config->model, NULL);
+                r = hands_conversation_save(h, config, NULL);
         if (r < 0)
                 (void) log_warning_errno(r, "Failed to forget the CLI's conversation: %m");
         hands_log(h, LOG_NOTICE, 0, "The CLI does not know its conversation any more, it begins a new one", NULL);

@@ -276,6 +276,8 @@ static int read_values(Hands *h, char **ret_run) {
                 r = session_value_get(h->spec.db, HANDS_VALUE_HASH, &hash);
         if (r >= 0)
                 r = session_value_get(h->spec.db, HANDS_VALUE_TURN, &h->sent);
+        if (r >= 0)
+                r = session_value_get(h->spec.db, HANDS_VALUE_CONVERSATION, &h->launch.conversation);
         for (size_t i = 0; hash && i < sizeof(h->running_hash) && strlen(hash) == 2 * sizeof(h->running_hash); i++)
                 (void) sscanf(hash + 2 * i, "%2hhx", h->running_hash + i);
         return r;

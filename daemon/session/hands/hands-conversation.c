@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: MIT */
+
+#include <sodium.h>
+
+#include "conversation.h"
+#include "hands-internal.h"
+
+/* What a CLI calls the conversations that clients have named: "<harness>:<its id>". The main one is in a file that the
+ * original knows, too (cli_session_load()). */
+#define PREFIX CONVERSATION_CLI_PREFIX
+
+bool hands_has_conversations(HarnessKind k) {
+        return k == HARNESS_CLAUDE || k == HARNESS_CLAUDE_SDK;
+}
+
+int hands_conversation_choose(HandsLaunch *l, const char *conversation) {
+        crypto_generichash_state s;
+
+        if (l->kind != HARNESS_CLAUDE || isempty(conversation))
+                return 0;
+        l->conversation = strdup(conversation);
+        if (!l->conversation)
+                return -ENOMEM;
+        /* A process speaks in one of them only. */
+        (void) crypto_generichash_init(&s, NULL, 0, sizeof(l->hash));
+        (void) crypto_generichash_update(&s, l->hash, sizeof(l->hash));
+        (void) crypto_generichash_update(&s, (const uint8_t*) conversation, strlen(conversation));
+        (void) crypto_generichash_final(&s, l->hash, sizeof(l->hash));
+        return 0;
+}
+
+int hands_conversation_load(Hands *h, const SessionConfig *config, char **ret) {
+        const char *harness = agent_config_harness(config->agent), *id;
+        _cleanup_free_ char *name = NULL, *value = NULL;
+        int r;
+
+        *ret = NULL;
+        if (isempty(h->launch.conversation))
+                return cli_session_load(config->home, harness, ret);
+        name = strjoin(PREFIX, h->launch.conversation);
+        if (!name)
+                return -ENOMEM;
+        r = session_value_get(h->spec.db, name, &value);
+        if (r <= 0)
+                return r;
+        id = startswith(value, harness);
+        if (!id || *id++ != ':')
+                return 0;
+        *ret = strdup(id);
+        return *ret ? 1 : -ENOMEM;
+}
+
+int hands_conversation_save(Hands *h, const SessionConfig *config, const char *session_id) {
+        const char *harness = agent_config_harness(config->agent);
+        _cleanup_free_ char *name = NULL, *value = NULL;
+
+        if (isempty(h->launch.conversation))
+                return cli_session_save(config->home, harness, config->model, session_id);
+        name = strjoin(PREFIX, h->launch.conversation);
+        value = session_id ? strjoin(harness, ":", session_id) : NULL;
+        if (!name || (session_id && !value))
+                return -ENOMEM;
+        return session_value_set(h->spec.db, name, value);
+}
