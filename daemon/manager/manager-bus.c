@@ -204,27 +204,12 @@ static int ensure_role(Manager *m, const char *role, const char *name, uid_t uid
         return 0;
 }
 
-/* The part of Init and Hire after the names are read. */
-static int make_role_ready(Manager *m, sd_bus_message *message, const char *role, const char *name, PendingKind kind,
-                           sd_bus_error *reterr_error) {
-        _cleanup_free_ char *id = NULL;
+/* The part of Init and Hire behind the check of who asks. a NULL: there is none yet. */
+static int make_role_ready(Manager *m, sd_bus_message *message, const char *role, const char *name, uid_t uid,
+                           Agent *a, PendingKind kind, sd_bus_error *reterr_error) {
         Pending *p;
-        Agent *a;
         bool created = false;
-        uid_t uid = 0, owner;
         int r;
-
-        r = manager_sender_uid(message, &uid);
-        if (r >= 0)
-                r = role_agent_id_join(role, name, &id);
-        if (r < 0)
-                return bus_error_setf(reterr_error, PUFFO_ERROR_INVALID_NAME, "invalid agent name: '%s'",
-                                      strempty(name));
-        a = manager_find_agent(m, id);
-        owner = a ? a->owner : uid;
-        r = polkit_verify_async(m, message, "ai.puffo.agents.manage", id, owner, reterr_error);
-        if (r <= 0)
-                return r < 0 ? r : 1;
 
         /* What is missing would be made anew in the directories that are about to go. */
         r = a ? agent_check_stays(a, reterr_error) : 0;
@@ -234,7 +219,7 @@ static int make_role_ready(Manager *m, sd_bus_message *message, const char *role
                 return r;
         r = agent_set_desired(a, true);
         if (r < 0)
-                return manager_error(reterr_error, r, "start agent", id);
+                return manager_error(reterr_error, r, "start agent", a->home->id);
 
         r = pending_new(a, kind, message, READY_TIMEOUT_USEC, &p, reterr_error);
         if (r < 0)
@@ -243,6 +228,35 @@ static int make_role_ready(Manager *m, sd_bus_message *message, const char *role
         a->retry = sd_event_source_disable_unref(a->retry);
         agent_evaluate(a);
         return 1;
+}
+
+static int find_role(Manager *m, const char *role, const char *name, char **ret_id, Agent **ret,
+                     sd_bus_error *reterr_error) {
+        int r = role_agent_id_join(role, name, ret_id);
+
+        if (r == -ENAMETOOLONG)
+                return bus_error_setf(reterr_error, PUFFO_ERROR_INVALID_NAME, "invalid agent name: '%s'",
+                                      strempty(name));
+        if (r >= 0)
+                *ret = manager_find_agent(m, *ret_id);
+        return r;
+}
+
+static int call_role(Manager *m, sd_bus_message *message, const char *role, const char *name, PendingKind kind,
+                     sd_bus_error *reterr_error) {
+        _cleanup_free_ char *id = NULL;
+        Agent *a = NULL;
+        uid_t uid = 0;
+        int r;
+
+        r = manager_sender_uid(message, &uid);
+        if (r >= 0)
+                r = find_role(m, role, name, &id, &a, reterr_error);
+        if (r >= 0)
+                r = polkit_verify_async(m, message, "ai.puffo.agents.manage", id, a ? a->owner : uid, reterr_error);
+        if (r <= 0)
+                return r < 0 ? r : 1;
+        return make_role_ready(m, message, role, name, uid, a, kind, reterr_error);
 }
 
 static int read_role_name(const char *text, const char *what, char **ret, sd_bus_error *reterr_error) {
@@ -267,20 +281,41 @@ static int method_init(sd_bus_message *message, void *userdata, sd_bus_error *re
                 if (r < 0)
                         return r;
         }
-        return make_role_ready(userdata, message, role, name, PENDING_INIT, reterr_error);
+        return call_role(userdata, message, role, name, PENDING_INIT, reterr_error);
+}
+
+static int read_hire(sd_bus_message *message, char **ret_role, char **ret_name, sd_bus_error *reterr_error) {
+        const char *role, *name;
+        int r;
+
+        r = sd_bus_message_read(message, "ss", &role, &name);
+        if (r >= 0)
+                r = read_role_name(role, "role", ret_role, reterr_error);
+        return r < 0 ? r : read_role_name(name, "agent", ret_name, reterr_error);
 }
 
 static int method_hire(sd_bus_message *message, void *userdata, sd_bus_error *reterr_error) {
         _cleanup_free_ char *role = NULL, *name = NULL;
-        const char *role_text, *name_text;
+        int r = read_hire(message, &role, &name, reterr_error);
+
+        return r < 0 ? r : call_role(userdata, message, role, name, PENDING_HIRE, reterr_error);
+}
+
+int manager_hire_for(Agent *boss, sd_bus_message *message, sd_bus_error *reterr_error) {
+        _cleanup_free_ char *role = NULL, *name = NULL, *id = NULL;
+        Manager *m = boss->manager;
+        Agent *a = NULL;
         int r;
 
-        r = sd_bus_message_read(message, "ss", &role_text, &name_text);
+        r = read_hire(message, &role, &name, reterr_error);
         if (r >= 0)
-                r = read_role_name(role_text, "role", &role, reterr_error);
-        if (r >= 0)
-                r = read_role_name(name_text, "agent", &name, reterr_error);
-        return r < 0 ? r : make_role_ready(userdata, message, role, name, PENDING_HIRE, reterr_error);
+                r = find_role(m, role, name, &id, &a, reterr_error);
+        if (r < 0)
+                return r;
+        if (a && a->owner != boss->owner)
+                return bus_error_setf(reterr_error, PUFFO_ERROR_AGENT_EXISTS,
+                                      "'%s' is somebody else's; choose another name.", id);
+        return make_role_ready(m, message, role, name, boss->owner, a, PENDING_HIRE, reterr_error);
 }
 
 /* --- import --- */

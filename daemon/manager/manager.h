@@ -82,6 +82,8 @@ int manager_sender_uid(sd_bus_message *message, uid_t *ret);
 /* May there be one more agent of that owner? */
 int manager_check_limits(const Manager *m, uid_t owner, sd_bus_error *reterr_error);
 void manager_emit_changed(Manager *m);
+/* As Hire, for an agent that has others work for it: they are its owner's. */
+int manager_hire_for(Agent *boss, sd_bus_message *message, sd_bus_error *reterr_error);
 int pairing_export(Manager *m);
 /* Keeps m->addresses true (gateway-address.c). */
 int gateway_address_watch(Manager *m);

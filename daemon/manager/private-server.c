@@ -15,6 +15,7 @@
 #include "log.h"
 #include "pending.h"
 #include "private-server.h"
+#include "staff-bus.h"
 #include "string-util.h"
 
 #define LINKS_MAX 1024U
@@ -198,6 +199,27 @@ static int method_refresh_credentials(sd_bus_message *message, void *userdata, s
         return credential_refresh_method(l->server->manager, message, reterr_error);
 }
 
+static int method_hire_agent(sd_bus_message *message, void *userdata, sd_bus_error *reterr_error) {
+        Agent *a = session_link_agent(userdata);
+        int r = staff_check_boss(a, reterr_error);
+
+        return r < 0 ? r : manager_hire_for(a, message, reterr_error);
+}
+
+static int method_ask_agent(sd_bus_message *message, void *userdata, sd_bus_error *reterr_error) {
+        Agent *a = session_link_agent(userdata);
+        int r = staff_check_boss(a, reterr_error);
+
+        return r < 0 ? r : staff_ask(a, message, reterr_error);
+}
+
+static int method_interrupt_asked(sd_bus_message *message, void *userdata, sd_bus_error *reterr_error) {
+        Agent *a = session_link_agent(userdata);
+        int r = staff_check_boss(a, reterr_error);
+
+        return r < 0 ? r : staff_interrupt(a, message, reterr_error);
+}
+
 static const sd_bus_vtable private_vtable[] = {
         SD_BUS_VTABLE_START(0),
         SD_BUS_METHOD_WITH_ARGS("Register", SD_BUS_NO_ARGS, SD_BUS_RESULT("s", id), method_register,
@@ -214,6 +236,13 @@ static const sd_bus_vtable private_vtable[] = {
                                 harness_method_wait, SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_METHOD_WITH_ARGS("ApprovalAnswered", SD_BUS_ARGS("s", id, "s", state), SD_BUS_NO_RESULT,
                                 method_approval_answered, SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_METHOD_WITH_ARGS("HireAgent", SD_BUS_ARGS("s", role, "s", name),
+                                SD_BUS_RESULT("o", agent, "u", pid, "b", created), method_hire_agent,
+                                SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_METHOD_WITH_ARGS("AskAgent", SD_BUS_ARGS("s", agent, "s", turn, "s", text, "h", stream),
+                                SD_BUS_NO_RESULT, method_ask_agent, SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_METHOD_WITH_ARGS("InterruptAsked", SD_BUS_ARGS("s", agent, "s", turn), SD_BUS_RESULT("b", ended),
+                                method_interrupt_asked, SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_METHOD_WITH_ARGS("RefreshCredentials", SD_BUS_ARGS("s", provider), SD_BUS_RESULT("s", result),
                                 method_refresh_credentials, SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_VTABLE_END,

@@ -4,6 +4,7 @@
 #include "file-util.h"
 #include "log.h"
 #include "mcp-server.h"
+#include "role.h"
 #include "run-socket.h"
 #include "string-util.h"
 
@@ -13,7 +14,7 @@
 struct ChatService {
         ChatServiceSpec spec;
         Puffo *puffo;                   /* NULL: no identity, or one that cannot be used */
-        ToolBox *tools;                 /* exists with puffo */
+        ToolBox *tools;                 /* exists with puffo, and for who leads others */
         McpServer *mcp;                 /* the same for other programs; NULL: it could not be set up */
         char *fault;
         bool stopping;
@@ -102,6 +103,11 @@ static int serve_tools(ChatService *c) {
         return r == -ENOMEM ? r : 0;
 }
 
+/* The first agent has others work for it (agent-proxy §15 #14). */
+static bool leads(const SessionConfig *config) {
+        return config->home->role && streq(config->home->id, ROLE_MANAGER);
+}
+
 /* The tools know the agent's workspace and kind, which a new configuration may have changed. */
 static int make_tools(ChatService *c, const SessionConfig *config) {
         ToolBox *tools;
@@ -110,6 +116,7 @@ static int make_tools(ChatService *c, const SessionConfig *config) {
         r = tool_box_new(&tools, &(ToolBoxSpec) {
                 .event = c->spec.event, .puffo = c->puffo, .home = config->home, .kind = config->agent->kind,
                 .harness = config->agent->kind == RUNTIME_CHAT_LOCAL ? "" : agent_config_harness(config->agent),
+                .get_link = leads(config) ? c->spec.get_link : NULL,
                 .on_ended = c->spec.on_tool_ended, .userdata = c->spec.userdata,
         });
         if (r < 0)
@@ -121,6 +128,7 @@ static int make_tools(ChatService *c, const SessionConfig *config) {
 
 int chat_service_configure(ChatService *c, const SessionConfig *config) {
         const AgentConfig *a = config->agent;
+        Puffo *before = c->puffo;
         int r = 0;
 
         if (!a || c->stopping)
@@ -129,15 +137,22 @@ int chat_service_configure(ChatService *c, const SessionConfig *config) {
                 leave(c);
         if (isempty(a->slug) || isempty(a->server_url)) {
                 c->fault = mfree(c->fault);
-                close_tools(c);
-                return 0;
+                if (!leads(config))
+                        close_tools(c);
+        } else {
+                r = c->puffo ? puffo_configure(c->puffo, config) : join(c, config);
+                if (r < 0)
+                        return r;
         }
-        r = c->puffo ? puffo_configure(c->puffo, config) : join(c, config);
-        return r < 0 || !c->puffo || c->tools ? r : make_tools(c, config);
+        if (!c->puffo && !leads(config))
+                return r;
+        return c->tools && c->puffo == before ? r : make_tools(c, config);
 }
 
 void chat_service_stop(ChatService *c) {
         c->stopping = true;
+        if (c->tools)
+                tool_box_leave(c->tools);
         if (c->puffo)
                 puffo_stop(c->puffo);
         else

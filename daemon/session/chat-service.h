@@ -5,7 +5,7 @@
 #include "tool.h"
 
 /* A session's side of the chat service: there while agent.yml gives it an identity, with the tools that come with
- * one. */
+ * one. The manager agent has tools without one, too: those by which others work for it. */
 typedef struct ChatService ChatService;
 
 /* Where the tools are served by the Model Context Protocol, below the agent's directory. */
@@ -24,6 +24,7 @@ typedef struct ChatServiceSpec {
         /* A call of a tool, whoever made it, has ended (ToolBoxSpec). */
         void (*on_tool_ended)(const char *key, const char *name, json_object *arguments, const ToolResult *result,
                               void *userdata);
+        ManagerLink* (*get_link)(void *userdata);       /* ToolBoxSpec */
         void *userdata;
 } ChatServiceSpec;
 

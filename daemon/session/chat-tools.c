@@ -6,16 +6,17 @@
 static const char *const names[] = {
         "send_message", "upload_file", "list_channels", "list_channel_members", "get_channel_history",
         "get_thread_history", "fetch_channel_files", "get_post", "get_user_info", "whoami", "reload_system_prompt",
+        "hire_agent", "ask_agent",
 };
 
-static const Tool* list(size_t *ret_n) {
+static const Tool* list(const ToolBox *box, size_t *ret_n) {
         static Tool tools[ELEMENTSOF(names)];
         size_t n = 0;
 
         for (size_t i = 0; i < ELEMENTSOF(names); i++) {
                 const Tool *t = tool_find(names[i]);
 
-                if (t)
+                if (t && tool_is_offered(box, names[i]))
                         tools[n++] = *t;
         }
         *ret_n = n;

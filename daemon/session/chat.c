@@ -77,6 +77,10 @@ int chat_new(Chat **ret, const ChatSpec *spec) {
         return 0;
 }
 
+static ToolBox* get_box(Chat *c) {
+        return c->spec.get_box ? c->spec.get_box(c->spec.userdata) : NULL;
+}
+
 static void timer_stop(sd_event_source *s) {
         if (s)
                 (void) sd_event_source_set_enabled(s, SD_EVENT_OFF);
@@ -268,11 +272,11 @@ static void call_failed(Chat *c, const ModelResult *result) {
 
 /* ---- tools ---- */
 
-static bool tool_is_offered(const Chat *c, const char *name) {
+static bool is_offered(const Chat *c, const ToolBox *box, const char *name) {
         const Tool *list;
         size_t n;
 
-        list = c->tools->list(&n);
+        list = c->tools->list(box, &n);
         for (size_t i = 0; i < n; i++)
                 if (streq(list[i].name, name))
                         return true;
@@ -329,7 +333,7 @@ static int tool_begin(Chat *c, ToolBox *box) {
                 return r;
         if (!box)
                 r = tool_end(c, NO_BOX, true);
-        else if (!tool_is_offered(c, c->tool->name)) {
+        else if (!is_offered(c, box, c->tool->name)) {
                 text = asprintf_new("There is no tool '%s'.", c->tool->name);
                 r = text ? tool_end(c, text, true) : -ENOMEM;
         } else {
@@ -555,9 +559,9 @@ static int on_silence(sd_event_source *s, uint64_t usec, void *userdata) {
 }
 
 /* What the system prompt speaks of: the list ends with NULL. */
-static const char** tool_names(const Chat *c) {
+static const char** prompt_names(Chat *c) {
         size_t n = 0;
-        const Tool *list = c->offered || c->steps.n > 0 ? c->tools->list(&n) : NULL;
+        const Tool *list = c->offered || c->steps.n > 0 ? c->tools->list(get_box(c), &n) : NULL;
         const char **names = new0(const char*, n + 1);
 
         for (size_t i = 0; i < n && names; i++)
@@ -573,7 +577,7 @@ static int call_start(Chat *c, const SessionConfig *config, const ChatPrompt *pr
         if (provider < 0)
                 return -EINVAL;
         if (c->offered || c->steps.n > 0) {
-                const Tool *list = c->tools->list(&n_tools);
+                const Tool *list = c->tools->list(get_box(c), &n_tools);
 
                 tools = new0(ModelTool, n_tools);
                 if (!tools)
@@ -641,7 +645,7 @@ static int chat_attempt(Chat *c) {
                 chat_fail(c, "server_error", "not-ready", config->fault);
                 return 1;
         }
-        box = c->spec.get_box ? c->spec.get_box(c->spec.userdata) : NULL;
+        box = get_box(c);
         if (c->task_timeout_usec == 0) {
                 r = turn_begin(c, config);
                 if (r < 0)
@@ -656,7 +660,7 @@ static int chat_attempt(Chat *c) {
 
         last = steps_used_up(c, config);
         c->offered = box && !last;
-        names = tool_names(c);
+        names = prompt_names(c);
         if (!names)
                 return -ENOMEM;
         r = chat_prompt_build(&prompt, c->spec.db, config, c->row, names,

@@ -112,8 +112,9 @@ static void daily_note(Session *s, const SessionConfig *c) {
 }
 
 static void write_prompt(Session *s, const SessionConfig *c) {
-        size_t n;
-        const Tool *tools = has_cli(c) ? tools_all(&n) : chat_tools.list(&n);
+        size_t n, n_names = 0;
+        ToolBox *box = chat_service_tools(s->service);
+        const Tool *tools = has_cli(c) ? tools_all(&n) : chat_tools.list(box, &n);
         _cleanup_free_ const char **names = new0(const char*, n + 1);
         int r;
 
@@ -121,8 +122,9 @@ static void write_prompt(Session *s, const SessionConfig *c) {
                 (void) log_oom();
                 return;
         }
-        for (size_t i = 0; i < n && chat_service_tools(s->service); i++)
-                names[i] = tools[i].name;
+        for (size_t i = 0; i < n && box; i++)
+                if (tool_is_offered(box, tools[i].name))
+                        names[n_names++] = tools[i].name;
         r = prompt_files_write(c->home, c->agent, names);
         if (r < 0)
                 (void) log_warning_errno(r, "Not all files of the agent's prompt could be written: %m");
@@ -383,6 +385,10 @@ static void chat_on_left(void *userdata) {
         session_update(s);
 }
 
+static ManagerLink* get_link(void *userdata) {
+        return ((Session*) userdata)->link;
+}
+
 static void chat_on_tools_going(void *userdata) {
         Session *s = userdata;
 
@@ -572,7 +578,8 @@ static int open_parts(Session *s) {
                         .event = s->event, .db = db, .queue = queue, .approvals = approvals,
                         .directory = s->directory,
                         .on_changed = driver_changed, .on_broken = driver_broken, .on_left = chat_on_left,
-                        .on_tools_going = chat_on_tools_going, .on_tool_ended = on_tool_ended, .userdata = s,
+                        .on_tools_going = chat_on_tools_going, .on_tool_ended = on_tool_ended,
+                        .get_link = get_link, .userdata = s,
                 });
         if (r < 0)
                 return r;

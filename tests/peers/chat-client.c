@@ -39,7 +39,7 @@ struct ToolCall {
 static const char *directory;
 static sd_event *event;
 
-static const Tool* list(size_t *ret_n) {
+static const Tool* list(const ToolBox *box, size_t *ret_n) {
         static const Tool tools[] = {
                 { "send_message", "Sends.", "{\"type\":\"object\",\"properties\":{\"text\":{\"type\":\"string\"}}}" },
                 { "look", "Looks.", "{\"type\":\"object\",\"properties\":{}}" },

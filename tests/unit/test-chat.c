@@ -122,7 +122,7 @@ static const ModelBackend backend = {
         .rest = client_rest,
 };
 
-static const Tool* list(size_t *ret_n) {
+static const Tool* list(const ToolBox *box, size_t *ret_n) {
         static const Tool tools[] = {
                 { "send_message", "Sends.", "{\"type\":\"object\"}" }, { "look", "Looks.", "{\"type\":\"object\"}" },
         };
@@ -694,7 +694,7 @@ TEST(failing_results) {
 
 TEST(real_tools) {
         size_t n;
-        const Tool *offered = chat_tools.list(&n);
+        const Tool *offered = chat_tools.list(NULL, &n);
 
         ASSERT_EQ(n, 11);
         for (size_t i = 0; i < n; i++) {

@@ -145,6 +145,8 @@ TEST(the_list) {
         ASSERT_OK(json_parse(d.output.text, d.output.size, &answer));
         tools = json_get(json_get(answer, "result"), "tools");
         table = tools_all(&n);
+        /* All but the two of who has others work for him. */
+        n -= 2;
         ASSERT_EQ(json_object_array_length(tools), n);
         for (size_t i = 0; i < n; i++) {
                 json_object *t = json_object_array_get_idx(tools, i);

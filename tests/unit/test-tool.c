@@ -8,7 +8,7 @@ static const char *const names[] = {
         "send_message", "upload_file", "list_channels", "list_channel_members", "get_channel_history",
         "get_thread_history", "fetch_channel_files", "get_post", "get_user_info", "whoami", "reload_system_prompt",
         "install_skill", "uninstall_skill", "list_skills", "install_mcp_server", "uninstall_mcp_server",
-        "list_mcp_servers", "refresh",
+        "list_mcp_servers", "refresh", "hire_agent", "ask_agent",
 };
 
 TEST(the_table_in_its_order) {

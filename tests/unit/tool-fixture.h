@@ -9,10 +9,12 @@
 #include <stdio.h>
 #include <sys/stat.h>
 
+#include "bus-util.h"
 #include "conversation.h"
 #include "fake-server.h"
 #include "file-util.h"
 #include "json-util.h"
+#include "manager-link.h"
 #include "outbox-store.h"
 #include "tool.h"
 
@@ -42,6 +44,7 @@ static struct {
         OutboxWatch *watch;     /* who waits */
         unsigned n_added;
         char key[256];          /* of the last one */
+        sd_bus *puffod;         /* the connection to it; NULL: there is none */
 } desk;
 
 #define FAKE_PUFFO ((Puffo*) &desk)
@@ -102,6 +105,18 @@ OutboxWatch* outbox_watch_free(OutboxWatch *w) {
 
 int outbox_find(Outbox *o, const char *key, int64_t *ret_id) {
         return outbox_store_find(desk.bench->db, key, ret_id);
+}
+
+int manager_link_new_call(ManagerLink *l, const char *member, sd_bus_message **ret) {
+        if (!desk.puffod)
+                return -ENOTCONN;
+        return sd_bus_message_new_method_call(desk.puffod, ret, NULL, PUFFO_PRIVATE_MANAGER_PATH,
+                                              PUFFO_PRIVATE_MANAGER_INTERFACE, member);
+}
+
+int manager_link_call(ManagerLink *l, sd_bus_message *m, sd_bus_message_handler_t callback, void *userdata,
+                      uint64_t timeout_usec, sd_bus_slot **ret) {
+        return sd_bus_call_async(desk.puffod, ret, m, callback, userdata, timeout_usec);
 }
 
 _unused_ static void bench_file(Bench *b, const char *path, const char *text) {

@@ -61,27 +61,18 @@ static char* flatten(const ChatPrompt *p) {
         return r < 0 ? NULL : strbuf_take(&b);
 }
 
-static const char** tool_names(void) {
-        size_t n;
-        const Tool *list = tools_all(&n);
-        const char **names = new0(const char*, n + 1);
-
-        for (size_t i = 0; i < n && names; i++)
-                names[i] = list[i].name;
-        return names;
-}
-
 /* *ret_system: NULL for those that find it in their home. */
 static int make_text(Hands *h, const SessionConfig *config, HarnessKind kind, char **ret, char **ret_system) {
         _cleanup_(chat_prompt_done) ChatPrompt p = {};
-        _cleanup_free_ const char **names = tool_names();
+        ToolBox *box = h->spec.get_box(h->spec.userdata);
+        _cleanup_free_ const char **names = tool_names(box);
         bool forgets = harness_is_per_turn(kind) && kind == HARNESS_CLAUDE_SDK;
         const char *last;
         int r;
 
         if (!names)
                 return -ENOMEM;
-        if (!h->spec.get_box(h->spec.userdata))
+        if (!box)
                 names[0] = NULL;
         r = chat_prompt_build(&p, h->spec.db, config, h->row, names, CHAT_PROMPT_BYTES_MAX);
         if (r < 0)

@@ -252,6 +252,8 @@ static void on_list(McpPeer *p, json_object *id, json_object *params) {
         for (size_t i = 0; i < n && r >= 0; i++) {
                 json_object *o;
 
+                if (!tool_is_offered(p->spec.tools, tools[i].name))
+                        continue;
                 r = tool_describe(tools + i, &o);
                 if (r >= 0 && json_object_array_add(list, o) < 0) {
                         json_object_put(o);
@@ -275,7 +277,7 @@ static void on_call(McpPeer *p, json_object *id, json_object *params) {
                 answer_error(p, id, ERROR_PARAMS, "name is required");
         else if (arguments && !json_object_is_type(arguments, json_type_object))
                 answer_error(p, id, ERROR_PARAMS, "arguments must be an object");
-        else if (!tool_find(name)) {
+        else if (!tool_is_offered(p->spec.tools, name)) {
                 shown = str_printable(name, NAME_SHOWN_MAX);
                 message = shown ? strjoin("Unknown tool: ", shown) : NULL;
                 answer_error(p, id, ERROR_PARAMS, message ?: "Unknown tool");

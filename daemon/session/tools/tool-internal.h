@@ -12,6 +12,7 @@
 typedef struct ToolEntry {
         Tool tool;
         bool chat;                      /* needs an identity on the chat service */
+        bool lead;                      /* for who has others work for him */
         bool claude_only;               /* refused with another harness (agent-runtime §15.3) */
         /* Answers with tool_succeed() or tool_fail(), now or later. < 0: neither was or will be called; becomes the
          * answer. */
@@ -27,6 +28,9 @@ struct ToolBox {
         RuntimeKind kind;
         json_object **schemas;          /* parsed, in the order of the table */
         struct ToolCallList calls;
+        unsigned n_asks;                /* calls of others that are under way */
+        bool leaving;
+        ManagerLink* (*get_link)(void *userdata);
         void (*on_ended)(const char *key, const char *name, json_object *arguments, const ToolResult *result,
                          void *userdata);
         void *userdata;
@@ -107,3 +111,5 @@ int tool_list_skills(ToolCall *c);
 int tool_install_mcp_server(ToolCall *c);
 int tool_uninstall_mcp_server(ToolCall *c);
 int tool_list_mcp_servers(ToolCall *c);
+int tool_hire_agent(ToolCall *c);
+int tool_ask_agent(ToolCall *c);

@@ -97,4 +97,18 @@ const ToolEntry tool_table[TOOLS_MAX] = {
             "a model name, with that model.",
             SCHEMA(PROPERTY("model", TYPE_STRING, "The model from then on; empty for the configured one."), "") },
           .run = tool_refresh, .claude_only = true },
+        { { "hire_agent",
+            "Have another agent for a role: it is made, or found when it exists, and started. Its id is "
+            "<role>_<name>.",
+            SCHEMA(PROPERTY("role", TYPE_STRING, "What it is to do, such as engineer or researcher.") ","
+                   PROPERTY("name", TYPE_STRING, "A name within the role, such as alice."),
+                   "\"role\",\"name\"") },
+          .run = tool_hire_agent, .lead = true },
+        { { "ask_agent",
+            "Give another agent a task or a question, and wait for its answer. It remembers what it was asked before, "
+            "and sees nothing else of your conversations.",
+            SCHEMA(PROPERTY("agent", TYPE_STRING, "Its id, such as engineer_alice.") ","
+                   PROPERTY("text", TYPE_STRING, "What it is to do, with everything that it has to know."),
+                   "\"agent\",\"text\"") },
+          .run = tool_ask_agent, .lead = true },
 };

@@ -3,5 +3,5 @@
 
 #include "tool-internal.h"
 
-#define TOOLS_MAX 18U
+#define TOOLS_MAX 20U
 extern const ToolEntry tool_table[TOOLS_MAX];

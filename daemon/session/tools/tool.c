@@ -36,6 +36,26 @@ const Tool* tool_find(const char *name) {
         return e ? &e->tool : NULL;
 }
 
+static bool is_offered(const ToolBox *b, const ToolEntry *e) {
+        return e->lead ? b && b->get_link : !b || b->puffo || !b->get_link;
+}
+
+bool tool_is_offered(const ToolBox *b, const char *name) {
+        const ToolEntry *e = entry_find(name);
+
+        return e && is_offered(b, e);
+}
+
+const char** tool_names(const ToolBox *b) {
+        const char **names = new0(const char*, TOOLS_MAX + 1);
+        size_t n = 0;
+
+        for (size_t i = 0; i < TOOLS_MAX && names; i++)
+                if (is_offered(b, tool_table + i))
+                        names[n++] = tool_table[i].tool.name;
+        return names;
+}
+
 bool tool_is_answer(const char *name) {
         return streq(name, "send_message") || streq(name, "upload_file");
 }
@@ -53,6 +73,7 @@ int tool_box_new(ToolBox **ret, const ToolBoxSpec *spec) {
         b->event = sd_event_ref(spec->event);
         b->puffo = spec->puffo;
         b->kind = spec->kind;
+        b->get_link = spec->get_link;
         b->on_ended = spec->on_ended;
         b->userdata = spec->userdata;
         b->workspace = strdup(spec->home->workspace);
@@ -86,11 +107,16 @@ static void call_stop(ToolCall *c) {
         c->box = NULL;
 }
 
+void tool_box_leave(ToolBox *b) {
+        b->leaving = true;
+}
+
 ToolBox* tool_box_free(ToolBox *b) {
         ToolCall *c;
 
         if (!b)
                 return NULL;
+        b->leaving = true;
         while ((c = LIST_FIRST(&b->calls)))
                 call_stop(c);
         for (size_t i = 0; b->schemas && i < TOOLS_MAX; i++)
@@ -239,7 +265,7 @@ int tool_call_start(ToolBox *b, const char *name, json_object *arguments, const 
         if (r < 0)
                 return r;
 
-        if (!c->entry) {
+        if (!c->entry || !is_offered(b, c->entry)) {
                 shown = str_printable(name, TOOL_NAME_MAX);
                 call_end(c, /* is_error= */ true, shown ? strjoin("Unknown tool: ", shown) : NULL);
         } else {

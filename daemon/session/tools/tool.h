@@ -15,9 +15,17 @@ typedef struct Tool {
         const char *schema;             /* JSON schema of the arguments: an object's */
 } Tool;
 
+typedef struct ToolBox ToolBox;
+typedef struct ManagerLink ManagerLink;
+
 /* In the canonical order. */
 const Tool* tools_all(size_t *ret_n);
 const Tool* tool_find(const char *name);
+/* Those that a box has: the two of who leads others, and all others but where that is all it is for. NULL: a box that
+ * there is not at the moment, of an agent on the chat service. */
+bool tool_is_offered(const ToolBox *b, const char *name);
+/* The names, for a prompt; ends with NULL. The strings are static, the array is the caller's. NULL: out of memory. */
+const char** tool_names(const ToolBox *b);
 
 typedef struct ToolResult {
         bool is_error;
@@ -30,6 +38,8 @@ typedef struct ToolBoxSpec {
         const AgentHome *home;          /* copied, as far as it is needed */
         RuntimeKind kind;
         const char *harness;            /* "": none */
+        /* For who has others work for him, else NULL: the way to puffod, NULL while there is none. */
+        ManagerLink* (*get_link)(void *userdata);
         /* A call, whoever made it, has ended, and is about to be told so. May be NULL. */
         void (*on_ended)(const char *key, const char *name, json_object *arguments, const ToolResult *result,
                          void *userdata);
@@ -37,11 +47,13 @@ typedef struct ToolBoxSpec {
 } ToolBoxSpec;
 
 /* What the tools work with. puffo is borrowed. */
-typedef struct ToolBox ToolBox;
 int tool_box_new(ToolBox **ret, const ToolBoxSpec *spec);
 /* Calls that are under way end without calling back and are still to be freed. */
 ToolBox* tool_box_free(ToolBox *b);
 DEFINE_TRIVIAL_CLEANUP_FUNC(ToolBox*, tool_box_free);
+
+/* The session is about to end, and will be back: what a call has begun elsewhere goes on without it. */
+void tool_box_leave(ToolBox *b);
 
 typedef struct ToolCall ToolCall;
 /* Called once, from the loop, never from inside tool_call_start(). May free the call. */
