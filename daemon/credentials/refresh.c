@@ -248,7 +248,7 @@ static int run(const RefreshSpec *s, Refresh *f) {
         CliLogin after;
         int r;
 
-        r = cli_program_find("claude-code", s->path, s->user_home, &program, &roots, &path);
+        r = cli_program_find("claude-code", NULL, s->path, s->user_home, &program, &roots, &path);
         if (r >= 0)
                 r = argv_new(program, &f->argv);
         if (r >= 0)

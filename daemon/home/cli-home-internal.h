@@ -37,6 +37,8 @@ int cli_mcp_of_operator(CliWork *w, const char *path, json_object **ret);
 int cli_mcp_merge(CliWork *w, const char *key, json_object *config, json_object *servers);
 /* The server of the agent's own tools; *ret NULL: it has none. */
 int cli_mcp_puffo(const CliWork *w, bool gemini, json_object **ret);
+/* {"mcpServers": …} of the operator's, the agent's (.mcp.json) and puffo. */
+int cli_mcp_collect(CliWork *w, json_object *operators, json_object **ret);
 /* mcp-config.json, from the operator's, the agent's (.mcp.json) and puffo. */
 int cli_mcp_write_config(CliWork *w, json_object *operators);
 
@@ -50,6 +52,10 @@ int cli_skills_hash(CliWork *w, int root_fd, const char *directory);
 /* ---- cli-hermes.c ---- */
 
 int cli_hermes_prepare(CliWork *w);
+
+/* ---- cli-codex.c ---- */
+
+int cli_codex_prepare(CliWork *w, CliHome *ret);
 
 /* ---- cli-paths.c ---- */
 

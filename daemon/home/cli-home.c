@@ -441,6 +441,9 @@ void cli_home_done(CliHome *h) {
         h->read_write = strv_free(h->read_write);
         h->read_only = strv_free(h->read_only);
         h->mcp_config = mfree(h->mcp_config);
+        if (h->codex_config)
+                explicit_bzero(h->codex_config, strlen(h->codex_config));
+        h->codex_config = mfree(h->codex_config);
         h->notice = mfree(h->notice);
 }
 
@@ -454,6 +457,7 @@ static int prepare(CliWork *w, CliHome *ret) {
         if (r < 0)
                 return r;
         r = streq(harness, "claude-code") ? claude_prepare(w, ret) :
+            streq(harness, "codex") ? cli_codex_prepare(w, ret) :
             streq(harness, "gemini-cli") ? gemini_prepare(w) :
             streq(harness, "hermes") ? cli_hermes_prepare(w) : -EINVAL;
         if (r >= 0)

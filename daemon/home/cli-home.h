@@ -10,7 +10,7 @@
 typedef struct CliHomeSpec {
         const AgentHome *home;
         const AgentConfig *config;
-        const char *harness;            /* "claude-code", "gemini-cli", "hermes" */
+        const char *harness;            /* "claude-code", "codex", "gemini-cli", "hermes" */
         const char *user_home;          /* the operator's real home, NULL: there is none (system mode) */
         const char *mcp_command;        /* path of puffo-mcp, NULL: the agent has no tools */
         const char *tool_socket;        /* as the CLI sees it */
@@ -20,6 +20,7 @@ typedef struct CliHomeSpec {
 typedef struct CliHome {
         char **read_write, **read_only; /* what the sandbox binds; every path is there */
         char *mcp_config;               /* for --mcp-config, NULL */
+        char *codex_config;             /* for cli_home_start_codex(), NULL */
         char *notice;                   /* what the operator should know, a line each; NULL */
         /* Of everything that a running CLI does not notice by itself: when it differs, the CLI is started anew.
          * Neither its arguments and environment nor the memory, which it takes note of when it starts. Nor the login:
@@ -30,6 +31,8 @@ typedef struct CliHome {
 /* Makes, copies, checks. Writes nothing when nothing has changed. -EINVAL: unknown harness. */
 int cli_home_prepare(CliHome *ret, const CliHomeSpec *spec);
 void cli_home_done(CliHome *h);
+/* Writes config.toml, which is not to be changed while a Codex is running. */
+int cli_home_start_codex(const AgentHome *h, const CliHome *home);
 
 /* Paths that exist on the machine of whoever wrote them, not where the agent's runtime lives (agent-runtime §10.5). */
 bool cli_command_is_host_local(const char *command);
@@ -40,9 +43,10 @@ int cli_session_load(const AgentHome *h, const char *harness, char **ret);
 /* session_id NULL: forget it. -EINVAL for an id that no CLI makes. Writes nothing when it says that already. */
 int cli_session_save(const AgentHome *h, const char *harness, const char *model, const char *session_id);
 
-/* Finds the CLI's program: $PUFFO_CLAUDE_BIN (…GEMINI…, …HERMES…), path (a PATH; NULL: none), the places where its
- * installers put it. *ret_program: without links. *ret_roots: what must be bound read-only so that it runs where
- * homes, /run and temporary directories are empty, may be NULL. *ret_path: the PATH to give to it. -ENOENT; -EINVAL:
- * unknown harness. */
-int cli_program_find(const char *harness, const char *path, const char *user_home, char **ret_program,
-                     char ***ret_roots, char **ret_path);
+/* Finds the CLI's program: $PUFFO_CLAUDE_BIN (…CODEX…, …GEMINI…, …HERMES…; $AGENT_PROXY_CODEX), given (a path, or
+ * another name for it; NULL), path (a PATH; NULL: none), the places where its installers put it. Of Codex it is the
+ * program itself, not the script that starts it. *ret_program: without links. *ret_roots: what must be bound read-only
+ * so that it runs where homes, /run and temporary directories are empty, may be NULL. *ret_path: the PATH to give to
+ * it. -ENOENT; -EINVAL: unknown harness. */
+int cli_program_find(const char *harness, const char *given, const char *path, const char *user_home,
+                     char **ret_program, char ***ret_roots, char **ret_path);

@@ -3,8 +3,9 @@
 
 #include "agent-home.h"
 
-/* The operator's login with Claude (~/.claude/.credentials.json). Refresh tokens are used up by who uses them, so that
- * only puffo-credentials does; an agent's CLI gets a view, a copy without it, in its own home. */
+/* The operator's logins with Claude (~/.claude/.credentials.json) and Codex (~/.codex/auth.json). Refresh tokens are
+ * used up by who uses them, so that of Claude's only puffo-credentials does; an agent's CLI gets a view, a copy without
+ * it, in its own home. */
 
 typedef enum CliLoginState {
         CLI_LOGIN_MISSING,
@@ -33,6 +34,14 @@ int cli_login_read(const char *path, CliLogin *ret, bool *ret_renewable);
 int cli_login_sync(const AgentHome *h, const char *user_home, CliLogin *ret);
 /* For an agent that does not work with the operator's login: its view goes, a login of its own stays. */
 int cli_login_remove(const AgentHome *h);
+
+/* The same for Codex. Nobody refreshes that login but the operator's own Codex. look: whether there is one, renewing
+ * nothing. */
+int codex_login_look(const AgentHome *h, const char *user_home, CliLogin *ret);
+int codex_login_sync(const AgentHome *h, const char *user_home, CliLogin *ret);
+int codex_login_remove(const AgentHome *h);
+/* > 0: what he has logged in with is a key, which no agent gets to see: to be wiped. */
+int codex_login_key(const char *user_home, char **ret);
 
 /* When it is to be refreshed, CLOCK_REALTIME: five minutes before it expires, which may be in the past, and not sooner
  * than ten minutes after the last attempt (0: none). USEC_INFINITY: never, it is no view or does not expire. */

@@ -321,7 +321,7 @@ static int add_servers(CliWork *w, json_object *all, json_object *servers) {
         return 0;
 }
 
-int cli_mcp_write_config(CliWork *w, json_object *operators) {
+int cli_mcp_collect(CliWork *w, json_object *operators, json_object **ret) {
         _cleanup_json_ json_object *installed = NULL, *agents = NULL, *puffo = NULL, *all = json_object_new_object(),
                                    *config = json_object_new_object();
         size_t n_bad = 0;
@@ -352,6 +352,17 @@ int cli_mcp_write_config(CliWork *w, json_object *operators) {
                 r = json_put(all, PUFFO, TAKE_PTR(puffo));
         if (r >= 0)
                 r = json_put(config, "mcpServers", TAKE_PTR(all));
+        if (r < 0)
+                return r;
+        *ret = TAKE_PTR(config);
+        return 0;
+}
+
+int cli_mcp_write_config(CliWork *w, json_object *operators) {
+        _cleanup_json_ json_object *config = NULL;
+        int r;
+
+        r = cli_mcp_collect(w, operators, &config);
         if (r < 0)
                 return r;
         cli_work_hash(w, json_text(config, NULL));

@@ -111,6 +111,7 @@ int cli_paths_collect(CliWork *w, CliHome *ret) {
                 { "claude-code", { ".claude", ".claude.json" },
                   { ".claude/CLAUDE.md", ".claude/settings.json", ".claude/skills", ".claude/.credentials.json",
                     "mcp-config.json" } },
+                { "codex", { ".codex" }, { ".codex/config.toml", ".codex/auth.json" } },
                 { "gemini-cli", { ".gemini" }, { ".gemini/GEMINI.md", ".gemini/settings.json" } },
                 { "hermes", { ".hermes" }, { ".hermes/config.yaml" } },
         };

@@ -16,12 +16,14 @@
 
 /* Below the user's home: where installers put programs that are in no service's PATH. */
 static const struct {
-        const char *harness, *variable, *program, *places[4];
+        const char *harness, *variables[3], *program, *places[4];
 } clis[] = {
-        { "claude-code", "PUFFO_CLAUDE_BIN", "claude",
+        { "claude-code", { "PUFFO_CLAUDE_BIN" }, "claude",
           { ".local/bin/claude", ".claude/local/node_modules/.bin/claude", ".claude/local/claude" } },
-        { "gemini-cli", "PUFFO_GEMINI_BIN", "gemini", { ".local/bin/gemini" } },
-        { "hermes", "PUFFO_HERMES_BIN", "hermes", { ".local/bin/hermes", ".hermes/hermes-agent/venv/bin/hermes" } },
+        { "codex", { "PUFFO_CODEX_BIN", "AGENT_PROXY_CODEX" }, "codex", { ".local/bin/codex" } },
+        { "gemini-cli", { "PUFFO_GEMINI_BIN" }, "gemini", { ".local/bin/gemini" } },
+        { "hermes", { "PUFFO_HERMES_BIN" }, "hermes",
+          { ".local/bin/hermes", ".hermes/hermes-agent/venv/bin/hermes" } },
 };
 
 /* Of package managers for any program. */
@@ -274,12 +276,59 @@ static int add_script(char ***roots, char **path, const char *found, const char 
         return r < 0 ? r : add_interpreter(roots, absolute, user_home);
 }
 
-int cli_program_find(const char *harness, const char *path, const char *user_home, char **ret_program,
-                     char ***ret_roots, char **ret_path) {
+/* npm's package is a script that starts the program, which lies in a package of its own for each kind of machine. */
+static int find_native_codex(char **program) {
+        static const char *const packages[] = { "/codex-linux-x64/vendor/x86_64-unknown-linux-musl",
+                                                "/codex-linux-arm64/vendor/aarch64-unknown-linux-musl" },
+                          *const places[] = { "/bin/codex", "/codex/codex" };
+        static const char script[] = "/codex/bin/codex.js";
+        _cleanup_free_ char *scope = NULL;
+
+        if (!endswith(*program, script))
+                return 0;
+        scope = memdup0(*program, strlen(*program) - strlen(script));
+        if (!scope)
+                return -ENOMEM;
+        /* Beside it, or below it. */
+        for (unsigned i = 0; i < 2 * ELEMENTSOF(packages) * ELEMENTSOF(places); i++) {
+                _cleanup_free_ char *path = strjoin(scope, i & 1 ? "/codex/node_modules/@openai" : "",
+                                                    packages[i / 2 % ELEMENTSOF(packages)],
+                                                    places[i / 2 / ELEMENTSOF(packages)]);
+
+                if (!path)
+                        return -ENOMEM;
+                if (!is_program(path))
+                        continue;
+                free(*program);
+                *program = TAKE_PTR(path);
+                return 0;
+        }
+        return 0;
+}
+
+/* It needs what lies around it. */
+static int add_binary(char ***roots, const char *program, const char *user_home) {
+        _cleanup_free_ char *modules = modules_of(program);
+
+        return add_root(roots, modules ?: program, user_home);
+}
+
+static const char* named_by_environment(size_t cli) {
+        for (size_t i = 0; i < ELEMENTSOF(clis[cli].variables) && clis[cli].variables[i]; i++) {
+                const char *value = getenv(clis[cli].variables[i]);
+
+                if (!isempty(value))
+                        return value;
+        }
+        return NULL;
+}
+
+int cli_program_find(const char *harness, const char *given, const char *path, const char *user_home,
+                     char **ret_program, char ***ret_roots, char **ret_path) {
         _cleanup_free_ char *found = NULL, *program = NULL, *interpreter = NULL,
                             *search = strdup(isempty(path) ? DEFAULT_PATH : path);
         _cleanup_(strv_freep) char **roots = NULL;
-        const char *given;
+        const char *variable;
         size_t cli;
         int r;
 
@@ -290,10 +339,14 @@ int cli_program_find(const char *harness, const char *path, const char *user_hom
         if (cli == ELEMENTSOF(clis))
                 return -EINVAL;
 
-        given = getenv(clis[cli].variable);
-        r = !isempty(given) ? take_program("/", *given == '/' ? given : "", &found)
-                            : find_in_path(search, clis[cli].program, &found);
-        if (r == -ENOENT && isempty(given) && user_home)
+        variable = named_by_environment(cli);
+        if (variable)
+                r = take_program("/", *variable == '/' ? variable : "", &found);
+        else if (!isempty(given) && *given == '/')
+                r = take_program("/", given, &found);
+        else
+                r = find_in_path(search, isempty(given) ? clis[cli].program : given, &found);
+        if (r == -ENOENT && isempty(given) && !variable && user_home)
                 r = find_at_home(cli, user_home, &found);
         if (r < 0)
                 return r;
@@ -301,11 +354,14 @@ int cli_program_find(const char *harness, const char *path, const char *user_hom
         if (!program)
                 return errno == ENOMEM ? -ENOMEM : -ENOENT;
 
+        r = find_native_codex(&program);
+        if (r < 0)
+                return r;
         r = interpreter_of(program, &interpreter);
         if (r > 0)
                 r = add_script(&roots, &search, found, program, interpreter, user_home);
         else if (r == 0)
-                r = add_root(&roots, program, user_home);
+                r = add_binary(&roots, program, user_home);
         if (r < 0)
                 return r;
         *ret_program = TAKE_PTR(program);

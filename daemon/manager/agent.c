@@ -387,6 +387,29 @@ void agent_evaluate(Agent *a) {
         manager_queue_settle(a->manager);
 }
 
+/* Whether a role agent works with Codex its session decides, at each start: it gets what it needs for both. */
+static int put_codex(const Agent *a, json_object *credential) {
+        const ProviderConfig *openai = &a->manager->config->providers[PROVIDER_OPENAI];
+        json_object *settings = NULL, *provider;
+        int r;
+
+        if (!a->home->role)
+                return 0;
+        r = codex_settings_to_json(&a->manager->codex, &settings);
+        if (r < 0)
+                return r;
+        r = json_put(credential, "codex", settings);
+        provider = r >= 0 && !a->config->kind_given ? json_object_new_object() : NULL;
+        if (r < 0 || a->config->kind_given)
+                return r;
+        r = provider ? json_put(credential, "openai", provider) : -ENOMEM;
+        if (r >= 0)
+                r = json_put_string(provider, "api_key", openai->api_key);
+        if (r >= 0)
+                r = json_put_string(provider, "base_url", openai->base_url);
+        return r < 0 ? r : json_put_string(provider, "model", openai->model);
+}
+
 int agent_credential(Agent *a, char **ret, size_t *ret_size) {
         _cleanup_json_ json_object *o = json_object_new_object(), *pricing = NULL;
         const DaemonConfig *d = a->manager->config;
@@ -412,6 +435,8 @@ int agent_credential(Agent *a, char **ret, size_t *ret_size) {
                 r = json_put_string(o, "verify_certs", d->wire_verify_certs);
         if (r >= 0)
                 r = json_put_string(o, "ca_file", d->wire_ca_file);
+        if (r >= 0)
+                r = put_codex(a, o);
         if (r >= 0 && d->prices.n > 0) {
                 r = price_list_to_json(&d->prices, &pricing);
                 if (r >= 0)

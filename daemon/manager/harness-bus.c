@@ -27,7 +27,8 @@ int harness_method_start(sd_bus_message *message, void *userdata, sd_bus_error *
         if (r < 0)
                 return r;
         /* Its session has less than any sandbox of tools: that is not to be had by asking. */
-        if (!h->agent->config || h->agent->config->kind == RUNTIME_CHAT_LOCAL)
+        if (!h->agent->config ||
+            (h->agent->config->kind == RUNTIME_CHAT_LOCAL && (h->agent->config->kind_given || !h->agent->home->role)))
                 return bus_error_setf(reterr_error, PUFFO_ERROR_INVALID_CONFIG,
                                       "Agent '%s' is of a kind that has no harness.", h->agent->home->id);
         if (!h->agent->config->running)

@@ -40,6 +40,7 @@ int manager_new(Manager **ret, Scope scope, sd_event *event) {
         m->event = sd_event_ref(event);
         m->restart_usec = RESTART_SEC_DEFAULT * USEC_PER_SEC;
         m->agent_limit = AGENT_LIMIT_DEFAULT;
+        m->codex.network = true;
 
         r = home_paths_new(&m->paths, scope);
         if (r >= 0)
@@ -79,6 +80,7 @@ Manager* manager_free(Manager *m) {
         home_paths_free(m->paths);
         strv_free(m->problems);
         strv_free(m->addresses);
+        codex_settings_done(&m->codex);
         free(m->shown_providers);
         free(m->systemd_owner);
         free(m->pairing_slug);
@@ -150,7 +152,22 @@ static int reload_config(Manager *m) {
         return 0;
 }
 
-/* agent-proxy's settings: of those, restart_sec and agent_limit are ours to apply (agent-proxy §13). */
+static int reload_codex_settings(Manager *m, const char *path, const YamlNode *root) {
+        _cleanup_(codex_settings_done) CodexSettings settings = { .network = true };
+        _cleanup_free_ char *message = NULL;
+        int r;
+
+        r = root ? codex_settings_load(&settings, path, root, &message) : 0;
+        if (r < 0)
+                return r == -EBADMSG ? add_problem(m, path, message) : r;
+        codex_settings_done(&m->codex);
+        m->codex = settings;
+        settings = (CodexSettings) {};
+        return 0;
+}
+
+/* agent-proxy's settings: of those, restart_sec and agent_limit are ours to apply (agent-proxy §13), those on Codex
+ * to be handed on. */
 static int reload_settings(Manager *m) {
         _cleanup_(yaml_document_freep) YamlDocument *d = NULL;
         _cleanup_free_ char *path = NULL, *text = NULL, *error = NULL, *message = NULL;
@@ -169,7 +186,7 @@ static int reload_settings(Manager *m) {
         if (r == -ENOENT) {
                 m->restart_usec = RESTART_SEC_DEFAULT * USEC_PER_SEC;
                 m->agent_limit = AGENT_LIMIT_DEFAULT;
-                return 0;
+                return reload_codex_settings(m, path, NULL);
         }
         if (r < 0)
                 return add_problem(m, path, strerror(-r));
@@ -193,7 +210,7 @@ static int reload_settings(Manager *m) {
         }
         m->restart_usec = (uint64_t) (seconds * (double) USEC_PER_SEC);
         m->agent_limit = (uint64_t) limit;
-        return 0;
+        return reload_codex_settings(m, path, yaml_document_root(d));
 }
 
 /* The session must be started anew when what it was handed at its start has become another. */

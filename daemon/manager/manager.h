@@ -4,6 +4,7 @@
 #include <systemd/sd-bus.h>
 #include <systemd/sd-event.h>
 
+#include "codex-settings.h"
 #include "daemon-config.h"
 #include "paths.h"
 #include "scope.h"
@@ -29,6 +30,7 @@ struct Manager {
         char **problems;                /* pairs: directory, reason */
         uint64_t restart_usec;          /* RestartUSec= of sessions */
         uint64_t agent_limit;           /* of role agents */
+        CodexSettings codex;            /* for those that work with Codex */
         uid_t transfers[16];            /* imports and exports under way, by who asked for them */
         unsigned n_transfers;
 

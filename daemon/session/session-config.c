@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 
+#include "codex-choice.h"
 #include "file-util.h"
 #include "json-util.h"
 #include "session-config.h"
@@ -32,6 +33,8 @@ SessionConfig* session_config_free(SessionConfig *c) {
         price_list_done(&c->prices);
         free(c->verify_certs);
         free(c->ca_file);
+        codex_settings_done(&c->codex);
+        free(c->lacking);
         free(c->fault);
         free(c->ignored);
         return mfree(c);
@@ -82,10 +85,13 @@ static int credential_read(json_object **ret) {
 }
 
 static void credential_wipe(json_object *credential) {
-        const char *key = json_get_string(credential, "api_key");
+        const char *keys[] = {
+                json_get_string(credential, "api_key"), json_get_string(json_get(credential, "openai"), "api_key"),
+        };
 
-        if (key)
-                explicit_bzero((char*) key, strlen(key));
+        for (size_t i = 0; i < ELEMENTSOF(keys); i++)
+                if (keys[i])
+                        explicit_bzero((char*) keys[i], strlen(keys[i]));
 }
 
 static int credential_apply(SessionConfig *c) {
@@ -115,6 +121,10 @@ static int credential_apply(SessionConfig *c) {
                 r = price_list_extend(&c->prices, &a->prices);
         if (r >= 0)
                 r = price_list_add_json(&c->prices, json_get(o, "pricing"));
+        if (r >= 0)
+                r = codex_settings_from_json(&c->codex, json_get(o, "codex"));
+        if (r >= 0)
+                r = codex_choose(c, o);
         c->turn_grace_usec = usec_take(o, "turn_grace_usec", TURN_GRACE_DEFAULT_USEC);
         c->task_timeout_usec = usec_take(o, "task_timeout_usec", a->task_timeout_usec);
         c->dispatch_jitter_usec = usec_take(o, "dispatch_jitter_usec", JITTER_DEFAULT_USEC);
@@ -132,8 +142,7 @@ static int check(SessionConfig *c) {
         const AgentConfig *a = c->agent;
         _cleanup_free_ char *provider = NULL;
 
-        if ((a->kind == RUNTIME_SDK_LOCAL || a->kind == RUNTIME_CLI_LOCAL) && (a->kind_given || !c->home->role) &&
-            !streq(agent_config_harness(a), "codex"))
+        if ((a->kind == RUNTIME_SDK_LOCAL || a->kind == RUNTIME_CLI_LOCAL) && (a->kind_given || !c->home->role))
                 return 0;
         if (a->kind != RUNTIME_CHAT_LOCAL && (a->kind_given || !c->home->role)) {
                 c->fault = asprintf_new("runtime kind '%s' (harness '%s') is not available in this version",
@@ -158,6 +167,17 @@ static int check(SessionConfig *c) {
         provider = str_printable(c->provider, 40);
         c->fault = asprintf_new("Provider '%s' is not known; use anthropic, openai, google or echo.",
                                 strempty(provider));
+        return c->fault ? 0 : -ENOMEM;
+}
+
+/* Without Codex, and without what would stand in for it: both are ways out. */
+static int add_lacking(SessionConfig *c) {
+        _cleanup_free_ char *before = NULL;
+
+        if (!c->fault || !c->lacking)
+                return 0;
+        before = TAKE_PTR(c->fault);
+        c->fault = strjoin(before, " Or use Codex: ", c->lacking, ".");
         return c->fault ? 0 : -ENOMEM;
 }
 
@@ -205,6 +225,8 @@ int session_config_load(SessionConfig **ret, const char *id, const char *directo
                 r = credential_apply(c);
         if (r >= 0 && !c->fault)
                 r = check(c);
+        if (r >= 0)
+                r = add_lacking(c);
         if (r < 0)
                 return r;
 

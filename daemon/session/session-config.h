@@ -2,6 +2,7 @@
 #pragma once
 
 #include "agent-home.h"
+#include "codex-settings.h"
 
 /* What an agent is, as of now: its agent.yml, its directory, and what puffod passed as credential. Read anew for each
  * turn, so that no key stays in memory and every change counts from the next turn on. */
@@ -15,6 +16,8 @@ typedef struct SessionConfig {
         PriceList prices;                       /* the agent's, then daemon.yml's */
         char *verify_certs, *ca_file;           /* daemon.yml's wire block; "": the default */
 
+        CodexSettings codex;                    /* of a role agent */
+        char *lacking;          /* why a role agent that might work with Codex does without, or NULL */
         char *fault;            /* why no turn can be taken and what to do, or NULL */
         char *ignored;          /* what is wrong with the agent.yml in whose place last was taken, or NULL */
 } SessionConfig;

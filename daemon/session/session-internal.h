@@ -32,6 +32,7 @@ struct Session {
         SessionState state;
         AgentConfig *agent;                     /* the last that was valid, or NULL */
         char *fault;                            /* why no turn can be taken, or NULL */
+        char *lacking;                          /* as SessionConfig's */
         char *waiting;                          /* what the running turn waits for, or NULL */
         char *status_text, *working_directory;
         char *model;                            /* that the agent has asked for; NULL or "": the configured one */

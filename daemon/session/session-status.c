@@ -100,6 +100,8 @@ static char* status_text_new(Session *s) {
                 return strjoin("ready, but not for Puffo: ", chat_service_fault(s->service));
         if (s->service && !isempty(chat_service_status_text(s->service)))
                 return strjoin("ready, ", chat_service_status_text(s->service));
+        if (s->lacking)
+                return strjoin("ready, without tools of its own: ", s->lacking);
         return strdup(session_state_to_string(s->state));
 }
 

@@ -39,7 +39,7 @@
 
 /* Of a role agent that says nothing of it, the kind is not decided yet. */
 static bool has_cli(const SessionConfig *c) {
-        return c->agent && (c->agent->kind_given || !c->home->role) && hands_kind(c->agent) >= 0;
+        return c->agent && (c->agent->kind_given || !c->home->role) && hands_kind(c) >= 0;
 }
 
 static int session_configure(Session *s, SessionConfig **ret) {
@@ -61,6 +61,8 @@ static int session_configure(Session *s, SessionConfig **ret) {
         s->retention_usec = c->retention_usec;
         if (s->db) {
                 r = free_and_strdup(&s->fault, c->fault);
+                if (r >= 0)
+                        r = free_and_strdup(&s->lacking, c->lacking);
                 if (r < 0)
                         return r;
                 r = budget_configure(s->budget, c);
@@ -739,6 +741,7 @@ Session* session_free(Session *s) {
         free(s->directory);
         free(s->database_path);
         free(s->runtime_path);
+        free(s->lacking);
         free(s->fault);
         free(s->waiting);
         free(s->status_text);

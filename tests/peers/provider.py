@@ -8,6 +8,7 @@ Prints "listening on http://127.0.0.1:PORT" (https with --tls; port 0: any free 
 
     POST …/v1/messages                                 Anthropic Messages
     POST …/v1/chat/completions                         OpenAI Chat Completions
+    POST …/v1/responses                                OpenAI Responses
     POST …/v1beta/models/M:streamGenerateContent       Google Gemini (needs ?alt=sse), and :generateContent
     GET  …/v1/models                                   a list of one model, test-model
 
@@ -79,6 +80,7 @@ import urllib.parse
 
 from provider_dialects import (DIRECTIVE, TROUBLES, Anthropic, Google, OpenAI, Refused, behaviour_clean,
                                behaviour_parse, require)
+from provider_responses import Responses
 
 MAX_BODY = 32 * 1024 * 1024
 
@@ -129,6 +131,7 @@ class State:
 
 ROUTES = [(re.compile(r"^(?P<prefix>.*)/v1/messages$"), Anthropic()),
           (re.compile(r"^(?P<prefix>.*)/v1/chat/completions$"), OpenAI()),
+          (re.compile(r"^(?P<prefix>.*)/v1/responses$"), Responses()),
           (re.compile(r"^(?P<prefix>.*)/v1beta/models/(?P<model>[^/:]+):(?P<action>(streamG|g)enerateContent)$"),
            Google())]
 

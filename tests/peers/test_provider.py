@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The emulator itself: that its three dialects, its refusals and its directives are what provider.py promises."""
+"""The emulator itself: that its dialects, its refusals and its directives are what provider.py promises."""
 
 import http.client
 import json
@@ -353,3 +353,50 @@ def test_tools_troubles(peer, dialect):
     peer.call("POST", "/_script", [{"tools": [{"name": "send_message", "arguments": {"text": "ü"}}], "reply": "s"}])
     status, text, calls = Talk(peer, dialect, "z").ask()
     assert (status, text, calls[0][0]) == (200, "s", NAMES[0]) and json.loads(calls[0][1]) == {"text": "ü"}
+
+
+def responses(peer, text, **changes):
+    body = {"model": "m", "stream": True, "input": [{"type": "message", "role": "user", "content": [
+        {"type": "input_text", "text": text}]}], **changes}
+    status, _, out = peer.call("POST", "/v1/responses", body, {"authorization": "Bearer sk-test-1"})
+    return status, [json.loads(line[6:]) for line in out.splitlines() if line.startswith("data: ")] or json.loads(out)
+
+
+def test_responses(peer):
+    """What Codex asks with: only items that are done and a completion with an id count there."""
+    status, events = responses(peer, "Hello there")
+    assert status == 200
+    done, = [e["item"] for e in events if e["type"] == "response.output_item.done"]
+    assert done["content"][0]["text"] == "You said: Hello there"
+    assert events[-1]["type"] == "response.completed" and events[-1]["response"]["id"]
+    assert events[-1]["response"]["usage"]["input_tokens"] == 2
+    assert "".join(e["delta"] for e in events if e["type"] == "response.output_text.delta") == "You said: Hello there"
+
+    tools = [{"type": "function", "name": "exec_command", "parameters": {"type": "object"}},
+             {"type": "namespace", "name": "mcp__puffo", "tools": [
+                 {"type": "function", "name": "send_message", "parameters": {"type": "object"}}]}]
+    asked = "[[tool: exec_command {\"cmd\":\"ls\"}]] [[then]] [[tool: send_message {\"a\":1}]] [[reply: Done.]]"
+    _, events = responses(peer, asked, tools=tools)
+    call, = [e["item"] for e in events if e["type"] == "response.output_item.done"]
+    assert (call["name"], json.loads(call["arguments"])) == ("exec_command", {"cmd": "ls"})
+    before = [{"type": "message", "role": "user", "content": asked}, call,
+              {"type": "function_call_output", "call_id": call["call_id"], "output": "a file"}]
+    _, events = responses(peer, "", input=before, tools=tools)
+    second, = [e["item"] for e in events if e["type"] == "response.output_item.done"]
+    assert (second["namespace"], second["name"]) == ("mcp__puffo", "send_message")
+    after = [*before, second, {"type": "function_call_output", "call_id": second["call_id"], "output": "sent"}]
+    _, events = responses(peer, "", input=after, tools=tools)
+    assert [e["item"]["content"][0]["text"] for e in events if e["type"] == "response.output_item.done"] == ["Done."]
+    assert [e["results"] for e in peer.log()][-2:] == [["a file"], ["sent"]]
+
+
+def test_responses_troubles(peer):
+    assert responses(peer, "x [[status: 429]]")[0] == 429
+    assert responses(peer, "x", model="missing-model")[0] == 404
+    status, error = responses(peer, "x", input=[{"type": "function_call_output", "call_id": "c", "output": "o"}])
+    assert status == 400 and "No tool call found" in error["error"]["message"]
+    assert responses(peer, "x", surprise=1)[0] == 400
+    _, events = responses(peer, "x [[stream-error]] [[error: context_length_exceeded]]")
+    assert events[-1]["response"]["error"]["code"] == "context_length_exceeded"
+    _, events = responses(peer, "a b [[length]]")
+    assert events[-1]["type"] == "response.incomplete"

@@ -199,7 +199,7 @@ static void found_done(Found *f) {
 
 #define FIND(name, harness, path_, user) \
         _cleanup_(found_done) Found name = {}; \
-        ASSERT_OK(cli_program_find(harness, path_, user, &name.program, &name.roots, &name.path))
+        ASSERT_OK(cli_program_find(harness, NULL, path_, user, &name.program, &name.roots, &name.path))
 
 TEST(native_program) {
         AGENT(a, CLAUDE);
@@ -281,15 +281,15 @@ TEST(no_program) {
         _cleanup_free_ char *directory = path_join(a.user, ".local/bin/claude"), *plain = path_join(a.user, "plain");
         Found p = {};
 
-        ASSERT_ERROR(cli_program_find("emacs", "/bin", a.user, &p.program, &p.roots, &p.path), EINVAL);
-        ASSERT_ERROR(cli_program_find(CLAUDE, "/nonexistent", NULL, &p.program, &p.roots, &p.path), ENOENT);
+        ASSERT_ERROR(cli_program_find("emacs", NULL, "/bin", a.user, &p.program, &p.roots, &p.path), EINVAL);
+        ASSERT_ERROR(cli_program_find(CLAUDE, NULL, "/nonexistent", NULL, &p.program, &p.roots, &p.path), ENOENT);
         ASSERT_OK(directory_make(directory, 0700));
-        ASSERT_ERROR(cli_program_find(CLAUDE, "/nonexistent", a.user, &p.program, &p.roots, &p.path), ENOENT);
+        ASSERT_ERROR(cli_program_find(CLAUDE, NULL, "/nonexistent", a.user, &p.program, &p.roots, &p.path), ENOENT);
         put_file(a.user, "plain", "");
         ASSERT_EQ(setenv("PUFFO_CLAUDE_BIN", plain, 1), 0);
-        ASSERT_ERROR(cli_program_find(CLAUDE, "/bin", a.user, &p.program, &p.roots, &p.path), ENOENT);
+        ASSERT_ERROR(cli_program_find(CLAUDE, NULL, "/bin", a.user, &p.program, &p.roots, &p.path), ENOENT);
         ASSERT_EQ(setenv("PUFFO_CLAUDE_BIN", "claude", 1), 0);
-        ASSERT_ERROR(cli_program_find(CLAUDE, "/bin", a.user, &p.program, &p.roots, &p.path), ENOENT);
+        ASSERT_ERROR(cli_program_find(CLAUDE, NULL, "/bin", a.user, &p.program, &p.roots, &p.path), ENOENT);
         ASSERT_EQ(unsetenv("PUFFO_CLAUDE_BIN"), 0);
 }
 

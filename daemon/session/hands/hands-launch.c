@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 
-#include <pwd.h>
 #include <sodium.h>
 #include <unistd.h>
 
 #include "chat-service.h"
+#include "codex-choice.h"
 #include "config.h"
 #include "file-util.h"
 #include "hands-launch.h"
@@ -32,11 +32,13 @@ void hands_launch_done(HandsLaunch *l) {
         (void) strv_free(l->roots);
         (void) strv_free(l->read_only);
         (void) strv_free(l->read_write);
+        (void) strv_free(l->extra);
         cli_home_done(&l->home);
         *l = (HandsLaunch) {};
 }
 
-HarnessKind hands_kind(const AgentConfig *c) {
+HarnessKind hands_kind(const SessionConfig *config) {
+        const AgentConfig *c = config->agent;
         const char *harness = agent_config_harness(c);
 
         if (c->kind == RUNTIME_SDK_LOCAL)
@@ -45,18 +47,13 @@ HarnessKind hands_kind(const AgentConfig *c) {
                 return _HARNESS_KIND_INVALID;
         if (streq(harness, "claude-code"))
                 return HARNESS_CLAUDE;
+        if (streq(harness, "codex"))
+                return config->codex.exec ? HARNESS_CODEX_EXEC : HARNESS_CODEX;
         if (streq(harness, "gemini-cli"))
                 return HARNESS_GEMINI;
         if (streq(harness, "hermes"))
                 return HARNESS_HERMES;
         return _HARNESS_KIND_INVALID;
-}
-
-/* In system mode the agent's user has none. */
-static char* user_home(void) {
-        const struct passwd *pw = getpwuid(getuid());
-
-        return pw && pw->pw_uid >= 1000 && pw->pw_uid < 60000 && pw->pw_dir ? strdup(pw->pw_dir) : NULL;
 }
 
 static int extend(char ***list, char *const *more) {
@@ -67,10 +64,16 @@ static int extend(char ***list, char *const *more) {
         return r;
 }
 
-static int find_program(HandsLaunch *l, const char *harness, const char *home, char **ret_fault) {
+static bool is_codex(HarnessKind k) {
+        return k == HARNESS_CODEX || k == HARNESS_CODEX_EXEC;
+}
+
+static int find_program(HandsLaunch *l, const SessionConfig *config, const char *home, char **ret_fault) {
+        const char *harness = agent_config_harness(config->agent);
         int r;
 
-        r = cli_program_find(harness, getenv("PATH"), home, &l->program, &l->roots, &l->path);
+        r = cli_program_find(harness, is_codex(l->kind) ? config->codex.program : NULL, getenv("PATH"), home,
+                             &l->program, &l->roots, &l->path);
         if (r != -ENOENT)
                 return r;
         *ret_fault = asprintf_new("The program of the harness '%s' is not installed, or not where the service manager "
@@ -93,6 +96,14 @@ static void make_hash(HandsLaunch *l, const SessionConfig *config, const char *w
         hash_text(&s, sandbox_profile_to_string(a->sandbox));
         hash_text(&s, a->permission_mode);
         hash_text(&s, config->model);
+        if (is_codex(l->kind)) {
+                hash_text(&s, config->codex.exec ? "exec" : "");
+                hash_text(&s, config->codex.network ? "network" : "");
+                hash_text(&s, config->codex.sandbox);
+                hash_text(&s, config->codex.model_provider);
+                for (char **c = config->codex.config; c && *c; c++)
+                        hash_text(&s, *c);
+        }
         hash_text(&s, config->home->workspace);
         hash_text(&s, l->program);
         hash_text(&s, working_directory);
@@ -105,7 +116,8 @@ static void make_hash(HandsLaunch *l, const SessionConfig *config, const char *w
 }
 
 static const char* title(HarnessKind k) {
-        return k == HARNESS_GEMINI ? "Gemini CLI" : k == HARNESS_HERMES ? "Hermes" : "Claude Code";
+        return k == HARNESS_GEMINI ? "Gemini CLI" : k == HARNESS_HERMES ? "Hermes" : is_codex(k) ? "Codex" :
+               "Claude Code";
 }
 
 static bool has_own_key(const AgentConfig *a) {
@@ -113,9 +125,16 @@ static bool has_own_key(const AgentConfig *a) {
 }
 
 int hands_launch_login(const SessionConfig *config, CliLogin *ret) {
-        _cleanup_free_ char *home = user_home();
+        _cleanup_free_ char *home = NULL;
+        int r;
 
         *ret = (CliLogin) { .state = CLI_LOGIN_MISSING, .expires_usec = USEC_INFINITY };
+        r = operator_home(&home);
+        if (r < 0)
+                return r;
+        if (streq(agent_config_harness(config->agent), "codex"))
+                return has_own_key(config->agent) ? codex_login_remove(config->home) :
+                                                    codex_login_sync(config->home, home, ret);
         if (!streq(agent_config_harness(config->agent), "claude-code"))
                 return 0;
         return has_own_key(config->agent) ? cli_login_remove(config->home) : cli_login_sync(config->home, home, ret);
@@ -151,6 +170,19 @@ static int name_sockets(HandsLaunch *l, const SessionConfig *config) {
         return 0;
 }
 
+/* Codex has a sandbox of its own, in which only its working directory can be written to without being named. */
+static int name_extra(HandsLaunch *l, const SessionConfig *config) {
+        _cleanup_free_ char *own = path_join(config->home->directory, ".codex");
+        int r = own ? 0 : -ENOMEM;
+
+        if (!is_codex(l->kind))
+                return r < 0 ? r : extend(&l->extra, config->agent->extra_dirs);
+        for (char **path = l->read_write; path && *path && r >= 0; path++)
+                if (!streq(*path, own) && !streq(*path, config->home->workspace))
+                        r = strv_extend(&l->extra, *path);
+        return r;
+}
+
 static int name_things(HandsLaunch *l, const SessionConfig *config) {
         int r;
 
@@ -164,18 +196,23 @@ static int name_things(HandsLaunch *l, const SessionConfig *config) {
                 r = extend(&l->read_only, l->home.read_only);
         if (r >= 0)
                 r = extend(&l->read_only, l->roots);
-        return r < 0 ? r : extend(&l->read_write, l->home.read_write);
+        if (r >= 0)
+                r = extend(&l->read_write, l->home.read_write);
+        return r < 0 ? r : name_extra(l, config);
 }
 
 int hands_launch_prepare(HandsLaunch *ret, const SessionConfig *config, const char *working_directory, bool tools,
                          char **ret_fault) {
-        _cleanup_(hands_launch_done) HandsLaunch l = { .kind = hands_kind(config->agent) };
-        _cleanup_free_ char *home = user_home();
+        _cleanup_(hands_launch_done) HandsLaunch l = { .kind = hands_kind(config) };
+        _cleanup_free_ char *home = NULL;
         int r;
 
         *ret_fault = NULL;
+        r = operator_home(&home);
+        if (r < 0)
+                return r;
         l.has_tools = tools && l.kind != HARNESS_CLAUDE_SDK;
-        r = find_program(&l, agent_config_harness(config->agent), home, ret_fault);
+        r = find_program(&l, config, home, ret_fault);
         if (r >= 0) /* the home's list of files has the view in it */
                 r = hands_launch_login(config, &l.login);
         if (r >= 0)
@@ -195,15 +232,59 @@ int hands_launch_prepare(HandsLaunch *ret, const SessionConfig *config, const ch
         return 0;
 }
 
+const char* hands_codex_sandbox(const SessionConfig *config) {
+        if (config->codex.sandbox)
+                return config->codex.sandbox;
+        /* There the unit is the sandbox, and forbids further ones. */
+        return config->agent->sandbox == SANDBOX_STRICT ? "danger-full-access" : "workspace-write";
+}
+
+/* A role's instructions it reads itself, but for the first of them. */
+static int codex_instructions(const SessionConfig *config, const char *system, char **ret) {
+        _cleanup_free_ char *path = NULL;
+        size_t size;
+        int r;
+
+        if (!config->home->role) {
+                *ret = strdup(strempty(system));
+                return *ret ? 0 : -ENOMEM;
+        }
+        path = agent_home_path(config->home, config->agent->profile);
+        r = path ? file_read(path, KIB(64), ret, &size) : -ENOMEM;
+        if (r == -ENOMEM)
+                return r;
+        if (r < 0 || !utf8_is_valid(*ret, size)) {
+                *ret = mfree(*ret);
+                *ret = strdup("");
+        }
+        return *ret ? 0 : -ENOMEM;
+}
+
 int hands_launch_compose(HandsLaunch *l, const SessionConfig *config, const char *session_id, const char *system,
                          const char *prompt, const char *model_token) {
         const AgentConfig *a = config->agent;
         _cleanup_free_ char *path = strjoin("PATH=", l->path);
+        const char *url = config->codex.url ?: "http://127.0.0.1:7011";
+        _cleanup_free_ char *agent = strjoin("AGENT_PROXY_AGENT=", config->home->id),
+                            *proxy = strjoin("AGENT_PROXY_URL=", url), *instructions = NULL;
         char *environment[16] = { path };
         size_t n = 1;
+        int r;
 
-        if (!path)
+        if (!path || !agent || !proxy)
                 return -ENOMEM;
+        if (config->home->role) {
+                environment[n++] = agent;
+                environment[n++] = proxy;
+        }
+        if (is_codex(l->kind)) {
+                r = codex_instructions(config, system, &instructions);
+                if (r >= 0)
+                        r = cli_home_start_codex(config->home, &l->home);
+                if (r < 0)
+                        return r;
+                system = instructions;
+        }
         for (char **e = environ; e && *e && n + 1 < ELEMENTSOF(environment); e++)
                 if (startswith(*e, "LANG=") || startswith(*e, "LC_ALL=") || startswith(*e, "TZ="))
                         environment[n++] = *e;
@@ -215,7 +296,9 @@ int hands_launch_compose(HandsLaunch *l, const SessionConfig *config, const char
                 .workspace = config->home->workspace, .working_directory = l->directory, .model = config->model,
                 .permission_mode = a->permission_mode, .mcp_config = l->home.mcp_config, .system_prompt = system,
                 .session_id = session_id, .max_turns = a->max_turns, .allowed_tools = a->allowed_tools,
-                .puffo_tools = l->kind == HARNESS_CLAUDE_SDK, .extra_dirs = a->extra_dirs,
+                .puffo_tools = l->kind == HARNESS_CLAUDE_SDK, .extra_dirs = l->extra,
+                .codex_sandbox = hands_codex_sandbox(config), .codex_network = config->codex.network,
+                .codex_provider = config->codex.model_provider, .codex_config = config->codex.config,
                 .model_token = model_token, .model_socket = model_token ? MODEL_SOCKET : NULL,
                 .proxy_socket = l->has_proxy ? PROXY_SOCKET : NULL, .prompt = prompt, .environment = environment,
         }, &l->launch);

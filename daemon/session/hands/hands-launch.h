@@ -21,6 +21,7 @@ typedef struct HandsLaunch {
         char *sockets[7];               /* pairs (CliStart) */
         bool has_tools, has_outlet, has_proxy;
         char **roots, **read_only, **read_write;
+        char **extra;                   /* of the latter, what lies elsewhere than the CLI expects */
         CliHome home;
         CliLogin login;                 /* that it works with; none when it has an outlet */
         uint8_t hash[32];               /* when it differs from that of the running CLI, a new one is needed */
@@ -29,7 +30,10 @@ void hands_launch_done(HandsLaunch *l);
 
 /* Of an agent of this configuration; < 0: none (kinds without a CLI, and those that this version has no driver
  * for). */
-HarnessKind hands_kind(const AgentConfig *c);
+HarnessKind hands_kind(const SessionConfig *config);
+
+/* Of Codex: which sandbox of its own it makes. */
+const char* hands_codex_sandbox(const SessionConfig *config);
 
 /* Whether a CLI of this kind can be in more than one conversation; with the others all turns are in the main one. */
 bool hands_has_conversations(HarnessKind k);

@@ -397,6 +397,7 @@ int hands_driver_new(Hands *h, HarnessKind kind, const char *session_id, const i
                 .mcp_config = h->launch.home.mcp_config, .system_prompt = h->launch.system,
                 .session_id = session_id, .max_turns = config->agent->max_turns,
                 .allowed_tools = config->agent->allowed_tools, .puffo_tools = h->spec.get_box(h->spec.userdata),
+                .codex_sandbox = hands_codex_sandbox(config),
         }, fds, adopted, &bound);
         if (r >= 0 && kind == HARNESS_CLAUDE_SDK)
                 r = hands_mcp_new(&h->mcp, h->driver, h->spec.get_box(h->spec.userdata));

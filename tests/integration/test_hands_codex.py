@@ -1,0 +1,281 @@
+# SPDX-License-Identifier: MIT
+"""Role agents that work with the real Codex: hired, talked to, killed, asking for leave, in their sandbox. The model is
+the emulator."""
+
+import json
+import os
+import pathlib
+import re
+import signal
+
+import pytest
+
+from conftest import forget
+from machine import Suite, output_text
+
+CODEX = pathlib.Path("/srv/puffo/cli/node_modules/@openai/codex/bin/codex.js")
+PATIENCE = 120
+ID = "engineer_alice"
+
+
+def tool(name, **arguments):
+    return f"[[tool: {name} {json.dumps(arguments)}]]"
+
+
+def run(command):
+    return tool("exec_command", cmd=command)
+
+
+class Role:
+    """A role agent and what lies around it."""
+
+    def __init__(self, suite, provider, id=ID):
+        self.suite, self.provider, self.id = suite, provider, id
+        self.agent = suite.agent(id)
+        self.workspace = suite.user.home / ".agent_proxy" / id
+        self.directory = suite.user.home / ".agent_proxy/.state/agents" / id
+        self.unit = f"puffo-harness@{id}.service"
+
+    def say(self, text, **more):
+        return output_text(self.suite.turn(self.id, text, **more))
+
+    def show(self, name):
+        return self.suite.show(self.unit, name)
+
+    def pid(self):
+        pid = int(self.show("MainPID"))
+        assert pid > 0
+        return pid
+
+    def codex(self):
+        """The process itself, below the one that made its sandbox."""
+        group = pathlib.Path("/sys/fs/cgroup" + self.show("ControlGroup")) / "cgroup.procs"
+        for pid in group.read_text().split():
+            argv = pathlib.Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+            if argv[0].endswith(b"/codex") and b"app-server" in argv:
+                return int(pid)
+        raise AssertionError("no Codex is running")
+
+    def thread(self):
+        return json.loads((self.directory / "cli_session.json").read_text())["session_id"]
+
+    def requests(self, text):
+        return [r for r in self.provider.log() if r["text"] and text in r["text"]]
+
+    def runtime(self, **values):
+        """Changes agent.yml as its owner would."""
+        path = self.directory / "agent.yml"
+        lines = path.read_text().splitlines()
+        for name, value in values.items():
+            lines = [line for line in lines if not line.startswith(f"  {name}:")]
+            lines.insert(lines.index("runtime:") + 1, f"  {name}: {value}")
+        self.suite.user.write(path, "\n".join(lines) + "\n")
+
+    def wait(self, condition, what):
+        return self.suite.wait(condition, PATIENCE, what, lambda: self.agent.properties())
+
+
+@pytest.fixture(scope="module")
+def suite(alice, provider):
+    """Codex is where the user's service manager looks for programs."""
+    if not CODEX.exists():
+        pytest.fail("the CLIs are not installed: ./check integration does that")
+    link = pathlib.Path("/usr/local/bin/codex")
+    link.unlink(missing_ok=True)
+    link.symlink_to(CODEX)
+    suite = Suite("user", alice)
+    forget(alice)
+    suite.start()
+    yield suite
+    suite.stop()
+    link.unlink()
+    forget(alice)
+
+
+@pytest.fixture(scope="module")
+def key(suite, provider):
+    values = {"ApiKey": "sk-test-alice", "BaseUrl": provider.url + "/v1", "Model": "test-model"}
+    suite.manager("SetProvider", "sa{sv}", "openai", {name: ("s", value) for name, value in values.items()})
+
+
+@pytest.fixture(scope="module")
+def engineer(suite, provider, key):
+    shown = suite.user.run(["agent-proxy", "hire", "engineer", "alice"]).stdout
+    assert re.fullmatch(rf"{ID} \d+\n", shown)
+    return Role(suite, provider)
+
+
+def test_without_a_login(suite, provider):
+    """Neither Codex nor anything in its place: the cause is told."""
+    suite.user.run(["agent-proxy", "hire", "writer", "bo"], check=False)
+    agent = suite.agent("writer_bo")
+    agent.wait_state("failed", deadline=PATIENCE)
+    assert "codex login" in agent.StatusText and "puffoctl provider set" in agent.StatusText
+    agent.call("Stop")
+
+
+def test_two_turns(suite, engineer, provider):
+    provider.reset()
+    typed = "[[reply: First answer.]]\nAnd now [[reply: second answer.]]\n"
+    result = suite.user.run(["agent-proxy", "connect", ID], input=typed, timeout=240)
+    assert "First answer.\n" in result.stdout and result.stdout.endswith("second answer.\n")
+    asked = provider.log()
+    assert {r["dialect"] for r in asked} == {"openai-responses"}
+    assert all("puffo" in r["headers"]["user-agent"] for r in asked)
+    # One conversation, with the role's own instructions in it.
+    body = json.dumps(asked[-1]["body"])
+    assert "Now let us work on working dir:" in body and "First answer." in body
+    soul = (engineer.workspace / "SOUL.md").read_text()
+    assert json.dumps(soul)[1:60] in body and "AGENTS.md instructions" in body
+    # The key is the session's.
+    assert {r["headers"]["authorization"] for r in asked} == {"Bearer sk-test-alice"}
+    for pid in [engineer.pid(), engineer.codex()]:
+        assert b"sk-test" not in pathlib.Path(f"/proc/{pid}/environ").read_bytes()
+    environment = pathlib.Path(f"/proc/{engineer.codex()}/environ").read_bytes().split(b"\0")
+    assert f"CODEX_HOME={engineer.directory}/.codex".encode() in environment
+    assert f"AGENT_PROXY_AGENT={ID}".encode() in environment
+    assert b"AGENT_PROXY_URL=http://127.0.0.1:7011" in environment
+    assert (engineer.directory / ".codex").stat().st_mode & 0o777 == 0o700
+
+
+def test_usage_is_told(engineer):
+    response = engineer.suite.turn(ID, "How much [[reply: one two three]]")
+    assert response["usage"]["output_tokens"] == 3 and response["usage"]["input_tokens"] > 0
+
+
+def test_a_tool_in_the_sandbox(engineer):
+    look = run(f"id -u; cat {engineer.directory}/agent.yml; ls /home/alice/.agent_proxy/.state; touch /usr/x; "
+               "echo own > mine.txt; echo kept > memory/kept.md; env; "
+               "cat /proc/1/environ /proc/self/environ | tr '\\0' '\\n'")
+    assert engineer.say(f"Look around. {look} [[reply: Looked.]]") == "Looked."
+    seen = "\n".join(engineer.requests("Look around")[-1]["results"])
+    assert "CODEX_THREAD_ID=" in seen, "the environment was shown"
+    assert "sk-test" not in seen and "PUFFO_MODEL_TOKEN=" not in seen.split("CODEX_THREAD_ID=")[0]
+    assert "desired" not in seen and "sandbox_profile" not in seen
+    assert (engineer.workspace / "mine.txt").read_text() == "own\n"
+    assert (engineer.workspace / "memory/kept.md").read_text() == "kept\n"
+    assert not pathlib.Path("/usr/x").exists()
+
+
+def test_its_instructions_are_read_only(engineer):
+    spoil = run(f"echo x >> AGENTS.md; echo x >> SOUL.md; echo x >> {engineer.directory}/.codex/config.toml; true")
+    before = [(engineer.workspace / "AGENTS.md").read_text(), (engineer.directory / ".codex/config.toml").read_text()]
+    assert engineer.say(f"Spoil it. {spoil} [[reply: Tried.]]") == "Tried."
+    assert [(engineer.workspace / "AGENTS.md").read_text(),
+            (engineer.directory / ".codex/config.toml").read_text()] == before
+
+
+def test_codex_is_killed(engineer, provider):
+    """Amid the second turn: it is asked once more, by the same thread."""
+    engineer.say("Remember the heron. [[reply: Remembered.]]")
+    thread, before = engineer.thread(), engineer.pid()
+    told = provider.count("you were restarted")
+    with engineer.suite.stream(ID, "Quick [[words: 12]] [[hang: 3]]") as stream:
+        engineer.wait(lambda: provider.count("Quick"), "the model is asked")
+        provider.request("/_script", "POST", [{"reply": "I have gone on."}])
+        os.kill(engineer.codex(), signal.SIGKILL)
+        last = stream.until("response.completed")
+    assert output_text(last["response"]).endswith("I have gone on.")
+    assert provider.count("you were restarted") == told + 1
+    assert engineer.thread() == thread and engineer.pid() != before
+    body = json.dumps(engineer.requests("you were restarted")[-1]["body"])
+    assert "Remember the heron." in body and "Quick" in body
+
+
+def test_the_session_is_killed(engineer, provider):
+    """Amid a turn: Codex goes on, and the next session takes it over."""
+    engineer.say("Still here? [[reply: Yes.]]")
+    before, thread = engineer.codex(), engineer.thread()
+    body = {"model": ID, "input": "Slowly [[reply: one two three four five six]] [[slow: 1500ms]]", "background": True}
+    id = engineer.suite.http("POST", "/v1/responses", body).json["id"]
+    engineer.wait(lambda: provider.count("Slowly"), "the model is asked")
+    session = engineer.suite.kill(engineer.agent.Unit)
+    engineer.wait(lambda: engineer.suite.main_pid(engineer.agent.Unit) not in (0, session), "the session is back")
+    answer = engineer.wait(lambda: next((r.json for r in [engineer.suite.http("GET", f"/v1/responses/{id}")]
+                                         if r.json and r.json.get("status") not in ("queued", "in_progress")), None),
+                           "the turn ends")
+    assert answer["status"] == "completed" and output_text(answer) == "one two three four five six"
+    assert engineer.codex() == before and engineer.thread() == thread
+    # What broke off with the session is asked for again, but it is the same turn: nobody has said it twice.
+    last = engineer.requests("Slowly")[-1]["body"]["input"]
+    assert len([item for item in last if item.get("role") == "user" and "Slowly" in json.dumps(item)]) == 1
+
+
+def test_interrupt(engineer, provider):
+    before = engineer.codex()
+    with engineer.suite.stream(ID, "Endless [[words: 5]] [[hang: 3]]") as stream:
+        stream.until("response.output_text.delta")
+        id = stream.id
+        assert engineer.suite.http("POST", f"/v1/responses/{id}/cancel", {}).status == 200
+    engineer.agent.wait_state("ready", deadline=PATIENCE)
+    assert engineer.suite.http("GET", f"/v1/responses/{id}").json["status"] == "cancelled"
+    assert engineer.say("And now? [[reply: Idle again.]]") == "Idle again."
+    assert engineer.codex() == before, "it is the same process"
+
+
+def test_what_the_provider_says(engineer):
+    answer = engineer.suite.turn(ID, "Wrong [[status: 400]]")
+    assert answer["status"] == "failed" and answer["error"]["code"] == "server_error"
+    assert engineer.say("Right [[reply: All is well.]]") == "All is well."
+
+
+@pytest.mark.parametrize("answer, made", [("allow", True), ("deny", False)])
+def test_approval(engineer, answer, made):
+    engineer.runtime(permission_mode="default")
+    user, name = engineer.suite.user, f"made-{answer}"
+    with engineer.suite.stream(ID, f"Make it. {run(f'touch {name}')} [[reply: Over.]]") as stream:
+        engineer.wait(lambda: engineer.agent.Status == "waiting-approval", "it asks")
+        ask, = engineer.suite.http("GET", "/approvals").json["approvals"]
+        assert ask["agent"] == ID and f"touch {name}" in json.dumps(ask["input"])
+        user.run(["puffoctl", "approve", ask["id"]] + ([] if made else ["--deny"]))
+        last = stream.until("response.completed")
+    assert output_text(last["response"]) == "Over."
+    assert (engineer.workspace / name).exists() == made
+    engineer.runtime(permission_mode="bypassPermissions")
+
+
+def test_strict(engineer):
+    """There the unit is the sandbox: no other, and no network but the way to the model."""
+    engineer.runtime(sandbox_profile="strict")
+    look = run("echo strict > strict.txt; touch /usr/x; ls -A /sys/class/net; "
+               "cat /proc/self/environ | tr '\\0' '\\n'; echo end=$?")
+    assert engineer.say(f"Strictly. {look} [[reply: Done.]]") == "Done."
+    seen = "\n".join(engineer.requests("Strictly")[-1]["results"])
+    assert "end=0" in seen and "sk-test" not in seen and "PUFFO_MODEL_TOKEN=" not in seen
+    assert (engineer.workspace / "strict.txt").read_text() == "strict\n"
+    assert not pathlib.Path("/usr/x").exists()
+    engineer.runtime(sandbox_profile="workspace")
+
+
+def test_exec(suite, engineer):
+    """The other driver: a process for each turn, in the same conversation."""
+    settings = suite.user.home / ".agent_proxy/.state/config.yaml"
+    session = suite.main_pid(engineer.agent.Unit)
+    suite.user.write(settings, "driver: exec\n")
+    try:
+        engineer.wait(lambda: suite.main_pid(engineer.agent.Unit) not in (0, session), "the session has the setting")
+        engineer.agent.wait_state("ready", deadline=PATIENCE)
+        assert engineer.say(f"By exec. {run('echo exec > exec.txt')} [[reply: Executed.]]") == "Executed."
+        assert (engineer.workspace / "exec.txt").read_text() == "exec\n"
+        assert "Remember the heron." in json.dumps(engineer.requests("By exec")[-1]["body"])
+    finally:
+        settings.unlink()
+
+
+def test_an_operators_login(suite, provider, engineer):
+    """A key that he has logged in with is used, and not shown; the tokens of an account are, but for one."""
+    home = suite.user.home / ".codex"
+    suite.user.run(["mkdir", "-p", "-m", "700", home])
+    tokens = {"id_token": "i", "access_token": "a-token", "refresh_token": "r-token", "account_id": "x"}
+    login = {"auth_mode": "chatgpt", "OPENAI_API_KEY": None, "tokens": tokens}
+    suite.user.write(home / "auth.json", json.dumps(login))
+    try:
+        role = Role(suite, provider)
+        role.runtime(kind="cli-local", harness="codex")
+        suite.http("POST", "/v1/responses", {"model": ID, "input": "Whose? [[reply: x]]", "background": True})
+        view = role.directory / ".codex/auth.json"
+        role.wait(lambda: view.exists() and "a-token" in view.read_text(), "it has a view of the login")
+        assert "r-token" not in view.read_text() and json.loads(view.read_text())["tokens"]["refresh_token"] == ""
+        assert view.stat().st_mode & 0o777 == 0o600
+    finally:
+        suite.user.run(["rm", "-r", home])
