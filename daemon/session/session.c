@@ -133,9 +133,10 @@ static void write_prompt(Session *s, const SessionConfig *c) {
 }
 
 bool session_is_main_only(Session *s) {
-        HarnessKind k = s->agent ? hands_kind(s->agent) : _HARNESS_KIND_INVALID;
+        _cleanup_(session_config_freep) SessionConfig *c = NULL;
 
-        return k >= 0 && !hands_has_conversations(k);
+        return session_config_load(&c, s->id, s->directory, s->agent) >= 0 && has_cli(c) &&
+               !hands_has_conversations(hands_kind(c));
 }
 
 int session_workspace(Session *s, char **ret) {

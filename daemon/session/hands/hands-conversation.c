@@ -9,14 +9,19 @@
  * original knows, too (cli_session_load()). */
 #define PREFIX CONVERSATION_CLI_PREFIX
 
+/* Each conversation has an id of the CLI's; those of sdk-local are told all of theirs in each turn. */
+static bool has_ids(HarnessKind k) {
+        return k == HARNESS_CLAUDE || k == HARNESS_CODEX || k == HARNESS_CODEX_EXEC;
+}
+
 bool hands_has_conversations(HarnessKind k) {
-        return k == HARNESS_CLAUDE || k == HARNESS_CLAUDE_SDK;
+        return has_ids(k) || k == HARNESS_CLAUDE_SDK;
 }
 
 int hands_conversation_choose(HandsLaunch *l, const char *conversation) {
         crypto_generichash_state s;
 
-        if (l->kind != HARNESS_CLAUDE || isempty(conversation))
+        if (!has_ids(l->kind) || isempty(conversation))
                 return 0;
         l->conversation = strdup(conversation);
         if (!l->conversation)
