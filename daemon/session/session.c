@@ -39,7 +39,7 @@
 
 /* Of a role agent that says nothing of it, the kind is not decided yet. */
 static bool has_cli(const SessionConfig *c) {
-        return c->agent && (c->agent->kind_given || !c->home->role) && hands_kind(c) >= 0;
+        return c->agent && (c->agent->kind_given || !c->home->role) && hands_kind(c->agent) >= 0;
 }
 
 static int session_configure(Session *s, SessionConfig **ret) {

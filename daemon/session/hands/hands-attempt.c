@@ -150,7 +150,7 @@ int hands_driver_adopt(Hands *h, const SessionConfig *config) {
         if (r < 0)
                 (void) log_warning_errno(r, "The id of the CLI's conversation cannot be read, ignoring: %m");
         h->adopted = true;
-        return hands_driver_new(h, hands_kind(config), session_id, fds, /* adopted= */ true);
+        return hands_driver_new(h, hands_driver_kind(config), session_id, fds, /* adopted= */ true);
 }
 
 /* Whether the CLI that we have found is at work at this turn. < 0: it is at something that nobody knows. */

@@ -37,8 +37,7 @@ void hands_launch_done(HandsLaunch *l) {
         *l = (HandsLaunch) {};
 }
 
-HarnessKind hands_kind(const SessionConfig *config) {
-        const AgentConfig *c = config->agent;
+HarnessKind hands_kind(const AgentConfig *c) {
         const char *harness = agent_config_harness(c);
 
         if (c->kind == RUNTIME_SDK_LOCAL)
@@ -48,12 +47,18 @@ HarnessKind hands_kind(const SessionConfig *config) {
         if (streq(harness, "claude-code"))
                 return HARNESS_CLAUDE;
         if (streq(harness, "codex"))
-                return config->codex.exec ? HARNESS_CODEX_EXEC : HARNESS_CODEX;
+                return HARNESS_CODEX;
         if (streq(harness, "gemini-cli"))
                 return HARNESS_GEMINI;
         if (streq(harness, "hermes"))
                 return HARNESS_HERMES;
         return _HARNESS_KIND_INVALID;
+}
+
+HarnessKind hands_driver_kind(const SessionConfig *config) {
+        HarnessKind k = hands_kind(config->agent);
+
+        return k == HARNESS_CODEX && config->codex.exec ? HARNESS_CODEX_EXEC : k;
 }
 
 static int extend(char ***list, char *const *more) {
@@ -203,7 +208,7 @@ static int name_things(HandsLaunch *l, const SessionConfig *config) {
 
 int hands_launch_prepare(HandsLaunch *ret, const SessionConfig *config, const char *working_directory, bool tools,
                          char **ret_fault) {
-        _cleanup_(hands_launch_done) HandsLaunch l = { .kind = hands_kind(config) };
+        _cleanup_(hands_launch_done) HandsLaunch l = { .kind = hands_driver_kind(config) };
         _cleanup_free_ char *home = NULL;
         int r;
 

@@ -235,7 +235,7 @@ static int sync_login(CliLogin *ret, void *userdata) {
         r = h->spec.get_config(&config, h->spec.userdata);
         if (r < 0)
                 return r;
-        return config->agent && hands_kind(config) >= 0 ? hands_launch_login(config, ret) : -ENOENT;
+        return config->agent && hands_kind(config->agent) >= 0 ? hands_launch_login(config, ret) : -ENOENT;
 }
 
 static void on_login(bool logged_out, void *userdata) {
@@ -296,7 +296,7 @@ static int adopt(Hands *h) {
         if (r <= 0)
                 return r;
         r = h->spec.get_config(&config, h->spec.userdata);
-        if (r >= 0 && (!config->agent || hands_kind(config) < 0))
+        if (r >= 0 && (!config->agent || hands_kind(config->agent) < 0))
                 r = -ENOENT;
         if (r >= 0)
                 r = adopt_token(h);
