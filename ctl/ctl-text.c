@@ -234,7 +234,7 @@ Colour colour_of_state(const char *state) {
                 { "ready", COLOUR_GREEN},       {"active", COLOUR_GREEN},      {"busy", COLOUR_YELLOW },
                 { "starting", COLOUR_YELLOW},   {"restarting", COLOUR_YELLOW}, {"stopping", COLOUR_YELLOW },
                 { "activating", COLOUR_YELLOW}, {"failed", COLOUR_RED},        {"stopped", COLOUR_FAINT },
-                { "inactive", COLOUR_FAINT },
+                { "inactive", COLOUR_FAINT },   {"missing", COLOUR_RED},
         };
 
         for (size_t i = 0; i < ELEMENTSOF(map); i++)

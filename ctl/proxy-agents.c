@@ -55,10 +55,11 @@ static int print_ready(Ctl *c, const char *id, uint32_t pid, const int *created)
 
 /* Why an agent cannot work, where it is known: what is missing is the one thing a new user has to hear. */
 static void print_why(Ctl *c, json_object *agent) {
-        const char *id = json_get_string(agent, "id"), *why = json_get_string(agent, "status_text");
+        const char *id = json_get_string(agent, "id"), *why = json_get_string(agent, "status_text"),
+                   *state = json_get_string(agent, "state");
         _cleanup_free_ char *text = NULL;
 
-        if (isempty(id) || isempty(why) || !streq_ptr(json_get_string(agent, "state"), "failed"))
+        if (isempty(id) || isempty(why) || (!streq_ptr(state, "failed") && !streq_ptr(state, "missing")))
                 return;
         text = str_printable(why, 500);
         if (text)

@@ -140,13 +140,14 @@ static void print_agent(Ctl *c, json_object *agent, bool last, bool daemon_is_up
                 printf("%u  %s", pid, state);
         else
                 printf("-  %s", state);
-        if (streq(state, "failed") && !isempty(json_get_string(agent, "status_text"))) {
+        if ((streq(state, "failed") || streq(state, "missing")) && !isempty(json_get_string(agent, "status_text"))) {
                 _cleanup_free_ char *why = str_printable(json_get_string(agent, "status_text"), 500);
 
                 printf("  %s", strempty(why));
         }
         putchar('\n');
-        if (pid > 0 && (daemon_is_up ? get_processes(c, id, &processes) : get_unit_processes(c, id, &processes)) >= 0)
+        /* Without a session, too: what runs its tools may outlive it for a moment. */
+        if ((daemon_is_up ? get_processes(c, id, &processes) : get_unit_processes(c, id, &processes)) >= 0)
                 print_below(&processes, pid, last ? "   " : "│  ", /* top= */ true);
 }
 

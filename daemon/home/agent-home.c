@@ -141,7 +141,6 @@ static int scan_add(Scan *s, const char *parent, const char *id) {
         _cleanup_(agent_home_freep) AgentHome *h = NULL;
         _cleanup_free_ char *why = NULL;
         AgentHome **grown;
-        struct stat st;
         int r;
 
         r = home_open_below(s->paths, parent, id, &h);
@@ -157,11 +156,6 @@ static int scan_add(Scan *s, const char *parent, const char *id) {
                                       " has the same id; rename one of them");
                         return why ? scan_add_problem(s, parent, id, why) : -ENOMEM;
                 }
-        if (h->role && s->paths->proxy_home && (stat(h->workspace, &st) < 0 || !S_ISDIR(st.st_mode))) {
-                why = strjoin("the workspace ", h->workspace, " is missing; 'agent-proxy init ", id,
-                              "' makes it again");
-                return why ? scan_add_problem(s, parent, id, why) : -ENOMEM;
-        }
 
         grown = reallocarray(s->homes, s->n_homes + 1, sizeof(AgentHome*));
         if (!grown)
@@ -412,7 +406,7 @@ int agent_home_archive(const HomePaths *p, const AgentHome *h, char **ret_path) 
 }
 
 /* Between the two renames only the first one's new name says that the workspace is to go as well, else it would be
- * taken for that of an agent who has lost his directory (role_agents_adopt()). */
+ * taken for that of an agent who has lost his directory (role_workspaces_adopt()). */
 int agent_home_hide(const HomePaths *p, const AgentHome *h, char ***ret) {
         _cleanup_free_ char *workspace = NULL, *suffix = NULL, *directory = NULL, *hidden = NULL;
         _cleanup_(strv_freep) char **trees = NULL;

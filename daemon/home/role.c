@@ -103,6 +103,7 @@ int role_daily_note_ensure(const char *workspace) {
         char name[48], text[24];
         int r;
 
+        tzset();        /* the machine may have been taken elsewhere */
         if (!localtime_r(&now, &tm) || strftime(name, sizeof(name), "notes/daily-%Y-%m-%d.md", &tm) == 0 ||
             strftime(text, sizeof(text), "# %Y-%m-%d\n", &tm) == 0)
                 return -EINVAL;
@@ -350,18 +351,22 @@ static int finish_deletions(const HomePaths *p, const char *parent) {
         return r;
 }
 
-int role_agents_adopt(const HomePaths *p) {
+int role_deletions_finish(const HomePaths *p) {
+        int r;
+
+        if (!p->proxy_home)
+                return 0;
+        r = finish_deletions(p, p->agents);
+        return r < 0 ? r : finish_deletions(p, p->role_agents);
+}
+
+int role_workspaces_adopt(const HomePaths *p) {
         struct dirent *entry;
         int r = 0, n = 0;
         DIR *dir;
 
         if (!p->proxy_home)
                 return 0;
-        r = finish_deletions(p, p->agents);
-        if (r >= 0)
-                r = finish_deletions(p, p->role_agents);
-        if (r < 0)
-                return r;
         dir = opendir(p->proxy_home);
         if (!dir)
                 return errno == ENOENT ? 0 : -errno;

@@ -25,9 +25,10 @@ int role_agent_id_join(const char *role, const char *name, char **ret);
 int role_agent_ensure(const HomePaths *p, const char *role, const char *name, const char *base_url, AgentHome **ret);
 
 /* Takes in workspaces that were copied into proxy_home by hand: each with a valid id, AGENTS.md and no agent dir gets
- * one, with state paused; before that, deletions that were cut short are gone on with. How many, or negative errno.
- * For the start of the daemon. */
-int role_agents_adopt(const HomePaths *p);
+ * one, with state paused. How many, or negative errno. */
+int role_workspaces_adopt(const HomePaths *p);
+/* Goes on with deletions that were cut short, before anything is taken in. For the start of the daemon. */
+int role_deletions_finish(const HomePaths *p);
 
 /* Today's note, notes/daily-YYYY-MM-DD.md (local time), when it is not there yet: > 0. Workspace of a role agent. */
 int role_daily_note_ensure(const char *workspace);

@@ -186,7 +186,7 @@ static int method_restart(sd_bus_message *message, void *userdata, sd_bus_error 
         r = agent_check_stays(a, reterr_error);
         if (r < 0)
                 return r;
-        if (a->state == AGENT_STOPPED || a->state == AGENT_STOPPING)
+        if (a->state == AGENT_STOPPED || a->state == AGENT_STOPPING || a->state == AGENT_MISSING)
                 return bus_error_setf(reterr_error, PUFFO_ERROR_NOT_READY,
                                       "Agent '%s' is %s; 'puffoctl agent start %s' starts it.", a->home->id,
                                       agent_state_to_string(a->state), a->home->id);
@@ -330,7 +330,8 @@ static int get_text(sd_bus *bus, const char *path, const char *interface, const 
                 { "Role", a->home->role },
                 { "Name", a->home->name },
                 { "State", agent_state_to_string(a->state) },
-                { "Status", a->state == AGENT_BUSY ? (waiting ? AGENT_WAITING_APPROVAL : "busy") : a->state == AGENT_FAILED ? "error" : "idle" },
+                { "Status", a->state == AGENT_BUSY ? (waiting ? AGENT_WAITING_APPROVAL : "busy") :
+                            a->state == AGENT_FAILED || a->state == AGENT_MISSING ? "error" : "idle" },
                 { "Desired", a->config->running ? "running" : "stopped" },
                 { "HarnessState", harness_unit_state(a->harness) },
                 { "HarnessUnit", a->harness->name },

@@ -94,7 +94,8 @@ int agent_session_is_there(Agent *a, sd_bus_message *message, sd_bus_error *rete
                 return r;
         if (session_link_is_up(a->link))
                 return 1;
-        if (a->state == AGENT_STOPPED || a->state == AGENT_STOPPING || a->state == AGENT_FAILED)
+        if (a->state == AGENT_STOPPED || a->state == AGENT_STOPPING || a->state == AGENT_FAILED ||
+            a->state == AGENT_MISSING)
                 return bus_error_setf(reterr_error, PUFFO_ERROR_NOT_READY,
                                       "Agent '%s' is %s%s%s; 'puffoctl agent start %s' starts it.", a->home->id,
                                       agent_state_to_string(a->state), *a->status_text ? ": " : "", a->status_text,

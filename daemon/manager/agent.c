@@ -25,6 +25,7 @@ const char* agent_state_to_string(AgentState s) {
                 [AGENT_RESTARTING] = "restarting",
                 [AGENT_STOPPING] = "stopping",
                 [AGENT_FAILED] = "failed",
+                [AGENT_MISSING] = "missing",
         };
 
         return s >= 0 && s < _AGENT_STATE_MAX ? names[s] : NULL;
@@ -357,8 +358,38 @@ static bool unit_is_down(const Agent *a) {
                streq(a->unit_state.active, "failed");
 }
 
+bool agent_is_wanted(const Agent *a) {
+        return a->config && a->config->running && !a->removing && !a->missing;
+}
+
+void agent_look_for_workspace(Agent *a) {
+        struct stat st;
+        bool missing;
+
+        /* In system mode it is a part of the agent's own directory, which only its user may look into. */
+        if (!a->home->role || a->manager->scope == SCOPE_SYSTEM)
+                return;
+        missing = stat(a->home->workspace, &st) < 0 ? errno == ENOENT || errno == ENOTDIR : !S_ISDIR(st.st_mode);
+        if (missing == a->missing)
+                return;
+        a->missing = missing;
+        if (missing)
+                (void) log_agent(a, LOG_WARNING, 0, "The workspace of agent '%s', '%s', is gone.", a->home->id,
+                                 a->home->workspace);
+        if (a->listed)
+                agent_evaluate(a);
+}
+
+static void set_missing_text(Agent *a) {
+        _cleanup_free_ char *text = strjoin("the workspace ", a->home->workspace, " is gone; 'agent-proxy init ",
+                                            a->home->id, "' makes it again");
+
+        if (text)
+                set_status_text(a, text);
+}
+
 void agent_evaluate(Agent *a) {
-        bool desired = a->config && a->config->running && !a->removing;
+        bool desired = agent_is_wanted(a);
         AgentState state = agent_state_derive(a->unit_state.active, a->unit_state.sub, a->reported_status, desired);
 
         /* Wanted and not there: it is about to be started, unless the service manager has just refused to, or in a
@@ -372,7 +403,12 @@ void agent_evaluate(Agent *a) {
         if (state == AGENT_STOPPED && a->harness->listed && !harness_unit_is_gone(a->harness))
                 state = AGENT_STOPPING;
 
-        if (a->link && (state == AGENT_READY || state == AGENT_BUSY || state == AGENT_FAILED))
+        if (state == AGENT_STOPPED && a->missing)
+                state = AGENT_MISSING;
+
+        if (state == AGENT_MISSING)
+                set_missing_text(a);
+        else if (a->link && (state == AGENT_READY || state == AGENT_BUSY || state == AGENT_FAILED))
                 set_status_text(a, a->reported_text);
         else if (state != AGENT_FAILED)
                 set_status_text(a, state != AGENT_RESTARTING ? ""

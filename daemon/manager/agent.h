@@ -16,6 +16,7 @@ typedef enum AgentState {
         AGENT_RESTARTING,
         AGENT_STOPPING,
         AGENT_FAILED,
+        AGENT_MISSING,
         _AGENT_STATE_MAX,
         _AGENT_STATE_INVALID = -EINVAL,
 } AgentState;
@@ -78,6 +79,7 @@ struct Agent {
         uint64_t up_since_usec;         /* CLOCK_BOOTTIME; 0: it is not up */
         bool in_the_way;                /* a unit of its name was there at the start: retry is armed for that */
         bool in_the_way_before;         /* … and has stayed until retry was due */
+        bool missing;                   /* a role agent's workspace is gone: nothing to be started in */
         bool removing;                  /* archive or delete is waiting for the units to go, or at work */
         Removal *removal;               /* borrowed; the one that is at work */
         bool working_directory_pending; /* given to Connect, not yet told to the session */
@@ -122,6 +124,10 @@ void agent_read_owner(Agent *a);
 int agent_set_desired(Agent *a, bool running);
 /* Rewrites agent.yml after config was changed, then applies it. */
 int agent_save(Agent *a);
+/* Whether it is to run: as its agent.yml says, and as far as it can. */
+bool agent_is_wanted(const Agent *a);
+/* A role agent's workspace may have gone, or come back. */
+void agent_look_for_workspace(Agent *a);
 /* Works the state out of unit and report, answers whoever waited for it, has changes emitted. */
 void agent_evaluate(Agent *a);
 /* What of the configuration goes to the session when it starts: see credentials.c. */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 
-/* inotify on the homes: agents that come and go, their agent.yml, daemon.yml, pairing.json. Events only say "look
- * again", a little later, so that an editor's or an installer's burst of them is one look. */
+/* inotify on the homes: agents that come and go, their agent.yml and workspaces, daemon.yml, pairing.json. Events only
+ * say "look again", a little later, so that an editor's or an installer's burst of them is one look. */
 
 #include <dirent.h>
 #include <sys/inotify.h>
@@ -75,7 +75,7 @@ static int on_later(sd_event_source *s, uint64_t usec, void *userdata) {
 /* Sessions keep their database and other files beside agent.yml: those must not wake us. */
 static bool name_counts(const char *name) {
         return streq(name, "agent.yml") || streq(name, "daemon.yml") || streq(name, "pairing.json") ||
-               streq(name, "config.yaml");
+               streq(name, "config.yaml") || streq(name, "AGENTS.md");
 }
 
 static void look_later(HomeWatch *w) {
@@ -139,7 +139,7 @@ static int want(HomeWatch *w, const char *path, bool whole) {
 
 /* Each directory where an agent may be or come to be: agent.yml is often written some time after its directory.
  * What happened in there before it was watched was not seen, so there is another look. */
-static int watch_children(HomeWatch *w, const char *parent) {
+static int watch_children(HomeWatch *w, const char *parent, bool (*is_wanted)(Manager *m, const char *name)) {
         DIR *dir = opendir(parent);
         struct dirent *entry;
         bool news = false;
@@ -152,6 +152,8 @@ static int watch_children(HomeWatch *w, const char *parent) {
 
                 if (entry->d_name[0] == '.' ||
                     (entry->d_type != DT_DIR && entry->d_type != DT_LNK && entry->d_type != DT_UNKNOWN))
+                        continue;
+                if (is_wanted && !is_wanted(w->manager, entry->d_name))
                         continue;
                 path = path_join(parent, entry->d_name);
                 r = path ? want(w, path, /* whole= */ false) : -ENOMEM;
@@ -177,6 +179,14 @@ static int want_parent(HomeWatch *w, const char *file) {
         return want(w, parent, /* whole= */ false);
 }
 
+/* A directory that may become a role agent's, when somebody has copied AGENTS.md into it. In those of agents, models
+ * write: that need not wake us. */
+static bool may_become_agent(Manager *m, const char *name) {
+        _cleanup_free_ char *role = NULL, *rest = NULL;
+
+        return role_agent_id_split(name, &role, &rest) >= 0 && !manager_find_agent(m, name);
+}
+
 int home_watch_update(HomeWatch *w) {
         const HomePaths *p = w->manager->paths;
         int r;
@@ -194,10 +204,14 @@ int home_watch_update(HomeWatch *w) {
                 r = want_parent(w, p->pairing_json);
         if (r >= 0 && p->proxy_state)
                 r = want(w, p->proxy_state, /* whole= */ false);
+        if (r >= 0 && p->proxy_home)
+                r = want(w, p->proxy_home, /* whole= */ true);
+        if (r >= 0 && p->proxy_home)
+                r = watch_children(w, p->proxy_home, may_become_agent);
         if (r >= 0)
-                r = watch_children(w, p->agents);
+                r = watch_children(w, p->agents, NULL);
         if (r >= 0 && !streq(p->role_agents, p->agents))
-                r = watch_children(w, p->role_agents);
+                r = watch_children(w, p->role_agents, NULL);
 
         for (size_t i = 0; i < w->n_watches; )
                 if (!w->watches[i]->wanted) {

@@ -13,6 +13,7 @@
 #include "log.h"
 #include "option.h"
 #include "pending.h"
+#include "private-server.h"
 #include "sandbox-probe.h"
 #include "string-util.h"
 
@@ -183,7 +184,9 @@ static int ensure_role(Manager *m, const char *role, const char *name, uid_t uid
                               m->addresses && m->addresses[0] ? m->addresses[0] : "http://127.0.0.1:7011", &home);
         if (r == -EEXIST)
                 return bus_error_setf(reterr_error, PUFFO_ERROR_AGENT_EXISTS,
-                                      "'%s' is the id of a Puffo agent; choose another name.", id);
+                                      "'%s' is the id of a Puffo agent (%s/%s), so that it cannot be that of %s/%s; "
+                                      "choose another name.", id, m->paths->agents, id,
+                                      m->paths->proxy_home ?: m->paths->role_agents, id);
         if (r == -EPERM)
                 return bus_error_setf(reterr_error, PUFFO_ERROR_FAILED,
                                       "The workspace of '%s' belongs to somebody else.", id);
@@ -503,6 +506,30 @@ static int method_reload(sd_bus_message *message, void *userdata, sd_bus_error *
         return r < 0 ? r : sd_bus_reply_method_return(message, NULL);
 }
 
+static int method_new_day(sd_bus_message *message, void *userdata, sd_bus_error *reterr_error) {
+        Manager *m = userdata;
+        int r;
+
+        r = polkit_verify_async(m, message, "ai.puffo.agents.configure", NULL, (uid_t) -1, reterr_error);
+        if (r <= 0)
+                return r < 0 ? r : 1;
+        for (size_t i = 0; i < m->n_agents; i++) {
+                _cleanup_bus_message_ sd_bus_message *call = NULL;
+                Agent *a = m->agents[i];
+
+                /* Those that do not run make it when they start. */
+                if (!a->home->role || !session_link_is_up(a->link))
+                        continue;
+                r = session_link_new_call(a->link, "NewDay", &call);
+                if (r >= 0)
+                        r = session_link_call(a->link, call, NULL, NULL, 0);
+                if (r < 0)
+                        (void) log_agent(a, LOG_WARNING, r, "Agent '%s' could not be told of the new day: %m",
+                                         a->home->id);
+        }
+        return sd_bus_reply_method_return(message, NULL);
+}
+
 /* What is refused goes from memory with the next look at the file. */
 static int save_config(Manager *m, sd_bus_message *message, sd_bus_error *reterr_error) {
         _cleanup_free_ char *error = NULL;
@@ -695,6 +722,8 @@ static const sd_bus_vtable manager_vtable[] = {
         SD_BUS_METHOD_WITH_ARGS("Import", SD_BUS_ARGS("h", archive, "s", id), SD_BUS_RESULT("o", agent),
                                 method_import, SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_METHOD_WITH_ARGS("Reload", SD_BUS_NO_ARGS, SD_BUS_NO_RESULT, method_reload,
+                                SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_METHOD_WITH_ARGS("NewDay", SD_BUS_NO_ARGS, SD_BUS_NO_RESULT, method_new_day,
                                 SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_METHOD_WITH_ARGS("SetProvider", SD_BUS_ARGS("s", provider, "a{sv}", options), SD_BUS_NO_RESULT,
                                 method_set_provider, SD_BUS_VTABLE_UNPRIVILEGED | SD_BUS_VTABLE_SENSITIVE),

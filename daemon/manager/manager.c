@@ -265,6 +265,7 @@ static int reload_agent(Manager *m, Agent *a) {
         }
         agent_check_limits(a);
         agent_check_credential(a);
+        agent_look_for_workspace(a);
         return 0;
 }
 
@@ -345,6 +346,18 @@ static int update_watch(Manager *m) {
         return *problem ? add_problem(m, m->paths->agents, problem) : 0;
 }
 
+/* Workspaces that were copied into the home by hand. Not while something is moved about by a child: what it has not
+ * brought or taken yet looks the same. */
+static void take_workspaces(Manager *m) {
+        int r;
+
+        if (m->n_transfers > 0 || m->n_removals > 0)
+                return;
+        r = role_workspaces_adopt(m->paths);
+        if (r < 0)
+                (void) log_warning_errno(r, "Failed to take over workspaces without an agent, going on without: %m");
+}
+
 int manager_rescan(Manager *m) {
         char **before = TAKE_PTR(m->problems), **problems = NULL;
         AgentHome **homes = NULL;
@@ -354,6 +367,8 @@ int manager_rescan(Manager *m) {
         r = reload_config(m);
         if (r >= 0)
                 r = reload_settings(m);
+        if (r >= 0)
+                take_workspaces(m);
         if (r >= 0)
                 r = agent_homes_enumerate(m->paths, &homes, &n, &problems);
         if (r >= 0)
@@ -391,7 +406,7 @@ static void settle_agent(Agent *a) {
         if (!a->listed || a->job || a->refreshing || !a->config)
                 return;
 
-        desired = a->config->running && !a->removing;
+        desired = agent_is_wanted(a);
         if (!desired) {
                 if (agent_unit_is_up(a) && !streq(a->unit_state.active, "deactivating") &&
                     !(a->stop_refused && a->retry))
@@ -531,16 +546,17 @@ int manager_start(Manager *m, int private_fd, int credentials_fd) {
                 r = pairing_export(m);
         if (r >= 0)
                 r = log_control_add(m->bus, "puffod");
-        if (r >= 0)
-                r = manager_rescan(m);
+        if (r < 0)
+                return r;
+        r = role_deletions_finish(m->paths);
+        if (r < 0)
+                (void) log_warning_errno(r, "Failed to go on with deletions that were cut short: %m");
+        r = manager_rescan(m);
         if (r < 0)
                 return r;
 
         if (m->scope == SCOPE_SYSTEM)
                 (void) state_links_sweep(STATE_LINKS);
-        r = role_agents_adopt(m->paths);
-        if (r < 0)
-                (void) log_warning_errno(r, "Failed to take over workspaces without an agent, going on without: %m");
         r = ensure_manager_agent(m);
         if (r < 0)
                 (void) log_warning_errno(r, "Failed to make the agent '" ROLE_MANAGER "', going on without: %m");

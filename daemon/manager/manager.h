@@ -33,6 +33,7 @@ struct Manager {
         CodexSettings codex;            /* for those that work with Codex */
         uid_t transfers[16];            /* imports and exports under way, by who asked for them */
         unsigned n_transfers;
+        unsigned n_removals;            /* archiving or deleting that is at work */
 
         Agent **agents;                 /* sorted by id, manager first */
         size_t n_agents;

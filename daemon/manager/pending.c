@@ -136,6 +136,7 @@ struct Removal {
 static Removal* removal_free(Removal *removal) {
         if (!removal)
                 return NULL;
+        removal->manager->n_removals--;
         if (removal->agent)
                 removal->agent->removal = NULL;
         sd_bus_message_unref(removal->call);
@@ -183,7 +184,9 @@ static void removal_done(int r, const char *text, void *userdata) {
         _cleanup_bus_error_ sd_bus_error error = SD_BUS_ERROR_NULL;
         Manager *m = removal->manager;
 
+        m->n_removals--;        /* over: the look that follows is to see everything */
         (void) manager_rescan(m);
+        m->n_removals++;
         /* It may have been made anew while the old one was going. */
         if (!manager_find_agent(m, removal->id)) {
                 unit_forget_slice(m, removal->slice);
@@ -216,6 +219,7 @@ static int removal_start(Pending *p) {
                 .slice = strdup(a->slice),
                 .archive = p->kind == PENDING_ARCHIVE,
         };
+        a->manager->n_removals++;
         if (!removal->id || !removal->slice)
                 return -ENOMEM;
         if (!removal->archive) {
@@ -255,13 +259,14 @@ static bool is_due(const Pending *p) {
         case PENDING_READY:
         case PENDING_INIT:
         case PENDING_HIRE:
-                return a->state == AGENT_READY || a->state == AGENT_BUSY || a->state == AGENT_FAILED;
+                return a->state == AGENT_READY || a->state == AGENT_BUSY || a->state == AGENT_FAILED ||
+                       a->state == AGENT_MISSING;
 
         case PENDING_RELAY:
-                return session_link_is_up(a->link) || a->state == AGENT_STOPPED;
+                return session_link_is_up(a->link) || a->state == AGENT_STOPPED || a->state == AGENT_MISSING;
 
         default:
-                return a->state == AGENT_STOPPED && a->listed && !a->job;
+                return (a->state == AGENT_STOPPED || a->state == AGENT_MISSING) && a->listed && !a->job;
         }
 }
 

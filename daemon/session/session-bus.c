@@ -483,6 +483,13 @@ static int method_reload(sd_bus_message *m, void *userdata, sd_bus_error *reterr
         return sd_bus_reply_method_return(m, NULL);
 }
 
+static int method_new_day(sd_bus_message *m, void *userdata, sd_bus_error *reterr_error) {
+        SessionBus *b = userdata;
+
+        session_new_day(b->session);
+        return sd_bus_reply_method_return(m, NULL);
+}
+
 static void backup_done(Backup *backup, int error, void *userdata) {
         SessionBus *b = userdata;
         _cleanup_bus_message_ sd_bus_message *call = TAKE_PTR(b->backup_call);
@@ -560,6 +567,8 @@ static const sd_bus_vtable session_vtable[] = {
                                 SD_BUS_ARGS("s", id, "b", allow, "s", reason, "s", by, "s", token), SD_BUS_NO_RESULT,
                                 method_answer_approval, SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_METHOD_WITH_ARGS("Reload", SD_BUS_NO_ARGS, SD_BUS_NO_RESULT, method_reload, SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_METHOD_WITH_ARGS("NewDay", SD_BUS_NO_ARGS, SD_BUS_NO_RESULT, method_new_day,
+                                SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_METHOD_WITH_ARGS("BackupMessages", SD_BUS_ARGS("h", destination), SD_BUS_NO_RESULT, method_backup,
                                 SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_VTABLE_END

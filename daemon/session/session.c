@@ -104,6 +104,7 @@ static void daily_note(Session *s, const SessionConfig *c) {
         struct tm tm;
         int r;
 
+        tzset();
         if (!c->home->role || !localtime_r(&now, &tm) || s->note_day == tm.tm_yday)
                 return;
         r = role_daily_note_ensure(c->home->workspace);
@@ -111,6 +112,16 @@ static void daily_note(Session *s, const SessionConfig *c) {
                 (void) log_warning_errno(r, "Failed to make today's note in '%s', ignoring: %m", c->home->workspace);
         else
                 s->note_day = tm.tm_yday;
+}
+
+void session_new_day(Session *s) {
+        _cleanup_(session_config_freep) SessionConfig *c = NULL;
+        int r = session_configure(s, &c);
+
+        if (r < 0)
+                (void) log_error_errno(r, "Failed to read the configuration again: %m");
+        else
+                daily_note(s, c);
 }
 
 static void write_prompt(Session *s, const SessionConfig *c) {

@@ -44,6 +44,9 @@ void session_stop(Session *s);
 /* Configuration and files are read again; a session that has failed tries again. */
 void session_reload(Session *s);
 
+/* The clock has come to a new day: a role agent's note for it is made. */
+void session_new_day(Session *s);
+
 /* The database has answered -EUCLEAN: ends the event loop, so that the next process sets the file aside. */
 void session_broken(Session *s, int error);
 

@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: MIT
 """Fixtures. The tests run as root inside the machine that tests/integration/container boots, and nowhere else."""
 
+import datetime
 import os
 import pathlib
 import shutil
+import zoneinfo
 
 import pytest
 
@@ -69,3 +71,21 @@ def system_mode(alice, provider):
     pathlib.Path("/etc/puffo/daemon.yml").unlink(missing_ok=True)
     for name in ["/var/lib/private/puffo", "/var/lib/puffo"]:
         pathlib.Path(name).mkdir(mode=0o755)
+
+
+@pytest.fixture
+def another_day():
+    """The machine's clock stays, its zone goes where the date is another one. Gives that date."""
+    link = pathlib.Path("/etc/localtime")
+    before = os.readlink(link)
+    hour = datetime.datetime.now(datetime.timezone.utc).hour
+    zone = "Etc/GMT-14" if hour >= 10 else "Etc/GMT+12"
+
+    def point_to(target):
+        fresh = link.with_suffix(".new")
+        fresh.symlink_to(target)
+        os.replace(fresh, link)
+
+    point_to(f"/usr/share/zoneinfo/{zone}")
+    yield datetime.datetime.now(zoneinfo.ZoneInfo(zone)).date().isoformat()
+    point_to(before)

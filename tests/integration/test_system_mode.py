@@ -107,3 +107,19 @@ def test_addresses(system_mode):
     assert system_mode.get("/ai/puffo/Agents1", "ai.puffo.Agents1.Manager", "Addresses") == [BASE]
     assert system_mode.get("/ai/puffo/Agents1", "ai.puffo.Agents1.Manager", "Mode") == "system"
     assert re.match(r"\d+\.\d+", system_mode.get("/ai/puffo/Agents1", "ai.puffo.Agents1.Manager", "Version"))
+
+
+def test_notes_of_the_day(system_mode, request):
+    """puffo-notes.timer starts this; the note is written by the session, as its own user."""
+    agent = system_mode.hire("engineer", "mona", user=User("root"))
+    try:
+        assert system_mode.show("puffo-notes.timer", "ActiveState") == "active"
+        agent.wait_state("ready")
+        day = request.getfixturevalue("another_day")
+        note = pathlib.Path(f"/var/lib/private/puffo/engineer_mona/workspace/notes/daily-{day}.md")
+        assert not note.exists()
+        system_mode.systemctl("start", "puffo-notes.service")
+        system_mode.wait(note.exists, 60, "the note of the day")
+        assert note.stat().st_uid not in (0, system_mode.user.uid)
+    finally:
+        agent.call("Delete", user=User("root"))

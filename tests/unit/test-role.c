@@ -189,7 +189,8 @@ TEST(deletion_is_gone_on_with) {
 
         ASSERT_OK(role_agent_ensure(f.paths, "writer", "bo", "", &h));
         ASSERT_EQ(rename(from, to), 0);
-        ASSERT_EQ(role_agents_adopt(f.paths), 0);
+        ASSERT_OK(role_deletions_finish(f.paths));
+        ASSERT_EQ(role_workspaces_adopt(f.paths), 0);
         ASSERT_ERROR(agent_home_find(f.paths, "writer_bo", &found), ENOENT);
         ASSERT_FALSE(is_there(f.paths->proxy_home, "writer_bo"));
         ASSERT_EQ(agent_homes_sweep(f.paths, time(NULL) + 2), 2);
@@ -198,7 +199,8 @@ TEST(deletion_is_gone_on_with) {
         ASSERT_EQ(mkdir(to, 0700), 0);
         h = agent_home_free(h);
         ASSERT_OK(role_agent_ensure(f.paths, "writer", "bo", "", &h));
-        ASSERT_EQ(role_agents_adopt(f.paths), 0);
+        ASSERT_OK(role_deletions_finish(f.paths));
+        ASSERT_EQ(role_workspaces_adopt(f.paths), 0);
         ASSERT_TRUE(is_there(workspace, "AGENTS.md"));
         ASSERT_EQ(agent_homes_sweep(f.paths, time(NULL) + 2), 1);
         ASSERT_TRUE(is_there(workspace, "AGENTS.md"));
@@ -215,8 +217,8 @@ TEST(adopt) {
         put_file(f.paths->proxy_home, "Bad Name/AGENTS.md", "");
         put_file(f.paths->proxy_home, "clash/AGENTS.md", "");
         put_file(f.paths->agents, "clash/agent.yml", "");
-        ASSERT_EQ(role_agents_adopt(f.paths), 1);
-        ASSERT_EQ(role_agents_adopt(f.paths), 0);
+        ASSERT_EQ(role_workspaces_adopt(f.paths), 1);
+        ASSERT_EQ(role_workspaces_adopt(f.paths), 0);
         ASSERT_OK(agent_home_find(f.paths, "writer_bo", &h));
         ASSERT_STREQ(h->name, "bo");
         ASSERT_OK(agent_config_load(&c, h->config_path, h->id, &error));
@@ -323,7 +325,7 @@ TEST(system_mode) {
 
         put_file(f.paths->agents, "writer/agent.yml", "");
         ASSERT_ERROR(role_agent_ensure(&system, "writer", NULL, "", &clash), EEXIST);
-        ASSERT_EQ(role_agents_adopt(&system), 0);
+        ASSERT_EQ(role_workspaces_adopt(&system), 0);
 }
 
 TEST(daily_note) {
