@@ -7,7 +7,8 @@
 #include "proxy.h"
 #include "string-util.h"
 
-#define COMMAND_COLUMNS 80U
+#define COLUMNS 80U
+#define COMMAND_COLUMNS_MIN 20U /* however deep it is */
 
 typedef struct Process {
         uint32_t pid, parent;
@@ -33,7 +34,7 @@ static int add_process(Processes *p, uint32_t pid, uint32_t parent, const char *
         if (!grown)
                 return -ENOMEM;
         p->items = grown;
-        p->items[p->n] = (Process) { pid, parent, safe ? text_ellipsize(safe, COMMAND_COLUMNS) : NULL, false };
+        p->items[p->n] = (Process) { pid, parent, safe ? text_ellipsize(safe, COLUMNS) : NULL, false };
         if (!p->items[p->n].command)
                 return -ENOMEM;
         p->n++;
@@ -103,6 +104,16 @@ static bool belongs_below(const Processes *p, const Process *x, uint32_t parent,
         return !x->shown && x->pid != parent && (x->parent == parent || (top && !is_listed(p, x->parent)));
 }
 
+/* Within the line, behind what stands in front of it. */
+static void print_process(const char *prefix, bool last, const Process *x) {
+        _cleanup_free_ char *pid = asprintf_new("%u", x->pid), *command = NULL;
+        size_t taken = text_width(prefix) + text_width("└─ ") + strlen(strempty(pid)) + 1;
+
+        command = text_ellipsize(x->command, taken + COMMAND_COLUMNS_MIN < COLUMNS ? COLUMNS - taken
+                                                                                   : COMMAND_COLUMNS_MIN);
+        printf("%s%s─ %u %s\n", prefix, last ? "└" : "├", x->pid, strempty(command));
+}
+
 static void print_below(Processes *p, uint32_t parent, const char *prefix, bool top) {
         for (size_t i = 0; i < p->n; i++) {
                 _cleanup_free_ char *deeper = NULL;
@@ -113,7 +124,7 @@ static void print_below(Processes *p, uint32_t parent, const char *prefix, bool 
                 for (size_t j = i + 1; j < p->n && last; j++)
                         last = !belongs_below(p, p->items + j, parent, top);
                 p->items[i].shown = true;
-                printf("%s%s─ %u %s\n", prefix, last ? "└" : "├", p->items[i].pid, p->items[i].command);
+                print_process(prefix, last, p->items + i);
                 deeper = strjoin(prefix, last ? "   " : "│  ");
                 if (deeper)
                         print_below(p, p->items[i].pid, deeper, /* top= */ false);

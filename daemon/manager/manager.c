@@ -398,6 +398,14 @@ int manager_rescan(Manager *m) {
 
 /* --- keeping units as they should be --- */
 
+/* The manager agent comes first: others are not asked for before the service manager is at it, which takes its jobs in
+ * an order of its own. One that cannot be started holds nobody up. */
+static bool is_its_turn(const Agent *a) {
+        Agent *first = manager_find_agent(a->manager, ROLE_MANAGER);
+
+        return !first || first == a || !agent_is_wanted(first) || agent_unit_is_up(first) || first->retry;
+}
+
 static void settle_agent(Agent *a) {
         bool desired;
 
@@ -414,8 +422,8 @@ static void settle_agent(Agent *a) {
                 return;
         }
         if (!agent_unit_is_up(a)) {
-                if (!a->retry && units_n_starting(a->manager) < a->manager->config->max_parallel_starts &&
-                    agent_start_unit(a) >= 0)
+                if (!a->retry && is_its_turn(a) &&
+                    units_n_starting(a->manager) < a->manager->config->max_parallel_starts && agent_start_unit(a) >= 0)
                         agent_evaluate(a);
                 return;
         }
