@@ -226,6 +226,36 @@ def test_disable_without_the_right_to_turn_lingering_off(enabled, alice):
     proxy(enabled, "enable")
 
 
+# As sessions do that lose puffod, or are just being started.
+KNOCK = """
+import socket, sys, time
+while True:
+    for path in sys.argv[1:]:
+        with socket.socket(socket.AF_UNIX) as s:
+            s.settimeout(1)
+            try:
+                s.connect(path)
+            except OSError:
+                pass
+    time.sleep(0.01)
+"""
+
+
+def test_disable_while_somebody_connects(enabled, alice):
+    """What is stopped is not started again by who connects to a socket that is about to be closed."""
+    argv = ["/usr/bin/python3", "-c", KNOCK, *[alice.runtime / "puffo" / name for name in ("private", "credentials")]]
+    knocking = alice.popen(argv)
+    try:
+        for _ in range(5):
+            proxy(enabled, "disable")
+            for unit in ["puffod.socket", "puffod-credentials.socket", "puffod.service"]:
+                assert enabled.show(unit, "ActiveState") == "inactive"
+            proxy(enabled, "enable")
+    finally:
+        knocking.kill()
+        knocking.communicate()
+
+
 def test_disable(enabled, alice):
     alice.run(["agent-proxy", "disable"])
     for unit in ["puffod.socket", "puffod.service", "puffo-gateway.socket", "puffo-gateway.service"]:
