@@ -6,7 +6,7 @@ import subprocess
 
 from machine import output_text
 from puffo_fixtures import bo, helper, suite, town  # noqa: F401
-from puffo_town import once, shown
+from puffo_town import Client, Connection, envelope, once, shown
 
 KIND = "runtime:\n  kind: chat-local\n"
 
@@ -250,3 +250,26 @@ def test_files_of_several_messages_of_a_batch(town, helper, bo, provider, tmp_pa
         assert path.read_text() == f"content {n}\n"
         assert f"- attachments:\n  - {path}\n- message: parts {n}" in asked
     assert helper.agent.Restarts == restarts
+
+
+def test_device_that_is_new(town, helper, bo, tmp_path):
+    """Between the look at somebody's keys and the post he gets a second device: the server says so, and the answer
+    reaches that one as well."""
+    helper.wait_settled()
+    once(bo, helper, bo.say("my keys are known [[reply: Yes.]]", to=helper.slug))
+    town.server.control("settings", {"missing_devices": True})
+    # The word of the new certificate comes too late.
+    town.server.fault("frame_lost", route="FRAME cert_update", slug=helper.slug)
+    bo.client.add_device(tmp_path / "tablet")
+    tablet = Client(Connection(town.server.url), tmp_path / "tablet", bo.slug)
+    tablet.rotate()
+    after = town.now()
+    root = bo.say("and on the tablet? [[reply: There, too.]]", to=helper.slug)
+    assert once(bo, helper, root)["text"] == "There, too."
+    posts = [line for line in town.server.control(f"log?after={after}&kind=request")["lines"]
+             if line["path"] == "/messages" and line["method"] == "POST" and line["slug"] == helper.slug]
+    assert len(posts) == 2, "the same message, once more for the device that is new"
+    received = [e for e in tablet.pending() if e["sender_slug"] == helper.slug]
+    assert [envelope.content_text(tablet.open(e)) for e in received] == ["There, too."]
+    town.server.clear()
+    town.server.control("settings", {"missing_devices": False})

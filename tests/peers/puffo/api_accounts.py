@@ -148,6 +148,36 @@ async def add_subkey(server: Server, request: Request) -> dict[str, Any]:
     return {"ok": True, "subkey_id": cert["subkey_id"], "seq": entry["seq"]}
 
 
+@route("POST", "/devices/enroll/init", "none")
+async def begin_enrolment(server: Server, request: Request) -> dict[str, Any]:
+    """Asked for by the new device, which nobody knows yet."""
+    slug, store = text_of(request.json(), "slug"), server.store
+    if not store.account(slug):
+        raise not_found("no such user")
+    nonce, expires_at = secrets.token_urlsafe(24), server.now() + PENDING_MS
+    store.run("INSERT INTO enrolments VALUES (?, ?, ?)", nonce, slug, expires_at)
+    return {"nonce": nonce, "expires_at": expires_at}
+
+
+@route("POST", "/devices/enroll/{nonce}/complete")
+async def complete_enrolment(server: Server, request: Request, nonce: str) -> dict[str, Any]:
+    """By a device that is known, for the new one: its certificate is signed with the root key."""
+    store, cert = server.store, request.json().get("device_cert")
+    asked = store.one("SELECT * FROM enrolments WHERE nonce = ?", nonce)
+    if not asked or asked["slug"] != request.slug or asked["expires_at"] <= server.now():
+        raise not_found("no such enrolment")
+    device_id = _device_checked(cert, unb64(server.account_of(request)["root_key"]))
+    if store.one("SELECT 1 FROM devices WHERE device_id = ?", device_id):
+        raise conflict("this device is registered already")
+    with store.transaction():
+        store.run("DELETE FROM enrolments WHERE nonce = ?", nonce)
+        store.run("INSERT INTO devices VALUES (?, ?, ?, NULL)", device_id, request.slug,
+                  cert["keys"]["signing"]["public_key"])
+        entry = store.register("device_cert", request.slug, cert)
+    server.registry_changed(entry)
+    return {"ok": True, "device_id": device_id}
+
+
 @route("POST", "/devices/{device}/revoke")
 async def revoke_device(server: Server, request: Request, device_id: str) -> dict[str, Any]:
     cert, root = request.json(), unb64(server.account_of(request)["root_key"])

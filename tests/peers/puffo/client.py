@@ -246,6 +246,17 @@ class Client:
         return _finish(self.connection, root, device, kem, answer["agent_slug"], answer["agent_device_id"],
                        answer["pending_token"], identity_cert, directory)
 
+    def add_device(self, directory: pathlib.Path) -> keystore.Identity:
+        """A second device of one's own, with its key file there."""
+        mine, (_, device, kem) = self.identity, new_keys()
+        asked = self.connection.post("/devices/enroll/init", {"slug": self.slug})
+        cert = certs.device_cert(mine.root_secret_key, device, kem)
+        answer = self.call("POST", f"/devices/enroll/{asked['nonce']}/complete", {"device_cert": cert})
+        identity = keystore.Identity(self.slug, answer["device_id"], mine.root_secret_key, device, kem,
+                                     self.connection.url, mine.slug_binding_json, mine.identity_cert_json)
+        keystore.save_identity(directory, identity)
+        return identity
+
     def post_event(self, kind: str, **payload: Any) -> certs.Cert:
         session = self.session()
         event = certs.signed_event(session.subkey_secret_key, kind, {**payload, "nonce": certs.event_nonce()},

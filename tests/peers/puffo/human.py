@@ -241,6 +241,11 @@ def rotate(person: Person, args: argparse.Namespace) -> Any:
     return {"subkey_id": person.client.rotate().subkey_id}
 
 
+def add_device(person: Person, args: argparse.Namespace) -> Any:
+    identity = person.client.add_device(args.keys)
+    return {"device_id": identity.device_id, "keys": str(args.keys / f"{identity.slug}.json")}
+
+
 def revoke(person: Person, args: argparse.Namespace) -> Any:
     person.client.revoke_device(args.device)
     return {"revoked": args.device}
@@ -332,6 +337,8 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
     command("profile", profile, "slug, name, owner, bio").add_argument("slug_shown", nargs="?", metavar="slug")
     command("status", status, "what an agent reported", "agent")
     command("rotate", rotate, "a new subkey")
+    sub = command("add-device", add_device, "a second device of one's own, whose key file is written")
+    sub.add_argument("--keys", type=pathlib.Path, required=True, metavar="DIR", help="where SLUG.json goes")
     command("revoke", revoke, "a device of one's own", "device")
     command("call", call, "any signed request", "method", "target").add_argument("body", nargs="?")
     return parser.parse_args(argv)

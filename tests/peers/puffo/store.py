@@ -18,6 +18,7 @@ CREATE TABLE IF NOT EXISTS pending_accounts (
     expires_at INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS devices (
     device_id TEXT PRIMARY KEY, slug TEXT NOT NULL, signing_key TEXT NOT NULL, revoked_from INTEGER);
+CREATE TABLE IF NOT EXISTS enrolments (nonce TEXT PRIMARY KEY, slug TEXT NOT NULL, expires_at INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS subkeys (
     subkey_id TEXT PRIMARY KEY, slug TEXT NOT NULL, device_id TEXT NOT NULL, public_key TEXT NOT NULL,
     expires_at INTEGER NOT NULL);

@@ -16,7 +16,7 @@ import urllib.parse
 import aiohttp
 import pytest
 
-from puffo import certs, keystore
+from puffo import certs, envelope, keystore
 from puffo.client import Client, Connection, HttpError
 from puffo.crypto import CryptoError, b64, ed25519_public, request_headers, stream_connect, stream_url
 
@@ -211,6 +211,44 @@ def test_agent_is_registered_with_its_operator(server, ann, tmp_path):
                {"runs": [{**run, "message_id": message_id, "succeeded": False, "error_text": "no"}]})
     assert ann("status", made["slug"])["status"] == "error"
     assert (tmp_path / "keys" / f"{made['slug']}.json").stat().st_mode & 0o777 == 0o600
+
+
+def test_second_device(server, ann, bob, tmp_path):
+    """What is written from now on is for both, and who has not heard of the second one is told of it."""
+    first = bob("send", "--to", ann.slug, "before")["envelope_id"]
+    made = ann("add-device", "--keys", str(tmp_path / "tablet"))
+    tablet = Client(Connection(server.url), tmp_path / "tablet", ann.slug)
+    assert tablet.identity.device_id == made["device_id"] != ann.client().identity.device_id
+    tablet.rotate()
+    assert tablet.pending() == []
+    bob("send", "--to", ann.slug, "after")
+    assert [m["text"] for m in ann("read")] == ["before", "after"]
+    assert len(tablet.pending()) == 1 and tablet.pending()[0]["envelope_id"] != first
+    server.control("POST", "settings", {"missing_devices": True})
+    writer = bob.client()
+    payload = envelope.new_payload(bob.slug, writer.session().subkey_id, "stale", recipient_slug=ann.slug)
+    known = [r for r in writer.recipients([ann.slug, bob.slug]) if r[0] != made["device_id"]]
+    answer = writer.call("POST", "/messages", envelope.seal(payload, writer.session().subkey_secret_key, known))
+    assert answer["missing_devices"] == [made["device_id"]]
+
+
+def test_devices_that_are_not_added(server, ann, bob, tmp_path):
+    """Not with another's certificate, another's nonce, or a nonce for the second time."""
+    client, other = ann.client(), bob.client()
+    cert = certs.device_cert(client.identity.root_secret_key, os.urandom(32), os.urandom(32))
+    foreign = certs.device_cert(other.identity.root_secret_key, os.urandom(32), os.urandom(32))
+
+    def complete(who, nonce, body):
+        with pytest.raises(HttpError) as caught:
+            who.call("POST", f"/devices/enroll/{nonce}/complete", body)
+        return caught.value.status
+
+    nonce = client.connection.post("/devices/enroll/init", {"slug": ann.slug})["nonce"]
+    assert complete(client, nonce, {"device_cert": foreign}) == 400
+    assert complete(other, nonce, {"device_cert": foreign}) == 404
+    assert complete(client, "x", {"device_cert": cert}) == 404
+    client.call("POST", f"/devices/enroll/{nonce}/complete", {"device_cert": cert})
+    assert complete(client, nonce, {"device_cert": cert}) == 404
 
 
 # --- who is let in ---
