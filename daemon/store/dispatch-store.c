@@ -202,17 +202,6 @@ int dispatch_store_load(Database *db, int64_t max_age, int64_t now) {
         return r < 0 ? r : n;
 }
 
-int dispatch_store_count(Database *db, size_t *ret) {
-        _cleanup_(database_statement_releasep) sqlite3_stmt *s = NULL;
-        int r = database_prepare(db, "SELECT COUNT(*) FROM dispatch_state WHERE state = 'queued'", &s);
-
-        if (r >= 0)
-                r = step(s);
-        if (r >= 0)
-                *ret = (size_t) sqlite3_column_int64(s, 0);
-        return r < 0 ? r : 0;
-}
-
 int dispatch_store_sweep(Database *db, int64_t before) {
         _cleanup_(database_statement_releasep) sqlite3_stmt *s = NULL;
         int r = database_prepare(db, "DELETE FROM dispatch_state WHERE updated_at < ?1 "

@@ -69,7 +69,5 @@ int dispatch_store_settle(Database *db, const char *turn, DispatchState state, i
  * again. How many failed. */
 int dispatch_store_load(Database *db, int64_t max_age, int64_t now);
 
-/* How many are queued. */
-int dispatch_store_count(Database *db, size_t *ret);
 /* Drops what has ended before; returns how many. */
 int dispatch_store_sweep(Database *db, int64_t before);

@@ -244,14 +244,6 @@ int message_store_get(Database *db, const char *envelope_id, StoredMessage **ret
         return 1;
 }
 
-int message_store_channel(Database *db, const char *channel_id, const MessageRange *range, StoredMessage **ret,
-                          size_t *ret_n) {
-        _cleanup_(database_statement_releasep) sqlite3_stmt *s = NULL;
-        int r = database_prepare(db, "SELECT " COLUMNS FROM "m.channel_id = ?1" RANGE, &s);
-
-        return r < 0 ? r : range_read(db, s, channel_id, range, ret, ret_n);
-}
-
 int message_store_roots(Database *db, const char *channel_id, const MessageRange *range, StoredMessage **ret,
                         size_t *ret_n) {
         _cleanup_(database_statement_releasep) sqlite3_stmt *s = NULL;
@@ -274,14 +266,6 @@ int message_store_has(Database *db, const char *envelope_id) {
         int64_t sent_at;
 
         return sent_at_of(db, envelope_id, &sent_at);
-}
-
-int message_store_dm(Database *db, const char *peer, const MessageRange *range, StoredMessage **ret, size_t *ret_n) {
-        _cleanup_(database_statement_releasep) sqlite3_stmt *s = NULL;
-        int r = database_prepare(db, "SELECT " COLUMNS FROM "m.envelope_kind = 'dm' "
-                                 "AND (m.sender_slug = ?1 OR m.recipient_slug = ?1)" RANGE, &s);
-
-        return r < 0 ? r : range_read(db, s, peer, range, ret, ret_n);
 }
 
 int message_store_thread(Database *db, const char *root_id, const MessageRange *range, StoredMessage **ret,

@@ -43,9 +43,6 @@ typedef struct MessageRange {
         unsigned limit;
 } MessageRange;
 
-int message_store_channel(Database *db, const char *channel_id, const MessageRange *range, StoredMessage **ret,
-                          size_t *ret_n);
-int message_store_dm(Database *db, const char *peer, const MessageRange *range, StoredMessage **ret, size_t *ret_n);
 /* What is no reply, with the number of its replies. */
 int message_store_roots(Database *db, const char *channel_id, const MessageRange *range, StoredMessage **ret,
                         size_t *ret_n);

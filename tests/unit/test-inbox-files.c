@@ -350,9 +350,14 @@ TEST(too_large) {
         ASSERT_EQ(fake.n_calls, 4);
 }
 
+/* Each has a directory of its own, whatever becomes of the id in a name. */
 TEST(envelope_ids_are_no_paths) {
         static const struct { const char *id, *directory; } t[] = {
-                { "../../x", ".._.._x" }, { "a/b", "a_b" }, { "..", "attachment" }, { "", "attachment" },
+                { "../../x", ".._.._x~9a3d297d687a9f5ba29398f6b8623b90" },
+                { "a/b", "a_b~575aa62220a2c597f5def8d269b6acac" },
+                { "..", "attachment~c577bd8f25028e3bfd5dcb065343514b" },
+                { "", "attachment~cae66941d9efbd404e4d88758ea67670" },
+                { "a~b", "a_b~951abfe55ef46b40777902a009b32f73" }, { "a_b", "a_b" }, { "attachment", "attachment" },
         };
 
         for (size_t i = 0; i < ELEMENTSOF(t); i++) {

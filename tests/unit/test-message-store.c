@@ -164,16 +164,14 @@ TEST(conversations) {
         ASSERT_EQ(message_store_add(f.db, &back, 1), MESSAGE_NEW);
         ASSERT_EQ(message_store_add(f.db, &other, 1), MESSAGE_NEW);
 
-        ASSERT_OK(message_store_channel(f.db, "ch_1", NULL, &rows, &n));
-        assert_ids(rows, n, "a b c d ");
-        ASSERT_OK(message_store_channel(f.db, "ch_1", &(MessageRange) { .limit = 2 }, &rows, &n));
-        assert_ids(rows, n, "c d ");
-        ASSERT_OK(message_store_channel(f.db, "ch_1", &(MessageRange) { .after = 10, .before = 25 }, &rows, &n));
+        ASSERT_OK(message_store_roots(f.db, "ch_1", NULL, &rows, &n));
+        assert_ids(rows, n, "a b c ");
+        ASSERT_OK(message_store_roots(f.db, "ch_1", &(MessageRange) { .limit = 2 }, &rows, &n));
         assert_ids(rows, n, "b c ");
-        ASSERT_OK(message_store_channel(f.db, "ch_2", NULL, &rows, &n));
+        ASSERT_OK(message_store_roots(f.db, "ch_1", &(MessageRange) { .after = 10, .before = 25 }, &rows, &n));
+        assert_ids(rows, n, "b c ");
+        ASSERT_OK(message_store_roots(f.db, "ch_2", NULL, &rows, &n));
         assert_ids(rows, n, "");
-        ASSERT_OK(message_store_dm(f.db, "bo-17fe", NULL, &rows, &n));
-        assert_ids(rows, n, "e f ");
         ASSERT_OK(message_store_thread(f.db, "a", NULL, &rows, &n));
         assert_ids(rows, n, "a d ");
 }
@@ -230,8 +228,6 @@ TEST(bounds_are_exclusive_and_the_later_one_counts) {
                 size_t n;
 
                 ASSERT_OK(message_store_roots(f.db, "ch_1", &t[i].range, &rows, &n));
-                assert_ids(rows, n, t[i].ids);
-                ASSERT_OK(message_store_channel(f.db, "ch_1", &t[i].range, &rows, &n));
                 assert_ids(rows, n, t[i].ids);
         }
 }
@@ -326,7 +322,6 @@ TEST(a_database_of_the_originals) {
         StoredMessage *rows;
         sqlite3 *raw;
         int64_t at;
-        size_t n;
 
         f.db = database_free(f.db);
         ASSERT_OK(unlink(f.path));
@@ -335,11 +330,10 @@ TEST(a_database_of_the_originals) {
         ASSERT_EQ(sqlite3_close(raw), SQLITE_OK);
 
         ASSERT_OK(database_open(&f.db, f.path, NULL));
-        ASSERT_OK(message_store_dm(f.db, "bo-17fe", NULL, &rows, &n));
-        ASSERT_EQ(n, 1);
+        ASSERT_EQ(message_store_get(f.db, "msg_1", &rows), 1);
         ASSERT_STREQ(rows[0].content, "123");
         ASSERT_EQ(rows[0].kind, ENVELOPE_DM);
-        stored_messages_free(rows, n);
+        stored_messages_free(rows, 1);
         ASSERT_OK(message_store_cursor(f.db, "msg_1", &at));
         ASSERT_EQ(at, 5);
         add(&f, "msg_2", 7);

@@ -15,6 +15,7 @@
 #define FILE_NAME_SIZE_MAX 200U
 #define EXTENSION_SIZE_MAX 32U
 #define SHOWN_NAME_MAX 200U
+#define ID_HASH_SIZE 16U
 
 typedef struct Slot {
         Attachment attachment;          /* of a file that has no problem yet */
@@ -93,6 +94,23 @@ char* inbox_file_name(const char *filename, const char *blob_id) {
                 name = prefixed;
         }
         return name ? name_with_suffix(name, "") : NULL;
+}
+
+/* An id that can be a name is one (message-pipeline §6.3). Of another one the name is made by the replacement rule of
+ * wire-protocol §12, step 4, and told from those of all other ids by a hash, behind a character that no id keeps. */
+static char* inbox_directory_name(const char *envelope_id) {
+        _cleanup_free_ char *safe = attachment_safe_name("", envelope_id);
+        uint8_t hash[ID_HASH_SIZE];
+        char suffix[1 + 2 * ID_HASH_SIZE + 1];
+
+        if (!safe || (streq(safe, envelope_id) && strlen(safe) <= FILE_NAME_SIZE_MAX))
+                return TAKE_PTR(safe);
+        if (crypto_generichash(hash, sizeof(hash), (const uint8_t*) envelope_id, strlen(envelope_id), NULL, 0) < 0)
+                return NULL;
+        suffix[0] = '~';
+        (void) sodium_bin2hex(suffix + 1, sizeof(suffix) - 1, hash, sizeof(hash));
+        safe[MIN(strlen(safe), FILE_NAME_SIZE_MAX - strlen(suffix))] = 0;
+        return strjoin(safe, suffix);
 }
 
 static bool is_used(const InboxFiles *f, const char *name) {
@@ -375,12 +393,9 @@ int inbox_files_fetch(InboxFiles **ret, sd_event *event, ServerClient *client, c
         f->on_done = on_done;
         f->userdata = userdata;
         f->envelope_id = str_printable(envelope_id, SHOWN_NAME_MAX);
-        /* With no file name it is the replacement rule of wire-protocol §12, step 4, alone. */
-        f->directory = attachment_safe_name("", envelope_id);
+        f->directory = inbox_directory_name(envelope_id);
         if (!f->envelope_id || !f->directory)
                 return -ENOMEM;
-        if (strlen(f->directory) > FILE_NAME_SIZE_MAX)
-                f->directory[FILE_NAME_SIZE_MAX] = 0;
         if (!isempty(workspace)) {
                 f->workspace = path_join("/", workspace);
                 if (!f->workspace)
