@@ -13,7 +13,8 @@ wrong = []
 
 
 def own_files():
-    return [p for p in sorted(web.rglob("*")) if p.suffix in (".html", ".css", ".js", ".svg") and p.parent.name != "vendor"]
+    return [p for p in sorted(web.rglob("*"))
+            if p.suffix in (".html", ".css", ".js", ".svg") and p.parent.name != "vendor"]
 
 
 # Vendored files are what the README says they are.

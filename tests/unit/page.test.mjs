@@ -14,6 +14,7 @@ const { blocksOf, toHtml, hasDefinitions, normalised } = await load("markdown-pa
 const { choose, inputOf, FILE_MAX, FILES_MAX } = await load("attachments");
 const { Answer, Turn } = await load("turn");
 const format = await load("format");
+const { linesOf, visible } = await load("approvals");
 
 function events(pieces) {
   const seen = [], parser = new SseParser((event, data) => seen.push([event, data]));
@@ -49,7 +50,8 @@ const html = (text) => {
 test("markdown", () => {
   assert.match(html("# Title"), /^<h2>Title<\/h2>/);
   assert.match(html("a **b** `c`"), /<p>a <strong>b<\/strong> <code>c<\/code><\/p>/);
-  assert.match(html("```js\nlet a = \"<b>\";\n```"), /<pre><code class="language-js">let a = &quot;&lt;b&gt;&quot;;\n<\/code>/);
+  assert.match(html("```js\nlet a = \"<b>\";\n```"),
+               /<pre><code class="language-js">let a = &quot;&lt;b&gt;&quot;;\n<\/code>/);
   assert.match(html("|a|b|\n|-|-:|\n|1|2|"), /<td align="right">2<\/td>/);
   assert.match(html("- [x] done\n- [ ] open"), /☑ .*done[^]*☐ .*open/);
   assert.doesNotMatch(html("- [x] done"), /<input/);
@@ -59,7 +61,8 @@ test("markdown", () => {
 test("markup in markdown is text, but for what is harmless", () => {
   const hostile = ["<script>alert(1)</script>", "<img src=x onerror=alert(1)>", "x <b onclick=alert(1)>y</b>",
                    "<style>*{display:none}</style>", "<form action=/hire><input></form>", "<iframe src=//x></iframe>",
-                   "<a href=javascript:alert(1)>z</a>", "<!-- c --><svg onload=alert(1)>", "<details open ontoggle=a()>",
+                   "<a href=javascript:alert(1)>z</a>", "<!-- c --><svg onload=alert(1)>",
+                   "<details open ontoggle=a()>",
                    "<div\nonmouseover=alert(1)>\n\nx", "<br onload=alert(1)>", "<b\u0000>"];
   for (const text of hostile) {
     const made = html(text);
@@ -153,13 +156,14 @@ test("a message without files is its text", async () => {
   assert.equal(await inputOf("hello", []), "hello");
 });
 
-const created = { type: "response.created", sequence_number: 0, response: { id: "resp_1", status: "queued", output: [] } };
+const begun = (type, n, status) => ({ type, sequence_number: n, response: { id: "resp_1", status, output: [] } });
+const created = begun("response.created", 0, "queued");
 
 test("an answer is what its events add up to, whatever comes twice", () => {
   const answer = new Answer();
   const all = [
     created,
-    { type: "response.in_progress", sequence_number: 1, response: { id: "resp_1", status: "in_progress", output: [] } },
+    begun("response.in_progress", 1, "in_progress"),
     { type: "response.output_item.added", sequence_number: 2, output_index: 0, item: { type: "message" } },
     { type: "response.output_text.delta", sequence_number: 3, output_index: 0, delta: "a" },
     { type: "response.output_text.delta", sequence_number: 4, output_index: 0, delta: "b" },
@@ -204,7 +208,8 @@ async function turn(...answers) {
 const delta = { type: "response.output_text.delta", sequence_number: 1, output_index: 0, delta: "x" };
 
 test("a stream that is cut goes on behind what was seen", async () => {
-  const { asked, answer } = await turn(stream(created, delta), new TypeError("no network"), stream(completed(2, "xy")));
+  const { asked, answer } = await turn(stream(created, delta), new TypeError("no network"),
+                                       stream(completed(2, "xy")));
   assert.deepEqual(asked, ["POST /v1/responses", "GET /v1/responses/resp_1?stream=true&starting_after=1",
                            "GET /v1/responses/resp_1?stream=true&starting_after=1"]);
   assert.deepEqual([answer.text, answer.status], ["xy", "completed"]);
@@ -227,6 +232,16 @@ test("what was not taken is not asked for twice", async () => {
   const full = Response.json({ error: { message: "33 wait", code: "rate_limit_exceeded" } }, { status: 429 });
   await assert.rejects(turn(full), (e) => e.status === 429 && e.message === "33 wait");
   await assert.rejects(turn(new TypeError("refused")), (e) => e.status === 0);
+});
+
+test("what is to be allowed is shown as it is", () => {
+  assert.equal(linesOf({ command: "ls\n-l" }), "ls\n-l");
+  assert.equal(linesOf('{"command":"ls"}'), "ls");
+  assert.equal(linesOf({ file_path: "/etc/x", n: 3 }), "file_path: /etc/x\nn: 3");
+  assert.equal(linesOf('{"command":"cut of'), '{"command":"cut of');
+  assert.equal(linesOf(null), "null");
+  assert.equal(visible("rm \u202e x\u200b\u0007\r\ty\n"), "rm \\u202e x\\u200b\\u0007\\u000d\ty\n");
+  assert.equal(visible("größe 🐧 日本 العربية"), "größe 🐧 日本 العربية");
 });
 
 test("how things are written", () => {

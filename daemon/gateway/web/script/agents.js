@@ -3,6 +3,7 @@
 
 import { api } from "./api.js";
 import { byId, h, setText } from "./dom.js";
+import { Feed } from "./feed.js";
 import { agentName, hueOf, monogram, stateName } from "./format.js";
 
 export function avatar(agent, className = "") {
@@ -17,7 +18,8 @@ function order(a, b) {
 // "trouble" (detail: the error).
 export class Agents extends EventTarget {
   #agents = new Map();
-  #source = null;
+  #feed = new Feed((type, data) => this.#onEvent(type, data), () => this.#ask(true));
+  #events = 0;
   #retry = null;
   #pause = 1000;
   loaded = false;
@@ -33,32 +35,42 @@ export class Agents extends EventTarget {
 
   follow() {
     clearTimeout(this.#retry);
-    this.#source?.close();
-    const source = this.#source = new EventSource("/agents/events");
-    source.addEventListener("open", () => {
-      this.#pause = 1000;
-      this.#setConnected(true);
-    });
-    source.addEventListener("agents", (event) => this.#take(JSON.parse(event.data).agents));
-    source.addEventListener("agent", (event) => this.#takeOne(JSON.parse(event.data)));
-    source.addEventListener("approval", () => this.#tell("approval"));
-    source.addEventListener("error", () => {
-      this.#setConnected(false);
-      // The browser tries again by itself after a cut, and never after an answer that was a refusal.
-      if (source.readyState === EventSource.CLOSED)
-        this.#ask();
-    });
+    // Another window may be the one that listens: what is known there is asked for here.
+    if (!this.#feed.leads)
+      this.#ask();
+    this.#feed.start();
   }
 
-  // Why there are no events, which an EventSource does not say.
-  async #ask() {
+  #onEvent(type, data) {
+    this.#events++;
+    if (type === "open")
+      this.#pause = 1000;
+    if (type === "open" || type === "cut")
+      this.#setConnected(type === "open");
+    else if (type === "agents")
+      this.#take(data.agents);
+    else if (type === "agent")
+      this.#takeOne(data);
+    else
+      this.#tell("approval");
+  }
+
+  // Also tells why there are no events, which an EventSource does not say.
+  async #ask(again = false) {
+    const events = this.#events;
     try {
-      this.#take((await api.agents()).agents);
-      this.#later();
+      const { agents } = await api.agents();
+      // What was told meanwhile is newer.
+      if (!this.loaded || this.#events === events)
+        this.#take(agents);
+      if (again)
+        this.#later();
     } catch (e) {
       this.#tell("trouble", e);
-      if (e.passing)
-        this.#later();
+      if (!e.passing)
+        return;
+      this.#setConnected(false);
+      this.#later();
     }
   }
 

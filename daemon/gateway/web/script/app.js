@@ -9,7 +9,7 @@ import { setUpHelp, setUpHire, setUpKey } from "./dialogs.js";
 import { announce, byId, h, setIcon, setText } from "./dom.js";
 import { agentName, stateName } from "./format.js";
 import { setUpDrawer, setUpTheme } from "./frame.js";
-import { lasting } from "./storage.js";
+import { forgetTexts, lasting } from "./storage.js";
 
 const agents = new Agents();
 const conversations = new Map();
@@ -36,7 +36,8 @@ const askForKey = setUpKey((known) => {
     startAgain();
     return;
   }
-  // Nothing of what the key has shown stays behind.
+  // Nothing of what was said with the key stays behind.
+  forgetTexts();
   location.reload();
 });
 
@@ -49,6 +50,16 @@ function startAgain() {
   for (const conversation of conversations.values())
     conversation.refresh();
 }
+
+// Another window of this browser has got the key, or has given it back.
+window.addEventListener("storage", (event) => {
+  if (event.key !== "has-key")
+    return;
+  if (event.newValue === null)
+    location.reload();
+  else if (trouble)
+    startAgain();
+});
 
 function conversationWith(agent) {
   let conversation = conversations.get(agent.agent);
@@ -85,7 +96,8 @@ function select(id, focus = false) {
   composer.setRunning(conversation.running);
   approvals.select(id);
   drawer.close();
-  if (focus && matchMedia("(hover: hover)").matches)
+  // On a telephone that would bring up the keyboard.
+  if (focus && !matchMedia("(pointer: coarse)").matches)
     composer.focus();
   show();
 }
@@ -194,7 +206,8 @@ function step(by) {
 }
 
 document.addEventListener("keydown", (event) => {
-  if (event.defaultPrevented || document.querySelector("dialog[open]") || event.ctrlKey || event.metaKey)
+  if (event.defaultPrevented || event.isComposing || event.ctrlKey || event.metaKey ||
+      document.querySelector("dialog[open]"))
     return;
   if (event.key === "Escape") {
     if (drawer.close())
@@ -219,4 +232,4 @@ document.addEventListener("keydown", (event) => {
 });
 
 show();
-agents.follow();
+startAgain();

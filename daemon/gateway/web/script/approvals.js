@@ -3,13 +3,20 @@
 
 import { api } from "./api.js";
 import { announce, byId, h, setText } from "./dom.js";
-import { agentName, timeLeft, toDate } from "./format.js";
+import { agentName, fileSize, timeLeft, toDate } from "./format.js";
 
 const TOOLS = { Bash: "run a command", Write: "write a file", Edit: "change a file", Read: "read a file",
                 WebFetch: "fetch a page from the web", WebSearch: "search the web" };
 
+// What cannot be seen, or puts in another order what can, must not hide what somebody is asked to allow.
+const UNSEEN = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]/g;
+
+export function visible(text) {
+  return text.replace(UNSEEN, (c) => `\\u${c.charCodeAt(0).toString(16).padStart(4, "0")}`);
+}
+
 // The one member that says it all, when there is one; else all of them.
-function linesOf(input) {
+export function linesOf(input) {
   let value = input;
   if (typeof value === "string") {
     try {
@@ -91,7 +98,7 @@ export class Approvals {
   }
 
   #what(approval) {
-    return TOOLS[approval.tool] ?? `use ${approval.tool}`;
+    return TOOLS[approval.tool] ?? `use ${visible(approval.tool)}`;
   }
 
   #show() {
@@ -137,12 +144,16 @@ export class Approvals {
                                 onclick: () => decide("allow", allow) }, "Allow once");
     const buttons = [deny, allow];
     const title = `approval-${approval.id}`;
+    // Of what is very long, the server shows no more than the beginning, as a text.
+    const cut = typeof approval.input === "string" && approval.input_size > approval.input.length;
     const element = h("section", { class: "approval", "aria-labelledby": title, "data-approval": approval.id },
                       h("div", { class: "approval-head" },
                         h("h2", { id: title }, `${this.#name(approval)} wants to ${this.#what(approval)}`), left),
-                      h("p", { class: "approval-tool" }, approval.tool),
+                      h("p", { class: "approval-tool" }, visible(approval.tool)),
                       h("pre", { class: "approval-input", tabindex: "0", "aria-label": "What exactly" },
-                        linesOf(approval.input)),
+                        visible(linesOf(approval.input ?? approval.summary))),
+                      cut ? h("p", { class: "field-error" },
+                              `This is only the beginning: all of it has ${fileSize(approval.input_size)}.`) : null,
                       error, h("div", { class: "approval-buttons" }, deny, allow));
     return { element, left, expires: toDate(approval.expires) };
   }

@@ -29,6 +29,7 @@ export class Conversation extends EventTarget {
   #loadingOlder = false;
   #opened = false;
   #pinned = true;
+  #lastTop = 0;
   #frame = 0;
   #dirty = new Set();
   #refreshing = null;
@@ -65,9 +66,14 @@ export class Conversation extends EventTarget {
 
   // --- where one looks ---
 
+  // Only somebody who scrolls up leaves the end: text that has just come in puts it further away, too.
   #onScroll() {
-    const s = this.#scroller;
-    this.#pinned = s.scrollHeight - s.scrollTop - s.clientHeight < PINNED_WITHIN;
+    const s = this.#scroller, atEnd = s.scrollHeight - s.scrollTop - s.clientHeight < PINNED_WITHIN;
+    if (atEnd)
+      this.#pinned = true;
+    else if (s.scrollTop < this.#lastTop)
+      this.#pinned = false;
+    this.#lastTop = s.scrollTop;
     this.#latest.hidden = this.#pinned;
   }
 
@@ -101,7 +107,7 @@ export class Conversation extends EventTarget {
       this.#hasMore = page.has_more;
       this.#state.replaceChildren();
       this.#merge(page.messages);
-      this.#resume();
+      this.#resume(page.messages);
       this.#empty();
       this.#keepEnd();
     } catch (e) {
@@ -170,27 +176,36 @@ export class Conversation extends EventTarget {
     this.#days();
   }
 
-  // The newest messages as the server has them; what this page shows of its own turns becomes theirs.
+  // The newest messages as the server has them; what this page shows of its own turns becomes theirs. Gives the views
+  // of those that were not shown before.
   #merge(messages) {
+    const added = [];
     if (this.#known.size > 0 && messages.length > 0 && this.#hasMore &&
         !messages.some((m) => this.#known.has(m.id) || this.#turns.has(m.response_id)))
       this.#forget();
+    let last = null;            // of those that the server has, the one before this
     for (const m of messages) {
-      if (this.#known.has(m.id))
-        continue;
       const own = this.#turns.get(m.response_id)?.[m.role === "user" ? "user" : "reply"];
-      if (own && ![...this.#known.values()].includes(own)) {
+      let view = this.#known.get(m.id);
+      if (!view && own && ![...this.#known.values()].includes(own)) {
+        view = own;
+        this.#known.set(m.id, own);
         // A reply that is still being streamed is ahead of what is stored.
         if (m.role !== "user" && !own.growing)
           own.finish(m.text ?? "", toDate(m.at));
-        this.#known.set(m.id, own);
-        continue;
       }
-      const view = this.#view(m);
-      this.#known.set(m.id, view);
-      this.#list.insertBefore(view.element, this.#firstRunning(m));
+      if (!view) {
+        view = this.#view(m);
+        this.#known.set(m.id, view);
+        this.#list.insertBefore(view.element, last ? this.#behind(last) : this.#firstRunning(m));
+        added.push(view);
+      }
+      // One that was tried again is shown no more.
+      if (view.element.isConnected)
+        last = view.element;
     }
     this.#days();
+    return added;
   }
 
   // More than a page has been said meanwhile: what is between is not known, so begin anew.
@@ -201,6 +216,14 @@ export class Conversation extends EventTarget {
         view.element.remove();
         this.#known.delete(id);
       }
+  }
+
+  // A question and the reply to it stay together.
+  #behind(element) {
+    for (const { user, reply } of this.#turns.values())
+      if (user.element === element && reply.element.previousElementSibling === element)
+        return reply.element.nextElementSibling;
+    return element.nextElementSibling;
   }
 
   #firstRunning(m) {
@@ -242,8 +265,10 @@ export class Conversation extends EventTarget {
         const page = await api.messages(this.#agent.agent);
         if (this.#known.size === 0)
           this.#hasMore = page.has_more;
-        this.#merge(page.messages);
+        const news = this.#merge(page.messages).filter((view) => view.role === "assistant" && view.text);
         this.#empty();
+        if (news.length > 0 && !this.element.hidden)
+          this.dispatchEvent(new CustomEvent("reply", { detail: news.at(-1).text }));
       } catch (e) {
         if (!e.passing)
           this.#trouble(e, () => this.refresh());
@@ -305,7 +330,11 @@ export class Conversation extends EventTarget {
       await entry.turn.run();
     } catch (e) {
       this.#end(entry);
-      if (entry.turn.answer.id)
+      if (entry.turn.answer.id && e.status === 404) {
+        // Nobody knows of it any more: what there is of it is in the history.
+        this.#drop(entry);
+        this.refresh();
+      } else if (entry.turn.answer.id)
         entry.reply.note(`What became of this cannot be told: ${e.message}`, { error: true });
       else
         this.#notSent(entry, e, again);
@@ -332,6 +361,12 @@ export class Conversation extends EventTarget {
     entry.reply.note("");
     this.#remember();
     this.#tell("turns");
+  }
+
+  #drop(entry) {
+    entry.user.element.remove();
+    entry.reply.element.remove();
+    this.#turns.delete(entry.turn.answer.id);
   }
 
   #notSent(entry, error, again) {
@@ -383,15 +418,22 @@ export class Conversation extends EventTarget {
     ofThisTab.set("turns", all);
   }
 
-  #resume() {
+  #resume(messages) {
     for (const { id, text, files } of ofThisTab.get("turns", {})[this.#agent.agent] ?? []) {
-      if (this.#turns.has(id))
+      const stored = messages.filter((m) => m.response_id === id);
+      // It ended while nobody looked.
+      if (this.#turns.has(id) || stored.some((m) => m.role === "assistant"))
         continue;
+      for (const m of stored) {
+        this.#known.get(m.id).element.remove();
+        this.#known.delete(m.id);
+      }
       const entry = this.#begin({ text, files });
       this.#turns.set(id, entry);
       entry.turn = Turn.again(this.#agent.agent, id, () => this.#changed(entry));
       this.#run(entry, () => this.send(text, []));
     }
+    this.#remember();
   }
 
   #tell(type) {

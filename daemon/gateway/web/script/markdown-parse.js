@@ -5,7 +5,7 @@ import { Marked } from "../vendor/marked.esm.js";
 
 // Markup within markdown that people expect to work. All other shows as the text that it is.
 const INLINE_TAG = /^<(\/?(?:b|i|u|s|em|strong|kbd|mark|sub|sup|small|del|ins|details|summary)|br ?\/?|hr ?\/?)>$/i;
-const DATA_IMAGE = /^data:image\/(?:png|jpeg|gif|webp);base64,/i;
+export const DATA_IMAGE = /^data:image\/(?:png|jpeg|gif|webp);base64,/i;
 
 export function escapeHtml(text) {
   return text.replace(/[&<>"']/g, (c) => `&#${c.charCodeAt(0)};`);

@@ -3,7 +3,7 @@
 
 import DOMPurify from "../vendor/purify.es.mjs";
 import { copyButton, h } from "./dom.js";
-import { blocksOf, hasDefinitions, normalised, toHtml } from "./markdown-parse.js";
+import { blocksOf, DATA_IMAGE, hasDefinitions, normalised, toHtml } from "./markdown-parse.js";
 
 const PURIFY = {
   ALLOWED_TAGS: ["a", "b", "blockquote", "br", "code", "del", "details", "em", "h2", "h3", "h4", "h5", "h6", "hr", "i",
@@ -27,7 +27,7 @@ purify.addHook("uponSanitizeAttribute", (node, data) => {
   if (data.attrName === "class" && !(node.nodeName === "CODE" && LANGUAGE.test(data.attrValue)))
     data.keepAttr = false;
   // The policy forbids all images but these, and says so in the console: do not even try.
-  if (data.attrName === "src" && !(node.nodeName === "IMG" && data.attrValue.startsWith("data:image/")))
+  if (data.attrName === "src" && !(node.nodeName === "IMG" && DATA_IMAGE.test(data.attrValue)))
     data.keepAttr = false;
   if (data.attrName === "href" && !/^(?:https?:\/\/|mailto:)/i.test(data.attrValue))
     data.keepAttr = false;

@@ -24,3 +24,12 @@ function open(kind) {
 
 export const lasting = open("localStorage");
 export const ofThisTab = open("sessionStorage");
+
+// Drafts, and what is said in turns that are running.
+export function forgetTexts() {
+  try {
+    for (const name of Object.keys(localStorage).filter((key) => key.startsWith("draft ")))
+      localStorage.removeItem(name);
+    sessionStorage.clear();
+  } catch { /* nothing is stored */ }
+}
