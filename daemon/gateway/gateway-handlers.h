@@ -18,6 +18,7 @@ void health_get(Call *c);
 void page_get(Call *c);                 /* the chat page and what it consists of */
 void hire_post(Call *c);
 void responses_create(Call *c);
+void chat_completions_create(Call *c);
 void responses_get(Call *c);            /* the object, or with ?stream=true its events */
 void responses_delete(Call *c);
 void responses_cancel(Call *c);

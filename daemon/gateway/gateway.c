@@ -157,6 +157,8 @@ static void dispatch(Call *c) {
                 return models_list(c);
         case ROUTE_MODEL:
                 return models_get(c);
+        case ROUTE_CHAT_COMPLETIONS:
+                return chat_completions_create(c);
         case ROUTE_RESPONSE_CREATE:
                 return responses_create(c);
         case ROUTE_RESPONSE_GET:

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 
+#include "chat-completions.h"
 #include "event-util.h"
 #include "json-util.h"
 #include "responses-object.h"
@@ -53,16 +54,14 @@ static int create_check(Call *c, const ResponsesRequest *q, MirroredAgent **ret,
         return 0;
 }
 
-static int create_start(Call *c, ApiError *e) {
+/* chat: taken over when the turn begins. */
+static int create_start(Call *c, const char *body, size_t size, ChatAnswer **chat, ApiError *e) {
         _cleanup_(responses_request_done) ResponsesRequest q = {};
         _cleanup_(response_turn_freep) ResponseTurn *t = NULL;
         _cleanup_free_ char *id = NULL;
         MirroredAgent *a = NULL;
-        const char *body;
-        size_t size;
         int r;
 
-        body = http_exchange_body(c->exchange, &size);
         r = responses_request_parse(body, size, &(RequestPolicy){.strict_tools = c->gateway->settings->strict_tools},
                                     &q, e);
         if (r < 0)
@@ -93,13 +92,50 @@ static int create_start(Call *c, ApiError *e) {
         r = response_turn_start(t);
         if (r < 0)
                 return r;
+        t->chat = chat ? TAKE_PTR(*chat) : NULL;
         c->turn = TAKE_PTR(t);
         return 0;
 }
 
+static int chat_start(Call *c, ApiError *e) {
+        _cleanup_(chat_answer_freep) ChatAnswer *chat = NULL;
+        _cleanup_json_ json_object *body = NULL, *converted = NULL;
+        const char *text;
+        size_t size;
+        int r;
+
+        r = call_parse_body(c, &body, e);
+        if (r >= 0)
+                r = chat_request_convert(body, &converted, &chat, e);
+        if (r < 0)
+                return r;
+        text = json_text(converted, &size);
+        if (!text)
+                return -ENOMEM;
+        r = create_start(c, text, size, &chat, e);
+        if (r == -EBADMSG && chat_error_rename(e) < 0)
+                return -ENOMEM;
+        return r;
+}
+
+void chat_completions_create(Call *c) {
+        _cleanup_api_error_ ApiError e = {};
+        int r = chat_start(c, &e);
+
+        if (r < 0 && e.status != 0)
+                call_reply_error(c, &e);
+        else if (r < 0)
+                call_reply_errno(c, r);
+}
+
 void responses_create(Call *c) {
         _cleanup_api_error_ ApiError e = {};
-        int r = create_start(c, &e);
+        const char *body;
+        size_t size;
+        int r;
+
+        body = http_exchange_body(c->exchange, &size);
+        r = create_start(c, body, size, NULL, &e);
 
         if (r < 0 && e.status != 0)
                 call_reply_error(c, &e);

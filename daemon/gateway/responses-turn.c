@@ -2,6 +2,7 @@
 
 #include "bus-call.h"
 #include "bus-util.h"
+#include "chat-completions.h"
 #include "event-util.h"
 #include "gateway-handlers.h"
 #include "json-util.h"
@@ -23,6 +24,7 @@ ResponseTurn* response_turn_free(ResponseTurn *t) {
                 LIST_REMOVE(t, orphans);
         turn_client_free(t->client);
         response_fold_free(t->fold);
+        chat_answer_free(t->chat);
         bus_call_free(t->interrupt);
         sd_event_source_disable_unref(t->head_timer);
         sd_event_source_disable_unref(t->sync_timer);
@@ -86,6 +88,8 @@ int response_turn_emit(const char *type, json_object *event, void *userdata) {
 
         if (json_get_int(event, "sequence_number", 0) <= t->after)
                 return 0;
+        if (t->chat)
+                return chat_answer_emit(t->chat, type, event, response_fold_response(t->fold), &t->out);
         text = json_text(event, &size);
         return text ? sse_format(&t->out, type, text, size) : -ENOMEM;
 }
@@ -113,8 +117,26 @@ static int turn_begin(ResponseTurn *t, bool queued) {
 
 /* --- ends --- */
 
+static int turn_reply_chat(ResponseTurn *t) {
+        _cleanup_json_ json_object *o = NULL;
+        _cleanup_api_error_ ApiError e = {};
+        int r;
+
+        r = chat_answer_object(t->chat, response_fold_response(t->fold), &o, &e);
+        if (r >= 0)
+                call_reply_json(t->call, 200, o);
+        else if (r == -EBADMSG) {
+                t->call->handed_over = true;
+                call_reply_error(t->call, &e);
+        }
+        return r == -EBADMSG ? 0 : r;
+}
+
 static int turn_reply_object(ResponseTurn *t) {
         json_object *response = response_fold_response(t->fold);
+
+        if (t->chat)
+                return turn_reply_chat(t);
 
         /* Streams have no word for it; the object has (responses-api §6.3). */
         if (streq_ptr(json_get_string(response, "status"), "incomplete") &&

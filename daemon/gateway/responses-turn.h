@@ -14,6 +14,7 @@ struct ResponseTurn {
         char *id, *agent_path, *document;
         TurnClient *client;
         ResponseFold *fold;
+        struct ChatAnswer *chat;        /* told as a chat completion; NULL: as a response */
         BusCall *interrupt;
         sd_event_source *head_timer, *sync_timer, *silence_timer;
 

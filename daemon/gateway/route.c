@@ -29,6 +29,7 @@ static const Pattern patterns[] = {
         { "/hire", "POST", ROUTE_HIRE },
         { "/session", "POST", ROUTE_SESSION_OPEN },
         { "/session", "DELETE", ROUTE_SESSION_CLOSE },
+        { "/v1/chat/completions", "POST", ROUTE_CHAT_COMPLETIONS },
         { "/v1/models", "GET", ROUTE_MODELS },
         { "/v1/models/*", "GET", ROUTE_MODEL },
         { "/v1/responses", "POST", ROUTE_RESPONSE_CREATE },
@@ -46,7 +47,6 @@ static const char *const unsupported[] = {
         "/v1/conversations/*",
         "/v1/conversations/*/items",
         "/v1/conversations/*/items/*",
-        "/v1/chat/completions",
 };
 
 static int unhex(char c) {
@@ -156,5 +156,6 @@ bool route_is_public(Route r) {
 }
 
 bool route_has_body(Route r) {
-        return r == ROUTE_RESPONSE_CREATE || r == ROUTE_HIRE || r == ROUTE_APPROVAL_ANSWER || r == ROUTE_SESSION_OPEN;
+        return r == ROUTE_RESPONSE_CREATE || r == ROUTE_CHAT_COMPLETIONS ||
+                r == ROUTE_HIRE || r == ROUTE_APPROVAL_ANSWER || r == ROUTE_SESSION_OPEN;
 }

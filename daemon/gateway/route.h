@@ -17,6 +17,7 @@ typedef enum Route {
         ROUTE_HIRE,
         ROUTE_MODELS,
         ROUTE_MODEL,
+        ROUTE_CHAT_COMPLETIONS,
         ROUTE_RESPONSE_CREATE,
         ROUTE_RESPONSE_GET,
         ROUTE_RESPONSE_DELETE,

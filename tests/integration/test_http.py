@@ -175,6 +175,7 @@ def data_url(type, content):
 def test_files(user_mode, engineer, provider):
     """They are in the workspace before the agent is told of them, and it goes on knowing of them."""
     text = "a table of sizes\n".encode() * 1000
+    user_mode.turn("engineer_alice", "before [[reply: nothing]]")
     response = user_mode.turn("engineer_alice", [{"role": "user", "content": [
         {"type": "input_text", "text": "what are these? [[reply: files]]"},
         {"type": "input_file", "filename": "../../sizes.txt", "file_data": data_url("text/plain", text)},

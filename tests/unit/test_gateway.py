@@ -522,6 +522,49 @@ def test_page_session_without_a_key(world):
     assert status == 204 and "set-cookie" not in headers
 
 
+def test_chat_completions(world):
+    """The same turns in the older dress: what is before the last answer is history, each message an item."""
+    messages = [{"role": "system", "content": "be kind"}, {"role": "user", "content": "one"},
+                {"role": "assistant", "content": "two"}, {"role": "tool", "tool_call_id": "c", "content": "x"},
+                {"role": "user", "content": [{"type": "text", "text": "hello"}, {"type": "file", "file": {
+                    "filename": "a.txt", "file_data": "YQ=="}}]}]
+    body = {"model": "engineer_alice", "messages": messages, "temperature": 0.5,
+            "response_format": {"type": "json_schema", "json_schema": {"name": "n", "schema": {"type": "object"}}}}
+    status, answer, _ = world.request("POST", "/v1/chat/completions", body)
+    assert status == 200 and answer["object"] == "chat.completion"
+    assert answer["choices"] == [{"index": 0, "message": {"role": "assistant", "content": '{"answer": "yes"}',
+                                                          "refusal": None}, "finish_reason": "stop", "logprobs": None}]
+    assert answer["usage"] == {"prompt_tokens": 11, "completion_tokens": 2, "total_tokens": 13}
+    submitted = json.loads(world.calls("Submit ")[0].split(" ", 3)[3])
+    assert submitted["Text"] == "hello" and submitted["Store"] == "0"
+    assert submitted["History"] == "system: be kind\n\nuser: one\n\nassistant: two"
+    assert '"type":"object"' in submitted["Instructions"]
+    assert world.calls("File ") == ["File a.txt application/octet-stream file 61"]
+
+    connection = world.connect()
+    connection.request("POST", "/v1/chat/completions", json.dumps({
+        "model": "engineer_alice", "messages": [{"role": "user", "content": "[[two]]"}], "stream": True}))
+    lines = connection.getresponse().read().decode().split("\n\n")
+    connection.close()
+    assert all(line.startswith("data: ") for line in lines[:-1]) and lines[-2:] == ["data: [DONE]", ""]
+    chunks = [json.loads(line[6:]) for line in lines[:-2]]
+    assert chunks[0]["choices"][0]["delta"] == {"role": "assistant", "content": ""} and "usage" not in chunks[0]
+    assert "".join(c["choices"][0]["delta"].get("content", "") for c in chunks) == "Hello to you.\n\nHello to you."
+    assert chunks[-1]["choices"][0] == {"index": 0, "delta": {}, "finish_reason": "stop", "logprobs": None}
+
+    for wrong, param in [({}, "messages"), ({"messages": "x"}, "messages"), ({"messages": [7]}, "messages[0]"),
+                         ({"messages": [{"role": "user"}]}, "messages[0].content"),
+                         ({"messages": [{"role": "user", "content": [{"type": "x"}]}]}, "messages[0].content[0]"),
+                         ({"messages": messages[:3]}, "messages"),
+                         ({"messages": messages, "response_format": {"type": "xml"}}, "response_format.type")]:
+        status, answer, _ = world.request("POST", "/v1/chat/completions", {"model": "engineer_alice", **wrong})
+        assert status == 400 and answer["error"]["param"] == param, wrong
+        assert "input" not in answer["error"]["message"].split("Supported")[0]
+    body["messages"] = [{"role": "user", "content": "[[fail]]"}]
+    status, answer, headers = world.request("POST", "/v1/chat/completions", body)
+    assert status == 429 and answer["error"]["code"] == "rate_limit_exceeded" and headers["x-should-retry"] == "false"
+
+
 def test_one_conversation_only(world):
     status, answer, headers = world.create("[[main-only]]", conversation="other")
     assert status == 400 and answer["error"]["code"] == "unsupported_value"

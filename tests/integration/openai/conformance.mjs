@@ -20,6 +20,7 @@ function keep(value) {
   if (value?.object === 'response' && !value.deleted) record('R.Response', value);
   else if (value?.object === 'model') record('M.Model', value);
   else if (value?.object === 'list' && value.data?.[0]?.object === 'model') value.data.forEach(keep);
+  else if (value?.object === 'chat.completion') record('C.ChatCompletion', value);
   else if (value?.object === 'list') record('I.ResponseItemList', value);
 }
 
@@ -226,6 +227,46 @@ await check('previous_response_id', async () => {
                        (e) => e.status === 400 && e.code === 'previous_response_not_found');
 });
 
+await check('chat completions', async () => {
+  const messages = [
+    { role: 'system', content: 'be kind' }, { role: 'user', content: 'before' },
+    { role: 'assistant', content: null, tool_calls: [{ id: 'c', type: 'function',
+                                                        function: { name: 'f', arguments: '{}' } }] },
+    { role: 'tool', tool_call_id: 'c', content: 'x' }, { role: 'assistant', content: 'yes' },
+    { role: 'user', content: [{ type: 'text', text: input },
+                              { type: 'image_url', image_url: { url: 'data:image/png;base64,iVBORw==' } }] },
+  ];
+  const answer = await client.chat.completions.create({ model, messages, max_completion_tokens: 5 });
+  assert.match(answer.id, /^chatcmpl-[0-9a-f]{32}$/);
+  assert.equal(answer.model, model);
+  const [choice] = answer.choices;
+  assert.equal(choice.finish_reason, 'stop');
+  assert.ok(choice.message.content.length > 0);
+  assert.equal(answer.usage.total_tokens, answer.usage.prompt_tokens + answer.usage.completion_tokens);
+  const chunks = [];
+  const stream = await client.chat.completions.create({ model, messages, stream: true,
+                                                        stream_options: { include_usage: true } });
+  for await (const chunk of stream) {
+    record('C.ChatCompletionChunk', chunk);
+    chunks.push(chunk);
+  }
+  assert.deepEqual(chunks[0].choices[0].delta, { role: 'assistant', content: '' });
+  assert.equal(chunks.map((c) => c.choices[0]?.delta.content ?? '').join(''), choice.message.content);
+  assert.deepEqual(chunks.at(-2).choices[0], { index: 0, delta: {}, finish_reason: 'stop', logprobs: null });
+  assert.deepEqual(chunks.at(-1).choices, []);
+  assert.deepEqual(Object.keys(chunks.at(-1).usage), Object.keys(answer.usage));
+  assert.ok(chunks.slice(0, -1).every((c) => c.usage === null));
+  assert.ok(chunks.every((c) => c.id === chunks[0].id && c.object === 'chat.completion.chunk'));
+  const runner = client.chat.completions.stream({ model, messages });
+  assert.equal(await runner.finalContent(), choice.message.content);
+  await assert.rejects(client.chat.completions.create({ model, messages: [] }), BadRequestError);
+  await assert.rejects(client.chat.completions.create({ model, messages: [{ role: 'critic', content: 'x' }] }),
+                       (e) => e instanceof BadRequestError && e.param === 'messages[0].role');
+  await assert.rejects(client.chat.completions.create({ model, messages, n: 2 }),
+                       (e) => e instanceof BadRequestError && e.code === 'unsupported_value' && e.param === 'n');
+  await assert.rejects(client.chat.completions.create({ model: 'nobody_here', messages }), NotFoundError);
+});
+
 await check('errors are the classes that clients expect', async () => {
   await assert.rejects(client.responses.create({ model: 'nobody_here', input }),
                        (e) => e instanceof NotFoundError && e.code === 'model_not_found');
@@ -278,8 +319,15 @@ if (process.env.FAIL_INPUT)
     assertSequence(events);
     assert.equal(events.at(-1).type, 'response.failed');
     assert.ok(events.at(-1).response.error.message.length > 0);
-    const plain = await client.responses.create({ model, input: process.env.FAIL_INPUT });
-    assert.equal(plain.status, 'failed');
+    const whole = await client.responses.create({ model, input: process.env.FAIL_INPUT });
+    assert.equal(whole.status, 'failed');
+    const messages = [{ role: 'user', content: process.env.FAIL_INPUT }];
+    await assert.rejects(client.chat.completions.create({ model, messages }),
+                         (e) => e instanceof APIError && [429, 502].includes(e.status) &&
+                                e.headers.get('x-should-retry') === 'false');
+    await assert.rejects(async () => {
+      for await (const chunk of await client.chat.completions.create({ model, messages, stream: true })) void chunk;
+    }, APIError);
   });
 
 if (process.env.HANG_INPUT) {
