@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The machine's own suite: a small root control plane, sessions under users of their own."""
 
+import json
 import pathlib
 import re
 
@@ -62,6 +63,35 @@ def test_configuration_goes_both_ways(system_mode, helper):
     assert "max_tokens: 999" in file.read_text()
     assert file.stat().st_uid == int(status(helper.MainPID)["Uid"].split()[0])
     assert system_mode.turn("helper-one", "[[reply: still]]")["status"] == "completed"
+
+
+def test_files_of_a_request(system_mode, helper, provider):
+    """From the gateway's user to the session's: what is written is the agent's own."""
+    response = system_mode.turn("helper-one", [{"role": "user", "content": [
+        {"type": "input_text", "text": "take this [[reply: taken]]"},
+        {"type": "input_file", "filename": "note.txt", "file_data": "aGVsbG8="}]}])
+    assert response["status"] == "completed"
+    file = pathlib.Path(f"/var/lib/private/puffo/helper-one/workspace/.puffo/inbox/{response['id']}/note.txt")
+    assert file.read_text() == "hello" and oct(file.stat().st_mode & 0o777) == "0o600"
+    assert file.stat().st_uid == int(status(helper.MainPID)["Uid"].split()[0])
+    asked = next(e["body"] for e in reversed(provider.log()) if "take this" in json.dumps(e["body"]))
+    assert f"inbox/{response['id']}/note.txt" in json.dumps(asked)
+    page = system_mode.http("GET", "/agents/helper-one/messages?limit=2").json
+    assert page["messages"][0]["files"] == ["note.txt"]
+
+
+def test_pages_of_another_user(system_mode, helper, bob):
+    """bob may use the gateway, and sees and answers nothing of alice's."""
+    assert system_mode.http("GET", "/agents", user=bob).json == {"agents": []}
+    assert system_mode.http("GET", "/approvals", user=bob).json == {"approvals": []}
+    assert system_mode.http("GET", "/agents/helper-one/messages", user=bob).status == 404
+    answer = system_mode.http("POST", "/approvals/helper-one:abc", {"decision": "allow"}, user=bob)
+    assert answer.status == 404 and answer.json["error"]["code"] == "approval_not_found"
+    # The owner gets as far as the agent, which has asked for nothing.
+    answer = system_mode.http("POST", "/approvals/helper-one:abc", {"decision": "allow"})
+    assert answer.status == 404 and answer.json["error"]["code"] == "approval_not_found"
+    with system_mode.feed(user=bob) as feed:
+        assert feed.until(lambda kind, value: kind == "agents") == {"agents": []}
 
 
 def test_restart_keeps_the_files(system_mode, helper):
