@@ -131,7 +131,8 @@ static int message_convert(json_object *message, json_object **ret) {
 }
 
 static int format_convert(json_object *body, json_object *o, ApiError *reterr) {
-        json_object *given = json_get(body, "response_format"), *schema = json_get(given, "json_schema"), *text, *format;
+        json_object *given = json_get(body, "response_format"), *schema = json_get(given, "json_schema");
+        json_object *text, *format;
         const char *type = json_get_string(given, "type");
 
         if (!given)
@@ -376,7 +377,8 @@ static int answer_text(json_object *response, StrBuf *ret) {
                 if (ret->size > 0)
                         r = strbuf_puts(ret, BETWEEN_MESSAGES);
                 if (r >= 0 && text)
-                        r = strbuf_append(ret, json_object_get_string(text), (size_t) json_object_get_string_len(text));
+                        r = strbuf_append(ret, json_object_get_string(text),
+                                          (size_t) json_object_get_string_len(text));
         }
         return r;
 }

@@ -459,7 +459,8 @@ int response_fold_feed(ResponseFold *f, json_object *event, uint64_t now_usec) {
         if (!f->replaying && !streq_ptr(f->item, item) && fold_has_item(f, item))
                 return 0;
         if (f->buffered)
-                return fold_buffered(f, type, item, s, size, !streq_ptr(json_get_string(event, "status"), "incomplete"));
+                return fold_buffered(f, type, item, s, size,
+                                     !streq_ptr(json_get_string(event, "status"), "incomplete"));
         if (streq(type, "message_done"))
                 return fold_message_done(f, item, s, size, !streq_ptr(json_get_string(event, "status"), "incomplete"));
         if (!streq_ptr(f->item, item)) {

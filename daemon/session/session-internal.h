@@ -37,6 +37,7 @@ struct Session {
         char *status_text, *working_directory;
         char *model;                            /* that the agent has asked for; NULL or "": the configured one */
         ChatHealth health;
+        bool main_only;                         /* its CLI knows one conversation */
         bool loaded;                            /* the queue */
         bool stopping;
         bool leaving, left;                     /* the chat service, when no turn runs any more */

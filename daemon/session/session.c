@@ -57,6 +57,7 @@ static int session_configure(Session *s, SessionConfig **ret) {
         }
         for (char **w = c->agent ? c->agent->warnings : NULL; w && *w && !ret; w++)
                 log_warning("%s", *w);
+        s->main_only = has_cli(c) && !hands_has_conversations(hands_kind(c));
         s->turn_grace_usec = c->turn_grace_usec;
         s->retention_usec = c->retention_usec;
         if (s->db) {
@@ -144,10 +145,7 @@ static void write_prompt(Session *s, const SessionConfig *c) {
 }
 
 bool session_is_main_only(Session *s) {
-        _cleanup_(session_config_freep) SessionConfig *c = NULL;
-
-        return session_config_load(&c, s->id, s->directory, s->agent) >= 0 && has_cli(c) &&
-               !hands_has_conversations(hands_kind(c));
+        return s->main_only;
 }
 
 int session_workspace(Session *s, char **ret) {

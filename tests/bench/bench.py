@@ -182,7 +182,7 @@ def gateway_mb():
 
 
 def bench_load(rows, agents, source_port, clients):
-    """So many streams at once; those of one agent wait for each other. Direct readers, one an agent, go beside them."""
+    """So many streams at once; those of an agent wait for each other. Direct readers, one an agent, go beside them."""
     direct, through, errors = [], [], []
 
     def by_source():

@@ -200,9 +200,9 @@ def test_files(user_mode, engineer, provider):
     assert user_mode.turn("engineer_alice", [{"role": "user", "content": [
         {"type": "input_file", "filename": "a", "file_data": "eA=="}]}])["status"] == "completed"
     before = set(inbox.parent.iterdir())
-    answer = user_mode.http("POST", "/v1/responses", {"model": "engineer_alice", "previous_response_id": response["id"][:-1] + "x",
-                                                      "input": [{"role": "user", "content": [
-                                                          {"type": "input_file", "file_data": "eA=="}]}]})
+    answer = user_mode.http("POST", "/v1/responses", {
+        "model": "engineer_alice", "previous_response_id": response["id"][:-1] + "x",
+        "input": [{"role": "user", "content": [{"type": "input_file", "file_data": "eA=="}]}]})
     assert answer.status == 400 and set(inbox.parent.iterdir()) == before
 
 

@@ -177,7 +177,8 @@ class Agent(dbus.service.Object):
         super().__init__(bus, self.path)
         self.id, self.turns = id, {}
         self.properties = dbus.Dictionary({
-            "Id": id, "Role": role, "Name": name, "State": "ready", "Status": "idle", "StatusText": "", "MainPID": dbus.UInt32(4242),
+            "Id": id, "Role": role, "Name": name, "State": "ready", "Status": "idle", "StatusText": "",
+            "MainPID": dbus.UInt32(4242),
             "Workspace": f"/home/x/{id}", "CreatedAt": dbus.UInt64(1795226603000000),
             "Owner": dbus.UInt32(os.getuid()), "QueueLength": dbus.UInt32(0)}, signature="sv")
 
@@ -340,8 +341,8 @@ class Root(dbus.service.Object):
         """One of the agent's tools wants something."""
         now = time.time_ns() // 1000
         self.approvals[str(id)] = {
-            "Id": id, "Agent": agent, "Tool": "Bash", "Summary": "does something", "InputSize": dbus.UInt64(len(input)),
-            "Turn": "t", "State": "pending", "CreatedAt": dbus.UInt64(now), "ExpiresAt": dbus.UInt64(now + 300000000),
+            "Id": id, "Agent": agent, "Tool": "Bash", "Summary": "does something",
+            "InputSize": dbus.UInt64(len(input)), "Turn": "t", "State": "pending", "CreatedAt": dbus.UInt64(now), "ExpiresAt": dbus.UInt64(now + 300000000),
             "AnsweredAt": dbus.UInt64(0), "Input": input}
         self.ApprovalRequested(id, self.agents[str(agent)].path)
 

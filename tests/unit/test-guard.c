@@ -44,8 +44,8 @@ static bool peer_is_trusted(void *userdata) {
 #pragma GCC diagnostic ignored "-Woverride-init"
 #define GOOD .method = "POST", .path = "/v1/responses", .host = "localhost:7011", .n_host = 1, \
              .content_type = "application/json"
-#define PAGE .cookie = PAGE_COOKIE "=2000.j7Lih-5bMv9tZMg5MqVRzNos4AKVNmEtG7Rq-qg5qtk", .now_seconds = 1999, .fetch_site = "same-origin", \
-             .n_fetch_site = 1
+#define PAGE .cookie = PAGE_COOKIE "=2000.j7Lih-5bMv9tZMg5MqVRzNos4AKVNmEtG7Rq-qg5qtk", .now_seconds = 1999, \
+             .fetch_site = "same-origin", .n_fetch_site = 1
 #define KEY .authorization = "Bearer k1", .n_authorization = 1
 
 /* Each step alone, and, in the rows named "order", two at once: the earlier one answers. */
@@ -291,6 +291,7 @@ TEST(api_keys_cookie) {
                 { PAGE_COOKIE "=0" COOKIE, 1000, false }, { PAGE_COOKIE "=+" COOKIE, 1000, false },
                 { "AGENT_PROXY=" COOKIE, 1000, false },
         };
+        static const char *const wrong[] = { "", " ", "on", "one,two" };
         _cleanup_free_ char *cookie = NULL, *header = NULL;
         ApiKeys keys = {}, others = {};
 
@@ -310,9 +311,8 @@ TEST(api_keys_cookie) {
         }
         ASSERT_TRUE(api_keys_check_cookie(&keys, header, 1000));
         cookie = mfree(cookie);
-        for (size_t i = 0; i < 4; i++)
-                ASSERT_ERROR(api_keys_make_cookie(&keys, ((const char*[]) { "", " ", "on", "one,two" })[i], 1, &cookie),
-                             EKEYREJECTED);
+        for (size_t i = 0; i < ELEMENTSOF(wrong); i++)
+                ASSERT_ERROR(api_keys_make_cookie(&keys, wrong[i], 1, &cookie), EKEYREJECTED);
         api_keys_done(&keys);
         api_keys_done(&others);
         ASSERT_FALSE(api_keys_check_cookie(&keys, header, 1000));

@@ -54,37 +54,52 @@ TEST(refused) {
                   "input[0].content[0].text" },
                 { "{\"input\":[{\"role\":\"user\",\"content\":[{\"type\":\"input_image\"}]}]}",
                   "missing_required_parameter", "input[0].content[0].image_url" },
-                { "{\"input\":[{\"role\":\"user\",\"content\":[{\"type\":\"input_image\",\"image_url\":7}]}]}",
+                { "{\"input\":[{\"role\":\"user\",\"content\":["
+                  "{\"type\":\"input_image\",\"image_url\":7}]}]}",
                   "invalid_value", "input[0].content[0].image_url" },
-                { "{\"input\":[{\"role\":\"user\",\"content\":[{\"type\":\"input_image\",\"file_id\":\"f\"}]}]}",
+                { "{\"input\":[{\"role\":\"user\",\"content\":["
+                  "{\"type\":\"input_image\",\"file_id\":\"f\"}]}]}",
                   "unsupported_value", "input[0].content[0].file_id" },
-                { "{\"input\":[{\"role\":\"user\",\"content\":[{\"type\":\"input_image\",\"image_url\":\"data:\"}]}]}",
+                { "{\"input\":[{\"role\":\"user\",\"content\":["
+                  "{\"type\":\"input_image\",\"image_url\":\"data:\"}]}]}",
                   "invalid_value", "input[0].content[0].image_url" },
-                { "{\"input\":[{\"role\":\"user\",\"content\":[{\"type\":\"input_image\",\"image_url\":\"data:image/png,x\"}]}]}",
+                { "{\"input\":[{\"role\":\"user\",\"content\":["
+                  "{\"type\":\"input_image\",\"image_url\":\"data:image/png,x\"}]}]}",
                   "invalid_value", "input[0].content[0].image_url" },
-                { "{\"input\":[{\"role\":\"user\",\"content\":[{\"type\":\"input_image\",\"image_url\":\"data:image/svg+xml;base64,eA\"}]}]}",
+                { "{\"input\":[{\"role\":\"user\",\"content\":["
+                  "{\"type\":\"input_image\",\"image_url\":\"data:image/svg+xml;base64,eA\"}]}]}",
                   "invalid_value", "input[0].content[0].image_url" },
-                { "{\"input\":[{\"role\":\"user\",\"content\":[{\"type\":\"input_image\",\"image_url\":\"data:image/png;base64,!\"}]}]}",
+                { "{\"input\":[{\"role\":\"user\",\"content\":["
+                  "{\"type\":\"input_image\",\"image_url\":\"data:image/png;base64,!\"}]}]}",
                   "invalid_value", "input[0].content[0].image_url" },
-                { "{\"input\":[{\"role\":\"user\",\"content\":[{\"type\":\"input_image\",\"image_url\":\"file:///etc/passwd\"}]}]}",
+                { "{\"input\":[{\"role\":\"user\",\"content\":["
+                  "{\"type\":\"input_image\",\"image_url\":\"file:///etc/passwd\"}]}]}",
                   "invalid_value", "input[0].content[0].image_url" },
-                { "{\"input\":[{\"role\":\"user\",\"content\":[{\"type\":\"input_image\",\"image_url\":\"https://a b\"}]}]}",
+                { "{\"input\":[{\"role\":\"user\",\"content\":["
+                  "{\"type\":\"input_image\",\"image_url\":\"https://a b\"}]}]}",
                   "invalid_value", "input[0].content[0].image_url" },
                 { "{\"input\":[{\"role\":\"user\",\"content\":[{\"type\":\"input_file\"}]}]}",
                   "missing_required_parameter", "input[0].content[0].file_data" },
-                { "{\"input\":[{\"role\":\"user\",\"content\":[{\"type\":\"input_file\",\"file_id\":\"f\"}]}]}",
+                { "{\"input\":[{\"role\":\"user\",\"content\":["
+                  "{\"type\":\"input_file\",\"file_id\":\"f\"}]}]}",
                   "unsupported_value", "input[0].content[0].file_id" },
-                { "{\"input\":[{\"role\":\"user\",\"content\":[{\"type\":\"input_file\",\"file_url\":\"https://x\"}]}]}",
+                { "{\"input\":[{\"role\":\"user\",\"content\":["
+                  "{\"type\":\"input_file\",\"file_url\":\"https://x\"}]}]}",
                   "unsupported_value", "input[0].content[0].file_url" },
-                { "{\"input\":[{\"role\":\"user\",\"content\":[{\"type\":\"input_file\",\"file_data\":{}}]}]}",
+                { "{\"input\":[{\"role\":\"user\",\"content\":["
+                  "{\"type\":\"input_file\",\"file_data\":{}}]}]}",
                   "invalid_value", "input[0].content[0].file_data" },
-                { "{\"input\":[{\"role\":\"user\",\"content\":[{\"type\":\"input_file\",\"file_data\":\"eA==\",\"filename\":7}]}]}",
+                { "{\"input\":[{\"role\":\"user\",\"content\":["
+                  "{\"type\":\"input_file\",\"file_data\":\"eA==\",\"filename\":7}]}]}",
                   "invalid_value", "input[0].content[0].filename" },
-                { "{\"input\":[{\"role\":\"user\",\"content\":[{\"type\":\"input_file\",\"file_data\":\"e\"}]}]}",
+                { "{\"input\":[{\"role\":\"user\",\"content\":["
+                  "{\"type\":\"input_file\",\"file_data\":\"e\"}]}]}",
                   "invalid_value", "input[0].content[0].file_data" },
-                { "{\"input\":[{\"role\":\"user\",\"content\":[{\"type\":\"input_file\",\"file_data\":\"eA=x\"}]}]}",
+                { "{\"input\":[{\"role\":\"user\",\"content\":["
+                  "{\"type\":\"input_file\",\"file_data\":\"eA=x\"}]}]}",
                   "invalid_value", "input[0].content[0].file_data" },
-                { "{\"input\":[{\"role\":\"user\",\"content\":[{\"type\":\"input_file\",\"file_data\":\"data:text/plain,x\"}]}]}",
+                { "{\"input\":[{\"role\":\"user\",\"content\":["
+                  "{\"type\":\"input_file\",\"file_data\":\"data:text/plain,x\"}]}]}",
                   "invalid_value", "input[0].content[0].file_data" },
                 { "{\"input\":[{\"role\":\"user\",\"content\":[{\"type\":\"input_audio\"}]}]}", "unsupported_value",
                   "input[0].content[0]" },
@@ -215,7 +230,8 @@ TEST(files) {
                 "{\"input\":[{\"role\":\"user\",\"content\":[" PART_FILE("b2xk", "old") "]},"
                 "{\"role\":\"assistant\",\"content\":\"fine\"},{\"role\":\"user\",\"content\":["
                 PART_FILE("YQ==", "../a.txt") "," PART_IMAGE("data:image/PNG;base64,Yg") ","
-                "{\"type\":\"input_text\",\"text\":\"look\"}," PART_FILE("data:text/plain;charset=x;base64,Y2M=", "") ","
+                "{\"type\":\"input_text\",\"text\":\"look\"},"
+                PART_FILE("data:text/plain;charset=x;base64,Y2M=", "") ","
                 PART_IMAGE("https://example.net/x.png") "," PART_IMAGE("DATA:image/jpeg;base64,") "]}]}";
         _cleanup_(responses_request_done) ResponsesRequest q = {};
         _cleanup_api_error_ ApiError e = {};
@@ -265,8 +281,8 @@ TEST(too_many_files_and_too_large_ones) {
                 data[n] = 0;
                 ASSERT_OK(strbuf_puts(&b, "{\"input\":[{\"role\":\"user\",\"content\":["));
                 for (unsigned k = 0; k < t[i].n; k++)
-                        ASSERT_OK(strbuf_printf(&b, "%s{\"type\":\"input_file\",\"file_data\":\"%s\"}", k > 0 ? "," : "",
-                                                data));
+                        ASSERT_OK(strbuf_printf(&b, "%s{\"type\":\"input_file\",\"file_data\":\"%s\"}",
+                                                k > 0 ? "," : "", data));
                 ASSERT_OK(strbuf_puts(&b, "]}]}"));
                 ASSERT_EQ(parse(b.text, false, &q, &e), t[i].r);
                 ASSERT_STREQ(strempty(e.code), t[i].r < 0 ? "invalid_value" : "");

@@ -557,6 +557,24 @@ TEST(history_goes_to_the_model) {
         ASSERT_STREQ(last_prompt, "u:user: before\n\na a:A u:c");
 }
 
+/* Whose turns are answered by a CLI that is in one conversation: others are refused, and nothing is stored of them. */
+TEST(one_conversation_only) {
+        _fixture_ Fixture *f = fixture_new(&real_backend, NULL);
+        sd_bus_message *m;
+        int reader;
+
+        config_write(f, "runtime:\n  kind: cli-local\n  harness: gemini-cli\n");
+        ASSERT_NULL(call(f, message_new(f, "Reload")));
+        ASSERT_STREQ(submit_with(f, "one", "x", "Conversation", "other", &reader), SD_BUS_ERROR_NOT_SUPPORTED);
+        m = message_new(f, "GetTurn");
+        ASSERT_OK(sd_bus_message_append(m, "s", "one"));
+        ASSERT_STREQ(call(f, m), PUFFO_ERROR_NO_SUCH_TURN);
+        config_write(f, ECHO_AGENT);
+        ASSERT_NULL(call(f, message_new(f, "Reload")));
+        ASSERT_NULL(submit_with(f, "two", "x", "Conversation", "other", &reader));
+        (void) close(reader);
+}
+
 /* The agent is told where they are, now and later; people are shown their names. */
 TEST(files_come_along) {
         static const Step steps[] = { { .deltas = { "A" } }, { .deltas = { "B" } } };

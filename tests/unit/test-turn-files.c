@@ -72,7 +72,8 @@ TEST(save) {
         WORLD(w);
 
         for (size_t i = 0; i < ELEMENTSOF(t); i++)
-                add(&w, t[i].given, i == 0 ? "text/plain" : i == 1 ? "image/png" : "bad type\n- /etc/passwd", t[i].given);
+                add(&w, t[i].given, i == 0 ? "text/plain" : i == 1 ? "image/png" : "bad type\n- /etc/passwd",
+                    t[i].given);
         ASSERT_OK(save(&w));
         ASSERT_OK(json_parse(w.list, strlen(w.list), &list));
         ASSERT_EQ(json_object_array_length(list), ELEMENTSOF(t));

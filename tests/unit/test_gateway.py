@@ -458,7 +458,8 @@ def test_approvals(world):
     status, answer, headers = world.request("POST", "/approvals/engineer_alice:1a", {"decision": "deny"})
     assert status == 409 and answer["error"]["code"] == "already_answered" and "allowed" in answer["error"]["message"]
     assert headers["x-should-retry"] == "false"
-    status, answer, _ = world.request("POST", "/approvals/engineer_alice:2b", {"decision": "deny", "reason": "no, not"})
+    body = {"decision": "deny", "reason": "no, not"}
+    status, answer, _ = world.request("POST", "/approvals/engineer_alice:2b", body)
     assert status == 200 and answer["state"] == "denied"
     assert world.calls("Approve engineer_alice:2b False 'no, not'")
     for id in ["engineer_alice:zz", "nobody:1", "x", "manager%2F"]:

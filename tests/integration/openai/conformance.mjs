@@ -2,8 +2,9 @@
 // The official client against the Responses API of the gateway (responses-api §11).
 //
 // Environment: BASE_URL (…/v1), OPENAI_API_KEY (any text where no key is configured), MODEL (an agent that answers).
-// Checks that need an agent that fails or hangs on demand run when FAIL_INPUT, HANG_INPUT, SCHEMA_INPUT name a text that
-// makes it do so, that of a full queue when QUEUE_LIMIT says how many turns may wait. Prints one line a check and exits with 1 if one of them failed.
+// Checks that need an agent that fails or hangs on demand run when FAIL_INPUT, HANG_INPUT, SCHEMA_INPUT name a text
+// that makes it do so, that of a full queue when QUEUE_LIMIT says how many turns may wait. Prints one line a check and
+// exits with 1 if one of them failed.
 
 import assert from 'node:assert/strict';
 import OpenAI, {
@@ -315,7 +316,8 @@ if (process.env.FAIL_INPUT)
     const response = await stream.finalResponse();
     assert.equal(response.status, 'failed');
     assert.ok(['server_error', 'rate_limit_exceeded', 'invalid_prompt'].includes(response.error.code));
-    const events = await collect(await client.responses.create({ model, input: process.env.FAIL_INPUT, stream: true }));
+    const failing = { model, input: process.env.FAIL_INPUT, stream: true };
+    const events = await collect(await client.responses.create(failing));
     assertSequence(events);
     assert.equal(events.at(-1).type, 'response.failed');
     assert.ok(events.at(-1).response.error.message.length > 0);

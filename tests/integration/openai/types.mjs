@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Whether values are what the package's own type declarations say: they become literals of a program that the TypeScript
-// compiler checks. A literal may have no member that its type does not have, must have all that are not optional, and
+// Whether values are what the package's own type declarations say: they become literals of a program that the
+// TypeScript compiler checks. A literal may have no member that its type does not have, must have all that are not optional, and
 // each must be of its type, down to the last one.
 
 import { fileURLToPath } from 'node:url';
