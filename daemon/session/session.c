@@ -57,7 +57,7 @@ static int session_configure(Session *s, SessionConfig **ret) {
         }
         for (char **w = c->agent ? c->agent->warnings : NULL; w && *w && !ret; w++)
                 log_warning("%s", *w);
-        s->main_only = has_cli(c) && !hands_has_conversations(hands_kind(c));
+        s->main_only = has_cli(c) && !hands_has_conversations(hands_kind(c->agent));
         s->turn_grace_usec = c->turn_grace_usec;
         s->retention_usec = c->retention_usec;
         if (s->db) {
