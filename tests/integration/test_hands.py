@@ -10,6 +10,7 @@ import signal
 
 import pytest
 
+from machine import output_text
 from puffo_fixtures import bo, suite, town  # noqa: F401
 from puffo_town import PATIENCE, Resident, once
 
@@ -99,6 +100,34 @@ def test_the_same_conversation_after_a_restart(town, worker, bo, provider):
     assert conversation(worker) == session and pid_of(worker) != before
     body = requests(provider, "What was that?")[-1]["body"]
     assert "Use your hands" in json.dumps(body), "the first turn is part of the conversation"
+
+
+def test_conversations_by_http(town, worker, provider):
+    """Each that a client names is one of the CLI's own; one that goes on from an earlier turn knows what was said up to
+    there."""
+    def ask(text, **more):
+        response = worker.suite.turn(worker.slug, f"{text} [[reply: {text} is noted.]]", **more)
+        assert response["status"] == "completed" and output_text(response) == f"{text} is noted."
+        return response, json.dumps(requests(provider, text)[-1]["body"])
+
+    main = conversation(worker)
+    first, _ = ask("walrus", conversation="sea")
+    second, _ = ask("badger", conversation="land")
+    _, asked = ask("urchin", conversation="sea")
+    assert "walrus" in asked and "badger" not in asked and "Use your hands" not in asked
+    _, asked = ask("limpet", previous_response_id=first["id"])
+    assert "walrus" in asked and "urchin" not in asked
+    _, asked = ask("ferret", previous_response_id=second["id"])
+    assert "badger" in asked and "walrus" not in asked
+    _, asked = ask("person")
+    assert "walrus" not in asked and "badger" not in asked
+    assert conversation(worker) == main
+    # With a file, which it reads by its path.
+    read = tool("Bash", command="cat .puffo/inbox/*/word.txt")
+    response = worker.suite.turn(worker.slug, [{"role": "user", "content": [
+        {"type": "input_text", "text": f"Read. {read} [[reply: read]]"},
+        {"type": "input_file", "filename": "word.txt", "file_data": "cGVsaWNhbg=="}]}])
+    assert output_text(response) == "read" and requests(provider, "pelican")
 
 
 def test_an_attachment_is_read_by_its_path(town, worker, bo, provider, tmp_path):
