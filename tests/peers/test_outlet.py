@@ -33,7 +33,7 @@ def clean(peer):
 
 
 class UnixConnection(http.client.HTTPConnection):
-    def __init__(self, path, timeout=30):
+    def __init__(self, path, timeout=60):
         super().__init__("localhost", timeout=timeout)
         self.path = str(path)
 
@@ -67,7 +67,7 @@ class Outlet:
         for line in self.process.stdout:
             self.lines.put(line.rstrip("\n"))
 
-    def line(self, timeout=10):
+    def line(self, timeout=60):
         return self.lines.get(timeout=timeout)
 
     def usage(self):
@@ -80,7 +80,7 @@ class Outlet:
 
     def stop(self):
         self.process.stdin.close()
-        status = self.process.wait(timeout=20)
+        status = self.process.wait(timeout=60)
         self.process.stdout.close()
         self.errors.seek(0)
         errors = self.errors.read()
@@ -98,7 +98,7 @@ class Outlet:
                              text=True, check=False).stdout
         return [int(line.split()[0]) for line in out.splitlines() if "puffo-outlet" in line]
 
-    def connect(self, timeout=30):
+    def connect(self, timeout=60):
         return UnixConnection(self.directory / "model.sock", timeout)
 
     def body(self, text, **changes):
@@ -153,7 +153,7 @@ def log(peer):
     return [json.loads(line) for line in peer.call("GET", "/_log")[2].splitlines()]
 
 
-def wait_for(condition, timeout=10):
+def wait_for(condition, timeout=60):
     until = time.monotonic() + timeout
     while not condition():
         assert time.monotonic() < until, "it did not come to that in time"
@@ -348,7 +348,7 @@ def test_slow_writer(start):
         c.endheaders()
         c.send(b"first part")
         upstream, _ = server.accept()
-        upstream.settimeout(10)
+        upstream.settimeout(60)
         got = b""
         while b"first part" not in got:
             got += upstream.recv(4096)
@@ -522,7 +522,7 @@ def test_hostile_heads(start):
 
     def raw(data):
         with socket.socket(socket.AF_UNIX) as s:
-            s.settimeout(10)
+            s.settimeout(60)
             s.connect(str(outlet.directory / "model.sock"))
             s.sendall(data)
             s.shutdown(socket.SHUT_WR)
@@ -597,7 +597,7 @@ def allow(*hosts):
 def proxy_connect(outlet, target, version="1.1"):
     """The socket behind the answer's head, and its status."""
     s = socket.socket(socket.AF_UNIX)
-    s.settimeout(20)
+    s.settimeout(60)
     s.connect(str(outlet.directory / "proxy.sock"))
     s.sendall(f"CONNECT {target} HTTP/{version}\r\nHost: {target}\r\n\r\n".encode())
     head = b""
@@ -719,10 +719,14 @@ def test_proxy_back_pressure(start):
     assert status == 200
     pid = outlet.children()[0]
     before = resident(pid)
-    time.sleep(1)
-    held = state["sent"]
-    time.sleep(0.5)
-    assert state["sent"] == held < total
+
+    def is_held():
+        sent = state["sent"]
+        time.sleep(0.5)
+        return state["sent"] == sent > 0
+
+    wait_for(is_held)
+    assert state["sent"] < total
     ticks = [int(x) for x in open(f"/proc/{pid}/stat").read().split()[13:15]]
     assert sum(ticks) < 50 and resident(pid) < before + 4 * 1024 * 1024
     size = 0

@@ -25,7 +25,7 @@ class Peer:
 
     def call(self, method, path, body=None, headers=None):
         """Status, headers, text; the text may be cut short."""
-        c = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
+        c = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
         try:
             data = None if body is None else json.dumps(body)
             c.request(method, path, data, {"content-type": "application/json", **(headers or {})})
@@ -144,7 +144,7 @@ def test_not_streamed(peer):
 
 
 def test_client_gone(peer):
-    c = http.client.HTTPConnection("127.0.0.1", peer.port, timeout=20)
+    c = http.client.HTTPConnection("127.0.0.1", peer.port, timeout=60)
     body = {"model": "m", "max_tokens": 1, "stream": True, "messages": [{"role": "user", "content": "[[hang]]"}]}
     c.request("POST", "/v1/messages", json.dumps(body), {"content-type": "application/json", "x-api-key": "sk-test-1",
                                                          "anthropic-version": "2023-06-01"})

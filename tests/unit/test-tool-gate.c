@@ -3,7 +3,6 @@
 
 #include <time.h>
 
-#include "event-util.h"
 #include "string-util.h"
 #include "tests.h"
 #include "tool-gate.h"
@@ -35,14 +34,14 @@ TEST(globs) {
 /* Model and operator write what meets here: neither may stop the session. */
 TEST(globs_take_no_time) {
         _cleanup_free_ char *s = malloc(100001);
-        uint64_t before = now_boottime_usec();
+        clock_t before = clock();
 
         ASSERT_NOT_NULL(s);
         memset(s, 'a', 100000);
         s[100000] = 0;
         ASSERT_FALSE(glob_matches("*a*a*a*a*a*a*a*a*a*a*a*a*a*a*a*a*b", s));
         ASSERT_FALSE(glob_matches("*?*?*?*?*?*?*?*?*[a-c]*[!x]*b", s));
-        ASSERT_TRUE(now_boottime_usec() - before < 2 * USEC_PER_SEC);
+        ASSERT_TRUE(clock() - before < 2 * CLOCKS_PER_SEC);
 }
 
 static bool allowed(const char *pattern, const char *tool, const char *input) {

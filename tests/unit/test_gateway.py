@@ -112,7 +112,7 @@ class World:
         for process in reversed(self.processes):
             if process.poll() is None:
                 process.terminate()
-        codes = {p: p.wait(timeout=20) for p in self.processes}
+        codes = {p: p.wait(timeout=60) for p in self.processes}
         if self.gateway:
             self.listener.close()
             self.errors.close()
@@ -121,7 +121,7 @@ class World:
         return codes
 
     def connect(self, receive_buffer=None):
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
         if receive_buffer:
             connection.sock = socket.socket()
             connection.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
@@ -791,7 +791,7 @@ def test_refusals(world):
     got, answer, _ = world.request("GET", "/v1/models", None, {"X-Large": "x" * 20000})
     assert got == 431 and "16 KiB" in answer["error"]["message"]
     for head in [b"GET /healthz HTTP/1.1\r\n\r\n", b"GET /health z HTTP/1.1\r\nHost: localhost\r\n\r\n"]:
-        with socket.create_connection(("127.0.0.1", world.port), timeout=30) as s:
+        with socket.create_connection(("127.0.0.1", world.port), timeout=60) as s:
             s.sendall(head)
             answer = http.client.HTTPResponse(s)
             answer.begin()

@@ -382,7 +382,7 @@ class Client:
             async with http_session.ws_connect(stream_url(self.connection.url), ssl=self.connection.context or None,
                                                max_msg_size=16 * 1024 * 1024) as ws:
                 await ws.send_json(stream_connect(session.subkey_secret_key, self.slug, session.subkey_id))
-                answer = await ws.receive(timeout=5)
+                answer = await ws.receive(timeout=60)
                 if answer.type != aiohttp.WSMsgType.TEXT or parse_object(answer.data).get("type") != "connected":
                     raise ClientError("the server refuses the stream")
                 # What came before is in the queue.
