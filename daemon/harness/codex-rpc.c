@@ -220,6 +220,7 @@ int codex_advance(Harness *h) {
                 return r < 0 ? r : send_account_read(h);
         case CODEX_CHECKING:
         case CODEX_BUSY:
+        case CODEX_ELSEWHERE:
                 return send_thread(h);
         case CODEX_OPENING:
         case CODEX_READY:
@@ -232,7 +233,19 @@ int codex_advance(Harness *h) {
 
 /* ---- turns ---- */
 
-static int put_input(json_object *params, const char *text) {
+static int put_image(json_object *list, const char *path) {
+        json_object *item = json_object_new_object();
+        int r;
+
+        if (!item || json_object_array_add(list, item) < 0) {
+                (void) json_object_put(item);
+                return -ENOMEM;
+        }
+        r = json_put_string(item, "type", "localImage");
+        return r < 0 ? r : json_put_string(item, "path", path);
+}
+
+static int put_input(json_object *params, const char *text, char *const *images) {
         json_object *list = json_object_new_array(), *item, *elements;
         int r;
 
@@ -250,7 +263,28 @@ static int put_input(json_object *params, const char *text) {
         elements = r >= 0 ? json_object_new_array() : NULL;
         if (r >= 0)
                 r = elements ? json_put(item, "text_elements", elements) : -ENOMEM;
+        for (char *const *image = images; image && *image && r >= 0; image++)
+                r = put_image(list, *image);
         return r;
+}
+
+/* The effort stays for later turns, the schema does not. */
+static int put_options(Harness *h, json_object *params) {
+        const char *effort = h->effort;
+        json_object *schema = NULL;
+        Codex *c = h->state;
+        int r;
+
+        if (!effort && c->effort_changed)
+                effort = c->effort ?: "medium";
+        r = effort ? json_put_string(params, "effort", effort) : 0;
+        if (r < 0)
+                return r;
+        c->effort_changed = h->effort;
+        if (!h->output_schema)
+                return 0;
+        r = json_parse_deep(h->output_schema, strlen(h->output_schema), 200, &schema);
+        return r < 0 ? r : json_put(params, "outputSchema", schema);
 }
 
 int codex_begin_turn(Harness *h) {
@@ -263,7 +297,9 @@ int codex_begin_turn(Harness *h) {
         if (r >= 0)
                 r = json_put_string(params, "threadId", c->thread_id);
         if (r >= 0)
-                r = put_input(params, c->text);
+                r = put_input(params, c->text, h->images);
+        if (r >= 0)
+                r = put_options(h, params);
         if (r >= 0)
                 r = harness_write_json(h, o);
         if (r < 0)
@@ -369,6 +405,9 @@ static int on_thread(Harness *h, json_object *result, json_object *error) {
         if (!codex_thread_id_is_valid(id))
                 return end_with(h, HARNESS_PROTOCOL, "Codex has opened a conversation without a name.");
         r = free_and_strdup(&c->thread_id, id);
+        if (r >= 0)
+                r = free_and_strdup(&c->effort, json_get_string(result, "reasoningEffort"));
+        c->effort_changed = false;
         return r < 0 ? r : codex_advance(h);
 }
 

@@ -33,6 +33,7 @@ static void codex_free(Harness *h) {
         free(c->prefix);
         free(c->pending);
         free(c->last_warning);
+        free(c->effort);
         free(c->thread_id);
         h->state = mfree(c);
 }
@@ -89,10 +90,26 @@ static int codex_turn(Harness *h, const char *text) {
         if (!c->text)
                 return -ENOMEM;
         /* A turn that was dropped may have left it half way: answers to what was asked then are nobody's. */
-        if (c->phase != CODEX_READY)
+        if (c->phase != CODEX_READY && c->phase != CODEX_ELSEWHERE)
                 c->phase = CODEX_NEW;
         r = c->phase == CODEX_READY ? codex_begin_turn(h) : codex_advance(h);
         return r < 0 ? r : 1;
+}
+
+static int codex_set_conversation(Harness *h, const char *session_id) {
+        const char *id = codex_thread_id_is_valid(session_id) ? session_id : NULL;
+        Codex *c = h->state;
+        int r;
+
+        if (id && streq_ptr(c->thread_id, id))
+                return 0;
+        r = free_and_strdup(&c->thread_id, id);
+        if (r < 0)
+                return r;
+        c->resumed = c->thread_told = id;
+        if (c->phase == CODEX_READY)
+                c->phase = CODEX_ELSEWHERE;
+        return 0;
 }
 
 static int codex_adopt_turn(Harness *h, const char *last_message) {
@@ -317,4 +334,5 @@ const HarnessDriver codex_driver = {
         .eof = codex_eof,
         .interrupt = codex_interrupt,
         .answer = codex_answer,
+        .set_conversation = codex_set_conversation,
 };

@@ -18,6 +18,7 @@ typedef enum CodexPhase {
         CODEX_CHECKING,                 /* whether it is logged in */
         CODEX_OPENING,                  /* the thread */
         CODEX_BUSY,                     /* … which another process still has, it is asked for again */
+        CODEX_ELSEWHERE,                /* all but the thread is there: the next turn is of another one */
         CODEX_READY,
 } CodexPhase;
 
@@ -59,6 +60,8 @@ typedef struct Codex {
         char *thread_id;                /* NULL: none yet */
         bool resumed;                   /* it was there before this process */
         bool thread_told;               /* it can be gone on with: it has had a turn */
+        char *effort;                   /* of its own; NULL: not known */
+        bool effort_changed;            /* by an earlier turn, and that stays */
 
         /* Of the turn. */
         char *text;                     /* not sent yet */

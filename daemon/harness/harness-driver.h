@@ -59,6 +59,7 @@ typedef struct HarnessDriver {
         int (*answer)(Harness *h, const char *ask_id, bool allow, const char *input, const char *message);
         int (*mcp_reply)(Harness *h, const char *request_id, const char *message);
         int (*set_model)(Harness *h, const char *model);
+        int (*set_conversation)(Harness *h, const char *session_id);
 } HarnessDriver;
 
 extern const HarnessDriver claude_driver, claude_sdk_driver, codex_driver, codex_exec_driver, gemini_driver,
@@ -94,6 +95,7 @@ struct Harness {
         bool settled;                   /* whatever was in the pipe when it was taken over has been read */
         TurnState turn;
         char *turn_text;                /* while it waits */
+        char *output_schema, *effort, **images;         /* HarnessOptions */
         bool interrupting;              /* harness_interrupt() was called in this turn */
 
         StrBuf tail;                    /* of standard error */

@@ -91,6 +91,9 @@ static Harness* harness_unref(Harness *h) {
         strbuf_done(&h->queue);
         strbuf_done(&h->tail);
         free(h->turn_text);
+        free(h->output_schema);
+        free(h->effort);
+        (void) strv_free(h->images);
         sd_event_unref(h->event);
         return mfree(h);
 }
@@ -483,6 +486,24 @@ int harness_turn(Harness *h, const char *text) {
                 return -ENOMEM;
         h->turn = TURN_WAITING;
         return 0;
+}
+
+int harness_set_options(Harness *h, const HarnessOptions *options) {
+        int r;
+
+        h->images = strv_free(h->images);
+        r = free_and_strdup(&h->output_schema, options->output_schema);
+        if (r >= 0)
+                r = free_and_strdup(&h->effort, options->effort);
+        for (char *const *image = options->images; image && *image && r >= 0; image++)
+                r = strv_extend(&h->images, *image);
+        return MIN(r, 0);
+}
+
+int harness_set_conversation(Harness *h, const char *session_id) {
+        if (h->turn != TURN_NONE)
+                return -EBUSY;
+        return h->driver->set_conversation ? h->driver->set_conversation(h, session_id) : -EOPNOTSUPP;
 }
 
 int harness_turn_adopt(Harness *h, const char *last_message) {

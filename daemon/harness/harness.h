@@ -166,6 +166,16 @@ bool harness_in_turn(const Harness *h);
 /* Begins a turn: one at a time. -EBUSY, -EPIPE: the program has ended, closed its input or does not read it,
  * -ENOMEM. */
 int harness_turn(Harness *h, const char *text);
+/* What goes with the next turn; strings are copied and may be NULL. Kinds that know nothing of it go without. */
+typedef struct HarnessOptions {
+        const char *output_schema;      /* JSON: the schema of the answer */
+        const char *effort;             /* of the model's reasoning */
+        char *const *images;            /* paths, as the program sees them */
+} HarnessOptions;
+int harness_set_options(Harness *h, const HarnessOptions *options);
+/* The next turn is of that conversation; NULL: a new one. Not amid a turn. -EOPNOTSUPP: it has one only, or none. */
+int harness_set_conversation(Harness *h, const char *session_id);
+
 /* A turn that an earlier process began is waited for. last_message: id of the latest message of that turn that was
  * begun, NULL when there was none. */
 int harness_turn_adopt(Harness *h, const char *last_message);

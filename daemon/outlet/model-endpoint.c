@@ -381,6 +381,11 @@ static int route_find(ModelEndpoint *e, HttpExchange *x, ModelRoute *ret) {
                 reply_error(e, x, 404, "This is not among what the agent's model endpoint passes on.", 0);
                 return 1;
         case -EOPNOTSUPP:
+                /* Codex tries this first, and asks in the other way at once on this status, and on no other. */
+                if (http_exchange_header(x, "Upgrade")) {
+                        reply_error(e, x, 426, "WebSockets are not passed on.", 0);
+                        return 1;
+                }
                 reply_error(e, x, 405, "The method does not fit the path.", 0);
                 return 1;
         case -EINVAL:

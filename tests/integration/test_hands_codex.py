@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""Role agents that work with the real Codex: hired, talked to, killed, asking for leave, in their sandbox. The model is
-the emulator."""
+"""Role agents that work with the real Codex: hired, talked to, killed, asking for leave, in their sandbox. The model
+is the emulator."""
 
 import json
 import os
@@ -18,7 +18,7 @@ PATIENCE = 120
 ID = "engineer_alice"
 
 
-def tool(name, **arguments):
+def tool(name, /, **arguments):
     return f"[[tool: {name} {json.dumps(arguments)}]]"
 
 
@@ -36,8 +36,10 @@ class Role:
         self.directory = suite.user.home / ".agent_proxy/.state/agents" / id
         self.unit = f"puffo-harness@{id}.service"
 
-    def say(self, text, **more):
-        return output_text(self.suite.turn(self.id, text, **more))
+    def say(self, said, /, **more):
+        answer = self.suite.http("POST", "/v1/responses", {"model": self.id, "input": said, **more})
+        assert answer.status == 200, answer
+        return output_text(answer.json)
 
     def show(self, name):
         return self.suite.show(self.unit, name)
@@ -163,6 +165,50 @@ def test_its_instructions_are_read_only(engineer):
     assert engineer.say(f"Spoil it. {spoil} [[reply: Tried.]]") == "Tried."
     assert [(engineer.workspace / "AGENTS.md").read_text(),
             (engineer.directory / ".codex/config.toml").read_text()] == before
+
+
+def test_its_tools(suite, provider, key):
+    """Those of ours need nobody's leave."""
+    manager = Role(suite, provider, "manager")
+    asked = tool("mcp__puffo__hire_agent", role="writer", name="cy")
+    assert manager.say(f"Hire. {asked} [[reply: Hired.]]") == "Hired."
+    assert "writer_cy" in "\n".join(manager.requests("Hire.")[-1]["results"])
+    assert "writer_cy" in suite.agents()
+    suite.agent("writer_cy").call("Stop")
+
+
+def test_conversations(engineer):
+    """Each is a thread of its own, in the same process."""
+    suite, main, before = engineer.suite, engineer.thread(), engineer.codex()
+    first = suite.turn(ID, "The word is heron [[reply: Noted.]]", conversation="side")
+    second = suite.turn(ID, "The word is crane [[reply: Noted, too.]]", conversation="side")
+    body = json.dumps(engineer.requests("crane")[-1]["body"])
+    assert "The word is heron" in body and second["status"] == "completed"
+    # Not the newest: it goes on from there.
+    suite.turn(ID, "Which word? [[reply: That one.]]", previous_response_id=first["id"])
+    body = json.dumps(engineer.requests("Which word?")[-1]["body"])
+    assert "The word is heron" in body and "crane" not in body
+    assert engineer.say("Any words? [[reply: None.]]") == "None."
+    body = json.dumps(engineer.requests("Any words?")[-1]["body"])
+    assert "heron" not in body and "crane" not in body
+    assert engineer.thread() == main and engineer.codex() == before
+
+
+def test_what_goes_with_a_turn(engineer):
+    schema = {"type": "object", "properties": {"a": {"type": "string"}}, "required": ["a"],
+              "additionalProperties": False}
+    engineer.say("Structured [[reply: {}]]", reasoning={"effort": "high"},
+                 text={"format": {"type": "json_schema", "name": "answer", "strict": True, "schema": schema}})
+    body = engineer.requests("Structured")[-1]["body"]
+    assert body["text"]["format"]["schema"] == schema and body["reasoning"]["effort"] == "high"
+    pixel = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+    seen = engineer.say([{"role": "user", "content": [
+        {"type": "input_text", "text": "Look at it [[reply: A pixel.]]"},
+        {"type": "input_image", "image_url": f"data:image/png;base64,{pixel}", "detail": "auto"}]}])
+    assert seen == "A pixel."
+    body = engineer.requests("Look at it")[-1]["body"]
+    assert "format" not in body.get("text", {}), "the schema was the other turn's"
+    assert "data:image/png;base64," in json.dumps(body)
 
 
 def test_codex_is_killed(engineer, provider):

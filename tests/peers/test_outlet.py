@@ -237,6 +237,15 @@ def test_routes(peer, start):
     assert len(log(peer)) == 0
 
 
+def test_no_websocket(peer, start):
+    """Codex asks in the other way at once on this status, and on no other."""
+    outlet = start("openai")
+    upgrade = {**outlet.headers(), "connection": "Upgrade", "upgrade": "websocket"}
+    assert outlet.request("GET", "/v1/responses", headers=upgrade)[0] == 426
+    assert outlet.request("GET", "/v1/responses")[0] == 405
+    assert len(log(peer)) == 0
+
+
 def test_headers(peer, start):
     outlet = start("anthropic")
     headers = {**outlet.headers(), "anthropic-beta": "a,b", "user-agent": "claude-cli/2", "x-app": "cli",

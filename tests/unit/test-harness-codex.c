@@ -258,6 +258,92 @@ TEST(a_thread_that_is_not_loaded) {
         ASSERT_RECORD(&s, "error: thread not found: " THREAD "\n");
 }
 
+#define HELLO "{\"type\":\"text\",\"text\":\"hello\",\"text_elements\":[]}"
+#define IMAGE(name) "{\"type\":\"localImage\",\"path\":\"/w/" name ".png\"}"
+#define OTHER "01a1fbe9-ecbb-7dd0-bc2d-1cb38c8d46ed"
+
+static void end_turn(Stage *s) {
+        stage_says(s, TURN_COMPLETED("completed"));
+        ASSERT_FALSE(harness_in_turn(s->harness));
+        strbuf_done(&s->record);
+}
+
+TEST(several_threads) {
+        _cleanup_json_ json_object *resume = NULL, *turn = NULL, *back = NULL;
+
+        STAGE(s, NULL);
+        begin_turn(&s, false);
+        ASSERT_ERROR(harness_set_conversation(s.harness, OTHER), EBUSY);
+        stage_says(&s, USER_MESSAGE);
+        end_turn(&s);
+
+        /* No more than the thread is asked for. */
+        ASSERT_OK(harness_set_conversation(s.harness, OTHER));
+        ASSERT_OK(harness_turn(s.harness, "there"));
+        resume = hear(&s, "thread/resume");
+        ASSERT_STREQ(json_get_string(json_get(resume, "params"), "threadId"), OTHER);
+        answer(&s, resume, "\"result\":{\"thread\":{\"id\":\"" OTHER "\"}}");
+        turn = hear(&s, "turn/start");
+        ASSERT_STREQ(json_get_string(json_get(turn, "params"), "threadId"), OTHER);
+        answer(&s, turn, ERROR("no"));
+
+        ASSERT_OK(free_and_strdup(&s.session, ""));
+        ASSERT_OK(harness_set_conversation(s.harness, THREAD));
+        ASSERT_OK(harness_turn(s.harness, "back"));
+        back = hear(&s, "thread/resume");
+        answer(&s, back, OPENED);
+        hear_and_answer(&s, "turn/start", BEGUN);
+        stage_says(&s, TURN_STARTED);
+        stage_says(&s, USER_MESSAGE);
+        ASSERT_STREQ(s.session, "");
+        end_turn(&s);
+
+        /* A new one has to be told by its name. */
+        ASSERT_OK(harness_set_conversation(s.harness, NULL));
+        ASSERT_OK(harness_turn(s.harness, "new"));
+        hear_and_answer(&s, "thread/start", OPENED);
+        hear_and_answer(&s, "turn/start", BEGUN);
+        stage_says(&s, TURN_STARTED);
+        stage_says(&s, USER_MESSAGE);
+        ASSERT_STREQ(s.session, THREAD);
+}
+
+static json_object* options_of(Stage *s, const HarnessOptions *options) {
+        json_object *turn, *params;
+
+        ASSERT_OK(harness_set_options(s->harness, options));
+        ASSERT_OK(harness_turn(s->harness, "hello"));
+        turn = hear(s, "turn/start");
+        answer(s, turn, BEGUN);
+        stage_says(s, TURN_STARTED);
+        end_turn(s);
+        params = json_object_get(json_get(turn, "params"));
+        (void) json_object_put(turn);
+        return params;
+}
+
+TEST(what_goes_with_a_turn) {
+        static const char *const images[] = { "/w/a.png", "/w/b.png", NULL };
+        _cleanup_json_ json_object *first = NULL, *second = NULL, *third = NULL;
+
+        STAGE(s, NULL);
+        begin_turn(&s, false);
+        end_turn(&s);
+        first = options_of(&s, &(HarnessOptions) {
+                .output_schema = "{\"type\":\"object\"}", .effort = "high", .images = (char *const*) images,
+        });
+        ASSERT_STREQ(json_text(first, NULL),
+                     "{\"threadId\":\"" THREAD "\",\"input\":[" HELLO "," IMAGE("a") "," IMAGE("b") "],"
+                     "\"effort\":\"high\",\"outputSchema\":{\"type\":\"object\"}}");
+        /* An effort stays until it is told otherwise, nothing else does. */
+        second = options_of(&s, &(HarnessOptions) {});
+        ASSERT_STREQ(json_text(second, NULL),
+                     "{\"threadId\":\"" THREAD "\",\"input\":[" HELLO "],\"effort\":\"medium\"}");
+        third = options_of(&s, &(HarnessOptions) {});
+        ASSERT_STREQ(json_text(third, NULL),
+                     "{\"threadId\":\"" THREAD "\",\"input\":[" HELLO "]}");
+}
+
 /* ---- interruptions ---- */
 
 TEST(an_interruption_waits_for_the_turn) {
@@ -412,8 +498,8 @@ static const char *const whole_turn[] = {
 
 TEST(every_place_to_die_at) {
         /* The record of the first and the second process, when the nth call of a handler is the first one's last. */
-        static const char asked[] =
-                "ask exec_command {\"command\":\"touch x\",\"cwd\":\"/w\",\"reason\":\"May I?\"}\nwithdrawn d:4\ndone\n";
+        static const char asked[] = "ask exec_command {\"command\":\"touch x\",\"cwd\":\"/w\",\"reason\":\"May I?\"}\n"
+                                    "withdrawn d:4\ndone\n";
         static const struct { const char *first, *second; } t[] = {
                 { "", "begin m1\ntext Hel\ntext lo\nend m1: Hello\n" },
                 /* Its beginning is not heard again: all of it comes with its end. */

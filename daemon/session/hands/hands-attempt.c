@@ -203,6 +203,9 @@ static int send_text(Hands *h, const SessionConfig *config) {
         r = hands_asks_begin(h->asks, get_approvals(h), h->driver, h->turn->id, /* taken_over= */ false);
         if (r < 0)
                 return r;
+        r = hands_options_use(h);
+        if (r < 0)
+                return r;
         crash_point("cli-send");
         r = harness_turn(h->driver, text);
         if (r == -EPIPE) {              /* it has just ended; its unit's end brings us back */
@@ -258,7 +261,10 @@ static int use_process(Hands *h, const SessionConfig *config, const HandsLaunch 
                 hands_end_process(h);
                 return 0;
         }
-        return cli_process_state(h->process) == CLI_FROZEN ? cli_process_thaw(h->process) : send_text(h, config);
+        if (cli_process_state(h->process) == CLI_FROZEN)
+                return cli_process_thaw(h->process);
+        r = hands_conversation_use(h, config, wanted);
+        return r < 0 ? r : send_text(h, config);
 }
 
 int hands_budget_refuses(Hands *h) {

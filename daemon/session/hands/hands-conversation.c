@@ -26,12 +26,31 @@ int hands_conversation_choose(HandsLaunch *l, const char *conversation) {
         l->conversation = strdup(conversation);
         if (!l->conversation)
                 return -ENOMEM;
-        /* A process speaks in one of them only. */
+        /* A process of Codex takes part in all of them, others in one only. */
+        if (l->kind == HARNESS_CODEX)
+                return 0;
         (void) crypto_generichash_init(&s, NULL, 0, sizeof(l->hash));
         (void) crypto_generichash_update(&s, l->hash, sizeof(l->hash));
         (void) crypto_generichash_update(&s, (const uint8_t*) conversation, strlen(conversation));
         (void) crypto_generichash_final(&s, l->hash, sizeof(l->hash));
         return 0;
+}
+
+int hands_conversation_use(Hands *h, const SessionConfig *config, const HandsLaunch *wanted) {
+        _cleanup_free_ char *id = NULL;
+        int r;
+
+        if (harness_kind(h->driver) != HARNESS_CODEX ||
+            streq(strempty(h->launch.conversation), strempty(wanted->conversation)))
+                return 0;
+        r = free_and_strdup(&h->launch.conversation, wanted->conversation);
+        if (r >= 0)
+                r = hands_conversation_load(h, config, &id);
+        if (r < 0)
+                return r;
+        h->launch.fresh = h->launch.conversation && !id;
+        hands_note(h, HANDS_VALUE_CONVERSATION, h->launch.conversation);
+        return harness_set_conversation(h->driver, id);
 }
 
 int hands_conversation_load(Hands *h, const SessionConfig *config, char **ret) {

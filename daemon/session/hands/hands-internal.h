@@ -98,12 +98,19 @@ void hands_end_process(Hands *h);
 
 /* --- hands-conversation.c --- */
 
-/* The CLI is for this conversation of the database: where it has several, another one takes another process. */
+/* The CLI is for this conversation of the database: where it has several, another one takes another process, or is
+ * told to one that runs. */
 int hands_conversation_choose(HandsLaunch *l, const char *conversation);
+int hands_conversation_use(Hands *h, const SessionConfig *config, const HandsLaunch *wanted);
 /* The id by which the CLI knows the conversation of h->launch; 0: it does not, *ret is NULL. */
 int hands_conversation_load(Hands *h, const SessionConfig *config, char **ret);
 /* session_id NULL: forget it. */
 int hands_conversation_save(Hands *h, const SessionConfig *config, const char *session_id);
+
+/* --- hands-options.c --- */
+
+/* Tells the CLI what goes with the turn's text: the schema of the answer, the effort, images. */
+int hands_options_use(Hands *h);
 
 /* --- hands-attempt.c --- */
 
