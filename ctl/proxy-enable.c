@@ -419,17 +419,21 @@ static int restart_agents(Ctl *c) {
 
 int proxy_restart(Ctl *c, const Arguments *a) {
         _cleanup_bus_error_ sd_bus_error error = SD_BUS_ERROR_NULL;
+        _cleanup_json_ json_object *properties = NULL;
         int r, status;
 
         status = system_mode_through_sudo(c, "restart", a);
         if (status >= 0)
                 return status;
-        /* READY=1 of both is what the jobs wait for: they answer then. */
+        /* READY=1 of both is what the jobs wait for. The gateway's socket stays: requests wait until it answers. */
         for (const char *const *s = services; *s; s++) {
                 r = systemd_run_jobs(c, &error, "RestartUnit", (const char *const []) { *s, NULL });
                 if (r < 0)
                         return proxy_fail(c, r, &error, NULL, "restart the service");
         }
+        r = ctl_get_properties(c, PUFFO_BUS_PATH, PUFFO_BUS_MANAGER_INTERFACE, /* start= */ true, &error, &properties);
+        if (r < 0)
+                return proxy_fail(c, r, &error, NULL, "reach the service that was restarted");
         if (arguments_has(a, "agents")) {
                 status = restart_agents(c);
                 if (status != EXIT_SUCCESS)

@@ -71,6 +71,12 @@ def test_the_whole_tree(suite, hands):
     assert by_pid[sleeper["parent"]]["command"].startswith('bash -c "sleep 4242')
 
 
+def test_there_is_one_daemon(suite):
+    second = suite.user.run(["agent-proxy", "daemon"], check=False)
+    pid = suite.main_pid("puffo-gateway.service")
+    assert second.returncode == 1 and second.stderr == f"agent-proxy: the service is running already (pid {pid})\n"
+
+
 def test_it_works_while_the_daemon_is_down(suite, hands):
     pid = hands.agent.MainPID
     suite.systemctl("stop", "puffo-gateway.socket", "puffo-gateway.service", "puffod.socket",
