@@ -10,7 +10,8 @@
 
 #define CONFIG "config.toml"
 #define PUFFO "puffo"
-#define TOOL_TIMEOUT_SEC 120
+/* Above the longest wait of a tool: that for an agent that was asked (tools/tool-staff.c). */
+#define TOOL_TIMEOUT_SEC 1600
 
 static int put_pair(StrBuf *b, const char *key, const char *value) {
         _cleanup_free_ char *quoted = toml_quote(value);

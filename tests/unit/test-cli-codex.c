@@ -26,7 +26,7 @@ TEST(home) {
         config = get_file(a.home->directory, ".codex/config.toml");
         expected = asprintf_new("# Written by puffo at each start.\n\n[projects.\"%s\"]\ntrust_level = \"trusted\"\n\n"
                                 "[mcp_servers.\"puffo\"]\ncommand = \"/usr/lib/puffo/puffo-mcp\"\n"
-                                "env = { \"PUFFO_TOOL_SOCKET\" = \"/run/puffo/tools.sock\" }\ntool_timeout_sec = 120\n"
+                                "env = { \"PUFFO_TOOL_SOCKET\" = \"/run/puffo/tools.sock\" }\ntool_timeout_sec = 1600\n"
                                 "default_tools_approval_mode = \"approve\"\n", a.home->workspace);
         ASSERT_STREQ(config, expected);
 
