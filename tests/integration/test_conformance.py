@@ -4,7 +4,8 @@ or something that is not here, other files have it as well:
 
  1  test_cli.test_enable                              9  test_connect, test_cli.test_connect
  2  test_workspaces.test_what_init_makes             10  test_http.test_published_curl_lines, test_key
- 3  test_cli.test_hire                               11  test_http.test_official_client
+ 3  test_cli.test_hire                               11  test_http.test_official_client,
+                                                        test_hands_codex.test_as_a_client
  4  test_workspaces.test_nothing_is_written_over     12  test_status
  5  test_crash.test_session_dies                     13  test_cli.test_errors
  6  test_cli.test_restart_leaves_agents_alone        14  test_http.test_turns_queue

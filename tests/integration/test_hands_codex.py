@@ -11,7 +11,7 @@ import signal
 import pytest
 
 from conftest import forget
-from machine import Suite, output_text
+from machine import BASE, Suite, output_text
 
 CODEX = pathlib.Path("/srv/puffo/cli/node_modules/@openai/codex/bin/codex.js")
 PATIENCE = 120
@@ -138,6 +138,31 @@ def test_two_turns(suite, engineer, provider):
     assert f"AGENT_PROXY_AGENT={ID}".encode() in environment
     assert b"AGENT_PROXY_URL=http://127.0.0.1:7011" in environment
     assert (engineer.directory / ".codex").stat().st_mode & 0o777 == 0o700
+
+
+def test_as_a_client(suite, engineer, provider):
+    """Codex pointed at our own /v1: it talks to an agent as to a model, and sends the whole history each time."""
+    home = suite.user.home / "client"
+    home.mkdir(exist_ok=True)
+    os.chown(home, suite.user.uid, suite.user.uid)
+    options = ["--json", "--skip-git-repo-check", "-c", f'model="{ID}"', "-c", 'model_provider="here"', "-c",
+               f'model_providers.here={{name="Here", base_url="{BASE}/v1", wire_api="responses"}}']
+
+    def ask(text, *resume):
+        out = suite.user.run([CODEX, "exec", *resume, *options, "-"], input=text, timeout=PATIENCE,
+                             env={"CODEX_HOME": home})
+        events = [json.loads(line) for line in out.stdout.splitlines()]
+        assert events[-1]["type"] == "turn.completed", events
+        said = [e["item"]["text"] for e in events if e["type"] == "item.completed" and
+                e["item"]["type"] == "agent_message"]
+        return events[0]["thread_id"], said
+
+    thread, said = ask("Who is there? [[reply: An engineer.]]")
+    assert said == ["An engineer."]
+    assert ask("And what do you do? [[reply: I build.]]", "resume", thread) == (thread, ["I build."])
+    # What it sends again is not said again: the agent knows its own conversation.
+    last = json.dumps(engineer.requests("what do you do")[-1]["body"])
+    assert last.count("Who is there?") == 1
 
 
 def test_usage_is_told(engineer):
