@@ -253,6 +253,17 @@ def test_codex_is_killed(engineer, provider):
     assert "Remember the heron." in body and "Quick" in body
 
 
+def test_a_thread_that_is_gone(engineer):
+    """It says so, and a new one is begun with the same text."""
+    thread, suite = engineer.thread(), engineer.suite
+    suite.systemctl("stop", engineer.unit)
+    suite.user.run(["bash", "-c", f"rm -r {engineer.directory}/.codex/sessions {engineer.directory}/.codex/*.sqlite*"])
+    assert engineer.say("Afresh [[reply: Begun anew.]]") == "Begun anew."
+    assert engineer.thread() != thread
+    assert "Remember the heron." not in json.dumps(engineer.requests("Afresh")[-1]["body"])
+    engineer.say("Remember the heron. [[reply: Remembered.]]")
+
+
 def test_the_session_is_killed(engineer, provider):
     """Amid a turn: Codex goes on, and the next session takes it over."""
     engineer.say("Still here? [[reply: Yes.]]")
@@ -305,6 +316,19 @@ def test_approval(engineer, answer, made):
     engineer.runtime(permission_mode="bypassPermissions")
 
 
+def test_host(engineer):
+    """In the user's own view what holds it is its own sandbox."""
+    engineer.runtime(sandbox_profile="host")
+    outside = engineer.suite.user.home / "outside.txt"
+    look = run(f"echo host > host.txt; echo x > {outside}; cat {engineer.directory}/agent.yml; echo end=$?")
+    assert engineer.say(f"At home. {look} [[reply: Done.]]") == "Done."
+    seen = "\n".join(engineer.requests("At home.")[-1]["results"])
+    assert "end=1" in seen and "sandbox_profile" not in seen
+    assert (engineer.workspace / "host.txt").read_text() == "host\n"
+    assert not outside.exists()
+    engineer.runtime(sandbox_profile="workspace")
+
+
 def test_strict(engineer):
     """There the unit is the sandbox: no other, and no network but the way to the model."""
     engineer.runtime(sandbox_profile="strict")
@@ -321,16 +345,20 @@ def test_strict(engineer):
 def test_exec(suite, engineer):
     """The other driver: a process for each turn, in the same conversation."""
     settings = suite.user.home / ".agent_proxy/.state/config.yaml"
-    session = suite.main_pid(engineer.agent.Unit)
-    suite.user.write(settings, "driver: exec\n")
-    try:
+
+    def change(how):
+        session = suite.main_pid(engineer.agent.Unit)
+        how()
         engineer.wait(lambda: suite.main_pid(engineer.agent.Unit) not in (0, session), "the session has the setting")
         engineer.agent.wait_state("ready", deadline=PATIENCE)
+
+    change(lambda: suite.user.write(settings, "driver: exec\n"))
+    try:
         assert engineer.say(f"By exec. {run('echo exec > exec.txt')} [[reply: Executed.]]") == "Executed."
         assert (engineer.workspace / "exec.txt").read_text() == "exec\n"
         assert "Remember the heron." in json.dumps(engineer.requests("By exec")[-1]["body"])
     finally:
-        settings.unlink()
+        change(settings.unlink)
 
 
 def test_an_operators_login(suite, provider, engineer):
@@ -343,10 +371,12 @@ def test_an_operators_login(suite, provider, engineer):
     try:
         role = Role(suite, provider)
         role.runtime(kind="cli-local", harness="codex")
-        suite.http("POST", "/v1/responses", {"model": ID, "input": "Whose? [[reply: x]]", "background": True})
+        turn = suite.http("POST", "/v1/responses", {"model": ID, "input": "Whose?", "background": True}).json
         view = role.directory / ".codex/auth.json"
         role.wait(lambda: view.exists() and "a-token" in view.read_text(), "it has a view of the login")
         assert "r-token" not in view.read_text() and json.loads(view.read_text())["tokens"]["refresh_token"] == ""
         assert view.stat().st_mode & 0o777 == 0o600
+        # There is nobody to ask with it here.
+        suite.http("POST", f"/v1/responses/{turn['id']}/cancel", {})
     finally:
         suite.user.run(["rm", "-r", home])

@@ -238,10 +238,14 @@ int hands_launch_prepare(HandsLaunch *ret, const SessionConfig *config, const ch
 }
 
 const char* hands_codex_sandbox(const SessionConfig *config) {
-        if (config->codex.sandbox)
-                return config->codex.sandbox;
+        const char *sandbox = config->codex.sandbox;
+
         /* There the unit is the sandbox, and forbids further ones. */
-        return config->agent->sandbox == SANDBOX_STRICT ? "danger-full-access" : "workspace-write";
+        if (!sandbox)
+                return config->agent->sandbox == SANDBOX_STRICT ? "danger-full-access" : "workspace-write";
+        /* In the user's own view nothing else holds it. */
+        return config->agent->sandbox == SANDBOX_HOST && streq(sandbox, "danger-full-access") ? "workspace-write" :
+               sandbox;
 }
 
 /* A role's instructions it reads itself, but for the first of them. */
