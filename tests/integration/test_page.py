@@ -240,6 +240,36 @@ def test_stop(page, alices_engineer, provider):
     ask(page, "engineer_alice", "after that [[reply: here I am]]", "here I am")
 
 
+def test_messages_wait_for_each_other(page, alices_engineer):
+    choose(page, "engineer_alice")
+    say(page, fresh("first") + " [[words: 40]] [[hang: 10]]")
+    page.wait(lambda: "word10" in page.text(".growing .markdown"), "the reply has begun")
+    say(page, fresh("second") + " [[reply: the second]]")
+    page.wait(lambda: "Waits for its turn." in page.text(".growing .note"), "the second waits")
+    page.keys("Escape")
+    reply(page, "engineer_alice", "the second")
+    page.wait(lambda: not page.maybe(".growing"), "and the first is stopped")
+    texts = page.text(f"{shown('engineer_alice')} .bubble")
+    assert texts.index("first") < texts.index("second")
+
+
+def test_turn_that_ends_while_nobody_looks(page, alices_engineer, user_mode, provider):
+    choose(page, "engineer_alice")
+    text = fresh("unseen")
+    say(page, f"{text} [[words: 40]] [[hang: 10]]")
+    page.wait(lambda: "word10" in page.text(".growing .markdown"), "the reply has begun")
+    turn, = page.js("return JSON.parse(sessionStorage.getItem('turns')).engineer_alice")
+    page.go("about:blank")
+    user_mode.http("POST", f"/v1/responses/{turn['id']}/cancel", {})
+    alices_engineer.wait_state("ready")
+    page.go(BASE)
+    page.wait(lambda: text in page.text(f"{shown('engineer_alice')} .bubble"), "it is in the history")
+    page.wait(lambda: not page.maybe(".growing"), "and over")
+    ask(page, "engineer_alice", "what now? [[reply: on we go]]", "on we go")
+    assert page.text(f"{shown('engineer_alice')} .bubble").count(text) == 1
+    assert not any(page.js("return Object.values(JSON.parse(sessionStorage.getItem('turns')))")), "nothing runs"
+
+
 def test_trouble_is_told_in_place(page, alices_engineer):
     choose(page, "engineer_alice")
     text = fresh("go wrong")

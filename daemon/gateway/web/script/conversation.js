@@ -403,11 +403,16 @@ export class Conversation extends EventTarget {
     this.#dirty.clear();
   }
 
+  // The one that is being answered; those that wait behind it come next.
   stop() {
-    for (const entry of this.#running) {
-      entry.stopped = true;
-      entry.turn?.stop().catch((e) => entry.reply.note(`It cannot be stopped: ${e.message}`, { error: true }));
-    }
+    const entry = [...this.#running].find(({ turn, stopped }) => turn && !stopped);
+    if (!entry)
+      return;
+    entry.stopped = true;
+    entry.turn.stop().catch((e) => {
+      entry.stopped = false;
+      entry.reply.note(`It cannot be stopped: ${e.message}`, { error: true });
+    });
   }
 
   // For a page that is loaded again while its turns run.
