@@ -229,15 +229,13 @@ bool call_peer_is_trusted(Call *c) {
                 v = new0(PeerVerdict, 1);
                 if (!v)
                         return false;
+                v->uid = (uid_t) -1;
                 r = tcp_peer_resolve(http_exchange_peer(c->exchange), http_exchange_local(c->exchange), &peer);
+                v->error = MIN(r, 0);
                 if (r >= 0) {
                         v->uid = peer.uid;
                         v->trusted = !peer.stranger && (c->gateway->scope == SCOPE_SYSTEM || peer.uid == getuid());
                 }
-                if (!v->trusted)
-                        log_fields(LOG_NOTICE, r, (const char *const[]) { PUFFO_MESSAGE_ACCESS_DENIED, NULL },
-                                   r < 0 ? "Refusing a client that cannot be told: %m"
-                                         : "Refusing a client of another user, a harness or a container.");
                 http_exchange_set_connection_data(c->exchange, v, free);
         }
         c->peer_uid = v->uid;
@@ -245,7 +243,19 @@ bool call_peer_is_trusted(Call *c) {
 }
 
 static bool guard_peer_is_trusted(void *userdata) {
-        return call_peer_is_trusted(userdata);
+        Call *c = userdata;
+        PeerVerdict *v;
+
+        if (call_peer_is_trusted(c))
+                return true;
+        v = http_exchange_connection_data(c->exchange);
+        if (v && !v->told) {
+                v->told = true;
+                log_fields(LOG_NOTICE, v->error, (const char *const[]) { PUFFO_MESSAGE_ACCESS_DENIED, NULL },
+                           v->error < 0 ? "Refusing a client that cannot be told: %m"
+                                        : "Refusing a client of another user, a harness or a container.");
+        }
+        return false;
 }
 
 /* NULL: out of memory, and the connection is being closed. */

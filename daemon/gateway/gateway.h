@@ -48,7 +48,8 @@ struct Listener {
 /* What the peer of a connection was found to be; kept with the connection. */
 typedef struct PeerVerdict {
         uid_t uid;
-        bool trusted;
+        int error;                      /* of finding out, or 0 */
+        bool trusted, told;             /* told: the journal knows that it was refused */
 } PeerVerdict;
 
 /* One request, from its head to the end of its answer. */
