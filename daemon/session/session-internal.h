@@ -3,6 +3,7 @@
 
 #include "ask-hook.h"
 #include "chat-service.h"
+#include "distress.h"
 #include "hands.h"
 #include "runtime-file.h"
 #include "session.h"
@@ -25,6 +26,7 @@ struct Session {
         ChatService *service;                   /* exists with db */
         Approvals *approvals;                   /* exists with db */
         AskHook *ask_hook;
+        Distress *distress;                     /* exists without db, when there is somebody to be told */
         ManagerLink *link;
         ChatSpec chat_spec;
         HandsSpec hands_spec;

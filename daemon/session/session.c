@@ -613,21 +613,39 @@ static int on_reopen(sd_event_source *source, uint64_t usec, void *userdata) {
         return 0;
 }
 
+/* For as long as it lasts; a configuration that is put right meanwhile counts with the next try. */
+static void tell_distress(Session *s, const char *why) {
+        _cleanup_(session_config_freep) SessionConfig *c = NULL;
+        _cleanup_free_ char *text = strjoin("StorageError: the messages cannot be opened: ", why);
+        int r = text ? session_config_load(&c, s->id, s->directory, s->agent) : -ENOMEM;
+
+        if (s->distress || s->stopping)
+                return;
+        if (r >= 0)
+                r = distress_new(&s->distress, s->event, c, text);
+        if (r < 0)
+                (void) log_warning_errno(r, "The agent's people cannot be told that it does not answer: %m");
+}
+
 /* Without its database an agent can promise nothing: it stays up, says why, and tries again. */
 static int session_open(Session *s) {
+        const char *why;
         int r, k;
 
         r = open_parts(s);
-        if (r >= 0)
+        if (r >= 0) {
+                s->distress = distress_free(s->distress);
                 return 0;
+        }
 
         free(s->fault);
-        s->fault = asprintf_new("%s: %s", s->database_path,
-                                r == -EPROTONOSUPPORT ? "made by a newer version of this program" : strerror(-r));
+        why = r == -EPROTONOSUPPORT ? "made by a newer version of this program" : strerror(-r);
+        s->fault = asprintf_new("%s: %s", s->database_path, why);
         s->open_pause_usec = CLAMP(s->open_pause_usec * 2, OPEN_RETRY_MIN_USEC, OPEN_RETRY_MAX_USEC);
         k = event_arm_timer(s->event, &s->reopen, s->open_pause_usec, USEC_PER_SEC, on_reopen, s);
         if (k < 0)
                 (void) log_warning_errno(k, "Failed to arm a timer, ignoring: %m");
+        tell_distress(s, why);
         session_update(s);
         return log_error_errno(r, "Failed to open '%s': %m", s->database_path);
 }
@@ -722,6 +740,7 @@ Session* session_free(Session *s) {
         (void) sd_event_source_disable_unref(s->stop_timer);
         (void) sd_event_source_disable_unref(s->drain_timer);
         (void) sd_event_source_disable_unref(s->reopen);
+        s->distress = distress_free(s->distress);
         (void) sd_event_source_disable_unref(s->sweep);
         if (s->runtime_path && s->written.status)
                 session_runtime_write(s, "stopped");

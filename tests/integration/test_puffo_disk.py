@@ -104,7 +104,10 @@ def test_database_that_cannot_be_written(helper, bo):
         helper.agent.call("Start")
     helper.agent.wait_state("failed")
     assert "messages.db" in helper.agent.StatusText
+    helper.suite.wait(lambda: status(helper)["status"] == "error", LONG, "people see it", lambda: status(helper))
+    assert status(helper)["error_text"] == "StorageError: the messages cannot be opened: Permission denied"
     database.chmod(0o600)
     helper.agent.call("Restart")
     assert bo.answer(root, LONG)["text"] == "I am back"
     once(bo, helper, root)
+    helper.suite.wait(lambda: status(helper)["status"] == "idle", LONG, "it is well again", lambda: status(helper))

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 
+#include "account.h"
 #include "arrivals.h"
 #include "batches.h"
 #include "crash-point.h"
 #include "event-util.h"
-#include "file-util.h"
 #include "intake.h"
 #include "introduction.h"
 #include "invites.h"
@@ -261,40 +261,6 @@ static void on_ended(const char *turn, const DispatchRow *rows, size_t n, const 
 
 /* ---- life ---- */
 
-static int load_identity(Puffo *p, const SessionConfig *config, char **reterr) {
-        _cleanup_free_ char *directory = path_join(config->home->directory, "keys"), *text = NULL;
-        int r;
-
-        if (!directory)
-                return -ENOMEM;
-        r = identity_import(directory, p->slug, &text);
-        if (r >= 0)
-                r = identity_load(&p->identity, directory, p->slug, &text);
-        if (r == -ENOMEM)
-                return r;
-        if (r < 0) {
-                *reterr = text ? TAKE_PTR(text) : asprintf_new("The keys of '%s' cannot be read from '%s': %s",
-                                                               p->slug, directory, strerror(-r));
-                return -EBADMSG;
-        }
-        if (p->identity->excess_mode != 0)
-                log_warning("The key file of '%s' in '%s' can be read by others (chmod 600 it).", p->slug, directory);
-        if (!isempty(p->device_id) && !streq(p->identity->device_id, p->device_id)) {
-                *reterr = asprintf_new("The key file is of device '%s', but agent.yml has puffo_core.device_id '%s'.",
-                                       p->identity->device_id, p->device_id);
-                return *reterr ? -EBADMSG : -ENOMEM;
-        }
-        r = server_client_new(&p->client, &(ServerClientSpec) {
-                .event = p->spec.event, .http = p->http, .identity = p->identity, .key_directory = directory,
-                .server_url = p->server_url, .ca_file = isempty(p->ca_file) ? NULL : p->ca_file,
-        });
-        if (r == -EINVAL) {
-                *reterr = asprintf_new("puffo_core.server_url '%s' of agent.yml is no http(s) URL.", p->server_url);
-                return *reterr ? -EBADMSG : -ENOMEM;
-        }
-        return r;
-}
-
 static bool is_online(void *userdata) {
         Puffo *p = userdata;
 
@@ -382,7 +348,7 @@ int puffo_new(Puffo **ret, const PuffoSpec *spec, char **reterr) {
         if (r >= 0)
                 r = http_client_new(&p->http, spec->event);
         if (r >= 0)
-                r = load_identity(p, spec->config, reterr);
+                r = account_open(spec->event, p->http, spec->config, &p->identity, &p->client, reterr);
         if (r >= 0)
                 r = make_parts(p, spec->config);
         if (r < 0)
