@@ -34,6 +34,8 @@ static const Verb verbs[] = {
           .run = verb_agent_runtime },
         { NULL, "agent refresh", "AGENT…", "read profile, memory and settings again", 1, SIZE_MAX,
           .run = verb_agent_refresh },
+        { NULL, "agent refresh-ping", "AGENT", "have the login that its CLI works with refreshed", 1, 1,
+          .run = verb_agent_refresh_ping },
         { NULL, "agent archive", "AGENT", "stop it and put its directory away", 1, 1,
           .run = verb_agent_archive },
         { NULL, "agent delete", "AGENT", "remove it with all it knows", 1, 1, .options = delete_options,

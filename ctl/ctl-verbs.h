@@ -15,6 +15,7 @@ int verb_agent_pause(Ctl *c, const Arguments *a);
 int verb_agent_resume(Ctl *c, const Arguments *a);
 int verb_agent_restart(Ctl *c, const Arguments *a);
 int verb_agent_refresh(Ctl *c, const Arguments *a);
+int verb_agent_refresh_ping(Ctl *c, const Arguments *a);
 int verb_agent_archive(Ctl *c, const Arguments *a);
 int verb_agent_delete(Ctl *c, const Arguments *a);
 int verb_agent_export(Ctl *c, const Arguments *a);

@@ -12,6 +12,7 @@
 
 #define LOGIN ".claude/.credentials.json"
 #define LOGIN_SIZE_MAX KIB(256)
+#define SCOPES_MAX ((size_t) 32)
 #define RETRY_USEC (600 * USEC_PER_SEC)
 #define EXPIRES_MSEC_MAX (INT64_MAX / 1000)
 
@@ -206,4 +207,93 @@ uint64_t cli_login_refresh_usec(const CliLogin *l, uint64_t attempt_usec) {
                 return USEC_INFINITY;
         due = l->expires_usec > CLI_LOGIN_REFRESH_BEFORE_USEC ? l->expires_usec - CLI_LOGIN_REFRESH_BEFORE_USEC : 0;
         return attempt_usec > 0 ? MAX(due, attempt_usec + RETRY_USEC) : due;
+}
+
+/* ---- for people ---- */
+
+void cli_login_file_done(CliLoginFile *f) {
+        free(f->path);
+        free(f->problem);
+        (void) strv_free(f->scopes);
+        *f = (CliLoginFile) {};
+}
+
+static int take_scopes(json_object *tokens, CliLoginFile *f) {
+        json_object *list = json_get(tokens, "scopes");
+        int r = 0;
+
+        if (!json_object_is_type(list, json_type_array))
+                return 0;
+        for (size_t i = 0; i < MIN(json_object_array_length(list), SCOPES_MAX) && r >= 0; i++) {
+                json_object *scope = json_object_array_get_idx(list, i);
+                _cleanup_free_ char *text = NULL;
+
+                if (!json_object_is_type(scope, json_type_string))
+                        continue;
+                text = str_printable(json_object_get_string(scope), 100);
+                r = text ? strv_extend(&f->scopes, text) : -ENOMEM;
+        }
+        return r;
+}
+
+/* file: NULL when it is none of a login. */
+static int describe(json_object *file, CliLoginFile *f) {
+        json_object *tokens = json_get(file, "claudeAiOauth");
+        int64_t expires_msec = json_get_int(tokens, "expiresAt", 0);
+
+        if (!json_object_is_type(tokens, json_type_object)) {
+                f->problem = strdup("parse-error: it is no JSON of a login");
+                return f->problem ? 0 : -ENOMEM;
+        }
+        if (expires_msec > 0 && expires_msec <= EXPIRES_MSEC_MAX)
+                f->expires_usec = (uint64_t) expires_msec * USEC_PER_MSEC;
+        f->has_access_token = !isempty(json_get_string(tokens, "accessToken"));
+        f->has_refresh_token = !isempty(json_get_string(tokens, "refreshToken"));
+        return take_scopes(tokens, f);
+}
+
+static int look(int fd, const char *name, CliLoginFile *f) {
+        _cleanup_json_ json_object *file = NULL;
+        _cleanup_free_ char *text = NULL;
+        struct stat st;
+        size_t size;
+        int r;
+
+        r = fd < 0 ? fd : fstatat(fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0 ? -errno : 0;
+        if (r >= 0) {
+                f->modified_usec = (uint64_t) st.st_mtim.tv_sec * USEC_PER_SEC;
+                r = cli_file_read(fd, name, LOGIN_SIZE_MAX, &text, &size);
+        }
+        if (r >= 0)
+                r = parse(text, size, &file);
+        if (r == -ENOMEM)
+                return r;
+        if (r >= 0)
+                return describe(file, f);
+        f->problem = r == -ENOENT ? strdup("not present") : strjoin("stat failed: ", strerror(-r));
+        return f->problem ? 0 : -ENOMEM;
+}
+
+static int look_below(const char *directory, CliLoginFile *ret) {
+        _cleanup_(cli_login_file_done) CliLoginFile f = { .path = path_join(directory, LOGIN) };
+        _cleanup_close_ int root = open(directory, O_PATH | O_DIRECTORY | O_CLOEXEC), fd = -EBADF;
+        int r;
+
+        if (!f.path)
+                return -ENOMEM;
+        fd = root < 0 ? -errno : cli_directory_open(root, ".claude", O_PATH);
+        r = look(fd, strrchr(LOGIN, '/') + 1, &f);
+        if (r < 0)
+                return r;
+        *ret = f;
+        f = (CliLoginFile) {};
+        return 0;
+}
+
+int cli_login_look_operator(const char *user_home, CliLoginFile *ret) {
+        return look_below(user_home, ret);
+}
+
+int cli_login_look_agent(const AgentHome *h, CliLoginFile *ret) {
+        return look_below(h->directory, ret);
 }

@@ -48,4 +48,17 @@ int codex_login_key(const char *user_home, char **ret);
 uint64_t cli_login_refresh_usec(const CliLogin *l, uint64_t attempt_usec);
 #define CLI_LOGIN_REFRESH_BEFORE_USEC (300 * USEC_PER_SEC)
 
+/* What there is to be told of a login file, but for the tokens in it. */
+typedef struct CliLoginFile {
+        char *path;
+        char *problem;                  /* "not present", or why nothing can be told of it; NULL: it can */
+        uint64_t modified_usec, expires_usec;   /* CLOCK_REALTIME; 0: it does not say */
+        bool has_access_token, has_refresh_token;
+        char **scopes;                  /* printable */
+} CliLoginFile;
+/* The operator's, and the agent's view of it or login of its own. -ENOMEM. */
+int cli_login_look_operator(const char *user_home, CliLoginFile *ret);
+int cli_login_look_agent(const AgentHome *h, CliLoginFile *ret);
+void cli_login_file_done(CliLoginFile *f);
+
 const char* cli_login_link_to_string(CliLoginLink l);

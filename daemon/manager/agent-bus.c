@@ -3,6 +3,7 @@
 #include <sys/stat.h>
 
 #include "agent.h"
+#include "agent-login-bus.h"
 #include "agent-turn-bus.h"
 #include "bus-util.h"
 #include "event-util.h"
@@ -454,6 +455,10 @@ static const sd_bus_vtable agent_vtable[] = {
         SD_BUS_METHOD_WITH_ARGS("Connect", SD_BUS_ARGS("s", working_directory), SD_BUS_RESULT("u", pid),
                                 method_connect, ANYBODY),
         SD_BUS_METHOD_WITH_ARGS("Refresh", SD_BUS_NO_ARGS, SD_BUS_NO_RESULT, method_refresh, ANYBODY),
+        SD_BUS_METHOD_WITH_ARGS("GetLogin", SD_BUS_NO_ARGS, SD_BUS_RESULT("a{sv}", operator_login, "a{sv}", view),
+                                agent_method_get_login, ANYBODY),
+        SD_BUS_METHOD_WITH_ARGS("RefreshLogin", SD_BUS_NO_ARGS, SD_BUS_RESULT("s", result),
+                                agent_method_refresh_login, ANYBODY),
         SD_BUS_METHOD_WITH_ARGS("GetProcesses", SD_BUS_NO_ARGS, SD_BUS_RESULT("a(suus)", processes),
                                 agent_method_get_processes, ANYBODY),
         SD_BUS_PROPERTY("Id", "s", get_text, 0, CONST),

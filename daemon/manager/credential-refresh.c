@@ -242,13 +242,16 @@ static int add_call(CredentialRefresh *c, sd_bus_message *message, sd_bus_error 
 }
 
 int credential_refresh_method(Manager *m, sd_bus_message *message, sd_bus_error *reterr_error) {
-        CredentialRefresh *c = m->credential_refresh;
         const char *provider;
+        int r = sd_bus_message_read(message, "s", &provider);
+
+        return r < 0 ? r : credential_refresh_ask(m, provider, message, reterr_error);
+}
+
+int credential_refresh_ask(Manager *m, const char *provider, sd_bus_message *message, sd_bus_error *reterr_error) {
+        CredentialRefresh *c = m->credential_refresh;
         int r;
 
-        r = sd_bus_message_read(message, "s", &provider);
-        if (r < 0)
-                return r;
         if (!streq(provider, PROVIDER))
                 return bus_error_setf(reterr_error, PUFFO_ERROR_INVALID_ARGUMENT,
                                       "There is no login with '%.80s' that could be refreshed.", provider);

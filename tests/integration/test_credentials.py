@@ -3,6 +3,7 @@
 
 import json
 import pathlib
+import re
 import shutil
 import time
 
@@ -198,6 +199,40 @@ def worker(user_mode, alice):
 
 def ask_worker(user_mode):
     return json.loads(output_text(user_mode.turn("worker", "What do you see?")))
+
+
+def ping(alice, *args):
+    return alice.run(["puffoctl", "agent", "refresh-ping", *args], check=False)
+
+
+def test_refresh_ping(user_mode, alice, fresh_daemon, worker):
+    """The same by hand, with what there is of the login before and after, and never a token."""
+    put_login(alice, -60)
+    done = ping(alice, "worker")
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert lines[0].startswith("agent 'worker': kind cli-local, model ") and "workspace /home/alice/" in lines[0]
+    mine, view = f"operator's {alice.home}/.claude/.credentials.json: ", "agent's "
+    assert lines[1].startswith(mine + "mtime=") and "accessToken=yes refreshToken=yes scopes=[]" in lines[1]
+    assert re.search(r"expiresAt=\S+ \S+ \(-\d+s from now\)", lines[1])
+    assert lines[2].startswith(view)
+    assert lines[3].startswith("result: ok (after ")
+    assert lines[4].startswith(mine) and re.search(r"\(\+7\d\d\ds from now\)", lines[4])
+    assert "secret" not in done.stdout and "old" not in done.stdout
+    # What a session sees of it next has no refresh token.
+    ask_worker(user_mode)
+    again = json.loads(alice.run(["puffoctl", "--json", "agent", "refresh-ping", "worker"]).stdout)
+    assert again["after"]["agent"]["access_token"] and not again["after"]["agent"]["refresh_token"]
+    assert again["after"]["agent"]["expires_at"] == again["after"]["operator"]["expires_at"]
+
+
+def test_refresh_ping_of_others(user_mode, alice):
+    user_mode.manager("CreateAgent", "sa{sv}", "talker", {"RuntimeKind": ("s", "chat-local"),
+                                                          "Provider": ("s", "echo")}, user=alice)
+    done = ping(alice, "talker")
+    assert done.returncode == 2 and "only kind cli-local" in done.stderr and done.stdout == ""
+    assert ping(alice, "nobody").returncode == 2 and ping(alice).returncode == 2
+    user_mode.agent("talker").call("Delete", user=alice)
 
 
 def test_a_cli_works_with_a_view(user_mode, alice, fresh_daemon, worker):

@@ -276,6 +276,34 @@ TEST(python_program) {
         ASSERT_TRUE(strv_contains(p.roots, project));
 }
 
+TEST(what_is_told_of_a_login) {
+        AGENT(a, CLAUDE);
+        _cleanup_(cli_login_file_done) CliLoginFile theirs = {}, view = {}, broken = {};
+        CliLogin l;
+
+        ASSERT_OK(cli_login_look_operator(a.user, &theirs));
+        ASSERT_STREQ(theirs.problem, "not present");
+        ASSERT_TRUE(endswith(theirs.path, "/" LOGIN));
+        cli_login_file_done(&theirs);
+
+        put_login(a.user, "tok-1", 3600, RENEWABLE);
+        ASSERT_OK(cli_login_sync(a.home, a.user, &l));
+        ASSERT_OK(cli_login_look_operator(a.user, &theirs));
+        ASSERT_NULL(theirs.problem);
+        ASSERT_TRUE(theirs.has_access_token && theirs.has_refresh_token);
+        ASSERT_EQ(theirs.expires_usec, l.expires_usec);
+        ASSERT_TRUE(theirs.modified_usec / USEC_PER_SEC + 600 > (uint64_t) time(NULL));
+        ASSERT_EQ(strv_length(theirs.scopes), 1);
+        ASSERT_STREQ(theirs.scopes[0], "user:inference");
+        ASSERT_OK(cli_login_look_agent(a.home, &view));
+        ASSERT_NULL(view.problem);
+        ASSERT_TRUE(view.has_access_token && !view.has_refresh_token);
+
+        put_file(a.user, LOGIN, "{\"claudeAiOauth\":[]}");
+        ASSERT_OK(cli_login_look_operator(a.user, &broken));
+        ASSERT_STREQ(broken.problem, "parse-error: it is no JSON of a login");
+}
+
 TEST(no_program) {
         AGENT(a, CLAUDE);
         _cleanup_free_ char *directory = path_join(a.user, ".local/bin/claude"), *plain = path_join(a.user, "plain");
