@@ -17,6 +17,7 @@
 #include "role.h"
 #include "string-util.h"
 
+#define STOP_TRIES_MAX 5U
 #define LISTEN_DROP_IN "10-listen.conf"
 #define KEY_DROP_IN "10-api-key.conf"
 #define SUDO "/usr/bin/sudo"
@@ -361,8 +362,26 @@ int proxy_enable(Ctl *c, const Arguments *a) {
 
 /* --- disable --- */
 
+/* Whoever calls puffod while it goes down has the bus start it again, and its stop is cancelled. The gateway does so;
+ * it is gone before. Others may, too, and are not ours to stop. */
+static int stop_everything(Ctl *c, sd_bus_error *reterr) {
+        static const char *const gateway[] = { "puffo-gateway.socket", "puffo-gateway.service", NULL },
+                          *const agents[] = { "puffo.slice", NULL };
+        int r;
+
+        for (unsigned tries = 0;; tries++) {
+                r = systemd_run_jobs(c, reterr, "StopUnit", gateway);
+                if (r >= 0)
+                        r = systemd_run_jobs(c, reterr, "StopUnit", proxy_units);
+                if (r >= 0)
+                        r = systemd_run_jobs(c, reterr, "StopUnit", agents);
+                if (r >= 0 || tries >= STOP_TRIES_MAX || !sd_bus_error_has_name(reterr, PUFFO_ERROR_FAILED))
+                        return r;
+                sd_bus_error_free(reterr);
+        }
+}
+
 int proxy_disable(Ctl *c, const Arguments *a) {
-        static const char *const agents[] = { "puffo.slice", NULL };
         _cleanup_bus_error_ sd_bus_error error = SD_BUS_ERROR_NULL;
         _cleanup_(home_paths_freep) HomePaths *paths = NULL;
         _cleanup_free_ char *directory = NULL;
@@ -374,10 +393,7 @@ int proxy_disable(Ctl *c, const Arguments *a) {
         if (home_paths_new(&paths, c->scope) < 0 || proxy_drop_in_directory(c->scope, &directory) < 0)
                 return ctl_fail(c, "cannot find your home directory");
 
-        /* Sockets, services, agents: what is stopped early cannot start what is stopped late. */
-        r = systemd_run_jobs(c, &error, "StopUnit", proxy_units);
-        if (r >= 0)
-                r = systemd_run_jobs(c, &error, "StopUnit", agents);
+        r = stop_everything(c, &error);
         if (r >= 0)
                 r = proxy_put_drop_in(directory, "puffo-gateway.socket", LISTEN_DROP_IN, NULL);
         if (r >= 0)

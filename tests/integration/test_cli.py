@@ -226,7 +226,7 @@ def test_disable_without_the_right_to_turn_lingering_off(enabled, alice):
     proxy(enabled, "enable")
 
 
-# As sessions do that lose puffod, or are just being started.
+# As sessions do that lose puffod, or are just being started; and as HTTP clients do, for whom the gateway asks puffod.
 KNOCK = """
 import socket, sys, time
 while True:
@@ -237,6 +237,14 @@ while True:
                 s.connect(path)
             except OSError:
                 pass
+    with socket.socket() as s:
+        s.settimeout(0.05)
+        try:
+            s.connect(("127.0.0.1", 7011))
+            s.sendall(b"GET /agents HTTP/1.0\\r\\n\\r\\n")
+            s.recv(1)
+        except OSError:
+            pass
     time.sleep(0.01)
 """
 
