@@ -218,14 +218,15 @@ static int call_begin(Harness *h, const char *id, json_object *item) {
                         .phase = HARNESS_TOOL_STARTED, .id = id, .name = call.name, .input = call.input,
                 };
 
+                /* Without room for it, its end is told all the same. */
                 grown = c->n_calls < CODEX_CALLS_MAX && !find_call(c, id) ?
                         reallocarray(c->calls, c->n_calls + 1, sizeof(CodexCall)) : NULL;
-                r = harness_say_tool(h, &tool);
                 if (grown) {
                         c->calls = grown;
                         grown[c->n_calls++] = call;
-                        return r;
+                        return harness_say_tool(h, &tool);
                 }
+                r = harness_say_tool(h, &tool);
         }
         call_done(&call);
         return r;

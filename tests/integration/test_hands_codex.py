@@ -73,6 +73,12 @@ class Role:
             lines.insert(lines.index("runtime:") + 1, f"  {name}: {value}")
         self.suite.user.write(path, "\n".join(lines) + "\n")
 
+    def ended(self, id):
+        """The response, when it has come to an end."""
+        return self.wait(lambda: next((r.json for r in [self.suite.http("GET", f"/v1/responses/{id}")]
+                                       if r.json and r.json.get("status") not in ("queued", "in_progress")), None),
+                         "the turn ends")
+
     def wait(self, condition, what):
         return self.suite.wait(condition, PATIENCE, what, lambda: self.agent.properties())
 
@@ -273,9 +279,7 @@ def test_the_session_is_killed(engineer, provider):
     engineer.wait(lambda: provider.count("Slowly"), "the model is asked")
     session = engineer.suite.kill(engineer.agent.Unit)
     engineer.wait(lambda: engineer.suite.main_pid(engineer.agent.Unit) not in (0, session), "the session is back")
-    answer = engineer.wait(lambda: next((r.json for r in [engineer.suite.http("GET", f"/v1/responses/{id}")]
-                                         if r.json and r.json.get("status") not in ("queued", "in_progress")), None),
-                           "the turn ends")
+    answer = engineer.ended(id)
     assert answer["status"] == "completed" and output_text(answer) == "one two three four five six"
     assert engineer.codex() == before and engineer.thread() == thread
     # What broke off with the session is asked for again, but it is the same turn: nobody has said it twice.
@@ -313,6 +317,23 @@ def test_approval(engineer, answer, made):
         last = stream.until("response.completed")
     assert output_text(last["response"]) == "Over."
     assert (engineer.workspace / name).exists() == made
+    engineer.runtime(permission_mode="bypassPermissions")
+
+
+def test_the_session_is_killed_while_it_asks(engineer):
+    engineer.runtime(permission_mode="default")
+    suite = engineer.suite
+    body = {"model": ID, "input": f"Ask. {run('echo once >> asked.txt')} [[reply: Asked.]]", "background": True}
+    id = suite.http("POST", "/v1/responses", body).json["id"]
+    engineer.wait(lambda: engineer.agent.Status == "waiting-approval", "it asks")
+    codex, session = engineer.codex(), suite.kill(engineer.agent.Unit)
+    engineer.wait(lambda: suite.main_pid(engineer.agent.Unit) not in (0, session), "the session is back")
+    engineer.wait(lambda: engineer.agent.Status == "waiting-approval", "it asks still")
+    ask, = suite.http("GET", "/approvals").json["approvals"]
+    suite.user.run(["puffoctl", "approve", ask["id"]])
+    answer = engineer.ended(id)
+    assert answer["status"] == "completed" and output_text(answer) == "Asked."
+    assert (engineer.workspace / "asked.txt").read_text() == "once\n" and engineer.codex() == codex
     engineer.runtime(permission_mode="bypassPermissions")
 
 
