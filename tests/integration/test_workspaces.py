@@ -37,17 +37,23 @@ def tree(workspace):
 
 def test_what_init_makes(suite):
     """Sections 4 and 16.2: four files, two directories, nothing else, and nobody else's."""
+    before = today()
     proxy(suite, "init", "researcher")
     workspace = suite.user.home / HOME / "researcher"
+    note = min((workspace / "notes").iterdir())
+    day = note.stem.removeprefix("daily-")
+    assert before <= day <= today()             # nobody knows whether midnight was just then
     assert tree(workspace) == {
         "SOUL.md": "0o600", "AGENTS.md": "0o600", "memory": "0o700", "memory/memory.md": "0o600", "notes": "0o700",
-        f"notes/daily-{today()}.md": "0o600"}
+        f"notes/daily-{day}.md": "0o600"}
     assert oct(workspace.stat().st_mode & 0o777) == "0o700"
-    assert (workspace / "notes" / f"daily-{today()}.md").read_text() == f"# {today()}\n"
+    assert note.read_text() == f"# {day}\n"
     assert (workspace / "memory/memory.md").read_text().startswith("# Memory\n")
     # A turn puts nothing there, either.
     suite.turn("researcher", "[[reply: read]]")
-    assert len(tree(workspace)) == 6
+    assert set(tree(workspace)) - {f"notes/daily-{today()}.md"} == {
+        "SOUL.md", "AGENTS.md", "memory", "memory/memory.md", "notes"} | {f"notes/daily-{day}.md"} - {
+        f"notes/daily-{today()}.md"}
     # What is the agent's alone is elsewhere.
     private = suite.user.home / HOME / ".state/agents/researcher"
     assert (private / "agent.yml").is_file() and oct(private.stat().st_mode & 0o777) == "0o700"
@@ -77,14 +83,14 @@ def test_what_agents_are_told(suite, provider):
 
 
 def test_nothing_is_written_over(suite):
-    workspace = suite.user.home / HOME / "researcher"
-    for name in ["SOUL.md", "AGENTS.md", "memory/memory.md", f"notes/daily-{today()}.md"]:
+    workspace, day = suite.user.home / HOME / "researcher", today()
+    for name in ["SOUL.md", "AGENTS.md", "memory/memory.md", f"notes/daily-{day}.md"]:
         suite.user.write(f"{HOME}/researcher/{name}", f"mine: {name}\n", 0o640)
     os.unlink(workspace / "SOUL.md")
     proxy(suite, "init", "researcher")
     assert (workspace / "AGENTS.md").read_text() == "mine: AGENTS.md\n"
     assert (workspace / "memory/memory.md").read_text() == "mine: memory/memory.md\n"
-    assert (workspace / f"notes/daily-{today()}.md").read_text().startswith("mine")
+    assert (workspace / f"notes/daily-{day}.md").read_text().startswith("mine")
     # What was missing is there again.
     assert "You are the researcher" in (workspace / "SOUL.md").read_text()
 
