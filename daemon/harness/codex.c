@@ -311,6 +311,29 @@ static int codex_line(Harness *h, const char *line, size_t size) {
         return harness_take_object(h, line, size, codex_on_object);
 }
 
+/* Coloured, terminal or not. */
+static int codex_error_line(Harness *h, const char *line, size_t size) {
+        _cleanup_(strbuf_done) StrBuf b = {};
+        const char *escape;
+        int r = 0;
+
+        if (!strchr(line, 0x1b))
+                return 0;
+        while (r >= 0 && (escape = strchr(line, 0x1b))) {
+                r = strbuf_append(&b, line, (size_t) (escape - line));
+                line = escape + 1;
+                if (*line == '[')
+                        line += 1 + strspn(line + 1, "0123456789;");
+                line += *line != 0;
+        }
+        if (r >= 0)
+                r = strbuf_puts(&b, line);
+        if (r < 0)
+                return r;
+        harness_warn(h, "%s", b.text);
+        return 1;
+}
+
 static int codex_eof(Harness *h) {
         Codex *c = h->state;
         _cleanup_free_ char *tail = harness_error_tail(h);
@@ -331,6 +354,7 @@ const HarnessDriver codex_driver = {
         .adopt_turn = codex_adopt_turn,
         .turn_over = codex_turn_over,
         .line = codex_line,
+        .error_line = codex_error_line,
         .eof = codex_eof,
         .interrupt = codex_interrupt,
         .answer = codex_answer,

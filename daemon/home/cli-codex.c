@@ -92,7 +92,7 @@ static int make_config(CliWork *w, json_object *servers, char **ret) {
 /* The operator's servers stand in a language that we do not read. */
 int cli_codex_prepare(CliWork *w, CliHome *ret) {
         _cleanup_json_ json_object *none = json_object_new_object(), *config = NULL;
-        _cleanup_close_ int fd = cli_directory_make(w->root_fd, ".codex", 0700);
+        _cleanup_close_ int fd = cli_directory_make(w->root_fd, ".codex", 0700), rules = -EBADF, project = -EBADF;
         _cleanup_free_ char *profile = NULL;
         int r;
 
@@ -109,7 +109,13 @@ int cli_codex_prepare(CliWork *w, CliHome *ret) {
         if (r < 0)
                 return r;
         cli_work_hash(w, ret->codex_config);
-        return cli_file_ensure(fd, CONFIG, "", 0600);
+        /* What else it would be instructed or allowed by has to be there, so that a mount can cover it. */
+        rules = cli_directory_make(fd, "rules", 0700);
+        project = rules < 0 ? rules : cli_directory_make(w->workspace_fd, ".codex", 0755);
+        r = project < 0 ? project : cli_file_ensure(fd, "AGENTS.md", "", 0600);
+        if (r >= 0)
+                r = cli_file_ensure(fd, "hooks.json", "{\"hooks\":{}}\n", 0600);
+        return r < 0 ? r : cli_file_ensure(fd, CONFIG, "", 0600);
 }
 
 int cli_home_start_codex(const AgentHome *h, const CliHome *home) {

@@ -111,11 +111,14 @@ int cli_paths_collect(CliWork *w, CliHome *ret) {
                 { "claude-code", { ".claude", ".claude.json" },
                   { ".claude/CLAUDE.md", ".claude/settings.json", ".claude/skills", ".claude/.credentials.json",
                     "mcp-config.json" } },
-                { "codex", { ".codex" }, { ".codex/config.toml", ".codex/auth.json" } },
+                { "codex", { ".codex" },
+                  { ".codex/config.toml", ".codex/AGENTS.md", ".codex/hooks.json", ".codex/rules",
+                    ".codex/auth.json" } },
                 { "gemini-cli", { ".gemini" }, { ".gemini/GEMINI.md", ".gemini/settings.json" } },
                 { "hermes", { ".hermes" }, { ".hermes/config.yaml" } },
         };
-        static const char *const project[] = { "CLAUDE.md", ".claude", ".mcp.json", ".gemini", "SOUL.md", "AGENTS.md" };
+        static const char *const project[] = { "CLAUDE.md", ".claude", ".mcp.json", ".gemini", ".codex", "SOUL.md",
+                                               "AGENTS.md" };
         const AgentHome *h = w->spec->home;
         int r;
 

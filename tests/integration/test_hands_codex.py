@@ -353,10 +353,14 @@ def test_host(engineer):
 def test_strict(engineer):
     """There the unit is the sandbox: no other, and no network but the way to the model."""
     engineer.runtime(sandbox_profile="strict")
-    look = run("echo strict > strict.txt; touch /usr/x; ls -A /sys/class/net; "
+    home = engineer.directory / ".codex"
+    look = run(f"for i in {home}/AGENTS.md {home}/config.toml {home}/hooks.json {home}/rules/x .codex/x AGENTS.md; "
+               "do echo x >> $i && echo spoilt=$i; done; "
+               "echo strict > strict.txt; touch /usr/x; ls -A /sys/class/net; "
                "cat /proc/self/environ | tr '\\0' '\\n'; echo end=$?")
     assert engineer.say(f"Strictly. {look} [[reply: Done.]]") == "Done."
     seen = "\n".join(engineer.requests("Strictly")[-1]["results"])
+    assert "spoilt=" not in seen, "what instructs it, and what it is allowed, is not its own to write"
     assert "end=0" in seen and "sk-test" not in seen and "PUFFO_MODEL_TOKEN=" not in seen
     assert (engineer.workspace / "strict.txt").read_text() == "strict\n"
     assert not pathlib.Path("/usr/x").exists()
@@ -373,11 +377,12 @@ def test_exec(suite, engineer):
         engineer.wait(lambda: suite.main_pid(engineer.agent.Unit) not in (0, session), "the session has the setting")
         engineer.agent.wait_state("ready", deadline=PATIENCE)
 
+    engineer.say("Remember the egret. [[reply: Remembered.]]")
     change(lambda: suite.user.write(settings, "driver: exec\n"))
     try:
         assert engineer.say(f"By exec. {run('echo exec > exec.txt')} [[reply: Executed.]]") == "Executed."
         assert (engineer.workspace / "exec.txt").read_text() == "exec\n"
-        assert "Remember the heron." in json.dumps(engineer.requests("By exec")[-1]["body"])
+        assert "Remember the egret." in json.dumps(engineer.requests("By exec")[-1]["body"])
     finally:
         change(settings.unlink)
 

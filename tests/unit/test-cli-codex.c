@@ -31,13 +31,20 @@ TEST(home) {
         ASSERT_STREQ(config, expected);
 
         {
-                _cleanup_free_ char *own = path_join(a.home->directory, ".codex"),
-                                    *covered = path_join(a.home->directory, ".codex/config.toml");
+                static const char *const covered[] = {
+                        ".codex/config.toml", ".codex/AGENTS.md", ".codex/hooks.json", ".codex/rules",
+                        "workspace/.codex",
+                };
+                _cleanup_free_ char *own = path_join(a.home->directory, ".codex");
                 PREPARED(again, a);
 
                 ASSERT_TRUE(same_hash(&first, &again));
                 ASSERT_TRUE(strv_contains(again.read_write, own));
-                ASSERT_TRUE(strv_contains(again.read_only, covered));
+                for (size_t i = 0; i < ELEMENTSOF(covered); i++) {
+                        _cleanup_free_ char *path = path_join(a.home->directory, covered[i]);
+
+                        ASSERT_TRUE(strv_contains(again.read_only, path));
+                }
         }
         instructions = get_file(a.home->directory, ".codex/config.toml");
         ASSERT_STREQ(instructions, expected);

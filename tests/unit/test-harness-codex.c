@@ -690,8 +690,11 @@ TEST(warnings) {
         stage_says(&s, NOTE("warning", "\"message\":\"Model metadata not found.\""));
         stage_says(&s, "{\"method\":\"mcpServer/startupStatus/updated\",\"params\":{\"name\":\"puffo\",\"status\":"
                        "\"failed\",\"error\":\"no such file\"}}");
+        stage_complains(&s, "\x1b[2mnow\x1b[0m \x1b[31;1mERROR\x1b[0m it is so\x1b");
+        stage_complains(&s, "plain");
         ASSERT_RECORD(&s, "warning Model metadata not found.\n"
-                          "warning MCP server 'puffo' could not be started: no such file\n");
+                          "warning MCP server 'puffo' could not be started: no such file\n"
+                          "warning now ERROR it is so\nwarning plain\n");
 }
 
 TEST_MAIN();
