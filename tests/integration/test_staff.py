@@ -7,6 +7,7 @@ import socket
 import pytest
 
 from machine import BusError, output_text
+from test_hands import programs  # noqa: F401
 from test_harness_unit import Hands
 
 
@@ -145,3 +146,19 @@ def test_a_question_survives_both_sessions(suite, log, provider):
     assert results and results[-1][0].endswith("word100"), results
     turns = [m for m in suite.http("GET", "/agents/engineer_tough/messages").json["messages"] if m["role"] == "user"]
     assert len(turns) == 1
+
+
+def test_a_manager_that_works_with_a_cli(suite, log, programs, provider):
+    """Claude Code finds the two among its tools, and nobody is asked whether it may use them."""
+    boss = suite.agent("manager")
+    suite.hire("engineer", "bo")
+    boss.call("SetRuntime", "a{sv}", {"RuntimeKind": ("s", "cli-local"), "Provider": ("s", "anthropic"),
+                                      "Harness": ("s", "claude-code")})
+    try:
+        text = f"Delegate. {tool('mcp__puffo__ask_agent', agent='engineer_bo', text='What now?')} [[reply: Relayed.]]"
+        assert output_text(suite.turn("manager", text)) == "Relayed."
+        assert len([c for c in log() if c[0] == "What now?"]) == 1
+        told = [body for e in provider.log() if "Delegate." in (body := json.dumps(e["body"])) and "tool_result" in body]
+        assert told and "You said: What now?" in told[-1]
+    finally:
+        boss.call("SetRuntime", "a{sv}", {"RuntimeKind": ("s", "chat-local")})
