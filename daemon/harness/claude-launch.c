@@ -33,6 +33,9 @@ static int launch_common(const HarnessSetup *s, HarnessLaunch *l) {
                 r = launch_set(l, "ANTHROPIC_BASE_URL", "http://127.0.0.1:{model_port}");
                 if (r >= 0)
                         r = launch_set(l, "ANTHROPIC_API_KEY", s->model_token);
+                /* Neither is to be had another way: not by what the model writes into a file of settings meanwhile. */
+                if (r >= 0)
+                        r = launch_set(l, "CLAUDE_CODE_PROVIDER_MANAGED_BY_HOST", "1");
         }
         return r;
 }

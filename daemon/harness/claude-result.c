@@ -98,6 +98,16 @@ static uint64_t count(json_object *o, const char *key) {
         return n > 0 ? MIN((uint64_t) n, UINT64_C(1) << 48) : 0;
 }
 
+void claude_usage_read(json_object *usage, ModelUsage *ret) {
+        *ret = (ModelUsage) {
+                .cached_tokens = count(usage, "cache_read_input_tokens"),
+                .cache_write_tokens = count(usage, "cache_creation_input_tokens"),
+                .output_tokens = count(usage, "output_tokens"),
+                .reasoning_tokens = count(json_get(usage, "output_tokens_details"), "thinking_tokens"),
+        };
+        ret->input_tokens = count(usage, "input_tokens") + ret->cached_tokens + ret->cache_write_tokens;
+}
+
 static double number(json_object *o, const char *key) {
         json_object *v = json_get(o, key);
         double d;
@@ -124,7 +134,7 @@ static void result_cost(Claude *c, json_object *line, HarnessResult *result) {
 
 int claude_result(Harness *h, json_object *line, HarnessResult *ret, char **ret_message) {
         Claude *c = h->state;
-        json_object *usage = json_get(line, "usage"), *denials = json_get(line, "permission_denials");
+        json_object *denials = json_get(line, "permission_denials");
         HarnessResult result = { .outcome = result_outcome(h, line) };
         int r;
 
@@ -135,12 +145,7 @@ int claude_result(Harness *h, json_object *line, HarnessResult *ret, char **ret_
         result.http_status = (long) CLAMP(json_get_int(line, "api_error_status", 0), 0, 999);
         result.started = c->started;
 
-        result.usage.cached_tokens = count(usage, "cache_read_input_tokens");
-        result.usage.cache_write_tokens = count(usage, "cache_creation_input_tokens");
-        result.usage.input_tokens =
-                count(usage, "input_tokens") + result.usage.cached_tokens + result.usage.cache_write_tokens;
-        result.usage.output_tokens = count(usage, "output_tokens");
-        result.usage.reasoning_tokens = count(json_get(usage, "output_tokens_details"), "thinking_tokens");
+        claude_usage_read(json_get(line, "usage"), &result.usage);
         result_cost(c, line, &result);
         if (json_object_is_type(denials, json_type_array))
                 result.n_denied = json_object_array_length(denials);

@@ -26,6 +26,7 @@ void claude_turn_done(Claude *c) {
         c->last_message = mfree(c->last_message);
         c->error = mfree(c->error);
         c->turn_uuid[0] = 0;
+        c->before = c->reply = (ModelUsage) {};
         c->started = false;
         c->interrupted_early = false;
         c->n_messages = 0;
@@ -120,17 +121,27 @@ static int claude_turn_line(Claude *c, const char *text, json_object **ret) {
         return 0;
 }
 
-static int claude_turn(Harness *h, const char *text) {
-        _cleanup_json_ json_object *line = NULL;
+/* A name that it is given is kept: of a message that it knows by that name it takes no notice. */
+static int claude_name_turn(Harness *h) {
         Claude *c = h->state;
         sd_id128_t id;
         int r;
 
+        r = h->turn_name ? sd_id128_from_string(h->turn_name, &id) : sd_id128_randomize(&id);
+        if (r >= 0)
+                (void) sd_id128_to_uuid_string(id, c->turn_uuid);
+        return MIN(r, 0);
+}
+
+static int claude_turn(Harness *h, const char *text) {
+        _cleanup_json_ json_object *line = NULL;
+        Claude *c = h->state;
+        int r;
+
         claude_turn_done(c);
-        r = sd_id128_randomize(&id);
+        r = claude_name_turn(h);
         if (r < 0)
                 return r;
-        (void) sd_id128_to_uuid_string(id, c->turn_uuid);
         r = claude_turn_line(c, text, &line);
         if (r < 0)
                 return r;
@@ -150,11 +161,61 @@ static int claude_adopt_turn(Harness *h, const char *last_message) {
 
         claude_turn_done(c);
         c->started = true;
+        if (h->turn_name) {
+                int r = claude_name_turn(h);
+
+                if (r < 0)
+                        return r;
+        }
         if (!last_message)
                 return 0;
         c->n_messages = 1;
         c->last_message = strdup(last_message);
         return c->last_message ? 0 : -ENOMEM;
+}
+
+/* Behind a line feed: what may be there of an earlier one is no line of its own then, and the program ends over it. */
+static int claude_again(Harness *h, const char *text) {
+        _cleanup_json_ json_object *line = NULL;
+        Claude *c = h->state;
+        int r;
+
+        if (!*c->turn_uuid)
+                return -EINVAL;
+        c->started = false;
+        r = claude_turn_line(c, text, &line);
+        if (r >= 0)
+                r = harness_write(h, "\n", 1);
+        return r < 0 ? r : harness_write_json(h, line);
+}
+
+static void usage_sum(ModelUsage *sum, const ModelUsage *u) {
+        sum->input_tokens += u->input_tokens;
+        sum->cached_tokens += u->cached_tokens;
+        sum->cache_write_tokens += u->cache_write_tokens;
+        sum->output_tokens += u->output_tokens;
+        sum->reasoning_tokens += u->reasoning_tokens;
+}
+
+static void claude_usage(Harness *h, ModelUsage *ret) {
+        const Claude *c = h->state;
+
+        *ret = c->before;
+        usage_sum(ret, &c->reply);
+}
+
+/* Of a reply the first event says what went in, and the last but one what came out. */
+static void claude_note_usage(Claude *c, const char *type, json_object *event) {
+        ModelUsage u;
+
+        if (streq(type, "message_start")) {
+                usage_sum(&c->before, &c->reply);
+                claude_usage_read(json_get(json_get(event, "message"), "usage"), &c->reply);
+        } else if (streq(type, "message_delta")) {
+                claude_usage_read(json_get(event, "usage"), &u);
+                c->reply.output_tokens = MAX(c->reply.output_tokens, u.output_tokens);
+                c->reply.reasoning_tokens = MAX(c->reply.reasoning_tokens, u.reasoning_tokens);
+        }
 }
 
 /* The text of the answer. With a stream's index a block has a name that every piece of it knows, also when an earlier
@@ -226,6 +287,7 @@ static int claude_on_stream_event(Harness *h, json_object *line) {
         if (!claude_listens(h) || json_get_string(line, "parent_tool_use_id"))
                 return 0;
         c->started = true;
+        claude_note_usage(c, type, event);
         if (streq(type, "message_start")) {
                 /* A reply that broke off is asked for again. */
                 r = claude_message_cancel(h);
@@ -612,6 +674,8 @@ const HarnessDriver claude_driver = {
         .free = claude_free,
         .turn = claude_turn,
         .adopt_turn = claude_adopt_turn,
+        .again = claude_again,
+        .usage = claude_usage,
         .turn_over = claude_turn_over,
         .line = claude_line,
         .error_line = claude_error_line,
@@ -629,6 +693,7 @@ const HarnessDriver claude_sdk_driver = {
         .free = claude_free,
         .turn = claude_turn,
         .adopt_turn = claude_adopt_turn,
+        .usage = claude_usage,
         .turn_over = claude_turn_over,
         .line = claude_line,
         .eof = claude_eof,

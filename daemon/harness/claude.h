@@ -53,6 +53,7 @@ typedef struct Claude {
         bool interrupted_early;         /* before it had started: the program may have thought that it was idle */
         size_t n_messages;              /* texts that were told */
         char *error;                    /* the kind of a failure of the model's endpoint, or NULL */
+        ModelUsage before, reply;       /* of the replies that are complete, and of the one that streams */
 
         bool cost_known;
         double cost;                    /* of this process so far */
@@ -79,5 +80,7 @@ void claude_asks_done(Claude *c);
 /* The turn's end takes all that is still asked with it. */
 void claude_withdraw_asks(Harness *h);
 
+/* Of an object "usage". */
+void claude_usage_read(json_object *usage, ModelUsage *ret);
 /* What a "result" line says of its turn. *ret_message: for result->message, owned by the caller. */
 int claude_result(Harness *h, json_object *line, HarnessResult *ret, char **ret_message);

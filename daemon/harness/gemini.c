@@ -159,6 +159,7 @@ static int gemini_on_text(Harness *h, json_object *line) {
                         p++;
         if (!*p)
                 return 0;
+        harness_keep_line(h);           /* until the message is complete, and noted */
         if (g->text.size + strlen(p) > TEXT_MAX)
                 return harness_end_turn(h, &(HarnessResult) {
                         .outcome = HARNESS_PROTOCOL,
@@ -314,12 +315,14 @@ static int gemini_check_head(Harness *h, json_object *line, const char *type) {
         Gemini *g = h->state;
         bool user = streq(type, "message") && streq_ptr(json_get_string(line, "role"), "user");
 
-        if (g->complete)
-                return 1;
         if (streq(type, "init") || user || streq(type, "tool_result")) {
+                /* What shows the next reader where it is. */
+                harness_keep_line(h);
                 g->complete = true;
                 return 1;
         }
+        if (g->complete)
+                return 1;
         if (streq(type, "result") && !streq_ptr(json_get_string(line, "status"), "success"))
                 return 1;
         return harness_end_turn(h, &(HarnessResult) {

@@ -28,7 +28,7 @@ char* launch_model(const char *model);
 
 typedef struct HarnessDriver {
         const char *name;
-        bool per_turn;
+        bool per_turn, told_by_launch;
 
         /* argv[0] is there already, and of the environment $HOME and what every program may have: $PATH, language,
          * time zone, proxies (the proxy of the sandbox where there is one) and CA files. */
@@ -42,6 +42,10 @@ typedef struct HarnessDriver {
          * harness_text_written() called. */
         int (*turn)(Harness *h, const char *text);
         int (*adopt_turn)(Harness *h, const char *last_message);        /* or NULL */
+        /* After adopt_turn: writes what may have been written, so that it counts once. Or NULL: not supported. */
+        int (*again)(Harness *h, const char *text);
+        /* Of the running turn so far. Or NULL: not known before its end. */
+        void (*usage)(Harness *h, ModelUsage *ret);
         /* A turn ends, for whatever reason: what it leaves open is cancelled and withdrawn. Or NULL. */
         int (*turn_over)(Harness *h);
 
@@ -96,6 +100,7 @@ struct Harness {
         TurnState turn;
         char *turn_text;                /* while it waits */
         char *output_schema, *effort, **images;         /* HarnessOptions */
+        char *turn_name;                /* of the next or running turn, NULL: any */
         bool interrupting;              /* harness_interrupt() was called in this turn */
 
         StrBuf tail;                    /* of standard error */
@@ -134,6 +139,10 @@ int harness_text_written(Harness *h);
  * everything is dropped, and the turn ends as soon as the loop comes round. */
 int harness_write(Harness *h, const char *data, size_t size);
 int harness_write_json(Harness *h, json_object *line);
+
+/* From within line(): neither this line nor those that were kept before it leave the pipe before one is not kept, so
+ * that whoever takes over sees them again. */
+void harness_keep_line(Harness *h);
 
 /* The text of a JSON string, without what a C string cannot hold. *ret is NULL when o is none. -ENOMEM. */
 int harness_text_of(json_object *o, char **ret);

@@ -77,6 +77,12 @@ bool harness_is_per_turn(HarnessKind k) {
         return d && d->per_turn;
 }
 
+bool harness_is_told_by_launch(HarnessKind k) {
+        const HarnessDriver *d = harness_driver_get(k);
+
+        return d && d->told_by_launch;
+}
+
 Harness* harness_hold(Harness *h) {
         h->n_ref++;
         return h;
@@ -94,6 +100,7 @@ static Harness* harness_unref(Harness *h) {
         free(h->output_schema);
         free(h->effort);
         (void) strv_free(h->images);
+        free(h->turn_name);
         sd_event_unref(h->event);
         return mfree(h);
 }
@@ -233,18 +240,32 @@ char* harness_error_tail(Harness *h) {
         return str_printable(text, TAIL_MAX);
 }
 
+void harness_usage(Harness *h, ModelUsage *ret) {
+        *ret = (ModelUsage) {};
+        if (h->turn != TURN_NONE && h->driver->usage)
+                h->driver->usage(h, ret);
+}
+
+static bool usage_is_known(const ModelUsage *u) {
+        return u->input_tokens > 0 || u->output_tokens > 0;
+}
+
 int harness_end_turn(Harness *h, const HarnessResult *result) {
+        HarnessResult whole = *result;
         int r;
 
         if (h->turn == TURN_NONE)
                 return 0;
+        if (!usage_is_known(&whole.usage))
+                harness_usage(h, &whole.usage);
         r = h->driver->turn_over ? h->driver->turn_over(h) : 0;
         if (r < 0 || h->dead)
                 return r;
         h->turn = TURN_NONE;
         h->turn_text = mfree(h->turn_text);
+        h->turn_name = mfree(h->turn_name);
         h->interrupting = false;
-        return SAY(h, on_end, result);
+        return SAY(h, on_end, &whole);
 }
 
 int harness_text_of(json_object *o, char **ret) {
@@ -521,6 +542,31 @@ int harness_turn_adopt(Harness *h, const char *last_message) {
         return 0;
 }
 
+int harness_turn_again(Harness *h, const char *text, const char *last_message) {
+        int r;
+
+        if (!h->driver->again)
+                return -EOPNOTSUPP;
+        if (!utf8_is_valid(text, strlen(text)))
+                return -EINVAL;
+        r = harness_turn_adopt(h, last_message);
+        if (r < 0)
+                return r;
+        h->announce_sent = true;
+        r = h->driver->again(h, text);
+        if (r >= 0)
+                r = harness_watch_input(h);
+        if (r < 0) {
+                h->announce_sent = false;
+                h->turn = TURN_NONE;
+        }
+        return r;
+}
+
+int harness_name_turn(Harness *h, const char *name) {
+        return MIN(free_and_strdup(&h->turn_name, name), 0);
+}
+
 int harness_interrupt(Harness *h) {
         int r;
 
@@ -564,6 +610,17 @@ static int harness_on_line(LineReader *l, const char *line, size_t size, LineEnd
                 });
         }
         return h->dead ? 0 : h->driver->line(h, line, size);
+}
+
+void harness_keep_line(Harness *h) {
+        if (h->output)
+                line_reader_keep(h->output);
+}
+
+static void harness_on_drain(LineReader *l, void *userdata) {
+        Harness *h = userdata;
+
+        TELL(h, on_drained);
 }
 
 static void harness_on_idle(LineReader *l, void *userdata) {
@@ -682,11 +739,13 @@ int harness_new(Harness **ret, sd_event *event, const HarnessSetup *setup, const
         /* What fits goes in whole or not at all, and stays until it is handled: a line of ours that was cut off by our
          * death, or of the program's that was taken out early, is lost to who takes over. Without the right to that,
          * or with all of it used up, the pipes stay as they are. */
-        (void) fcntl(h->input, F_SETPIPE_SZ, (int) PIPE_SIZE);
+        if (h->input >= 0)
+                (void) fcntl(h->input, F_SETPIPE_SZ, (int) PIPE_SIZE);
         (void) fcntl(output, F_SETPIPE_SZ, (int) PIPE_SIZE);
 
         r = line_reader_new(&h->output, event, output, HARNESS_LINE_MAX, &(LineHandler) {
                 .on_line = harness_on_line,
+                .on_drain = harness_on_drain,
                 .on_idle = harness_on_idle,
                 .on_end = harness_on_output_end,
                 .userdata = h,
@@ -703,8 +762,8 @@ int harness_new(Harness **ret, sd_event *event, const HarnessSetup *setup, const
         if (r < 0)
                 return r;
 
-        r = fcntl(h->input, F_GETFL);
-        if (r < 0 || fcntl(h->input, F_SETFL, r | O_NONBLOCK) < 0)
+        r = h->input >= 0 ? fcntl(h->input, F_GETFL) : 0;
+        if (r < 0 || (h->input >= 0 && fcntl(h->input, F_SETFL, r | O_NONBLOCK) < 0))
                 return -errno;
         r = h->driver->start(h, setup);
         if (r < 0)

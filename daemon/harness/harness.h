@@ -28,6 +28,8 @@ const char* harness_kind_to_string(HarnessKind k);      /* "claude-code", "claud
 HarnessKind harness_kind_from_string(const char *s);
 /* One process answers one turn: harness_turn() once, then it ends by itself. */
 bool harness_is_per_turn(HarnessKind k);
+/* It is told the turn's text by its launch, and can be told no other. */
+bool harness_is_told_by_launch(HarnessKind k);
 
 /* What a program is started and spoken to with. Strings are borrowed and may be NULL where nothing else is said. */
 typedef struct HarnessSetup {
@@ -137,9 +139,12 @@ typedef struct HarnessHandler {
         /* A JSON-RPC message for the MCP server "puffo": harness_mcp_reply() with the answer, or with NULL when it is
          * a notification. */
         int (*on_mcp)(Harness *h, const char *request_id, const char *message, void *userdata);
-        /* The turn's text has gone into the pipe as a whole. Who dies before cannot tell how much of it has: that
-         * program is to be stopped, not adopted. */
+        /* The turn's text has gone into the pipe as a whole. Who dies before cannot tell how much of it has:
+         * harness_turn_again(), or the program is to be stopped, not adopted. */
         void (*on_sent)(Harness *h, void *userdata);
+        /* There is no more room for what is kept until the turn's end is handled: whoever takes the program over from
+         * now on does not see the whole of its answer. */
+        void (*on_drained)(Harness *h, void *userdata);
         /* It gets on: a piece of an answer, something of a tool, a question, an end. Not what says no more than that
          * it is there: keep-alives, notices of another try, whatever is on standard error or no line of its
          * protocol. */
@@ -151,10 +156,11 @@ typedef struct HarnessHandler {
         void *userdata;
 } HarnessHandler;
 
-/* Takes the three descriptors (its standard input, output, error) over in any case, also on failure. adopted: the
- * program has been running under an earlier process, which may have died at any point; it may say again what that
- * process has seen. setup is that of the launch: kind, session_id, mcp_config, of sdk system_prompt, allowed_tools and
- * puffo_tools, and of codex all but the environment are looked at, and copied. SIGPIPE must be ignored. */
+/* Takes the three descriptors (its standard input, output, error) over in any case, also on failure. The first may be
+ * -EBADF: its input has ended. adopted: the program has been running under an earlier process, which may have died at
+ * any point; it may say again what that process has seen. setup is that of the launch: kind, session_id, mcp_config, of
+ * sdk system_prompt, allowed_tools and puffo_tools, and of codex all but the environment are looked at, and copied.
+ * SIGPIPE must be ignored. */
 int harness_new(Harness **ret, sd_event *event, const HarnessSetup *setup, const int fds[static 3], bool adopted,
                 const HarnessHandler *handler);
 Harness* harness_free(Harness *h);
@@ -179,6 +185,14 @@ int harness_set_conversation(Harness *h, const char *session_id);
 /* A turn that an earlier process began is waited for. last_message: id of the latest message of that turn that was
  * begun, NULL when there was none. */
 int harness_turn_adopt(Harness *h, const char *last_message);
+/* The same for a turn of which nobody knows whether its text was sent, in part or as a whole: it is sent again, under
+ * the name that it had, and a program that has got it takes no notice. -EOPNOTSUPP: this kind would do it twice. */
+int harness_turn_again(Harness *h, const char *text, const char *last_message);
+/* What the program is to call the next turn, a UUID: with its name an earlier process's turn is known again. NULL, and
+ * without this: any. */
+int harness_name_turn(Harness *h, const char *name);
+/* What the running turn has used so far, as far as it is known. */
+void harness_usage(Harness *h, ModelUsage *ret);
 /* on_end comes later, with whatever is true then. -EOPNOTSUPP: this kind can only be stopped. -ESRCH: no turn. */
 int harness_interrupt(Harness *h);
 /* Answers an ask, also one that an earlier process was asked. input: as it was asked, or another one to do instead;

@@ -96,6 +96,12 @@ static int hermes_start(Harness *h, const HarnessSetup *s) {
         return 0;
 }
 
+/* All of its answer is still in the pipe: each line stays there until the end. */
+static int hermes_adopt_turn(Harness *h, const char *last_message) {
+        ((Hermes*) h->state)->complete = true;
+        return 0;
+}
+
 static int hermes_turn(Harness *h, const char *text) {
         h->closing = true;              /* there is nothing for it to read */
         return 0;
@@ -158,6 +164,7 @@ static int hermes_line(Harness *h, const char *line, size_t size) {
 
         if (h->turn != TURN_RUNNING)
                 return 0;
+        harness_keep_line(h);
         copy = memdup0(line, strlen(line));     /* not behind a NUL */
         if (!copy)
                 return -ENOMEM;
@@ -198,7 +205,7 @@ static char* stripped(const char *text) {
 }
 
 static int say_answer(Harness *h, const char *text) {
-        _cleanup_free_ char *id = random_hex(8);
+        _cleanup_free_ char *id = h->turn_name ? strdup(h->turn_name) : random_hex(8);
         int r;
 
         if (!id)
@@ -248,10 +255,12 @@ static int hermes_eof(Harness *h) {
 const HarnessDriver hermes_driver = {
         .name = "hermes",
         .per_turn = true,
+        .told_by_launch = true,
         .launch = hermes_launch,
         .start = hermes_start,
         .free = hermes_free,
         .turn = hermes_turn,
+        .adopt_turn = hermes_adopt_turn,
         .line = hermes_line,
         .error_line = hermes_error_line,
         .eof = hermes_eof,

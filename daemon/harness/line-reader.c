@@ -18,6 +18,8 @@ struct LineReader {
         char *view;                     /* a copy of what is in the pipe */
         size_t view_size;
         StrBuf kept;                    /* beginning of a line that was taken out of the pipe */
+        size_t n_stay;                  /* bytes in front of the pipe that were handed on */
+        bool stays;                     /* so will the line that is being handed on */
         size_t max;
         bool skipping;                  /* the rest of a line that was too long */
         bool ended;
@@ -109,6 +111,25 @@ static ssize_t line_reader_look(LineReader *l, bool *ret_full) {
         return r < 0 ? r : n;
 }
 
+/* What stands in view at offset is what is read next; takes it out of the pipe, and all that has stayed before it. */
+static int line_reader_consume(LineReader *l, size_t offset, size_t size) {
+        size_t n = l->n_stay;
+        int r;
+
+        /* The same bytes again: they go where they are already. */
+        r = read_exactly(l->fd, l->view + offset - n, n + size);
+        l->n_stay = 0;
+        return r;
+}
+
+static int line_reader_drain_pipe(LineReader *l, size_t offset) {
+        if (l->n_stay == 0)
+                return 0;
+        if (l->handler.on_drain)
+                l->handler.on_drain(l, l->handler.userdata);
+        return line_reader_consume(l, offset, 0);
+}
+
 /* Hands on what is in view[offset, offset + size) as a line or its end, and then takes it (and extra bytes after it)
  * out of the pipe. */
 static int line_reader_take(LineReader *l, size_t offset, size_t size, size_t extra, LineEnd end) {
@@ -117,8 +138,14 @@ static int line_reader_take(LineReader *l, size_t offset, size_t size, size_t ex
 
         if (l->skipping) {
                 l->skipping = end == LINE_TOO_LONG;
-                return read_exactly(l->fd, line, size + extra);
+                return line_reader_consume(l, offset, size + extra);
         }
+        if (end == LINE_TOO_LONG) {
+                r = line_reader_drain_pipe(l, offset);
+                if (r < 0)
+                        return r;
+        }
+        l->stays = false;
 
         if (l->kept.size + size > l->max) {
                 l->skipping = end == LINE_TOO_LONG;
@@ -140,8 +167,11 @@ static int line_reader_take(LineReader *l, size_t offset, size_t size, size_t ex
         if (r < 0)
                 return r;
 
-        /* The same bytes again: they go where they are already. */
-        r = read_exactly(l->fd, line, size + extra);
+        if (l->stays && l->kept.size == 0 && end != LINE_TOO_LONG) {
+                l->n_stay += size + extra;
+                return 0;
+        }
+        r = line_reader_consume(l, offset, size + extra);
         if (r < 0)
                 return r;
         strbuf_done(&l->kept);
@@ -151,7 +181,7 @@ static int line_reader_take(LineReader *l, size_t offset, size_t size, size_t ex
 /* > 0: there may be more to do at once. 0: nothing before something else is written. */
 static int line_reader_step(LineReader *l) {
         struct pollfd p = { .fd = l->fd, .events = POLLIN };
-        size_t offset = 0, rest;
+        size_t offset = l->n_stay, begin = offset, rest;
         bool full = false, last;
         ssize_t n;
         int r;
@@ -174,6 +204,17 @@ static int line_reader_step(LineReader *l) {
                 return 0;
         }
 
+        if ((size_t) n <= begin) {
+                if (last) {
+                        line_reader_end(l, 0);
+                        return 0;
+                }
+                if (!full)
+                        return 0;
+                r = line_reader_drain_pipe(l, begin);
+                return r < 0 ? r : 1;
+        }
+
         for (char *newline; offset < (size_t) n; offset = (size_t) (newline - l->view) + 1) {
                 newline = memchr(l->view + offset, '\n', (size_t) n - offset);
                 if (!newline)
@@ -194,10 +235,14 @@ static int line_reader_step(LineReader *l) {
                 r = line_reader_take(l, offset, rest, 0, LINE_CUT);
                 return r < 0 ? r : 1;
         }
-        if (offset > 0)
+        if (offset > begin)
                 return 1;
         if (!full)
                 return 0;
+        if (l->n_stay > 0) {
+                r = line_reader_drain_pipe(l, offset);
+                return r < 0 ? r : 1;
+        }
         r = strbuf_append(&l->kept, l->view, rest);
         if (r < 0)
                 return r;
@@ -241,6 +286,10 @@ static int line_reader_on_io(sd_event_source *s, int fd, uint32_t revents, void 
 
 static int line_reader_on_again(sd_event_source *s, void *userdata) {
         return line_reader_on_event(userdata);
+}
+
+void line_reader_keep(LineReader *l) {
+        l->stays = true;
 }
 
 void line_reader_drain(LineReader *l) {

@@ -271,6 +271,20 @@ static int write_instructions(CliWork *w, int dir_fd, const char *name) {
 
 /* ---- Claude Code ---- */
 
+/* The model writes this file: variables in it go before those that the CLI is started with, and with them it would call
+ * another endpoint than the one that counts; and a key in it is a login. */
+static bool claude_drop_ways_out(CliWork *w, json_object *config) {
+        static const char *const keys[] = { "env", "primaryApiKey" };
+        bool dropped = false;
+
+        for (size_t i = 0; i < ELEMENTSOF(keys) && w->spec->no_login; i++)
+                if (json_object_object_get_ex(config, keys[i], NULL)) {
+                        json_object_object_del(config, keys[i]);
+                        dropped = true;
+                }
+        return dropped;
+}
+
 static int claude_json(CliWork *w, json_object *operators) {
         _cleanup_json_ json_object *config = NULL;
         bool broken;
@@ -287,6 +301,8 @@ static int claude_json(CliWork *w, json_object *operators) {
         r = cli_mcp_merge(w, ".claude.json", config, operators);
         if (r < 0)
                 return r;
+        if (claude_drop_ways_out(w, config))
+                r = 1;
         /* With an empty or broken one the CLI does not start at all. */
         return r > 0 || broken ? cli_file_write_object(w->root_fd, ".claude.json", config, 0600, CLI_FILE_KEEP_INODE)
                                : cli_file_ensure(w->root_fd, ".claude.json", "{}\n", 0600);

@@ -15,6 +15,7 @@ typedef struct CliHomeSpec {
         const char *mcp_command;        /* path of puffo-mcp, NULL: the agent has no tools */
         const char *tool_socket;        /* as the CLI sees it */
         const char *working_directory;  /* "": none */
+        bool no_login;                  /* it works with a key that it is given: what it has of its own does not count */
 } CliHomeSpec;
 
 typedef struct CliHome {

@@ -13,6 +13,7 @@
 #define LOGIN ".claude/.credentials.json"
 #define LOGIN_SIZE_MAX KIB(256)
 #define SCOPES_MAX ((size_t) 32)
+#define NO_LOGIN "{}\n"
 #define RETRY_USEC (600 * USEC_PER_SEC)
 #define EXPIRES_MSEC_MAX (INT64_MAX / 1000)
 
@@ -195,9 +196,21 @@ int cli_login_sync(const AgentHome *h, const char *user_home, CliLogin *ret) {
 }
 
 int cli_login_remove(const AgentHome *h) {
+        _cleanup_close_ int fd = place_open(h, /* make= */ true);
+        const char *name = strrchr(LOGIN, '/') + 1;
         CliLogin l;
+        bool own;
+        int r;
 
-        return without_operator(h, /* logged_out= */ true, &l);
+        if (fd < 0)
+                return fd;
+        r = remove_link(fd, name);
+        if (r >= 0)
+                r = own_read(fd, name, &l, &own);
+        if (r < 0)
+                return r;
+        r = cli_file_write(fd, name, NO_LOGIN, strlen(NO_LOGIN), 0600, CLI_FILE_KEEP_INODE);
+        return r < 0 ? r : l.state != CLI_LOGIN_MISSING;
 }
 
 uint64_t cli_login_refresh_usec(const CliLogin *l, uint64_t attempt_usec) {

@@ -14,7 +14,7 @@ typedef enum CliLoginState {
 } CliLoginState;
 
 typedef enum CliLoginLink {
-        CLI_LOGIN_NO_OPERATOR,          /* he has none; what the agent has is left alone */
+        CLI_LOGIN_NO_OPERATOR,          /* he has none; what the agent has itself is left alone */
         CLI_LOGIN_FRESH,
         CLI_LOGIN_COPIED,
         _CLI_LOGIN_LINK_MAX,
@@ -32,7 +32,9 @@ int cli_login_read(const char *path, CliLogin *ret, bool *ret_renewable);
 /* Renews the agent's view when the operator's file is another than before, in place, so that a sandbox that runs sees
  * it. Cheap; before each turn. user_home NULL: there is no operator. */
 int cli_login_sync(const AgentHome *h, const char *user_home, CliLogin *ret);
-/* For an agent that does not work with the operator's login: its view goes, a login of its own stays. */
+/* For an agent whose CLI works with a key by way of the outlet, where its use is counted: the view goes, and so does a
+ * login of its own, which it may have written itself to get past that. An empty file is left, for a mount to cover, so
+ * that it cannot be written again. > 0: there was a login. */
 int cli_login_remove(const AgentHome *h);
 
 /* The same for Codex. Nobody refreshes that login but the operator's own Codex. look: whether there is one, renewing

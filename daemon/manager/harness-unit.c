@@ -461,7 +461,7 @@ static int on_start_timeout(sd_event_source *s, uint64_t usec, void *userdata) {
         HarnessUnit *h = userdata;
         bool asked = h->job, in_the_way = h->in_the_way;
 
-        start_failed(h, PUFFO_ERROR_FAILED,
+        start_failed(h, asked || in_the_way ? PUFFO_ERROR_FAILED : PUFFO_ERROR_NOT_READY,
                      in_the_way ? "another unit has its name; 'systemctl cat' shows where it is" :
                      asked      ? "it has not started in time"
                                 : "its turn to start has not come in time; try again later");

@@ -160,16 +160,19 @@ int session_workspace(Session *s, char **ret) {
         return *ret ? 0 : -ENOMEM;
 }
 
+/* For a turn. */
+static int complete_config(Session *s, SessionConfig *c) {
+        make_workspace(c);
+        daily_note(s, c);
+        return isempty(s->model) ? 0 : MIN(free_and_strdup(&c->model, s->model), 0);
+}
+
 static int chat_get_config(SessionConfig **ret, void *userdata) {
         Session *s = userdata;
         int r;
 
         r = session_configure(s, ret);
-        if (r < 0)
-                return r;
-        make_workspace(*ret);
-        daily_note(s, *ret);
-        return isempty(s->model) ? 0 : MIN(free_and_strdup(&(*ret)->model, s->model), 0);
+        return r < 0 ? r : complete_config(s, *ret);
 }
 
 static int session_open(Session *s);
@@ -203,7 +206,7 @@ void session_reload(Session *s) {
                 make_workspace(c);
                 daily_note(s, c);
                 if (s->hands)
-                        hands_reload(s->hands);
+                        hands_reload(s->hands, c);
                 if (c->agent && (chat_service_tools(s->service) || has_cli(c)))
                         write_prompt(s, c);
         }
@@ -287,16 +290,12 @@ static int on_sweep(sd_event_source *source, uint64_t usec, void *userdata) {
 }
 
 /* Files with which the agent asks for something before the next batch (message-pipeline §10.1). */
-static void take_flags(Session *s) {
-        _cleanup_(session_config_freep) SessionConfig *c = NULL;
+static void take_flags(Session *s, const SessionConfig *c) {
         _cleanup_(turn_flags_done) TurnFlags flags = {};
         int r;
 
-        r = session_configure(s, &c);
-        if (r < 0 || !c->agent) {
-                (void) log_warning_errno(r, "Failed to read the configuration, ignoring: %m");
+        if (!c->agent)
                 return;
-        }
         r = turn_flags_take(c->home->workspace, &flags);
         if (r < 0)
                 (void) log_warning_errno(r, "A request in '%s/.puffo-agent' could not be taken: %m",
@@ -313,20 +312,25 @@ static void take_flags(Session *s) {
                 hands_drop(s->hands);
 }
 
-static bool uses_cli(Session *s) {
+/* Read once: whoever answers the turn gets it as it is now. */
+static int driver_start(Turn *t, TurnRow *row_taken, void *userdata) {
         _cleanup_(session_config_freep) SessionConfig *c = NULL;
-
-        return session_configure(s, &c) >= 0 && has_cli(c);
-}
-
-static int driver_start(Turn *t, TurnRow *row, void *userdata) {
+        _cleanup_(turn_row_freep) TurnRow *row = row_taken;
         Session *s = userdata;
+        int r;
 
+        r = session_configure(s, &c);
+        if (r < 0)
+                return r;
         if (streq(t->source, BATCHES_SOURCE))
-                take_flags(s);
+                take_flags(s, c);
+        r = complete_config(s, c);
+        if (r < 0)
+                return r;
         chat_service_begun(s->service, t);
-        s->by_hands = uses_cli(s);
-        return s->by_hands ? hands_start(s->hands, t, row) : chat_start(s->chat, t, row);
+        s->by_hands = has_cli(c);
+        return s->by_hands ? hands_start(s->hands, t, TAKE_PTR(row), TAKE_PTR(c)) :
+                             chat_start(s->chat, t, TAKE_PTR(row));
 }
 
 static bool driver_offer(uint64_t waiting_since_usec, void *userdata) {
@@ -356,10 +360,10 @@ static void driver_ended(Turn *t, const TurnResult *result, void *userdata) {
 static void driver_cancel(Turn *t, void *userdata) {
         Session *s = userdata;
 
-        if (s->by_hands)
-                hands_cancel(s->hands);
-        else
+        if (!s->by_hands)
                 chat_cancel(s->chat);
+        else if (s->hands)
+                hands_cancel(s->hands);
 }
 
 static void driver_changed(void *userdata) {
@@ -744,13 +748,14 @@ Session* session_free(Session *s) {
         (void) sd_event_source_disable_unref(s->sweep);
         if (s->runtime_path && s->written.status)
                 session_runtime_write(s, "stopped");
+        /* First: what the CLI is doing is not to be broken off, it goes on with the next process. */
+        s->hands = hands_free(s->hands);
         if (s->queue)
                 turn_queue_abandon(s->queue);
         s->service = chat_service_free(s->service);
         s->ask_hook = ask_hook_free(s->ask_hook);
         s->queue = turn_queue_free(s->queue);
         s->chat = chat_free(s->chat);
-        s->hands = hands_free(s->hands);
         s->approvals = approvals_free(s->approvals);
         s->outlet = outlet_free(s->outlet);
         if (s->unit_calls)

@@ -168,6 +168,28 @@ const char *const schema_steps[SCHEMA_VERSION] = {
         " PRIMARY KEY (hour, model)) WITHOUT ROWID;",
         "ALTER TABLE session_turns ADD COLUMN files TEXT NOT NULL DEFAULT '';"
         "ALTER TABLE conversation_messages ADD COLUMN files TEXT NOT NULL DEFAULT '';",
+        "CREATE TABLE harness_runs ("
+        " seq INTEGER PRIMARY KEY AUTOINCREMENT,"
+        " invocation TEXT NOT NULL UNIQUE,"
+        " kind TEXT NOT NULL,"
+        " session_id TEXT,"
+        " model TEXT NOT NULL,"
+        " token TEXT NOT NULL,"
+        " directory TEXT NOT NULL,"
+        " permission_mode TEXT NOT NULL,"
+        " own_sandbox TEXT NOT NULL,"
+        " conversation TEXT NOT NULL,"
+        " hash BLOB NOT NULL,"
+        " has_outlet INTEGER NOT NULL,"
+        " has_proxy INTEGER NOT NULL,"
+        " turn TEXT NOT NULL,"
+        " message TEXT NOT NULL,"
+        " kick TEXT NOT NULL,"
+        " sent TEXT NOT NULL,"
+        " charged TEXT NOT NULL,"
+        " ended INTEGER NOT NULL DEFAULT 0);"
+        "DELETE FROM session_values WHERE name IN "
+        "('harness_run', 'harness_hash', 'harness_turn', 'harness_token', 'harness_conversation');",
 };
 
 const char schema_original[] =

@@ -174,6 +174,38 @@ def test_the_cli_is_killed(town, worker, bo, provider):
     assert answer["text"] == "I could not answer this. The agent's CLI was ended by signal KILL."
 
 
+def test_a_login_of_its_own_is_no_way_out(town, worker, bo, provider):
+    """The agent works with a key, by way of the outlet, which counts. What it writes for its CLI to find does not
+    change that: another login, another endpoint."""
+    login, settings = worker.directory / ".claude/.credentials.json", worker.directory / ".claude.json"
+    worker.agent.call("Stop")
+    own = {"claudeAiOauth": {"accessToken": "own", "refreshToken": "own", "expiresAt": 4102444800000, "scopes": []}}
+    if login.exists():
+        login.chmod(0o600)
+    login.write_text(json.dumps(own))
+    settings.write_text(json.dumps(json.loads(settings.read_text()) |
+                                   {"env": {"ANTHROPIC_BASE_URL": "http://127.0.0.1:9", "ANTHROPIC_API_KEY": "own"}}))
+    for path in (login, settings):
+        os.chown(path, worker.directory.stat().st_uid, worker.directory.stat().st_gid)
+    worker.agent.call("Start")
+    worker.agent.wait_state("ready")
+    again = json.dumps({"claudeAiOauth": own["claudeAiOauth"]})
+    write = tool("Bash", command=f"echo '{again}' > ~/.claude/.credentials.json; mv ~/.claude/.credentials.json ~/x; "
+                                 "cat ~/.claude/.credentials.json")
+    root = bo.say(f"Leave it. {write} [[reply: I have tried.]]", to=worker.slug)
+    assert once(bo, worker, root, seconds=90)["text"] == "I have tried."
+    assert json.loads(login.read_text()) == {}
+    assert "env" not in json.loads(settings.read_text())
+    # While it runs, too: what stands there is read again, and does not count.
+    settings.write_text(json.dumps(json.loads(settings.read_text()) |
+                                   {"env": {"ANTHROPIC_BASE_URL": "http://127.0.0.1:9", "ANTHROPIC_API_KEY": "own"}}))
+    root = bo.say("And now? [[reply: Still here.]]", to=worker.slug)
+    assert once(bo, worker, root, seconds=90)["text"] == "Still here."
+    asked = requests(provider, "Leave it.") + requests(provider, "And now?")
+    assert {r["headers"].get("x-api-key") or r["headers"]["authorization"] for r in asked} <= {"sk-test-alice",
+                                                                                           "Bearer sk-test-alice"}
+
+
 def test_it_sleeps_and_wakes(town, worker, bo, provider):
     worker.edit(CLAUDE + "  freeze_after_seconds: 1\n  stop_after_seconds: 4\n")
     worker.agent.wait_state("ready")

@@ -1,11 +1,13 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""Stands in for puffo-sandbox and the Claude Code that it starts: reads the launch, then speaks stream-json.
+"""Stands in for puffo-sandbox and the CLI that it starts: reads the launch, then speaks as Claude Code does, or, by
+its arguments, as Hermes or Gemini CLI (of the words below they know [[wait]] and [[reply: text]]).
 
     scripted-cli.py DIRECTORY
 
 Written from the protocol, without a look at the driver. Every start, message and answer is a line of DIRECTORY/log (JSON).
-A message is answered with "You said: <text>" in one text block, unless it says otherwise:
+A message whose uuid it has had before is not answered. Others are answered with "You said: <text>" in one text block,
+unless they say otherwise:
 
     [[reply: text]]      what to say; several of them are several messages
     [[die]]              half of an answer, then SIGKILL; the file DIRECTORY/died is made, and where it is there already
@@ -66,7 +68,7 @@ class Input:
             part = os.read(0, 65536)
             if not part:
                 return ""
-            self.data += part
+            self.data = (self.data + part).lstrip(b"\n")
         line, _, self.data = self.data.partition(b"\n")
         return line.decode()
 
@@ -75,7 +77,7 @@ class Claude:
     def __init__(self, argv):
         self.argv, self.input = argv, Input()
         self.session = str(uuid.uuid4())
-        self.turns, self.lingers = 0, False
+        self.turns, self.lingers, self.seen = 0, False, set()
         resumed = [a.partition("=")[2] for a in argv if a.startswith("--resume=")]
         if resumed:
             self.session = resumed[0]
@@ -96,7 +98,7 @@ class Claude:
         """A message, streamed up to there."""
         self.message = f"msg_{uuid.uuid4().hex[:12]}"
         self.event(type="message_start", message={"id": self.message, "type": "message", "role": "assistant",
-                                                  "model": "m", "content": [], "usage": {}})
+                                                  "model": "m", "content": [], "usage": {"input_tokens": 7}})
         self.event(type="content_block_start", index=0, content_block={"type": "text", "text": ""})
         self.delta(text)
 
@@ -231,6 +233,10 @@ class Claude:
                 self.say({"type": "control_response", "response": {"subtype": "success", "response": {},
                                                                    "request_id": value["request_id"]}})
             elif value["type"] == "user":
+                if value.get("uuid") in self.seen:
+                    log("again")
+                    continue
+                self.seen.add(value.get("uuid"))
                 text = value["message"]["content"]
                 text = text if isinstance(text, str) else "".join(b.get("text", "") for b in text)
                 log("text", text=text, session=self.session)
@@ -242,10 +248,52 @@ class Claude:
         log("end")
 
 
+def pieces(text):
+    """Of an answer, with a wait for DIRECTORY/go where that is asked for."""
+    said = re.findall(r"\[\[reply: ([^\]]*)\]\]", text) or [f"You said: {text}"]
+    if "[[wait]]" not in text:
+        yield said[0]
+        return
+    yield "First "
+    while not (DIRECTORY / "go").exists():
+        time.sleep(0.02)
+    yield "second."
+
+
+def hermes(argv):
+    text = next(a.partition("=")[2] for a in argv if a.startswith("--query="))
+    log("text", text=text)
+    for piece in pieces(text):
+        print(piece[0].upper() + piece[1:], flush=True)    # "word." alone is none of its answer
+    print("session_id: h1", flush=True)
+
+
+def gemini():
+    data = b""
+    while part := os.read(0, 65536):
+        data += part
+    text = data.decode()
+    log("text", text=text)
+
+    def say(kind, **more):
+        os.write(1, (json.dumps({"type": kind, "timestamp": str(time.time_ns()), **more}) + "\n").encode())
+
+    say("init", session_id="11112222-3333-4444-5555-666677778888", model="m")
+    say("message", role="user", content=text)
+    for piece in pieces(text):
+        say("message", role="assistant", content=piece, delta=True)
+    say("result", status="success", stats={"total_tokens": 15, "input_tokens": 10, "output_tokens": 5, "cached": 3})
+
+
 def main():
     launch = json.loads(exactly(int(exactly(9), 16)))
     log("start", **launch)
-    Claude(launch["argv"]).run()
+    if launch["argv"][1] == "chat":
+        hermes(launch["argv"])
+    elif "-p" not in launch["argv"]:
+        gemini()
+    else:
+        Claude(launch["argv"]).run()
 
 
 if __name__ == "__main__":

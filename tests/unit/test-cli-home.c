@@ -84,6 +84,22 @@ TEST(nothing_is_written_twice) {
         }
 }
 
+/* What the model may have put there for its CLI to find: another endpoint, another key. */
+TEST(claude_json_is_no_way_out) {
+        for (unsigned i = 0; i < 2; i++) {
+                AGENT(a, CLAUDE);
+
+                a.spec.no_login = i > 0;
+                put_file(a.home->directory, ".claude.json",
+                         "{\"userID\":\"u\",\"env\":{\"ANTHROPIC_BASE_URL\":\"http://x\"},\"primaryApiKey\":\"k\"}");
+                PREPARED(h, a);
+                assert_json(a.home->directory, ".claude.json",
+                            i > 0 ? "{\"userID\":\"u\"}" :
+                                    "{\"userID\":\"u\",\"env\":{\"ANTHROPIC_BASE_URL\":\"http://x\"},"
+                                    "\"primaryApiKey\":\"k\"}");
+        }
+}
+
 TEST(claude_json) {
         static const struct { const char *theirs, *own, *result; } t[] = {
                 { NULL, "", "{}" },

@@ -116,11 +116,24 @@ TEST(without_an_operator) {
                 ASSERT_EQ(l.state, CLI_LOGIN_EXPIRED);
                 ASSERT_TRUE(is_there(a.home->directory, LOGIN));
         }
-        ASSERT_OK(cli_login_remove(a.home));
-        ASSERT_FALSE(is_there(a.home->directory, LOGIN));
+}
+
+/* Neither the operator's nor one that it has written itself, and it cannot write one where a mount lies over it. */
+TEST(no_login_at_all) {
+        AGENT(a, CLAUDE);
+        CliLogin l;
+
+        ASSERT_EQ(cli_login_remove(a.home), 0);
+        assert_json(a.home->directory, LOGIN, "{}");
         put_login(a.home->directory, "own", 5, RENEWABLE);
-        ASSERT_OK(cli_login_remove(a.home));
-        ASSERT_TRUE(is_there(a.home->directory, LOGIN));
+        ASSERT_EQ(cli_login_remove(a.home), 1);
+        assert_json(a.home->directory, LOGIN, "{}");
+        put_login(a.user, "tok-1", 3600, RENEWABLE);
+        ASSERT_OK(cli_login_sync(a.home, a.user, &l));
+        ASSERT_EQ(l.state, CLI_LOGIN_VALID);
+        ASSERT_EQ(cli_login_remove(a.home), 1);
+        assert_json(a.home->directory, LOGIN, "{}");
+        ASSERT_EQ(cli_login_remove(a.home), 0);
 }
 
 TEST(logged_out) {

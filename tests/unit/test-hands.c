@@ -15,10 +15,12 @@
 #include "hands.h"
 #include "hands-cause.h"
 #include "json-util.h"
+#include "run-store.h"
 #include "step-store.h"
 #include "string-util.h"
 #include "tests.h"
 #include "turn-queue.h"
+#include "usage-store.h"
 
 /* Hands with a scripted CLI, which is a process as the real one is. */
 
@@ -27,7 +29,9 @@
 static struct {
         pid_t pid;                      /* 0: none runs */
         bool frozen, no_freezing, no_thawing;
+        unsigned n_settled;
         unsigned n_starts, n_stops, n_freezes, n_thaws, n_failures;
+        bool no_end, die_at_end;        /* of a double of this process that was made by fork() */
         int start_error;
         char *description, *sockets;
         char directory[64];
@@ -35,7 +39,12 @@ static struct {
         struct { char *name; int fd; } store[8];
 } world;
 
-int fd_store_add(const char *name, int fd) {
+int fd_store_settle(void) {
+        world.n_settled++;
+        return 0;
+}
+
+int fd_store_send(const char *name, int fd) {
         for (size_t i = 0; i < ELEMENTSOF(world.store); i++)
                 if (!world.store[i].name) {
                         world.store[i].name = strdup(name);
@@ -43,6 +52,10 @@ int fd_store_add(const char *name, int fd) {
                         return 0;
                 }
         return -ENOBUFS;
+}
+
+int fd_store_add(const char *name, int fd) {
+        return fd_store_send(name, fd);
 }
 
 void fd_store_remove(const char *name) {
@@ -88,6 +101,13 @@ static CliCall* call_free(CliCall *c) {
         return mfree(c);
 }
 
+static const char* invocation(void) {
+        static char text[33];
+
+        (void) snprintf(text, sizeof(text), "%032x", world.n_starts);
+        return text;
+}
+
 static int on_start(sd_event_source *s, void *userdata) {
         CliCall *c = userdata;
 
@@ -95,7 +115,7 @@ static int on_start(sd_event_source *s, void *userdata) {
                 world.n_failures--;
                 c->started(world.start_error, "There is no such sandbox here.", NULL, c->userdata);
         } else
-                c->started(0, NULL, "00112233445566778899aabbccddeeff", c->userdata);
+                c->started(0, NULL, invocation(), c->userdata);
         return 0;
 }
 
@@ -133,11 +153,22 @@ static int on_child(sd_event_source *s, const siginfo_t *si, void *userdata) {
         return 0;
 }
 
-static int cli_wait(const char *invocation, void (*done)(int error, const CliEnd *end, void *userdata),
+/* It ended long ago. */
+static int on_unknown(sd_event_source *s, void *userdata) {
+        CliCall *c = userdata;
+
+        c->waited(0, &(CliEnd) { .result = "unknown", .memory_max = UINT64_MAX }, c->userdata);
+        return 0;
+}
+
+static int cli_wait(const char *run, void (*done)(int error, const CliEnd *end, void *userdata),
                     void *userdata, CliCall **ret, void *backend) {
-        ASSERT_STREQ(invocation, "00112233445566778899aabbccddeeff");
         *ret = call_new(userdata);
         (*ret)->waited = done;
+        if (!streq(run, invocation()) || world.pid == 0)
+                return sd_event_add_defer(loop, &(*ret)->source, on_unknown, *ret);
+        if (world.no_end)
+                return 0;
         return sd_event_add_child(loop, &(*ret)->source, world.pid, WEXITED, on_child, *ret);
 }
 
@@ -197,6 +228,7 @@ typedef struct Fixture {
         TurnQueue *queue;
         Budget *budget;
         Hands *hands;
+        Outlet *outlet;
         ChatHealth health;
         char *waiting;
 } Fixture;
@@ -215,11 +247,21 @@ static const char* get_working_directory(void *userdata) {
         return "";
 }
 
+/* Nobody calls it: what it would count, nobody else is to. */
 static Outlet* get_outlet(void *userdata) {
-        return NULL;
+        Fixture *f = userdata;
+
+        if (!f->outlet)
+                ASSERT_OK(outlet_new(&f->outlet, &(OutletSpec) {
+                        .event = f->event, .agent = "alice", .model_fd = -EBADF, .proxy_fd = -EBADF,
+                        .get_config = get_config, .userdata = f,
+                }));
+        return f->outlet;
 }
 
 static void on_end(Turn *t, TurnResult *result, void *userdata) {
+        if (world.die_at_end)
+                (void) raise(SIGKILL);
         turn_queue_end(((Fixture*) userdata)->queue, t, result);
 }
 
@@ -236,11 +278,14 @@ static void on_broken(int error, void *userdata) {
 }
 
 static int driver_start(Turn *t, TurnRow *row, void *userdata) {
-        return hands_start(((Fixture*) userdata)->hands, t, row);
+        return hands_start(((Fixture*) userdata)->hands, t, row, NULL);
 }
 
 static void driver_cancel(Turn *t, void *userdata) {
-        hands_cancel(((Fixture*) userdata)->hands);
+        Fixture *f = userdata;
+
+        if (f->hands)
+                hands_cancel(f->hands);
 }
 
 /* The hour does not end in the middle of a test. */
@@ -268,19 +313,35 @@ static void fixture_open(Fixture *f) {
 
 /* All of it goes, as when the process is killed. */
 static void fixture_crash(Fixture *f) {
-        turn_queue_abandon(f->queue);
         f->hands = hands_free(f->hands);
+        turn_queue_abandon(f->queue);
+        f->outlet = outlet_free(f->outlet);
         f->budget = budget_free(f->budget);
         f->queue = turn_queue_free(f->queue);
         f->db = database_free(f->db);
         f->event = sd_event_unref(f->event);
 }
 
-static void configure(const char *runtime) {
-        _cleanup_free_ char *path = strjoin(world.directory, "/agent.yml"),
-                            *yaml = strjoin("runtime:\n  kind: cli-local\n  harness: claude-code\n", runtime);
+static void configure_as(const char *yaml) {
+        _cleanup_free_ char *path = strjoin(world.directory, "/agent.yml");
 
         ASSERT_OK(file_write_atomic(path, yaml, strlen(yaml), 0600));
+}
+
+static void configure(const char *runtime) {
+        _cleanup_free_ char *yaml = strjoin("runtime:\n  kind: cli-local\n  harness: claude-code\n", runtime);
+
+        configure_as(yaml);
+}
+
+#define HERMES "runtime:\n  kind: cli-local\n  harness: hermes\n"
+#define GEMINI "runtime:\n  kind: cli-local\n  harness: gemini-cli\n  provider: google\n"
+
+static void reload(Fixture *f) {
+        _cleanup_(session_config_freep) SessionConfig *c = NULL;
+
+        ASSERT_OK(get_config(&c, f));
+        hands_reload(f->hands, c);
 }
 
 static Fixture* fixture_new(const char *runtime) {
@@ -297,6 +358,8 @@ static Fixture* fixture_new(const char *runtime) {
         (void) sigaddset(&mask, SIGCHLD);
         ASSERT_OK(sigprocmask(SIG_BLOCK, &mask, NULL));
         ASSERT_OK(setenv("PUFFO_CLAUDE_BIN", SCRIPTED_CLI, 1));
+        ASSERT_OK(setenv("PUFFO_HERMES_BIN", SCRIPTED_CLI, 1));
+        ASSERT_OK(setenv("PUFFO_GEMINI_BIN", SCRIPTED_CLI, 1));
         f->path = path_join(world.directory, "messages.db");
         workspace = path_join(world.directory, "workspace");
         ASSERT_OK(mkdir(workspace, 0700));
@@ -425,6 +488,7 @@ TEST(two_turns_of_one_process) {
         answer(f, "t2", "[[reply: One]] [[reply: Two]]", "completed One Two");
         assert_log("start|text Hello|text [[reply: One]] [[reply: Two]]");
         ASSERT_EQ(world.n_starts, 1);
+        ASSERT_EQ(world.n_settled, 1);
         ASSERT_STREQ(world.description, "Claude Code of AI agent alice");
         ASSERT_EQ(f->health, CHAT_HEALTH_OK);
         ASSERT_EQ(turn_store_get(f->db, "t2", &row), 1);
@@ -854,7 +918,7 @@ TEST(sleeps_by_a_new_rule) {
 
         answer(f, "t1", "Hello", "completed You said: Hello");
         configure("  freeze_after_seconds: 0\n  stop_after_seconds: 0.05\n");
-        hands_reload(f->hands);
+        reload(f);
         run_until(f, has_died);
         assert_log("start|text Hello|end");
 }
@@ -863,6 +927,353 @@ TEST(leave_is_refused_when_nobody_can_be_asked) {
         _fixture_ Fixture *f = fixture_new("  permission_mode: default\n");
 
         answer(f, "t1", "[[ask: Bash]]", "completed I was told: deny");
+}
+
+static void go(void) {
+        _cleanup_free_ char *path = path_join(world.directory, "go");
+
+        ASSERT_OK(file_write_snapshot(path, "", 0, 0600));
+}
+
+/* ---- what a run is, is what it was started as ---- */
+
+TEST(taken_over_under_another_configuration) {
+        static const char *const files[] = { GEMINI, HERMES, "runtime: [", "" };
+
+        for (size_t i = 0; i < ELEMENTSOF(files); i++) {
+                _fixture_ Fixture *f = fixture_new("");
+
+                (void) close(submit(f, "t1", "[[wait]]"));
+                run_until(f, is_talking);
+                fixture_crash(f);
+                configure_as(files[i]);
+                go();
+                fixture_open(f);
+                run_until(f, is_idle);
+                assert_turn(f, "t1", "completed First second.");
+                assert_log("start|text [[wait]]");
+        }
+}
+
+/* Its conversation goes on when the old configuration comes back. */
+TEST(anothers_conversation_stays_anothers) {
+        _fixture_ Fixture *f = fixture_new("");
+        _cleanup_free_ char *log = NULL;
+
+        (void) close(submit(f, "t1", "[[wait]]"));
+        run_until(f, is_talking);
+        fixture_crash(f);
+        configure_as(HERMES);
+        go();
+        fixture_open(f);
+        run_until(f, is_idle);
+        configure("");
+        answer(f, "t2", "Hello", "completed You said: Hello");
+        ASSERT_OK(kill(world.pid, SIGKILL));
+        run_until(f, has_died);
+        answer(f, "t3", "Again", "completed You said: Again");
+        log = cli_log();
+        ASSERT_NOT_NULL(strstr(log, "start+|text Again"));
+}
+
+/* Nothing is known of it but its pipes. */
+TEST(killed_while_it_starts) {
+        for (unsigned i = 0; i < 2; i++) {
+                _fixture_ Fixture *f = fixture_new("");
+
+                if (i > 0) {
+                        answer(f, "t0", "Before", "completed You said: Before");
+                        ASSERT_OK(kill(world.pid, SIGKILL));
+                        run_until(f, has_died);
+                }
+                (void) close(submit(f, "t1", "Hello"));
+                while (world.n_starts == i)
+                        ASSERT_TRUE(ASSERT_OK(sd_event_run(f->event, 10 * USEC_PER_SEC)) > 0);
+                fixture_crash(f);
+                fixture_open(f);
+                run_until(f, is_idle);
+                assert_turn(f, "t1", "completed You said: Hello");
+                ASSERT_EQ(world.n_starts, i + 2);
+                ASSERT_EQ(world.n_stops, 1);
+        }
+}
+
+/* The one before was ended while nobody was there: what is found then is not that. */
+TEST(killed_while_another_one_starts) {
+        _fixture_ Fixture *f = fixture_new("");
+
+        answer(f, "t0", "Before", "completed You said: Before");
+        fixture_crash(f);
+        world_kill();
+        for (size_t i = 0; i < ELEMENTSOF(world.store); i++)
+                if (world.store[i].name)
+                        fd_store_remove(world.store[i].name);
+        fixture_open(f);
+        (void) close(submit(f, "t1", "Hello"));
+        while (world.n_starts == 1)
+                ASSERT_TRUE(ASSERT_OK(sd_event_run(f->event, 10 * USEC_PER_SEC)) > 0);
+        fixture_crash(f);
+        fixture_open(f);
+        run_until(f, is_idle);
+        assert_turn(f, "t1", "completed You said: Hello");
+        ASSERT_EQ(world.n_starts, 3);
+}
+
+/* It says nothing more, and does not end. */
+TEST(found_without_an_output) {
+        _fixture_ Fixture *f = fixture_new("");
+        int fds[2];
+
+        answer(f, "t0", "Before", "completed You said: Before");
+        fixture_crash(f);
+        for (size_t i = 0; i < ELEMENTSOF(world.store); i++)
+                if (streq_ptr(world.store[i].name, "harness-out")) {
+                        ASSERT_OK(pipe2(fds, O_CLOEXEC));
+                        (void) close(fds[1]);
+                        ASSERT_OK(dup3(fds[0], world.store[i].fd, O_CLOEXEC));
+                        (void) close(fds[0]);
+                }
+        fixture_open(f);
+        while (sd_event_run(f->event, 100 * USEC_PER_MSEC) > 0)
+                ;
+        answer(f, "t1", "Hello", "completed You said: Hello");
+        ASSERT_EQ(world.n_starts, 2);
+}
+
+static bool has_run(Fixture *f) {
+        _cleanup_(harness_run_freep) HarnessRun *run = NULL;
+
+        return ASSERT_OK(run_store_get(f->db, &run)) > 0;
+}
+
+/* It was started for the turn, which it was not told yet. */
+TEST(killed_before_the_text) {
+        _fixture_ Fixture *f = fixture_new("");
+
+        (void) close(submit(f, "t1", "Hello"));
+        run_until(f, has_run);
+        fixture_crash(f);
+        fixture_open(f);
+        run_until(f, is_idle);
+        assert_turn(f, "t1", "completed You said: Hello");
+        assert_log("start|text Hello");
+}
+
+/* While nobody is there. */
+static void alter(Fixture *f, const char *sql) {
+        _cleanup_(database_freep) Database *db = NULL;
+
+        ASSERT_EQ(database_open(&db, f->path, NULL), 0);
+        ASSERT_OK(database_exec(db, sql));
+        ASSERT_EQ(database_changes(db), 1);
+}
+
+static void forget_that_it_was_sent(Fixture *f) {
+        alter(f, "UPDATE harness_runs SET sent = 'sending'");
+}
+
+/* The text is in the pipe, or the CLI at work at it; that this was so could not be noted any more. */
+TEST(killed_behind_the_text) {
+        _fixture_ Fixture *f = fixture_new("");
+        _cleanup_free_ char *log = NULL;
+
+        (void) close(submit(f, "t1", "[[tool: Bash]] [[wait]]"));
+        run_until(f, is_talking);
+        fixture_crash(f);
+        forget_that_it_was_sent(f);
+        go();
+        fixture_open(f);
+        run_until(f, is_idle);
+        assert_turn(f, "t1", "completed First second.");
+        answer(f, "t2", "More", "completed You said: More");
+        log = cli_log();
+        ASSERT_STREQ(log, "start|text [[tool: Bash]] [[wait]]|again|text More");
+        ASSERT_EQ(world.n_starts, 1);
+}
+
+/* … and it has ended over it: the next one is told that it may know the text. */
+TEST(killed_behind_the_text_and_the_cli_too) {
+        _fixture_ Fixture *f = fixture_new("");
+        _cleanup_free_ char *log = NULL;
+
+        (void) close(submit(f, "t1", "[[wait]]"));
+        run_until(f, is_talking);
+        fixture_crash(f);
+        forget_that_it_was_sent(f);
+        world_kill();
+        for (size_t i = 0; i < ELEMENTSOF(world.store); i++)
+                if (world.store[i].name)
+                        fd_store_remove(world.store[i].name);
+        go();
+        fixture_open(f);
+        run_until(f, is_idle);
+        assert_turn(f, "t1", "completed First second.");
+        log = cli_log();
+        ASSERT_NOT_NULL(strstr(log, "|start+|text [puffo-agent system message] you were re"));
+}
+
+/* What its user has set for programs that go out to the network is for the CLI too, and nothing else is. */
+TEST(proxies_and_certificates) {
+        static const char *const lines[] = {
+                "\"HTTPS_PROXY\": \"http://proxy.example:3128\"", "\"NODE_EXTRA_CA_CERTS\": \"/etc/ca.pem\"",
+                "\"SSL_CERT_FILE\": \"/etc/ca.pem\"", "\"NO_PROXY\": \".example,127.0.0.1,localhost\"",
+        };
+        _fixture_ Fixture *f = fixture_new("");
+        _cleanup_free_ char *path = path_join(world.directory, "log"), *log = NULL;
+
+        ASSERT_OK(setenv("HTTPS_PROXY", "http://proxy.example:3128", 1) | setenv("NO_PROXY", ".example", 1) |
+                  setenv("NODE_EXTRA_CA_CERTS", "/etc/ca.pem", 1) | setenv("SSL_CERT_FILE", "/etc/ca.pem", 1) |
+                  setenv("MY_SECRET", "xyzzy", 1));
+        answer(f, "t1", "Hello", "completed You said: Hello");
+        ASSERT_OK(unsetenv("HTTPS_PROXY") | unsetenv("NO_PROXY") | unsetenv("NODE_EXTRA_CA_CERTS") |
+                  unsetenv("SSL_CERT_FILE") | unsetenv("MY_SECRET"));
+        ASSERT_OK(file_read(path, MIB(1), &log, NULL));
+        for (size_t i = 0; i < ELEMENTSOF(lines); i++)
+                ASSERT_NOT_NULL(strstr(log, lines[i]));
+        ASSERT_NULL(strstr(log, "xyzzy"));
+}
+
+/* ---- one process per turn ---- */
+
+TEST(per_turn_clis_are_taken_over) {
+        static const char *const files[] = { GEMINI, HERMES, GEMINI, HERMES };
+
+        for (size_t i = 0; i < ELEMENTSOF(files); i++) {
+                _fixture_ Fixture *f = fixture_new("");
+                siginfo_t si;
+
+                configure_as(files[i]);
+                (void) close(submit(f, "t1", "[[wait]]"));
+                /* Of Hermes nobody hears anything before its end. */
+                if (streq(files[i], GEMINI))
+                        run_until(f, is_talking);
+                else
+                        run_until(f, has_run);
+                fixture_crash(f);
+                go();
+                /* Or it has ended when nobody was there. */
+                if (i >= 2)
+                        ASSERT_OK(waitid(P_PID, (id_t) world.pid, &si, WEXITED | WNOWAIT));
+                fixture_open(f);
+                run_until(f, is_idle);
+                assert_turn(f, "t1", streq(files[i], GEMINI) ? "completed First second." : "completed First \nSecond.");
+                assert_log("start|text [[wait]]");
+                answer(f, "t2", "More", "completed You said: More");
+                ASSERT_EQ(world.n_starts, 2);
+        }
+}
+
+/* It is told a turn by its command line, and would answer the next one with that. */
+TEST(cancelled_while_it_starts) {
+        _fixture_ Fixture *f = fixture_new("");
+
+        configure_as(HERMES);
+        (void) close(submit(f, "t1", "[[reply: Wrong]]"));
+        while (world.n_starts == 0)
+                ASSERT_TRUE(ASSERT_OK(sd_event_run(f->event, 10 * USEC_PER_SEC)) > 0);
+        ASSERT_EQ(turn_queue_interrupt(f->queue, ""), 1);
+        answer(f, "t2", "Right", "completed You said: Right");
+}
+
+TEST(one_still_runs) {
+        static const int errors[] = { -EBUSY, -EAGAIN };
+
+        for (size_t i = 0; i < ELEMENTSOF(errors); i++) {
+                _fixture_ Fixture *f = fixture_new("");
+
+                world.n_failures = 2;
+                world.start_error = errors[i];
+                answer(f, "t1", "Hello", "completed You said: Hello");
+                ASSERT_EQ(world.n_starts, 3);
+                ASSERT_EQ(world.n_stops, 2);
+        }
+}
+
+/* ---- what it costs ---- */
+
+static uint64_t tokens_used(Fixture *f) {
+        TurnUsage u;
+
+        ASSERT_OK(usage_store_sum(f->db, 0, &u));
+        return u.input_tokens + u.output_tokens;
+}
+
+/* Of a turn that is cut short what is known counts: here what went into the reply that had begun. */
+TEST(an_interrupted_turn_counts) {
+        _fixture_ Fixture *f = fixture_new("limits: {tokens_per_hour: 1000}\n");
+
+        (void) close(submit(f, "t1", "[[hang]]"));
+        run_until(f, is_talking);
+        ASSERT_EQ(turn_queue_interrupt(f->queue, ""), 1);
+        answer(f, "t2", "Next", "completed You said: Next");
+        ASSERT_EQ(tokens_used(f), 7 + 20);
+
+        (void) close(submit(f, "t3", "[[hang]]"));
+        run_until(f, is_talking);
+        ASSERT_OK(kill(world.pid, SIGKILL));
+        run_until(f, is_idle);
+        ASSERT_EQ(tokens_used(f), 7 + 20 + 7 + 20);
+}
+
+/* It was interrupted, and nobody was there to hear what it had used. */
+TEST(an_interrupted_turn_counts_later) {
+        _fixture_ Fixture *f = fixture_new("limits: {tokens_per_hour: 1000}\n");
+
+        (void) close(submit(f, "t1", "[[wait]]"));
+        run_until(f, is_talking);
+        ASSERT_EQ(turn_queue_interrupt(f->queue, ""), 1);
+        fixture_crash(f);
+        go();
+        fixture_open(f);
+        while (tokens_used(f) == 0)
+                ASSERT_TRUE(ASSERT_OK(sd_event_run(f->event, 20 * USEC_PER_SEC)) > 0);
+        ASSERT_EQ(tokens_used(f), 20);
+        answer(f, "t2", "Next", "completed You said: Next");
+        ASSERT_EQ(tokens_used(f), 40);
+}
+
+/* Killed between what it has cost and the turn's end: its end is read again, and counts once. */
+TEST(a_turn_counts_once) {
+        _fixture_ Fixture *f = fixture_new("limits: {tokens_per_hour: 1000}\n");
+        int status;
+        pid_t pid;
+
+        (void) close(submit(f, "t1", "[[wait]]"));
+        run_until(f, is_talking);
+        fixture_crash(f);
+        go();
+        pid = fork();
+        ASSERT_TRUE(pid >= 0);
+        if (pid == 0) {
+                world.no_end = world.die_at_end = true;
+                fixture_open(f);
+                run_until(f, is_idle);
+                _exit(1);
+        }
+        ASSERT_EQ(waitpid(pid, &status, 0), pid);
+        ASSERT_TRUE(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+        alter(f, "UPDATE session_turns SET attempts = 1");
+        fixture_open(f);
+        ASSERT_EQ(tokens_used(f), 20);
+        run_until(f, is_idle);
+        assert_turn(f, "t1", "completed First second.");
+        ASSERT_EQ(tokens_used(f), 20);
+}
+
+/* What goes through the outlet is counted there, also by whoever takes the CLI over. */
+TEST(what_the_outlet_counts_counts_once) {
+        _fixture_ Fixture *f = fixture_new("  api_key: sk-x\nlimits: {tokens_per_hour: 1000}\n");
+
+        (void) close(submit(f, "t1", "[[wait]]"));
+        run_until(f, is_talking);
+        fixture_crash(f);
+        go();
+        fixture_open(f);
+        run_until(f, is_idle);
+        assert_turn(f, "t1", "completed First second.");
+        answer(f, "t2", "More", "completed You said: More");
+        ASSERT_EQ(tokens_used(f), 0);
+        ASSERT_EQ(world.n_starts, 1);
 }
 
 TEST_MAIN();

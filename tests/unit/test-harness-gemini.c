@@ -338,7 +338,7 @@ static void take_over(Stage *s, const HarnessSetup *setup) {
         ASSERT_OK(harness_turn_adopt(s->harness, NULL));
 }
 
-/* Nobody says again what was read: only where no text can be missing it goes on. */
+/* A message that is not complete is still in the pipe, as a whole. */
 TEST(taken_over) {
         static const struct { const char *before[3], *after[3]; const char *record; } t[] = {
                 { { NULL }, { INIT, SAYS("T2", "Hi"), RESULT },
@@ -348,13 +348,13 @@ TEST(taken_over) {
                 { { INIT, USES("t1", "x", "{}") }, { USED("t1", "\"status\":\"success\""), SAYS("T2", "Hi"), RESULT },
                   "tool ended : \nbegin " SESSION "/T2\ntext Hi\nend " SESSION "/T2: Hi\ndone\n" },
                 { { INIT, USER, SAYS("T2", "Hi") }, { SAYS("T3", " you"), RESULT },
-                  "gone: A part of its answer was read by a process that is no more.\n" },
+                  "begin " SESSION "/T2\ntext Hi\ntext  you\nend " SESSION "/T2: Hi you\ndone\n" },
                 { { INIT, USER, SAYS("T2", "Hi") }, { RESULT },
-                  "gone: A part of its answer was read by a process that is no more.\n" },
+                  "begin " SESSION "/T2\ntext Hi\nend " SESSION "/T2: Hi\ndone\n" },
                 { { INIT, USER, SAYS("T2", "Hi") }, { USES("t1", "x", "{}") },
-                  "gone: A part of its answer was read by a process that is no more.\n" },
+                  "begin " SESSION "/T2\ntext Hi\nend " SESSION "/T2: Hi\ntool started x: {}\n" },
                 { { INIT, USER, SAYS("T2", "Hi") }, { FAILED("{\"type\":\"FatalTurnLimitedError\"}") },
-                  "max-turns: FatalTurnLimitedError\n" },
+                  "begin " SESSION "/T2\ntext Hi\ncancel " SESSION "/T2\nmax-turns: FatalTurnLimitedError\n" },
         };
 
         for (size_t i = 0; i < ELEMENTSOF(t); i++) {
@@ -382,9 +382,30 @@ TEST(the_same_line_again) {
         s_setup.session_id = SESSION;
         stage_start(&s, &s_setup, /* adopted= */ true);
         ASSERT_OK(harness_turn_adopt(s.harness, NULL));
-        stage_run(&s);
-        ASSERT_TRUE(s.ended);
-        ASSERT_EQ(s.result.outcome, HARNESS_GONE);
+        stage_says(&s, RESULT);
+        ASSERT_RECORD(&s, "begin " SESSION "/T2\ntext Hi\nend " SESSION "/T2: Hi\ndone\n");
+}
+
+/* The pipe has no room for all of it, so that it was taken out: only where no text can be missing it goes on. */
+TEST(taken_over_behind_a_long_message) {
+        _cleanup_free_ char *piece = malloc(KIB(48)), *line = NULL;
+
+        STAGE(s);
+        ASSERT_NOT_NULL(piece);
+        memset(piece, 'a', KIB(48) - 1);
+        piece[KIB(48) - 1] = 0;
+        line = asprintf_new(SAYS("T2", "%s"), piece);
+        ASSERT_NOT_NULL(line);
+        s.texts_only = true;
+        stage_says(&s, INIT);
+        ASSERT_EQ(s.n_drained, 0);
+        for (unsigned i = 0; i < 16; i++)
+                stage_says(&s, line);
+        ASSERT_TRUE(s.n_drained > 0);
+        take_over(&s, &s_setup);
+        stage_says(&s, line);
+        stage_says(&s, RESULT);
+        ASSERT_RECORD(&s, "gone\n");
 }
 
 TEST(freed_by_handlers) {

@@ -126,11 +126,25 @@ TEST(taken_over) {
         stage_says(&s, "Hello.");
         s.harness = harness_free(s.harness);
         stage_start(&s, &s_setup, /* adopted= */ true);
+        ASSERT_OK(harness_name_turn(s.harness, "m1"));
         ASSERT_OK(harness_turn_adopt(s.harness, NULL));
         stage_says(&s, "Bye.");
         stage_exits(&s);
-        ASSERT_EQ(s.result.outcome, HARNESS_GONE);
-        ASSERT_NULL(strstr(s.record.text, "Bye."));
+        ASSERT_RECORD(&s, "begin m1\ntext Hello.\nBye.\nend m1: Hello.\nBye.\ndone\n");
+}
+
+/* Nobody has begun to read it. */
+TEST(taken_over_without_its_input) {
+        STAGE_WITH(s, NULL);
+        s.harness = harness_free(s.harness);
+        (void) close(s.take[0]);
+        s.take[0] = -EBADF;
+        stage_start(&s, &s_setup, /* adopted= */ true);
+        ASSERT_OK(harness_turn_adopt(s.harness, NULL));
+        stage_says(&s, "Hello.");
+        s.texts_only = true;
+        stage_exits(&s);
+        ASSERT_RECORD(&s, "Hello.\ndone\n");
 }
 
 TEST(an_answer_without_an_end) {

@@ -208,7 +208,8 @@ TEST(endpoint_and_proxy) {
                         "ALL_PROXY=http://127.0.0.1:{proxy_port}\nhttp_proxy=http://127.0.0.1:{proxy_port}\n"
                         "https_proxy=http://127.0.0.1:{proxy_port}\nall_proxy=http://127.0.0.1:{proxy_port}\n"
                         "NO_PROXY=127.0.0.1,localhost\nno_proxy=127.0.0.1,localhost\n" SWITCHES
-                        "ANTHROPIC_BASE_URL=http://127.0.0.1:{model_port}\nANTHROPIC_API_KEY=tok\n");
+                        "ANTHROPIC_BASE_URL=http://127.0.0.1:{model_port}\nANTHROPIC_API_KEY=tok\n"
+                        "CLAUDE_CODE_PROVIDER_MANAGED_BY_HOST=1\n");
         ASSERT_LAUNCHES(&s, "model_socket", "/run/puffo/model.sock");
         ASSERT_LAUNCHES(&s, "proxy_socket", "/run/puffo/proxy.sock");
 }

@@ -24,6 +24,8 @@ typedef struct Bench {
         int fail_at;                    /* this line's handler fails; -1: none */
         int die_at;                     /* this line's handler kills the process */
         bool free_at_end, free_at_line;
+        bool keep;                      /* lines that begin with "k" */
+        size_t n_drained;
         bool ended;
         int error;
         int64_t left;                   /* bytes in the pipe when a handler ran */
@@ -45,6 +47,8 @@ static int bench_on_line(LineReader *l, const char *line, size_t size, LineEnd e
         else
                 ASSERT_OK(strbuf_printf(&b->seen, "%c:%zu bytes of %c to %c\n", "WCT"[end], size, line[0],
                                         line[size - 1]));
+        if (b->keep && line[0] == 'k')
+                line_reader_keep(l);
         if (b->die_at == n)
                 (void) raise(SIGKILL);
         if (b->free_at_line)
@@ -54,6 +58,10 @@ static int bench_on_line(LineReader *l, const char *line, size_t size, LineEnd e
 
 static void bench_on_idle(LineReader *l, void *userdata) {
         ((Bench*) userdata)->n_idle++;
+}
+
+static void bench_on_drain(LineReader *l, void *userdata) {
+        ((Bench*) userdata)->n_drained++;
 }
 
 static void bench_on_end(LineReader *l, int error, void *userdata) {
@@ -69,6 +77,7 @@ static void bench_on_end(LineReader *l, int error, void *userdata) {
 static void bench_read(Bench *b, size_t max) {
         ASSERT_OK(line_reader_new(&b->reader, b->event, fcntl(b->spare, F_DUPFD_CLOEXEC, 3), max, &(LineHandler) {
                 .on_line = bench_on_line,
+                .on_drain = bench_on_drain,
                 .on_idle = bench_on_idle,
                 .on_end = bench_on_end,
                 .userdata = b,
@@ -357,6 +366,58 @@ TEST(who_takes_over_sees_the_line_again) {
         say(&b, "ur\n");
         hang_up(&b);
         ASSERT_SEEN(&b, "W:two\nW:three\nW:four\n");
+}
+
+/* What is kept is handed on once here, and again to whoever takes over, until a line goes with all that was kept. */
+TEST(kept_lines_stay) {
+        BENCH(b);
+        b.keep = true;
+        say(&b, "k1\nk2\n");
+        run(&b);
+        say(&b, "k3\nhalf");
+        run(&b);
+        ASSERT_SEEN(&b, "W:k1\nW:k2\nW:k3\n");
+        ASSERT_EQ(in_pipe(&b), 13);
+        b.reader = line_reader_free(b.reader);
+        bench_read(&b, LINE_MAX_);
+        run(&b);
+        ASSERT_SEEN(&b, "W:k1\nW:k2\nW:k3\nW:k1\nW:k2\nW:k3\n");
+        say(&b, " a line\nk4\n");
+        run(&b);
+        ASSERT_EQ(in_pipe(&b), 3);
+        ASSERT_EQ(b.n_drained, 0);
+        hang_up(&b);
+        ASSERT_TRUE(b.ended);
+        ASSERT_EQ(b.error, 0);
+        ASSERT_SEEN(&b, "W:k1\nW:k2\nW:k3\nW:k1\nW:k2\nW:k3\nW:half a line\nW:k4\n");
+}
+
+TEST(a_cut_line_behind_kept_ones) {
+        BENCH(b);
+        b.keep = true;
+        say(&b, "k1\nk2");
+        hang_up(&b);
+        ASSERT_TRUE(b.ended);
+        ASSERT_SEEN(&b, "W:k1\nC:k2\n");
+}
+
+/* Its writer needs the room: nothing stops, and what was kept is told to be gone. */
+TEST(kept_lines_give_way_in_a_full_pipe) {
+        _cleanup_free_ char *k = filled('k', 1000);
+
+        BENCH(b);
+        b.keep = true;
+        for (unsigned i = 0; i < 500; i++) {
+                say(&b, k);
+                say(&b, "\n");
+        }
+        run(&b);
+        ASSERT_EQ(b.n_lines, 500);
+        ASSERT_TRUE(b.n_drained > 0);
+        hang_up(&b);
+        ASSERT_TRUE(b.ended);
+        ASSERT_EQ(b.n_lines, 500);
+        ASSERT_EQ(b.total, 500000);
 }
 
 /* Lines of any size, written in pieces of any size, to readers that fail at any of them: each is handled, in order. */

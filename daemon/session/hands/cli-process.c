@@ -20,6 +20,7 @@ struct CliProcess {
         char *invocation;
         int fds[3];                     /* until they are handed out */
         CliCall *starting, *waiting, *stopping, *freezing;
+        bool has_input;                 /* of the one that was adopted */
         bool thaw_wanted;
         bool thawing;                   /* what freezing is: a wish that it wakes up */
         int failed;                     /* why what is being ended could not be started; 0: it could */
@@ -131,6 +132,10 @@ void cli_process_stop(CliProcess *p) {
         stop(p);
 }
 
+bool cli_process_has_input(const CliProcess *p) {
+        return p->has_input;
+}
+
 void cli_process_release_input(CliProcess *p) {
         fd_store_remove(pipe_names[0]);
 }
@@ -151,6 +156,9 @@ static void on_started(int error, const char *text, const char *invocation, void
         int r = error;
 
         call_stop(p, &p->starting);
+        /* Sent before the start was asked for: by now there is nothing to wait for. */
+        if (r >= 0)
+                r = fd_store_settle();
         if (r >= 0)
                 r = free_and_strdup(&p->invocation, invocation);
         if (r >= 0)
@@ -177,7 +185,7 @@ static int pipes_make(int ours[static 3], int theirs[static 3]) {
                 theirs[i] = pair[i != 0];
                 if (fcntl(ours[i], F_SETFL, O_NONBLOCK) < 0)
                         return -errno;
-                r = fd_store_add(pipe_names[i], ours[i]);
+                r = fd_store_send(pipe_names[i], ours[i]);
                 if (r < 0)
                         return r;
         }
@@ -218,7 +226,10 @@ int cli_process_adopt(CliProcess *p, const char *invocation, int fds[static 3]) 
         }
         if (n == 0)
                 return 0;
-        r = n < ELEMENTSOF(pipe_names) || isempty(invocation) ? -ESTALE : free_and_strdup(&p->invocation, invocation);
+        p->has_input = p->fds[0] >= 0;
+        r = n == 2U + p->has_input && p->fds[1] >= 0 && !isempty(invocation) ? 0 : -ESTALE;
+        if (r >= 0)
+                r = free_and_strdup(&p->invocation, invocation);
         if (r >= 0)
                 r = wait_for_end(p);
         if (r < 0) {

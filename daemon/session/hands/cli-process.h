@@ -39,6 +39,7 @@ typedef struct CliCall CliCall;
 /* Who starts and ends units: puffod, by way of the private bus; in tests somebody else. Each call answers once, from
  * the loop, with 0 or an error and its text, unless it is freed before. */
 typedef struct CliBackend {
+        /* -EBUSY: there is one still, or again. -EAGAIN: at present there can be none. */
         int (*start)(const CliStart *what, const int fds[static 3], void (*done)(int error, const char *text,
                      const char *invocation, void *userdata), void *userdata, CliCall **ret, void *backend);
         int (*wait)(const char *invocation, void (*done)(int error, const CliEnd *end, void *userdata),
@@ -76,11 +77,14 @@ CliState cli_process_state(const CliProcess *p);
 /* Names the run: of use to cli_process_adopt(). "": none. */
 const char* cli_process_invocation(const CliProcess *p);
 
-/* What a process before us has left in the store; > 0: a CLI, whose pipes fds are now. invocation: what was noted of
- * it. Whether it is asleep is not known: it counts as frozen until cli_process_thaw(). */
+/* What a process before us has left in the store; > 0: a CLI, whose pipes fds are now, its input -EBADF when that was
+ * released. invocation: what was noted of it; NULL, "": nothing, and it is ended. Whether it is asleep is not known: it
+ * counts as frozen until cli_process_thaw(). */
 int cli_process_adopt(CliProcess *p, const char *invocation, int fds[static 3]);
 /* Only with CLI_NONE. -E2BIG: launch is too long for a pipe. */
 int cli_process_start(CliProcess *p, const CliStart *what);
+/* Of one that was adopted: whether it can still be told anything. */
+bool cli_process_has_input(const CliProcess *p);
 /* Its input is about to end: the store's copy would keep it open. */
 void cli_process_release_input(CliProcess *p);
 /* Ends what runs or is being started, with everything that it has begun; on_ended(NULL) follows. */

@@ -9,7 +9,7 @@
 
 #define BARRIER_USEC (5 * USEC_PER_SEC)
 
-int fd_store_add(const char *name, int fd) {
+int fd_store_send(const char *name, int fd) {
         _cleanup_free_ char *state = NULL;
         int r;
 
@@ -20,9 +20,19 @@ int fd_store_add(const char *name, int fd) {
         if (!state)
                 return -ENOMEM;
         r = sd_pid_notify_with_fds(0, 0, state, &fd, 1);
-        if (r > 0)
-                r = sd_notify_barrier(0, BARRIER_USEC);
         return r < 0 ? r : r == 0 ? -EPERM : 0;
+}
+
+int fd_store_settle(void) {
+        int r = getenv("NOTIFY_SOCKET") ? sd_notify_barrier(0, BARRIER_USEC) : 0;
+
+        return MIN(r, 0);
+}
+
+int fd_store_add(const char *name, int fd) {
+        int r = fd_store_send(name, fd);
+
+        return r < 0 ? r : fd_store_settle();
 }
 
 void fd_store_remove(const char *name) {

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 
+#include <systemd/sd-id128.h>
+
 #include "chat-prompt.h"
 #include "crash-point.h"
 #include "event-util.h"
@@ -34,6 +36,9 @@ static int on_silence(sd_event_source *s, uint64_t usec, void *userdata) {
 
 static int turn_begin(Hands *h, const SessionConfig *config) {
         int r;
+
+        if (h->task_timeout_usec > 0)
+                return 0;
 
         h->task_timeout_usec = config->task_timeout_usec > 0 ? config->task_timeout_usec : TASK_TIMEOUT_DEFAULT_USEC;
         h->progress_usec = now_boottime_usec();
@@ -84,48 +89,45 @@ static int make_text(Hands *h, const SessionConfig *config, HarnessKind kind, ch
         /* Those that live for one turn take a text that they could not answer out of their conversation again: it is
          * said once more. */
         *ret = forgets || h->launch.fresh ? flatten(&p) : !h->kick ? strdup(last) :
-               harness_is_per_turn(kind) ? strjoin(h->kick, "\n\n", last) : strdup(h->kick);
+               harness_is_per_turn(kind) || streq(h->kick, HANDS_UNSURE_LINE) ? strjoin(h->kick, "\n\n", last) :
+                                                                                strdup(h->kick);
         return *ret ? 0 : -ENOMEM;
 }
 
-/* *ret: NULL when the CLI has a login of its own. */
-static int new_token(Hands *h, const char **ret) {
+/* None when the CLI has a login of its own. */
+static int new_token(Hands *h) {
+        const char *token;
         Outlet *o;
         int r;
 
-        *ret = NULL;
-        if (!h->launch.has_outlet && !h->launch.has_proxy) {
-                hands_note(h, HANDS_VALUE_TOKEN, NULL);
+        if (!h->launch.has_outlet && !h->launch.has_proxy)
                 return 0;
-        }
         o = h->spec.get_outlet(h->spec.userdata);
         if (!o)
                 return -ENOTCONN;
-        if (h->launch.has_outlet) {
-                r = outlet_new_token(o, ret);
-                if (r < 0)
-                        return r;
-        }
-        hands_note(h, HANDS_VALUE_TOKEN, *ret ?: "-");
-        return 0;
+        if (!h->launch.has_outlet)
+                return 0;
+        r = outlet_new_token(o, &token);
+        return r < 0 ? r : MIN(free_and_strdup(&h->launch.token, token), 0);
 }
 
 static int start_process(Hands *h, const SessionConfig *config) {
         _cleanup_free_ char *text = NULL, *system = NULL;
-        const char *token = NULL;
         int r;
 
-        h->launch.session_id = mfree(h->launch.session_id);
         r = make_text(h, config, h->launch.kind, &text, &system);
         if (r >= 0 && h->launch.kind != HARNESS_CLAUDE_SDK)
                 r = hands_conversation_load(h, config, &h->launch.session_id);
         h->launch.fresh = h->launch.conversation && !h->launch.session_id;
         if (r >= 0)
-                r = new_token(h, &token);
+                r = new_token(h);
         if (r >= 0)
-                r = hands_launch_compose(&h->launch, config, h->launch.session_id, system, text, token);
+                r = hands_launch_compose(&h->launch, config, system, text);
+        if (r >= 0)
+                r = free_and_strdup(&h->launch.turn, h->turn->id);
         if (r < 0)
                 return r;
+        h->launch.kick = h->kick;
         hands_tell_waiting(h, "starting the CLI");
         r = cli_process_start(h->process, &(CliStart) {
                 .description = h->launch.description, .working_directory = h->launch.directory,
@@ -140,17 +142,23 @@ static int start_process(Hands *h, const SessionConfig *config) {
         return r;
 }
 
-int hands_driver_adopt(Hands *h, const SessionConfig *config) {
-        _cleanup_free_ char *session_id = NULL;
-        int fds[3], r;
+int hands_driver_adopt(Hands *h) {
+        int fds[3];
 
         for (size_t i = 0; i < ELEMENTSOF(fds); i++)
                 fds[i] = TAKE_FD(h->found[i]);
-        r = hands_conversation_load(h, config, &session_id);
-        if (r < 0)
-                (void) log_warning_errno(r, "The id of the CLI's conversation cannot be read, ignoring: %m");
+        if (!h->ended)
+                hands_timer_stop(h->limit);
         h->adopted = true;
-        return hands_driver_new(h, hands_driver_kind(config), session_id, fds, /* adopted= */ true);
+        return hands_driver_new(h, fds, /* adopted= */ true);
+}
+
+/* Those that live for one turn begin when their input has ended, and that is when they have it all. */
+static bool was_sent(const Hands *h) {
+        HarnessKind kind = harness_kind(h->driver);
+
+        return h->run->sent == RUN_SENT ||
+               (harness_is_per_turn(kind) && kind != HARNESS_CLAUDE_SDK && !cli_process_has_input(h->process));
 }
 
 /* Whether the CLI that we have found is at work at this turn. < 0: it is at something that nobody knows. */
@@ -162,11 +170,11 @@ static int adopted_works_at(Hands *h) {
         /* What it has asked the tools and got no answer to, nobody would answer it any more. */
         if (harness_kind(h->driver) == HARNESS_CLAUDE_SDK)
                 return -ESTALE;
-        if (h->sent && streq(h->sent, h->turn->id))
+        if (h->run->sent != RUN_NOTHING && streq(h->run->turn, h->turn->id))
                 return 1;
-        if (h->turn->attempts > 1)
+        if (h->turn->attempts > 1 || harness_is_told_by_launch(harness_kind(h->driver)))
                 return -ESTALE;         /* it may have got the text, or a part of it */
-        r = h->sent ? turn_store_get(h->spec.db, h->sent, &row) : 0;
+        r = h->run->sent != RUN_NOTHING ? turn_store_get(h->spec.db, h->run->turn, &row) : 0;
         return r < 0 ? r : row && row->status != TURN_COMPLETED ? -ESTALE : 0;
 }
 
@@ -174,23 +182,80 @@ static Approvals* get_approvals(Hands *h) {
         return h->spec.get_approvals ? h->spec.get_approvals(h->spec.userdata) : NULL;
 }
 
-static int take_over(Hands *h) {
-        const char *last = NULL;
+static const char* last_message(const Hands *h) {
+        for (size_t i = h->steps.n; i > 0; i--)
+                if (!isempty(h->steps.steps[i - 1].opaque))
+                        return h->steps.steps[i - 1].opaque;
+        return NULL;
+}
+
+/* Its text may have been sent or not, and only the CLI knows: it is told once more, under the same name. */
+static int send_again(Hands *h, const SessionConfig *config) {
+        _cleanup_free_ char *text = NULL, *system = NULL;
+        const char *kick = h->kick;
         int r;
 
-        for (size_t i = h->steps.n; i > 0 && !last; i--)
-                if (!isempty(h->steps.steps[i - 1].opaque))
-                        last = h->steps.steps[i - 1].opaque;
-        r = harness_turn_adopt(h->driver, last);
+        h->kick = streq(h->run->kick, HANDS_LIMITED_LINE) ? HANDS_LIMITED_LINE :
+                  streq(h->run->kick, HANDS_UNSURE_LINE)  ? HANDS_UNSURE_LINE :
+                  *h->run->kick                           ? HANDS_RESTARTED_LINE : NULL;
+        r = make_text(h, config, harness_kind(h->driver), &text, &system);
+        if (r >= 0)
+                r = harness_turn_again(h->driver, text, last_message(h));
+        h->kick = r >= 0 ? NULL : kick;
+        return r;
+}
+
+/* -ESTALE: nobody can tell what became of the text. */
+static int take_over(Hands *h, const SessionConfig *config) {
+        bool sent = was_sent(h);
+        int r;
+
+        r = harness_name_turn(h->driver, isempty(h->run->message) ? NULL : h->run->message);
+        if (r >= 0)
+                r = hands_asks_begin(h->asks, get_approvals(h), h->driver, h->turn->id, /* taken_over= */ true);
         if (r < 0)
                 return r;
-        r = cli_process_state(h->process) == CLI_FROZEN ? cli_process_thaw(h->process) : 0;
-        if (r < 0)
-                return r;
+        if (sent)
+                r = harness_turn_adopt(h->driver, last_message(h));
+        else
+                r = config->agent ? send_again(h, config) : -EOPNOTSUPP;
+        if (r < 0) {
+                hands_asks_end(h->asks);
+                return r == -EOPNOTSUPP || r == -EPIPE ? -ESTALE : r;
+        }
+        h->working = true;
+        h->has_it = h->has_it || sent;
         hands_log(h, LOG_INFO, 0, "The CLI is at this turn already, its answer is waited for", NULL);
-        h->working = h->has_it = true;
         hands_tell_waiting(h, NULL);
-        return hands_asks_begin(h->asks, get_approvals(h), h->driver, h->turn->id, /* taken_over= */ true);
+        return cli_process_state(h->process) == CLI_FROZEN ? cli_process_thaw(h->process) : 0;
+}
+
+int hands_run_give(HarnessRun *run, const char *turn, const char *kick) {
+        sd_id128_t id;
+        int r;
+
+        r = sd_id128_randomize(&id);
+        if (r >= 0)
+                r = free_and_strdup(&run->turn, turn);
+        if (r >= 0)
+                r = free_and_strdup(&run->kick, strempty(kick));
+        if (r >= 0)
+                r = free_and_strdup(&run->message, SD_ID128_TO_UUID_STRING(id));
+        if (r >= 0)
+                run->sent = RUN_SENDING;
+        return MIN(r, 0);
+}
+
+/* Before the text is on its way: whoever comes after us has to know that it may have been. */
+static int note_sending(Hands *h) {
+        HarnessRun *run = h->run;
+        int r;
+
+        if (h->fresh && run->sent != RUN_NOTHING && streq(run->turn, h->turn->id) &&
+            streq(run->kick, strempty(h->kick)))
+                return 0;
+        r = hands_run_give(run, h->turn->id, h->kick);
+        return r < 0 ? r : run_store_give(h->spec.db, run);
 }
 
 static int send_text(Hands *h, const SessionConfig *config) {
@@ -198,17 +263,24 @@ static int send_text(Hands *h, const SessionConfig *config) {
         int r;
 
         r = make_text(h, config, harness_kind(h->driver), &text, &system);
-        if (r < 0)
-                return r;
-        r = hands_asks_begin(h->asks, get_approvals(h), h->driver, h->turn->id, /* taken_over= */ false);
+        if (r >= 0)
+                r = hands_asks_begin(h->asks, get_approvals(h), h->driver, h->turn->id, /* taken_over= */ false);
         if (r < 0)
                 return r;
         r = hands_options_use(h);
         if (r < 0)
                 return r;
         crash_point("cli-send");
+        r = note_sending(h);
+        if (r >= 0)
+                r = harness_name_turn(h->driver, h->run->message);
+        if (r < 0)
+                return r;
+        crash_point("cli-sending");
+        h->fresh = false;
         r = harness_turn(h->driver, text);
         if (r == -EPIPE) {              /* it has just ended; its unit's end brings us back */
+                hands_forget_sent(h);
                 hands_driver_drop(h);
                 hands_limit_arm(h, HANDS_CLOSE_USEC);
                 return 0;
@@ -236,27 +308,30 @@ static int prepare(Hands *h, const SessionConfig *config, HandsLaunch *ret) {
         return 1;
 }
 
-/* Of a CLI that has ended while nobody was there the pipe may hold the answer to this turn. */
-static int finish_ended(Hands *h) {
-        if (!h->adopted)
-                return 0;               /* the rest is being read */
-        if (adopted_works_at(h) > 0)
-                return take_over(h);
-        hands_process_gone(h);
-        return 0;
+/* > 0: the CLI that was found is at this turn. 0: at none, it can be given one. < 0: nobody can say, and it goes. */
+static int use_adopted(Hands *h, const SessionConfig *config) {
+        int r = adopted_works_at(h);
+
+        if (r > 0)
+                r = take_over(h, config) < 0 ? -ESTALE : 1;
+        if (r < 0 && !h->ended)
+                cli_process_stop(h->process);
+        else if (r <= 0 && h->ended) /* the pipe may have held the answer to this turn */
+                hands_process_gone(h);
+        return r == 0 && h->ended ? -ESTALE : r;
 }
 
 /* With a CLI that runs: is it the right one, and awake? */
 static int use_process(Hands *h, const SessionConfig *config, const HandsLaunch *wanted) {
-        int r = h->adopted ? adopted_works_at(h) : 0;
+        HarnessKind kind = harness_kind(h->driver);
+        int r;
 
-        if (r > 0)
-                return take_over(h);
-        if (r < 0) {
+        /* It is about to answer another turn, which is over. */
+        if (harness_is_told_by_launch(kind) && !streq(h->run->turn, h->turn->id)) {
                 cli_process_stop(h->process);
-                return r == -ESTALE ? 0 : r;
+                return 0;
         }
-        if (memcmp(h->running_hash, wanted->hash, sizeof(h->running_hash)) != 0 || h->dropped) {
+        if (memcmp(h->run->hash, wanted->hash, sizeof(h->run->hash)) != 0 || h->dropped) {
                 hands_log(h, LOG_INFO, 0, "The CLI is started anew, as its configuration has changed", NULL);
                 hands_end_process(h);
                 return 0;
@@ -284,52 +359,40 @@ int hands_budget_refuses(Hands *h) {
         return 1;
 }
 
-int hands_attempt(Hands *h) {
-        _cleanup_(session_config_freep) SessionConfig *config = NULL;
+static int attempt(Hands *h, const SessionConfig *config) {
         _cleanup_(hands_launch_done) HandsLaunch wanted = {};
         CliState state = cli_process_state(h->process);
         int r;
 
-        r = h->spec.get_config(&config, h->spec.userdata);
+        hands_configure(h, config);
+        r = config->agent ? hands_audit_use(&h->audit, config->home) : 0;
+        if (r >= 0)
+                r = turn_begin(h, config);
+        if (r >= 0 && h->found[1] >= 0)
+                r = hands_driver_adopt(h);
         if (r < 0)
                 return r;
-        r = hands_audit_use(&h->audit, config->home);
-        if (r < 0)
-                return r;
+        if (h->adopted) {
+                r = use_adopted(h, config);
+                if (r != 0)
+                        return r == -ESTALE ? 0 : MIN(r, 0);
+        }
         if (config->fault) {
                 hands_log(h, LOG_WARNING, 0, "The turn cannot be carried out", config->fault);
                 hands_fail(h, "server_error", "not-ready", config->fault);
                 return 1;
         }
-        if (h->task_timeout_usec == 0) {
-                r = turn_begin(h, config);
-                if (r < 0)
-                        return r;
-        }
-        if (h->found[0] >= 0) {
-                r = hands_driver_adopt(h, config);
-                if (r < 0)
-                        return r;
-        }
-        if (h->ended)
-                return finish_ended(h);
-        /* What is under way brings us back when it is done. */
-        if (state == CLI_STARTING || state == CLI_STOPPING || (state != CLI_NONE && (!h->driver || h->spent)) ||
-            (h->driver && harness_in_turn(h->driver) && !h->adopted))
+        /* What is under way brings us back when it is done; of one that has ended the rest is being read. */
+        if (h->ended || state == CLI_STARTING || state == CLI_STOPPING ||
+            (state != CLI_NONE && (!h->driver || h->spent)) || (h->driver && harness_in_turn(h->driver)))
                 return 0;
-        /* A CLI that was taken over may be at this turn. */
-        if (!h->working && !(h->adopted && h->has_it)) {
-                r = hands_budget_refuses(h);
-                if (r != 0)
-                        return r;
-        }
-        r = free_and_strdup(&h->model, config->model);
-        if (r < 0)
+        r = hands_budget_refuses(h);
+        if (r != 0)
                 return r;
         r = prepare(h, config, &wanted);
         if (r != 0)
                 return r;
-        r = h->adopted ? 0 : hands_login_use(h->login, &wanted.login);
+        r = hands_login_use(h->login, &wanted.login);
         if (r < 0)
                 return r;
         if (r > 0) {
@@ -342,4 +405,11 @@ int hands_attempt(Hands *h) {
         h->launch = wanted;
         wanted = (HandsLaunch) {};
         return start_process(h, config);
+}
+
+int hands_attempt(Hands *h) {
+        _cleanup_(session_config_freep) SessionConfig *config = TAKE_PTR(h->config);
+        int r = config ? 0 : h->spec.get_config(&config, h->spec.userdata);
+
+        return r < 0 ? r : attempt(h, config);
 }

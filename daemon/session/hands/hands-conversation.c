@@ -40,16 +40,19 @@ int hands_conversation_use(Hands *h, const SessionConfig *config, const HandsLau
         _cleanup_free_ char *id = NULL;
         int r;
 
-        if (harness_kind(h->driver) != HARNESS_CODEX ||
-            streq(strempty(h->launch.conversation), strempty(wanted->conversation)))
+        if (harness_kind(h->driver) != HARNESS_CODEX || streq(h->run->conversation, strempty(wanted->conversation)))
                 return 0;
         r = free_and_strdup(&h->launch.conversation, wanted->conversation);
         if (r >= 0)
                 r = hands_conversation_load(h, config, &id);
+        if (r >= 0)
+                r = free_and_strdup(&h->run->conversation, strempty(wanted->conversation));
+        if (r >= 0)
+                r = free_and_strdup(&h->run->session_id, id);
         if (r < 0)
                 return r;
         h->launch.fresh = h->launch.conversation && !id;
-        hands_note(h, HANDS_VALUE_CONVERSATION, h->launch.conversation);
+        hands_stored(h, run_store_set_session(h->spec.db, h->run));
         return harness_set_conversation(h->driver, id);
 }
 
@@ -74,13 +77,16 @@ int hands_conversation_load(Hands *h, const SessionConfig *config, char **ret) {
         return *ret ? 1 : -ENOMEM;
 }
 
-int hands_conversation_save(Hands *h, const SessionConfig *config, const char *session_id) {
-        const char *harness = agent_config_harness(config->agent);
+int hands_conversation_save(Hands *h, const char *session_id) {
+        const char *harness = h->run->kind;
         _cleanup_free_ char *name = NULL, *value = NULL;
 
-        if (isempty(h->launch.conversation))
-                return cli_session_save(config->home, harness, config->model, session_id);
-        name = strjoin(PREFIX, h->launch.conversation);
+        /* One program that is started in two ways. */
+        if (harness_kind_from_string(harness) == HARNESS_CODEX_EXEC)
+                harness = harness_kind_to_string(HARNESS_CODEX);
+        if (isempty(h->run->conversation))
+                return cli_session_save(&(AgentHome) { .directory = h->directory }, harness, h->run->model, session_id);
+        name = strjoin(PREFIX, h->run->conversation);
         value = session_id ? strjoin(harness, ":", session_id) : NULL;
         if (!name || (session_id && !value))
                 return -ENOMEM;

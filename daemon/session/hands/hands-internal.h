@@ -8,6 +8,7 @@
 #include "hands-launch.h"
 #include "hands-login.h"
 #include "hands-mcp.h"
+#include "run-store.h"
 
 /* What the files of hands.h share: hands.c, the life of it and the turn's; hands-attempt.c, from a turn to the CLI;
  * hands-talk.c, from the CLI to the turn; hands-process.c, how the CLI comes, sleeps and goes. */
@@ -16,16 +17,8 @@
 #define HANDS_CLOSE_USEC (3 * USEC_PER_SEC)
 /* A CLI that has crashed is not started again sooner (agent-runtime §19). */
 #define HANDS_CRASH_PAUSE_USEC (10 * USEC_PER_SEC)
-
-/* What a later process of this session has to know, as values of the database: the run of the CLI, what it was started
- * with, and the last turn whose text it has got. */
-#define HANDS_VALUE_RUN "harness_run"
-#define HANDS_VALUE_HASH "harness_hash"
-#define HANDS_VALUE_TURN "harness_turn"
-/* … and the token with which it calls its model; "-": none, but the outlet is in use. */
-#define HANDS_VALUE_TOKEN "harness_token"
-/* … and the conversation that it is in, when it is not the main one. */
-#define HANDS_VALUE_CONVERSATION "harness_conversation"
+/* For a turn of before to begin again, when its CLI was found at it. */
+#define HANDS_FOUND_USEC (60 * USEC_PER_SEC)
 
 /* message-pipeline §§11.5, 11.6 */
 #define HANDS_LIMITED_LINE \
@@ -34,6 +27,11 @@
 #define HANDS_RESTARTED_LINE \
         "[puffo-agent system message] you were restarted in the middle of the last turn. Finish it now; what you " \
         "have sent already does not have to be sent again. If it is finished, say nothing more than [SILENT]."
+
+/* … of which nobody knows whether it has come to be a part of the conversation. It goes in front of its text. */
+#define HANDS_UNSURE_LINE \
+        "[puffo-agent system message] you were restarted while what follows was on its way to you. If you have had " \
+        "it before, finish what is left of it; what you have sent already does not have to be sent again."
 
 struct Hands {
         HandsSpec spec;
@@ -45,15 +43,14 @@ struct Hands {
         HandsLogin *login;
         HandsAudit audit;
         HandsLaunch launch;             /* of what runs or is being started */
-        uint8_t running_hash[32];
-        char *sent;                     /* the last turn whose text the CLI has got, or NULL */
+        HarnessRun *run;                /* of what runs, or else what ran last, as it is stored; NULL: nothing yet */
+        bool fresh;                     /* … and has not been given anything yet: what it is to get is noted already */
         bool adopted;                   /* the CLI was somebody else's before: what it is doing is not known yet */
         int found[3];                   /* its pipes, until its turn begins again: what it says before were lost */
         bool ended, has_end;            /* it has ended, and what it has said last is being read; has_end: by itself */
         CliEnd end;
         char end_result[32];
         bool dropped;                   /* it is to be ended when it is idle */
-        char *model;                    /* that its turn is for, "": its own choice */
         bool spent;                     /* it has had the one turn that it lives for */
 
         Turn *turn;                     /* borrowed from the queue; NULL: idle */
@@ -62,12 +59,15 @@ struct Hands {
         bool working;                   /* what the CLI does is this turn */
         bool has_it;                    /* the text of this turn is part of the CLI's conversation */
         bool repeated;                  /* once after an end that nobody wanted */
-        const char *kick;               /* what is sent instead of the text, or NULL */
+        const char *kick;               /* HANDS_…_LINE: what is sent instead of the text, NULL: that itself */
         char *open;                     /* the CLI's id of the message that grows, or NULL */
         bool known;                     /* … which was stored before */
         size_t streamed;                /* bytes of it */
         unsigned n_retries, n_tools;
-        uint64_t task_timeout_usec, progress_usec, freeze_usec, stop_usec;
+        uint64_t task_timeout_usec, progress_usec;
+        uint64_t freeze_after_usec, stop_after_usec;    /* of the configuration */
+        uint64_t freeze_usec, stop_usec;
+        SessionConfig *config;          /* as the turn began, for its first attempt; NULL: to be read */
         char *gone;                     /* the CLI has ended amid the turn: its last words; its cause is waited for */
 
         sd_event_source *attempt, *silence, *limit, *idle;
@@ -79,8 +79,14 @@ void hands_timer_stop(sd_event_source *s);
 /* With the turn's field; error 0: none. detail may be NULL. */
 void hands_log(const Hands *h, int level, int error, const char *text, const char *detail);
 void hands_tell_waiting(Hands *h, const char *text);
-/* One of HANDS_VALUE_…; NULL: forgets it. */
-void hands_note(Hands *h, const char *name, const char *value);
+/* Of storing what the run is: without it the CLI can do its work, only nobody can take it over. */
+void hands_stored(Hands *h, int r);
+/* There is nothing left of what runs. */
+void hands_run_end(Hands *h);
+/* What the run has used goes to the budget, once. *ret_cost_micro: what it cost. */
+void hands_charge(Hands *h, const ModelUsage *u, uint64_t known_cost_micro, uint64_t *ret_cost_micro);
+/* … and to the turn's sum. */
+void hands_count(Turn *t, const ModelUsage *u, uint64_t cost_micro);
 /* The CLI is not at work at what it has got last: whoever takes it over has nothing to wait for. */
 void hands_forget_sent(Hands *h);
 /* Nobody speaks to the CLI any more. */
@@ -104,8 +110,8 @@ int hands_conversation_choose(HandsLaunch *l, const char *conversation);
 int hands_conversation_use(Hands *h, const SessionConfig *config, const HandsLaunch *wanted);
 /* The id by which the CLI knows the conversation of h->launch; 0: it does not, *ret is NULL. */
 int hands_conversation_load(Hands *h, const SessionConfig *config, char **ret);
-/* session_id NULL: forget it. */
-int hands_conversation_save(Hands *h, const SessionConfig *config, const char *session_id);
+/* That of h->run. session_id NULL: forget it. */
+int hands_conversation_save(Hands *h, const char *session_id);
 
 /* --- hands-options.c --- */
 
@@ -114,18 +120,24 @@ int hands_options_use(Hands *h);
 
 /* --- hands-attempt.c --- */
 
+/* Notes in run that it is given this turn, and names what it is given; does not store it. */
+int hands_run_give(HarnessRun *run, const char *turn, const char *kick);
 /* Gives the turn to the CLI, or does what must be done first; whatever it waits for then calls hands_go_on(). > 0: the
  * turn has ended. */
 int hands_attempt(Hands *h);
 /* > 0: there is no budget left, and the turn has been answered with that. */
 int hands_budget_refuses(Hands *h);
 /* Speaks to a CLI that was found running. */
-int hands_driver_adopt(Hands *h, const SessionConfig *config);
+int hands_driver_adopt(Hands *h);
+/* The CLI that was found is nobody's. */
+void hands_give_up_found(Hands *h);
+/* What the configuration says of a CLI that has nothing to do. */
+void hands_configure(Hands *h, const SessionConfig *config);
 
 /* --- hands-talk.c --- */
 
 /* Speaks to a CLI; takes fds over. */
-int hands_driver_new(Hands *h, HarnessKind kind, const char *session_id, const int fds[static 3], bool adopted);
+int hands_driver_new(Hands *h, const int fds[static 3], bool adopted);
 
 /* --- hands-process.c --- */
 

@@ -8,6 +8,7 @@
 #include "config.h"
 #include "file-util.h"
 #include "hands-launch.h"
+#include "log.h"
 #include "string-util.h"
 
 /* As the CLI sees them. */
@@ -19,6 +20,14 @@
 void hands_launch_done(HandsLaunch *l) {
         free(l->conversation);
         free(l->session_id);
+        free(l->model);
+        if (l->token)
+                explicit_bzero(l->token, strlen(l->token));
+        free(l->token);
+        free(l->turn);
+        free(l->permission_mode);
+        free(l->own_sandbox);
+        (void) strv_free(l->allowed_tools);
         free(l->program);
         free(l->path);
         if (l->launch)
@@ -129,30 +138,41 @@ static bool has_own_key(const AgentConfig *a) {
         return !isempty(a->api_key) || !isempty(a->llm_base_url);
 }
 
+/* An agent's own key goes before the operator's login with Claude, and that before the key that all agents have: it is
+ * what somebody pays for already. A login that only the agent has does not go before any key: it may have written it
+ * itself, and what it uses by that is counted by nobody. */
+static bool wants_outlet(const SessionConfig *config, const CliLogin *login) {
+        if (has_own_key(config->agent))
+                return true;
+        return (!isempty(config->api_key) || !isempty(config->base_url)) &&
+               (login->state == CLI_LOGIN_MISSING ||
+                (login->link == CLI_LOGIN_NO_OPERATOR && streq(agent_config_harness(config->agent), "claude-code")));
+}
+
 int hands_launch_login(const SessionConfig *config, CliLogin *ret) {
+        static const CliLogin none = { .state = CLI_LOGIN_MISSING, .expires_usec = USEC_INFINITY };
+        const char *harness = agent_config_harness(config->agent);
         _cleanup_free_ char *home = NULL;
         int r;
 
-        *ret = (CliLogin) { .state = CLI_LOGIN_MISSING, .expires_usec = USEC_INFINITY };
+        *ret = none;
         r = operator_home(&home);
         if (r < 0)
                 return r;
-        if (streq(agent_config_harness(config->agent), "codex"))
+        if (streq(harness, "codex"))
                 return has_own_key(config->agent) ? codex_login_remove(config->home) :
                                                     codex_login_sync(config->home, home, ret);
-        if (!streq(agent_config_harness(config->agent), "claude-code"))
+        if (!streq(harness, "claude-code"))
                 return 0;
-        return has_own_key(config->agent) ? cli_login_remove(config->home) : cli_login_sync(config->home, home, ret);
-}
-
-/* An agent's own key goes before the CLI's login, and that before the key that all agents have: it is what somebody
- * pays for already. */
-static void decide_outlet(HandsLaunch *l, const SessionConfig *config) {
-        const AgentConfig *a = config->agent;
-
-        l->has_outlet = has_own_key(a) || ((!isempty(config->api_key) || !isempty(config->base_url)) &&
-                                           l->login.state == CLI_LOGIN_MISSING);
-        l->has_proxy = a->sandbox == SANDBOX_STRICT;
+        if (!has_own_key(config->agent))
+                r = cli_login_sync(config->home, home, ret);
+        if (r < 0 || !wants_outlet(config, ret))
+                return r;
+        *ret = none;
+        r = cli_login_remove(config->home);
+        if (r > 0)
+                log_notice("The agent's CLI works with a key: the login in its home is removed.");
+        return MIN(r, 0);
 }
 
 static int name_sockets(HandsLaunch *l, const SessionConfig *config) {
@@ -193,9 +213,14 @@ static int name_things(HandsLaunch *l, const SessionConfig *config) {
 
         l->description = strjoin(title(l->kind), " of AI agent ", config->home->id);
         l->directory = strdup(config->home->workspace);
-        if (!l->description || !l->directory)
+        l->model = strdup(strempty(config->model));
+        l->permission_mode = strdup(strempty(config->agent->permission_mode));
+        l->own_sandbox = strdup(is_codex(l->kind) ? hands_codex_sandbox(config) : "");
+        if (!l->description || !l->directory || !l->model || !l->permission_mode || !l->own_sandbox)
                 return -ENOMEM;
-        decide_outlet(l, config);
+        r = extend(&l->allowed_tools, config->agent->allowed_tools);
+        if (r < 0)
+                return r;
         r = name_sockets(l, config);
         if (r >= 0)
                 r = extend(&l->read_only, l->home.read_only);
@@ -220,12 +245,15 @@ int hands_launch_prepare(HandsLaunch *ret, const SessionConfig *config, const ch
         r = find_program(&l, config, home, ret_fault);
         if (r >= 0) /* the home's list of files has the view in it */
                 r = hands_launch_login(config, &l.login);
+        l.has_outlet = wants_outlet(config, &l.login);
+        l.has_proxy = config->agent->sandbox == SANDBOX_STRICT;
         if (r >= 0)
                 r = cli_home_prepare(&l.home, &(CliHomeSpec) {
                         .home = config->home, .config = config->agent,
                         .harness = agent_config_harness(config->agent), .user_home = home,
                         .mcp_command = l.has_tools ? MCP_PROGRAM : NULL,
                         .tool_socket = TOOL_SOCKET, .working_directory = working_directory,
+                        .no_login = l.has_outlet,
                 });
         if (r >= 0)
                 r = name_things(&l, config);
@@ -269,46 +297,43 @@ static int codex_instructions(const SessionConfig *config, const char *system, c
         return *ret ? 0 : -ENOMEM;
 }
 
-int hands_launch_compose(HandsLaunch *l, const SessionConfig *config, const char *session_id, const char *system,
-                         const char *prompt, const char *model_token) {
+int hands_launch_compose(HandsLaunch *l, const SessionConfig *config, const char *system, const char *prompt) {
         const AgentConfig *a = config->agent;
-        _cleanup_free_ char *path = strjoin("PATH=", l->path);
         const char *url = config->codex.url ?: "http://127.0.0.1:7011";
-        _cleanup_free_ char *agent = strjoin("AGENT_PROXY_AGENT=", config->home->id),
-                            *proxy = strjoin("AGENT_PROXY_URL=", url), *instructions = NULL;
-        char *environment[16] = { path };
-        size_t n = 1;
+        _cleanup_free_ char *path = strjoin("PATH=", l->path), *instructions = NULL,
+                            *agent = strjoin("AGENT_PROXY_AGENT=", config->home->id),
+                            *proxy = strjoin("AGENT_PROXY_URL=", url);
+        _cleanup_(strv_freep) char **environment = NULL;
         int r;
 
-        if (!path || !agent || !proxy)
-                return -ENOMEM;
-        if (config->home->role) {
-                environment[n++] = agent;
-                environment[n++] = proxy;
-        }
-        if (is_codex(l->kind)) {
+        /* The first of a name counts; what of it the CLI gets, its driver says. */
+        r = path && agent && proxy ? strv_extend(&environment, path) : -ENOMEM;
+        if (r >= 0 && config->home->role)
+                r = strv_extend(&environment, agent);
+        if (r >= 0 && config->home->role)
+                r = strv_extend(&environment, proxy);
+        if (r >= 0)
+                r = extend(&environment, environ);
+        if (r >= 0 && is_codex(l->kind)) {
                 r = codex_instructions(config, system, &instructions);
                 if (r >= 0)
                         r = cli_home_start_codex(config->home, &l->home);
-                if (r < 0)
-                        return r;
                 system = instructions;
         }
-        for (char **e = environ; e && *e && n + 1 < ELEMENTSOF(environment); e++)
-                if (startswith(*e, "LANG=") || startswith(*e, "LC_ALL=") || startswith(*e, "TZ="))
-                        environment[n++] = *e;
+        if (r >= 0)
+                r = free_and_strdup(&l->system, system);
+        if (r < 0)
+                return r;
         l->launch = mfree(l->launch);
-        if (free_and_strdup(&l->system, system) < 0)
-                return -ENOMEM;
         return harness_launch(&(HarnessSetup) {
                 .kind = l->kind, .program = l->program, .home = config->home->directory,
-                .workspace = config->home->workspace, .working_directory = l->directory, .model = config->model,
+                .workspace = config->home->workspace, .working_directory = l->directory, .model = l->model,
                 .permission_mode = a->permission_mode, .mcp_config = l->home.mcp_config, .system_prompt = system,
-                .session_id = session_id, .max_turns = a->max_turns, .allowed_tools = a->allowed_tools,
+                .session_id = l->session_id, .max_turns = a->max_turns, .allowed_tools = a->allowed_tools,
                 .puffo_tools = l->kind == HARNESS_CLAUDE_SDK, .extra_dirs = l->extra,
                 .codex_sandbox = hands_codex_sandbox(config), .codex_network = config->codex.network,
                 .codex_provider = config->codex.model_provider, .codex_config = config->codex.config,
-                .model_token = model_token, .model_socket = model_token ? MODEL_SOCKET : NULL,
+                .model_token = l->token, .model_socket = l->token ? MODEL_SOCKET : NULL,
                 .proxy_socket = l->has_proxy ? PROXY_SOCKET : NULL, .prompt = prompt, .environment = environment,
         }, &l->launch);
 }

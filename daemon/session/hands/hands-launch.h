@@ -16,6 +16,11 @@ typedef struct HandsLaunch {
         char *session_id;               /* the conversation that goes on, or NULL */
         char *conversation;             /* what clients call it; NULL: the main one */
         bool fresh;                     /* the CLI knows nothing of what was said in it, and has to be told */
+        char *model, *token;            /* token: with which it calls that, by way of the outlet; NULL: none */
+        char *turn;                     /* for which it is started, */
+        const char *kick;               /* … and what it is told instead of its text (HANDS_…_LINE), or NULL */
+        char **allowed_tools;           /* of sdk-local */
+        char *permission_mode, *own_sandbox;    /* the latter of Codex */
         char *program, *path, *launch, *description, *directory;
         char *system;                   /* prompt, for those that are told it over their pipes */
         char *sockets[7];               /* pairs (CliStart) */
@@ -47,7 +52,5 @@ int hands_launch_login(const SessionConfig *config, CliLogin *ret);
  * there, with *ret_fault = what to do. */
 int hands_launch_prepare(HandsLaunch *ret, const SessionConfig *config, const char *working_directory, bool tools,
                          char **ret_fault);
-/* launch: with the conversation to go on (NULL: a new one), and, for a CLI that lives for one turn, with its
- * prompts. */
-int hands_launch_compose(HandsLaunch *l, const SessionConfig *config, const char *session_id, const char *system,
-                         const char *prompt, const char *model_token);
+/* launch: with the conversation and the token of l, and, for a CLI that lives for one turn, with its prompts. */
+int hands_launch_compose(HandsLaunch *l, const SessionConfig *config, const char *system, const char *prompt);

@@ -9,29 +9,78 @@
 
 /* ---- its process ---- */
 
+/* What is started, and what it is about to be given: one commit for both. */
+static int run_new(Hands *h, HarnessRun **ret) {
+        _cleanup_(harness_run_freep) HarnessRun *run = new0(HarnessRun, 1);
+        const HandsLaunch *l = &h->launch;
+        int r = 0;
+
+        if (!run)
+                return -ENOMEM;
+        *run = (HarnessRun) {
+                .invocation = strdup(cli_process_invocation(h->process)),
+                .kind = strdup(harness_kind_to_string(l->kind)), .model = strdup(strempty(l->model)),
+                .token = strdup(strempty(l->token)), .has_outlet = l->has_outlet, .has_proxy = l->has_proxy,
+                .directory = strdup(l->directory), .permission_mode = strdup(l->permission_mode),
+                .own_sandbox = strdup(l->own_sandbox), .conversation = strdup(strempty(l->conversation)),
+                .turn = strdup(""), .message = strdup(""), .kick = strdup(""), .charged = strdup(""),
+        };
+        if (!run->invocation || !run->kind || !run->model || !run->token || !run->directory ||
+            !run->permission_mode || !run->own_sandbox || !run->conversation || !run->turn || !run->message || !run->kick || !run->charged)
+                return -ENOMEM;
+        memcpy(run->hash, l->hash, sizeof(run->hash));
+        r = free_and_strdup(&run->session_id, l->session_id);
+        if (r >= 0 && harness_is_told_by_launch(l->kind)) {
+                r = hands_run_give(run, l->turn, l->kick);
+                run->sent = RUN_SENT;
+        } else if (r >= 0 && h->turn)
+                r = hands_run_give(run, h->turn->id, h->kick);
+        if (r < 0)
+                return r;
+        *ret = TAKE_PTR(run);
+        return 0;
+}
+
+static void fail_started(Hands *h, int error, const char *text) {
+        hands_fail_errno(h, error, text);
+        cli_process_stop(h->process);
+}
+
 void hands_on_process_started(const int fds[static 3], void *userdata) {
-        char hex[2 * sizeof(((Hands*) NULL)->running_hash) + 1];
+        HarnessRun *run = NULL;
         Hands *h = userdata;
         int r;
 
-        memcpy(h->running_hash, h->launch.hash, sizeof(h->running_hash));
-        for (size_t i = 0; i < sizeof(h->running_hash); i++)
-                (void) snprintf(hex + 2 * i, 3, "%02x", h->running_hash[i]);
-        hands_note(h, HANDS_VALUE_HASH, hex);
-        hands_note(h, HANDS_VALUE_RUN, cli_process_invocation(h->process));
-        hands_note(h, HANDS_VALUE_CONVERSATION, h->launch.conversation);
-        h->adopted = false;
-        hands_forget_sent(h);
-        r = hands_driver_new(h, h->launch.kind, h->launch.session_id, fds, /* adopted= */ false);
+        r = run_new(h, &run);
         if (r < 0) {
-                hands_fail_errno(h, r, "Failed to speak to the CLI");
-                cli_process_stop(h->process);
+                for (size_t i = 0; i < 3; i++)
+                        (void) safe_close(fds[i]);
+                fail_started(h, r, "Failed to note the CLI's start");
+                return;
+        }
+        (void) harness_run_free(h->run);
+        h->run = run;
+        hands_stored(h, run_store_begin(h->spec.db, run));
+        h->adopted = false;
+        h->fresh = true;
+        r = hands_driver_new(h, fds, /* adopted= */ false);
+        if (r < 0) {
+                fail_started(h, r, "Failed to speak to the CLI");
                 return;
         }
         hands_audit_session(&h->audit, h->launch.session_id);
+        /* It begins with a turn that is over. */
+        if (harness_is_told_by_launch(h->launch.kind) && !(h->turn && streq(h->turn->id, run->turn))) {
+                cli_process_stop(h->process);
+                return;
+        }
         if (!h->turn)
                 hands_idle_begin(h);
         hands_go_on(h);
+}
+
+static uint64_t crash_pause(const Hands *h) {
+        return h->spec.retry_max_usec > 0 ? h->spec.retry_max_usec : HANDS_CRASH_PAUSE_USEC;
 }
 
 void hands_on_process_failed(int error, const char *text, void *userdata) {
@@ -40,9 +89,10 @@ void hands_on_process_failed(int error, const char *text, void *userdata) {
         hands_driver_drop(h);
         if (!h->turn)
                 return;
-        if (error == -ENOTCONN || error == -ETIMEDOUT || error == -ECONNRESET) {
+        /* Whatever was there has been ended by now. */
+        if (error == -ENOTCONN || error == -ETIMEDOUT || error == -ECONNRESET || error == -EBUSY || error == -EAGAIN) {
                 hands_log(h, LOG_NOTICE, error, "The CLI was not started", text);
-                hands_attempt_after(h, HANDS_CRASH_PAUSE_USEC);
+                hands_attempt_after(h, crash_pause(h));
                 return;
         }
         hands_log(h, LOG_ERR, 0, "The CLI cannot be started", text ?: strerror(-error));
@@ -55,10 +105,23 @@ static void lost_amid_turn(Hands *h, const char *cause) {
         if (h->n_tools == 0 && !h->repeated) {
                 h->repeated = true;
                 h->kick = h->has_it ? HANDS_RESTARTED_LINE : NULL;
-                hands_attempt_after(h, h->spec.retry_max_usec > 0 ? h->spec.retry_max_usec : HANDS_CRASH_PAUSE_USEC);
+                hands_attempt_after(h, crash_pause(h));
                 return;
         }
         hands_fail(h, "server_error", "harness-gone", cause ?: "The CLI ended amid the turn (harness-gone).");
+}
+
+/* Of a turn that was cut short nobody says what it has used; what was heard of that counts. */
+static void charge_rest(Hands *h) {
+        uint64_t cost = 0;
+        ModelUsage u;
+
+        if (!h->driver || !h->run || !harness_in_turn(h->driver))
+                return;
+        harness_usage(h->driver, &u);
+        hands_charge(h, &u, 0, &cost);
+        if (h->turn && h->working)
+                hands_count(h->turn, &u, cost);
 }
 
 void hands_process_gone(Hands *h) {
@@ -68,10 +131,11 @@ void hands_process_gone(Hands *h) {
         hands_timer_stop(h->limit);
         for (size_t i = 0; i < ELEMENTSOF(h->found); i++)
                 h->found[i] = safe_close(h->found[i]);
+        charge_rest(h);
         hands_driver_drop(h);
         h->dropped = h->spent = h->ended = h->working = false;
         h->gone = mfree(h->gone);
-        hands_note(h, HANDS_VALUE_RUN, NULL);
+        hands_run_end(h);
         if (mid_turn)
                 lost_amid_turn(h, cause);
         else {
@@ -94,7 +158,7 @@ void hands_on_process_ended(const CliEnd *end, void *userdata) {
         }
         /* Its last words are still in the pipe, whose other end nobody has any more: they are read first. Not of one
          * that we have stopped. */
-        if (!end || (!h->driver && h->found[0] < 0)) {
+        if (!end || (!h->driver && h->found[1] < 0)) {
                 hands_process_gone(h);
                 return;
         }
@@ -128,17 +192,13 @@ static int on_idle(sd_event_source *s, uint64_t usec, void *userdata) {
 }
 
 void hands_idle_begin(Hands *h) {
-        _cleanup_(session_config_freep) SessionConfig *config = NULL;
         uint64_t delay;
         int r;
 
         if (h->turn || !h->driver || harness_in_turn(h->driver) || h->spent)
                 return;
-        r = h->spec.get_config(&config, h->spec.userdata);
-        if (r < 0 || !config->agent)
-                return;
-        h->freeze_usec = config->agent->freeze_after_usec;
-        h->stop_usec = config->agent->stop_after_usec;
+        h->freeze_usec = h->freeze_after_usec;
+        h->stop_usec = h->stop_after_usec;
         delay = h->dropped                                                             ? 0 :
                 h->freeze_usec > 0 && cli_process_state(h->process) != CLI_FROZEN      ? h->freeze_usec : h->stop_usec;
         if (delay == 0 && !h->dropped) {
@@ -154,7 +214,10 @@ void hands_drop(Hands *h) {
         if (cli_process_state(h->process) == CLI_NONE)
                 return;
         h->dropped = true;
-        hands_idle_begin(h);
+        if (h->found[1] >= 0 && !h->turn)
+                hands_give_up_found(h);
+        else
+                hands_idle_begin(h);
 }
 
 void hands_on_process_thawed(void *userdata) {

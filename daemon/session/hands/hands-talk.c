@@ -129,15 +129,16 @@ void hands_tool_called(Hands *h, const char *key, const char *name, const char *
 }
 
 static int on_session(Harness *d, const char *session_id, void *userdata) {
-        _cleanup_(session_config_freep) SessionConfig *config = NULL;
         Hands *h = userdata;
         int r;
 
-        r = h->spec.get_config(&config, h->spec.userdata);
-        if (r >= 0 && config->agent)
-                r = hands_conversation_save(h, config, session_id);
+        r = hands_conversation_save(h, session_id);
         if (r < 0)
                 (void) log_warning_errno(r, "Failed to keep the id of the CLI's conversation, ignoring: %m");
+        if (streq_ptr(h->run->session_id, session_id))
+                return 0;
+        r = free_and_strdup(&h->run->session_id, session_id);
+        hands_stored(h, r < 0 ? r : run_store_set_session(h->spec.db, h->run));
         return 0;
 }
 
@@ -167,15 +168,22 @@ static int on_mcp(Harness *d, const char *request_id, const char *message, void 
 static void on_sent(Harness *d, void *userdata) {
         Hands *h = userdata;
 
-        if (!h->working || free_and_strdup(&h->sent, h->turn->id) < 0)
+        if (!h->working)
                 return;
         crash_point("cli-sent");
         h->launch.fresh = false;
         /* Its prompt ends with its input. */
         if (harness_is_per_turn(harness_kind(d)) && harness_kind(d) != HARNESS_CLAUDE_SDK)
                 cli_process_release_input(h->process);
-        hands_note(h, HANDS_VALUE_TURN, h->sent);
+        if (h->run->sent != RUN_SENT) {
+                h->run->sent = RUN_SENT;
+                hands_stored(h, run_store_give(h->spec.db, h->run));
+        }
         crash_point("cli-sent-noted");
+}
+
+static void on_drained(Harness *d, void *userdata) {
+        hands_forget_sent(userdata);
 }
 
 static void on_progress(Harness *d, void *userdata) {
@@ -190,33 +198,50 @@ static void on_warning(Harness *d, const char *text, void *userdata) {
 
 /* ---- how its turns end ---- */
 
-static void usage_add(TurnUsage *sum, const ModelUsage *u) {
-        sum->input_tokens += u->input_tokens;
-        sum->cached_tokens += u->cached_tokens;
-        sum->cache_write_tokens += u->cache_write_tokens;
-        sum->output_tokens += u->output_tokens;
-        sum->reasoning_tokens += u->reasoning_tokens;
+void hands_count(Turn *t, const ModelUsage *u, uint64_t cost_micro) {
+        t->usage.input_tokens += u->input_tokens;
+        t->usage.cached_tokens += u->cached_tokens;
+        t->usage.cache_write_tokens += u->cache_write_tokens;
+        t->usage.output_tokens += u->output_tokens;
+        t->usage.reasoning_tokens += u->reasoning_tokens;
+        t->usage.cost_micro += cost_micro;
 }
 
 /* What went through the outlet was counted there, at its price if there is one; what the CLI has paid for with a login
  * of its own, only the CLI knows. */
-static void usage_count(Hands *h, const HarnessResult *result) {
-        const ModelUsage *u = &result->usage;
-        uint64_t known = result->cost_known ? result->cost_micros : 0, cost = known;
-        const char *model = strempty(h->model);
+static int budget_take(Hands *h, const ModelUsage *u, uint64_t known, uint64_t price) {
+        const char *model = h->run->model;
+
+        if (!h->run->has_outlet && (u->input_tokens > 0 || u->output_tokens > 0))
+                return budget_add(h->spec.budget, model, u, known, NULL);
+        return h->run->has_outlet && known > 0 && price == 0 ? budget_add_cost(h->spec.budget, model, known) : 0;
+}
+
+/* Whoever takes over may see the end of the turn again: with what it has used, that it was counted is stored. */
+static int charge(Hands *h, const ModelUsage *u, uint64_t known, uint64_t price) {
+        _cleanup_(transaction_rollbackp) Transaction t = {};
+        HarnessRun *run = h->run;
+        int r;
+
+        r = database_begin(h->spec.db, &t);
+        if (r >= 0)
+                r = budget_take(h, u, known, price);
+        if (r >= 0)
+                r = free_and_strdup(&run->charged, run->message);
+        if (r >= 0)
+                r = run_store_set_charged(h->spec.db, run);
+        return r < 0 ? r : database_commit(&t);
+}
+
+void hands_charge(Hands *h, const ModelUsage *u, uint64_t known_cost_micro, uint64_t *ret_cost_micro) {
+        uint64_t price = h->spec.budget ? budget_price(h->spec.budget, h->run->model, u) : 0;
         int r = 0;
 
-        usage_add(&h->turn->usage, u);
-        if (h->spec.budget && !h->launch.has_outlet && (u->input_tokens > 0 || u->output_tokens > 0))
-                r = budget_add(h->spec.budget, model, u, known, &cost);
-        else if (h->spec.budget && h->launch.has_outlet) {
-                cost = known ?: budget_price(h->spec.budget, model, u);
-                if (known > 0 && budget_price(h->spec.budget, model, u) == 0)
-                        r = budget_add_cost(h->spec.budget, model, known);
-        }
+        if (h->spec.budget && !streq(h->run->charged, h->run->message))
+                r = charge(h, u, known_cost_micro, price);
         if (r < 0)
                 hands_log(h, LOG_WARNING, r, "What the turn has used could not be stored", NULL);
-        h->turn->usage.cost_micro += cost;
+        *ret_cost_micro = known_cost_micro ?: price;
 }
 
 static void complete(Hands *h) {
@@ -242,12 +267,9 @@ static void retry_later(Hands *h) {
 }
 
 static void forget_conversation(Hands *h) {
-        _cleanup_(session_config_freep) SessionConfig *config = NULL;
         int r;
 
-        r = h->spec.get_config(&config, h->spec.userdata);
-        if (r >= 0 && config->agent)
-                r = hands_conversation_save(h, config, NULL);
+        r = hands_conversation_save(h, NULL);
         if (r < 0)
                 (void) log_warning_errno(r, "Failed to forget the CLI's conversation: %m");
         hands_log(h, LOG_NOTICE, 0, "The CLI does not know its conversation any more, it begins a new one", NULL);
@@ -323,6 +345,7 @@ static void turn_ended(Hands *h, const HarnessResult *result) {
 static int on_end(Harness *d, const HarnessResult *result, void *userdata) {
         Hands *h = userdata;
         bool working = h->working;
+        uint64_t cost = 0;
 
         hands_timer_stop(h->limit);
         h->working = false;
@@ -331,6 +354,7 @@ static int on_end(Harness *d, const HarnessResult *result, void *userdata) {
                 cli_process_release_input(h->process);
                 hands_limit_arm(h, HANDS_CLOSE_USEC);
         }
+        hands_charge(h, &result->usage, result->cost_known ? result->cost_micros : 0, &cost);
         if (!working) {
                 /* Of a turn that was interrupted. */
                 if (h->turn)
@@ -341,7 +365,7 @@ static int on_end(Harness *d, const HarnessResult *result, void *userdata) {
         }
         crash_point("cli-answered");
         hands_audit_end(&h->audit, result);
-        usage_count(h, result);
+        hands_count(h->turn, &result->usage, cost);
         h->has_it = h->has_it || result->started;
         if (result->outcome != HARNESS_DONE)
                 hands_log(h, LOG_WARNING, 0, harness_outcome_to_string(result->outcome), result->message);
@@ -357,7 +381,7 @@ static void on_gone(Harness *d, void *userdata) {
         hands_driver_drop(h);
         if (h->ended)
                 hands_process_gone(h);
-        else if (cli_process_state(h->process) == CLI_RUNNING)
+        else if (cli_process_state(h->process) != CLI_STOPPING)
                 hands_limit_arm(h, HANDS_CLOSE_USEC);
 }
 
@@ -372,32 +396,24 @@ static const HarnessHandler hands_handler = {
         .on_message_begin = on_message_begin, .on_text = on_text, .on_message_end = on_message_end,
         .on_message_cancel = on_message_cancel, .on_tool = on_tool, .on_session = on_session, .on_ask = on_ask,
         .on_ask_withdrawn = on_ask_withdrawn, .on_mcp = on_mcp, .on_sent = on_sent,
+        .on_drained = on_drained,
         .on_progress = on_progress, .on_warning = on_warning, .on_end = on_end, .on_exit = on_gone,
         .on_failure = on_failure,
 };
 
-int hands_driver_new(Hands *h, HarnessKind kind, const char *session_id, const int fds[static 3], bool adopted) {
-        _cleanup_(session_config_freep) SessionConfig *config = NULL;
+int hands_driver_new(Hands *h, const int fds[static 3], bool adopted) {
+        HarnessKind kind = harness_kind_from_string(h->run->kind);
         HarnessHandler bound = hands_handler;
         int r;
 
         bound.userdata = h;
-        r = h->spec.get_config(&config, h->spec.userdata);
-        if (r >= 0 && !config->agent)
-                r = -ENOENT;
-        if (r < 0) {
-                for (size_t i = 0; i < 3; i++)
-                        (void) safe_close(fds[i]);
-                return r;
-        }
         r = harness_new(&h->driver, h->spec.event, &(HarnessSetup) {
                 .kind = kind, .program = strempty(h->launch.program), .home = h->directory,
-                .workspace = config->home->workspace, .working_directory = config->home->workspace,
-                .model = config->model, .permission_mode = config->agent->permission_mode,
+                .workspace = h->run->directory, .working_directory = h->run->directory, .model = h->run->model,
+                .permission_mode = h->run->permission_mode,
                 .mcp_config = h->launch.home.mcp_config, .system_prompt = h->launch.system,
-                .session_id = session_id, .max_turns = config->agent->max_turns,
-                .allowed_tools = config->agent->allowed_tools, .puffo_tools = h->spec.get_box(h->spec.userdata),
-                .codex_sandbox = hands_codex_sandbox(config),
+                .session_id = h->run->session_id, .allowed_tools = h->launch.allowed_tools,
+                .puffo_tools = h->spec.get_box(h->spec.userdata), .codex_sandbox = h->run->own_sandbox,
         }, fds, adopted, &bound);
         if (r >= 0 && kind == HARNESS_CLAUDE_SDK)
                 r = hands_mcp_new(&h->mcp, h->driver, h->spec.get_box(h->spec.userdata));

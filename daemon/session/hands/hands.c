@@ -1,8 +1,5 @@
 /* SPDX-License-Identifier: MIT */
 
-#include <stdio.h>
-
-#include "conversation.h"
 #include "event-util.h"
 #include "hands-internal.h"
 #include "log.h"
@@ -32,20 +29,25 @@ void hands_tell_waiting(Hands *h, const char *text) {
         h->spec.on_waiting(text, h->spec.userdata);
 }
 
-void hands_note(Hands *h, const char *name, const char *value) {
-        int r = session_value_set(h->spec.db, name, value);
-
+void hands_stored(Hands *h, int r) {
         if (r < 0)
-                (void) log_warning_errno(r, "Failed to note '%s', ignoring: %m", name);
+                hands_log(h, LOG_WARNING, r, "What the CLI is doing could not be noted, ignoring", NULL);
         if (r == -EUCLEAN)
                 h->spec.on_broken(r, h->spec.userdata);
 }
 
-void hands_forget_sent(Hands *h) {
-        if (!h->sent)
+void hands_run_end(Hands *h) {
+        if (!h->run || h->run->ended)
                 return;
-        h->sent = mfree(h->sent);
-        hands_note(h, HANDS_VALUE_TURN, NULL);
+        h->run->ended = true;
+        hands_stored(h, run_store_end(h->spec.db, h->run));
+}
+
+void hands_forget_sent(Hands *h) {
+        if (!h->run || h->run->sent == RUN_NOTHING)
+                return;
+        h->run->sent = RUN_NOTHING;
+        hands_stored(h, run_store_give(h->spec.db, h->run));
 }
 
 void hands_driver_drop(Hands *h) {
@@ -54,6 +56,7 @@ void hands_driver_drop(Hands *h) {
         h->mcp = hands_mcp_free(h->mcp);
         h->driver = harness_free(h->driver);
         h->open = mfree(h->open);
+        h->adopted = false;
 }
 
 void hands_attempt_after(Hands *h, uint64_t delay) {
@@ -81,6 +84,7 @@ static void turn_forget(Hands *h) {
         h->gone = mfree(h->gone);
         h->open = mfree(h->open);
         h->kick = NULL;
+        h->config = session_config_free(h->config);
         if (h->turn)
                 hands_tell_waiting(h, NULL);
         h->turn = NULL;
@@ -93,6 +97,9 @@ void hands_cancel(Hands *h) {
         turn_forget(h);
         if (working)
                 interrupt(h);
+        /* It is told this turn by its launch, and would begin with it. */
+        else if (cli_process_state(h->process) == CLI_STARTING && harness_is_told_by_launch(h->launch.kind))
+                cli_process_stop(h->process);
 }
 
 void hands_turn_end(Hands *h, TurnResult *result) {
@@ -122,11 +129,21 @@ void hands_fail_errno(Hands *h, int error, const char *text) {
                 hands_fail(h, "server_error", "internal", "The turn could not be carried out (internal).");
 }
 
+/* A CLI of before that nobody reads yet. */
+static bool has_found(const Hands *h) {
+        return h->found[1] >= 0;
+}
+
 static int on_limit(sd_event_source *s, uint64_t usec, void *userdata) {
         Hands *h = userdata;
 
         if (h->ended) {
                 hands_process_gone(h);
+                return 0;
+        }
+        if (has_found(h)) {
+                log_notice("The turn at which a CLI was found does not begin again, the CLI is ended.");
+                hands_give_up_found(h);
                 return 0;
         }
         log_notice("The CLI did not come to an end, it is stopped.");
@@ -180,7 +197,20 @@ static int on_attempt(sd_event_source *s, uint64_t usec, void *userdata) {
         return 0;
 }
 
-int hands_start(Hands *h, Turn *t, TurnRow *row_taken) {
+/* Whether its text is in the CLI's conversation: it was sent, or something that only makes sense behind it. */
+static void recall(Hands *h, const Turn *t) {
+        const HarnessRun *run = h->run;
+
+        h->has_it = false;
+        h->kick = NULL;
+        if (t->attempts <= 1 || !run || !streq(run->turn, t->id) || run->sent == RUN_NOTHING)
+                return;
+        h->has_it = run->sent == RUN_SENT || (*run->kick && !streq(run->kick, HANDS_UNSURE_LINE));
+        h->kick = h->has_it ? HANDS_RESTARTED_LINE : HANDS_UNSURE_LINE;
+}
+
+int hands_start(Hands *h, Turn *t, TurnRow *row_taken, SessionConfig *config_taken) {
+        _cleanup_(session_config_freep) SessionConfig *config = config_taken;
         _cleanup_(turn_row_freep) TurnRow *row = row_taken;
         int r;
 
@@ -189,21 +219,30 @@ int hands_start(Hands *h, Turn *t, TurnRow *row_taken) {
         hands_timer_stop(h->idle);
         h->turn = t;
         h->row = TAKE_PTR(row);
+        h->config = TAKE_PTR(config);
         h->n_retries = h->n_tools = 0;
         h->repeated = false;
         h->task_timeout_usec = 0;
-        h->has_it = t->attempts > 1 && h->sent && streq(h->sent, t->id);
-        h->kick = h->has_it ? HANDS_RESTARTED_LINE : NULL;
+        recall(h, t);
         /* From the loop, so that the queue has its own house in order before an answer can come. */
         r = event_arm_timer(h->spec.event, &h->attempt, 0, 1, on_attempt, h);
         if (r < 0) {
                 h->row = turn_row_free(h->row);
+                h->config = session_config_free(h->config);
                 h->turn = NULL;
         }
         return r;
 }
 
-void hands_reload(Hands *h) {
+void hands_configure(Hands *h, const SessionConfig *config) {
+        if (!config->agent)
+                return;
+        h->freeze_after_usec = config->agent->freeze_after_usec;
+        h->stop_after_usec = config->agent->stop_after_usec;
+}
+
+void hands_reload(Hands *h, const SessionConfig *config) {
+        hands_configure(h, config);
         hands_idle_begin(h);
 }
 
@@ -250,66 +289,77 @@ static void on_login(bool logged_out, void *userdata) {
 
 /* The CLI that we have found may be in the middle of a call. */
 static int adopt_token(Hands *h) {
-        _cleanup_free_ char *token = NULL;
         Outlet *o;
-        int r;
 
-        r = session_value_get(h->spec.db, HANDS_VALUE_TOKEN, &token);
-        if (r < 0 || isempty(token))
-                return r;
+        if (!h->run->has_outlet && !h->run->has_proxy)
+                return 0;
         o = h->spec.get_outlet(h->spec.userdata);
-        return !o ? -ENOTCONN : streq(token, "-") ? 0 : outlet_set_token(o, token);
+        return !o ? -ENOTCONN : *h->run->token ? outlet_set_token(o, h->run->token) : 0;
 }
 
-static void give_up_found(Hands *h) {
+void hands_give_up_found(Hands *h) {
         for (size_t i = 0; i < ELEMENTSOF(h->found); i++)
                 h->found[i] = safe_close(h->found[i]);
         cli_process_stop(h->process);
 }
 
-static int read_values(Hands *h, char **ret_run) {
-        _cleanup_free_ char *hash = NULL;
-        int r;
+/* Of one whose input has ended, only a turn that was begun can come. */
+static bool can_be_adopted(const Hands *h) {
+        HarnessKind kind = harness_kind_from_string(h->run->kind);
 
-        r = session_value_get(h->spec.db, HANDS_VALUE_RUN, ret_run);
-        if (r >= 0)
-                r = session_value_get(h->spec.db, HANDS_VALUE_HASH, &hash);
-        if (r >= 0)
-                r = session_value_get(h->spec.db, HANDS_VALUE_TURN, &h->sent);
-        if (r >= 0)
-                r = session_value_get(h->spec.db, HANDS_VALUE_CONVERSATION, &h->launch.conversation);
-        for (size_t i = 0; hash && i < sizeof(h->running_hash) && strlen(hash) == 2 * sizeof(h->running_hash); i++)
-                (void) sscanf(hash + 2 * i, "%2hhx", h->running_hash + i);
-        return r;
+        return kind >= 0 && (cli_process_has_input(h->process) ||
+                             (harness_is_per_turn(kind) && kind != HARNESS_CLAUDE_SDK));
 }
 
-/* What an earlier process has left running. */
-static int adopt(Hands *h) {
-        _cleanup_(session_config_freep) SessionConfig *config = NULL;
-        _cleanup_(turn_row_freep) TurnRow *row = NULL;
-        _cleanup_free_ char *run = NULL;
+/* It may be at a turn that nobody waits for any more: what that has used is still to be known. */
+static int adopt_rest(Hands *h) {
         int r;
 
-        r = read_values(h, &run);
+        if (isempty(h->run->message) || streq(h->run->charged, h->run->message))
+                return 0;
+        r = harness_name_turn(h->driver, h->run->message);
         if (r >= 0)
-                r = cli_process_adopt(h->process, run, h->found);
+                r = harness_turn_adopt(h->driver, NULL);
+        if (r >= 0)
+                r = harness_interrupt(h->driver);
+        return r == -EOPNOTSUPP ? -ESTALE : MIN(r, 0);
+}
+
+/* What an earlier process has left running. What it is, is what it was started as: the configuration may be another
+ * one by now, or a faulty one. */
+static int adopt(Hands *h) {
+        _cleanup_(turn_row_freep) TurnRow *row = NULL;
+        int r;
+
+        r = run_store_get(h->spec.db, &h->run);
+        if (r == -EUCLEAN) /* whatever runs is nobody's then */
+                r = log_warning_errno(0, "What is stored about the agent's CLI makes no sense, ignoring.");
+        if (r >= 0)
+                r = cli_process_adopt(h->process, h->run && !h->run->ended ? h->run->invocation : NULL, h->found);
+        /* Its pipes are gone, and what is in the store next is another one's. */
+        if (r == 0)
+                hands_run_end(h);
         if (r <= 0)
                 return r;
-        r = h->spec.get_config(&config, h->spec.userdata);
-        if (r >= 0 && (!config->agent || hands_kind(config->agent) < 0))
-                r = -ENOENT;
-        if (r >= 0)
-                r = adopt_token(h);
-        if (r >= 0 && h->sent)
-                r = turn_store_get(h->spec.db, h->sent, &row);
+        r = can_be_adopted(h) ? adopt_token(h) : -ESTALE;
+        if (r >= 0 && *h->run->conversation)
+                r = free_and_strdup(&h->launch.conversation, h->run->conversation);
+        h->launch.fresh = h->launch.conversation && !h->run->session_id && h->run->sent != RUN_SENT;
+        if (r >= 0 && h->run->sent != RUN_NOTHING)
+                r = turn_store_get(h->spec.db, h->run->turn, &row);
         /* A turn that is to begin again takes it over. */
-        if (r >= 0 && !(row && row->status == TURN_RUNNING))
-                r = hands_driver_adopt(h, config);
+        if (r >= 0 && row && row->status == TURN_RUNNING)
+                hands_limit_arm(h, HANDS_FOUND_USEC);
+        else if (r >= 0)
+                r = hands_driver_adopt(h);
+        if (r >= 0 && row && row->status != TURN_RUNNING && row->status != TURN_COMPLETED)
+                r = adopt_rest(h);
         if (r == -ENOMEM || r == -EUCLEAN)
                 return r;
-        if (r < 0)
-                give_up_found(h);
-        else
+        if (r < 0) {
+                (void) log_warning_errno(r, "The agent's CLI cannot be taken over, it is ended: %m");
+                hands_give_up_found(h);
+        } else
                 log_info("The agent's CLI has been running on, it is taken over.");
         return 0;
 }
@@ -366,7 +416,6 @@ Hands* hands_free(Hands *h) {
         (void) sd_event_source_disable_unref(h->limit);
         (void) sd_event_source_disable_unref(h->idle);
         free(h->directory);
-        free(h->sent);
-        free(h->model);
+        (void) harness_run_free(h->run);
         return mfree(h);
 }

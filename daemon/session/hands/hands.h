@@ -40,11 +40,11 @@ int hands_new(Hands **ret, const HandsSpec *spec);
 Hands* hands_free(Hands *h);
 DEFINE_TRIVIAL_CLEANUP_FUNC(Hands*, hands_free);
 
-/* Takes row over, on failure too. Does not call back itself. */
-int hands_start(Hands *h, Turn *t, TurnRow *row);
+/* Takes row and config over, on failure too. config: as of now, for the first attempt. Does not call back itself. */
+int hands_start(Hands *h, Turn *t, TurnRow *row, SessionConfig *config);
 void hands_cancel(Hands *h);
 /* The configuration has changed: for how long a CLI sleeps before it goes, too. */
-void hands_reload(Hands *h);
+void hands_reload(Hands *h, const SessionConfig *config);
 /* The agent's tools from now on; NULL: those of before are going. */
 void hands_set_tools(Hands *h, ToolBox *tools);
 /* There is a connection to puffod (again). */

@@ -131,7 +131,9 @@ static int read_end(sd_bus_message *m, CliEnd *end) {
 
 static void start_answered(CliCall *c, sd_bus_message *m, const sd_bus_error *e) {
         char id[2 * ID_SIZE + 1];
-        int r = e ? -sd_bus_error_get_errno(e) : read_started(m, id);
+        int r = e && sd_bus_error_has_name(e, PUFFO_ERROR_HARNESS_RUNNING) ? -EBUSY :
+                e && sd_bus_error_has_name(e, PUFFO_ERROR_NOT_READY)       ? -EAGAIN :
+                e ? -sd_bus_error_get_errno(e) : read_started(m, id);
 
         c->started(r, e ? e->message : NULL, r < 0 ? NULL : id, c->userdata);
 }

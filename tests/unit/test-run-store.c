@@ -1,0 +1,128 @@
+/* SPDX-License-Identifier: MIT */
+#define TEST_SUITE "run-store"
+
+#include "file-util.h"
+#include "run-store.h"
+#include "string-util.h"
+#include "tests.h"
+
+typedef struct Fixture {
+        char *directory, *path;
+        Database *db;
+} Fixture;
+
+static void fixture_done(Fixture *f) {
+        (void) database_free(f->db);
+        (void) directory_remove(f->directory);
+        free(f->path);
+        free(f->directory);
+}
+#define _fixture_ _cleanup_(fixture_done)
+
+static Fixture fixture_new(void) {
+        Fixture f = {};
+        char template[] = "/tmp/puffo-test-run-XXXXXX";
+
+        ASSERT_NOT_NULL(mkdtemp(template));
+        f.directory = strdup(template);
+        f.path = strjoin(template, "/messages.db");
+        ASSERT_EQ(database_open(&f.db, f.path, NULL), 0);
+        return f;
+}
+
+static void reopen(Fixture *f) {
+        f->db = database_free(f->db);
+        ASSERT_EQ(database_open(&f->db, f->path, NULL), 0);
+}
+
+static HarnessRun example(const char *invocation) {
+        HarnessRun r = {
+                .invocation = (char*) invocation, .kind = (char*) "claude-code", .model = (char*) "m",
+                .token = (char*) "secret", .directory = (char*) "/w", .permission_mode = (char*) "plan", .conversation = (char*) "c1",
+                .has_outlet = true, .turn = (char*) "t1", .message = (char*) "m1", .sent = RUN_SENDING,
+        };
+
+        memset(r.hash, 7, sizeof(r.hash));
+        return r;
+}
+
+TEST(what_was_started_is_known_again) {
+        _fixture_ Fixture f = fixture_new();
+        _cleanup_(harness_run_freep) HarnessRun *r = NULL;
+        HarnessRun run = example("aa");
+
+        ASSERT_EQ(run_store_get(f.db, &r), 0);
+        ASSERT_OK(run_store_begin(f.db, &run));
+        reopen(&f);
+        ASSERT_EQ(run_store_get(f.db, &r), 1);
+        ASSERT_STREQ(r->invocation, "aa");
+        ASSERT_STREQ(r->kind, "claude-code");
+        ASSERT_NULL(r->session_id);
+        ASSERT_STREQ(r->token, "secret");
+        ASSERT_STREQ(r->directory, "/w");
+        ASSERT_STREQ(r->permission_mode, "plan");
+        ASSERT_STREQ(r->own_sandbox, "");
+        ASSERT_STREQ(r->conversation, "c1");
+        ASSERT_STREQ(r->turn, "t1");
+        ASSERT_STREQ(r->message, "m1");
+        ASSERT_STREQ(r->kick, "");
+        ASSERT_STREQ(r->charged, "");
+        ASSERT_EQ(r->sent, RUN_SENDING);
+        ASSERT_TRUE(r->has_outlet);
+        ASSERT_FALSE(r->has_proxy);
+        ASSERT_FALSE(r->ended);
+        ASSERT_EQ(memcmp(r->hash, run.hash, sizeof(r->hash)), 0);
+}
+
+TEST(what_becomes_of_it) {
+        _fixture_ Fixture f = fixture_new();
+        _cleanup_(harness_run_freep) HarnessRun *r = NULL, *second = NULL;
+        HarnessRun run = example("aa"), next = example("bb");
+
+        ASSERT_OK(run_store_begin(f.db, &run));
+        run.turn = (char*) "t2";
+        run.kick = (char*) "go on";
+        run.sent = RUN_SENT;
+        run.session_id = (char*) "s1";
+        run.charged = (char*) "m1";
+        ASSERT_OK(run_store_give(f.db, &run));
+        ASSERT_OK(run_store_set_session(f.db, &run));
+        ASSERT_OK(run_store_set_charged(f.db, &run));
+        ASSERT_OK(run_store_end(f.db, &run));
+        ASSERT_EQ(run_store_get(f.db, &r), 1);
+        ASSERT_STREQ(r->turn, "t2");
+        ASSERT_STREQ(r->kick, "go on");
+        ASSERT_STREQ(r->session_id, "s1");
+        ASSERT_STREQ(r->charged, "m1");
+        ASSERT_EQ(r->sent, RUN_SENT);
+        ASSERT_TRUE(r->ended);
+        ASSERT_STREQ(r->token, "");
+
+        /* One at a time; who speaks of the one before changes nothing. */
+        ASSERT_OK(run_store_begin(f.db, &next));
+        ASSERT_OK(run_store_end(f.db, &run));
+        ASSERT_EQ(run_store_get(f.db, &second), 1);
+        ASSERT_STREQ(second->invocation, "bb");
+        ASSERT_FALSE(second->ended);
+        ASSERT_STREQ(second->turn, "t1");
+}
+
+/* Whoever edits the file may put anything there. */
+TEST(what_is_no_run) {
+        static const char *const edits[] = {
+                "UPDATE harness_runs SET sent = 'perhaps'", "UPDATE harness_runs SET hash = x'00'",
+                "UPDATE harness_runs SET hash = 'text'",
+        };
+
+        for (size_t i = 0; i < ELEMENTSOF(edits); i++) {
+                _fixture_ Fixture f = fixture_new();
+                HarnessRun run = example("aa"), *r = NULL;
+
+                ASSERT_OK(run_store_begin(f.db, &run));
+                ASSERT_OK(database_exec(f.db, edits[i]));
+                ASSERT_EQ(run_store_get(f.db, &r), -EUCLEAN);
+                ASSERT_NULL(r);
+        }
+}
+
+TEST_MAIN();
