@@ -608,7 +608,10 @@ def proxy_connect(outlet, target, version="1.1"):
     s = socket.socket(socket.AF_UNIX)
     s.settimeout(60)
     s.connect(str(outlet.directory / "proxy.sock"))
-    s.sendall(f"CONNECT {target} HTTP/{version}\r\nHost: {target}\r\n\r\n".encode())
+    try:
+        s.sendall(f"CONNECT {target} HTTP/{version}\r\nHost: {target}\r\n\r\n".encode())
+    except BrokenPipeError:
+        pass                    # a full proxy answers without having read; the answer is there
     head = b""
     while not head.endswith(b"\r\n\r\n"):
         byte = s.recv(1)
