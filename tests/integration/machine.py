@@ -17,6 +17,8 @@ HERE = pathlib.Path(__file__).resolve().parent
 SOURCE = HERE.parent.parent
 ROOT = "/ai/puffo/Agents1"
 BASE = "http://127.0.0.1:7011"
+# How many times longer than usual anything may take, where the processor is emulated.
+SLOWNESS = int(os.environ.get("PUFFO_TEST_SLOWNESS", "1"))
 UNITS = ["puffo-gateway.socket", "puffo-gateway.service", "puffod.socket", "puffod-credentials.socket",
          "puffod.service"]
 
@@ -71,7 +73,7 @@ class User:
         process = self.popen(argv, env=env, stdin=subprocess.PIPE if input is not None else subprocess.DEVNULL,
                              stderr=subprocess.PIPE, **options)
         try:
-            out, err = process.communicate(input, timeout=timeout)
+            out, err = process.communicate(input, timeout=timeout * SLOWNESS)
         except subprocess.TimeoutExpired as e:
             process.kill()
             out, err = process.communicate()
@@ -256,7 +258,7 @@ class Suite:
     def wait(self, condition, deadline=30, what="condition", explain=None):
         """Looks again at each signal of the suite or its units, and never longer than the deadline. How fast this
         machine is does not decide: a minute and a half it waits in any case."""
-        deadline = max(deadline, 90)
+        deadline = max(deadline, 90) * SLOWNESS
         end = time.monotonic() + deadline
         monitor = self.user.popen(["busctl", f"--{self.scope}", "--json=short", "monitor", "ai.puffo.Agents1",
                                    "org.freedesktop.systemd1"],
@@ -279,7 +281,8 @@ class Suite:
 
     # HTTP
     def curl(self, path, *options, user=None, base=BASE):
-        return ["curl", "--silent", "--show-error", "--no-buffer", "--max-time", "120", *options, base + path]
+        return ["curl", "--silent", "--show-error", "--no-buffer", "--max-time", str(120 * SLOWNESS), *options,
+                base + path]
 
     def http(self, method, path, body=None, headers=None, user=None, data=None, base=BASE):
         options = ["--request", method, "--dump-header", "-"]
