@@ -159,6 +159,7 @@ Agent* agent_free(Agent *a) {
         free(a->unit_state.active);
         free(a->unit_state.sub);
         free(a->unit_state.result);
+        free(a->unit_state.slice);
         free(a->job);
         free(a->path);
         free(a->unit);

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <sys/queue.h>
+#include <systemd/sd-id128.h>
 
 #include "agent-config.h"
 #include "agent-home.h"
@@ -38,6 +39,9 @@ LIST_HEAD(RelayList, Relay);
 typedef struct UnitState {
         char *active, *sub, *result;
         uint32_t main_pid, n_restarts, job_id;
+        sd_id128_t invocation;          /* null: not told */
+        bool transient;
+        char *slice;
 } UnitState;
 
 /* One agent: its files, its units, and who waits for it. Owned by the Manager that lists it. */
@@ -55,6 +59,8 @@ struct Agent {
         char *log_field_agent, *log_field_unit;
 
         UnitState unit_state;
+        sd_id128_t judged;              /* the run of which it is known whose it is */
+        bool foreign;                   /* somebody else's: its name is all that it has of this agent */
         HarnessUnit *harness;
         SessionLink *link;              /* the session's connection, once it has registered */
         char *reported_status, *reported_text, *reported_health, *working_directory;
@@ -68,7 +74,7 @@ struct Agent {
         char *job; /* our start or stop job that is under way, or "" while it is being asked for */
         bool job_is_start;
         bool refreshing, refresh_again;
-        sd_bus_slot *refresh_slots[4];
+        sd_bus_slot *refresh_slots[7];
         sd_bus_slot *job_slot;
         sd_event_source *retry;         /* armed after a start that failed, or when the session ended by itself */
         bool stopping;                  /* we asked for its end, so that it is no surprise */

@@ -304,7 +304,7 @@ static int on_main_pid(sd_bus_message *m, void *userdata, sd_bus_error *reterr_e
         if (!sd_bus_message_is_method_error(m, NULL))
                 (void) sd_bus_message_read(m, "v", "u", &main_pid);
 
-        if (l->agent && main_pid == (uint32_t) l->pid && process_is_alive(l->pidfd))
+        if (l->agent && !l->agent->foreign && main_pid == (uint32_t) l->pid && process_is_alive(l->pidfd))
                 r = link_start(l);
         if (r < 0) {
                 (void) log_warning_errno(r, "Process %d is not the session of agent '%s': disconnected.", (int) l->pid,

@@ -54,9 +54,33 @@ static int on_main_pid(sd_bus_message *m, void *userdata, sd_bus_error *reterr_e
         return 0;
 }
 
+/* A unit of the right name may be anybody's: a file, or one that was started while nobody was here. Ours are transient
+ * and in the agent's slice, whatever drop-ins they have. Whose a run is does not change as long as it lasts. */
+static void judge(Agent *a) {
+        bool foreign;
+
+        if (sd_id128_is_null(a->unit_state.invocation) || !a->unit_state.slice)
+                return;                 /* not told: what was known before holds */
+        foreign = !a->unit_state.transient || !streq(a->unit_state.slice, a->slice);
+        if (foreign && !(a->foreign && sd_id128_equal(a->judged, a->unit_state.invocation)))
+                (void) log_agent(a, LOG_WARNING, 0, "Unit '%s' runs and is not the session of agent '%s': it is %s.",
+                                 a->unit, a->home->id,
+                                 a->unit_state.transient ? "in a slice of somebody else's" : "of a unit file");
+        a->judged = a->unit_state.invocation;
+        a->foreign = foreign;
+}
+
 static void refresh_done(Agent *a) {
         Manager *manager = a->manager;
 
+        /* For the agent it is not there; its name is taken, as a start will find. */
+        if (a->foreign) {
+                (void) free_and_strdup(&a->unit_state.active, "inactive");
+                (void) free_and_strdup(&a->unit_state.sub, "dead");
+                take_number(a, NULL, &a->unit_state.main_pid);
+                take_number(a, NULL, &a->unit_state.n_restarts);
+                a->adopted = false;
+        }
         if (!a->listed) {
                 a->listed = true;
                 if (streq_ptr(a->unit_state.active, "active") || streq_ptr(a->unit_state.active, "activating")) {
@@ -77,23 +101,60 @@ static void refresh_done(Agent *a) {
         manager_check_known(manager);
 }
 
-/* The last of the answers: replies come in the order of the questions. */
 static int on_restarts(sd_bus_message *m, void *userdata, sd_bus_error *reterr_error) {
         Agent *a = userdata;
 
         take_number(a, m, &a->unit_state.n_restarts);
+        return 0;
+}
+
+static int on_invocation(sd_bus_message *m, void *userdata, sd_bus_error *reterr_error) {
+        Agent *a = userdata;
+        const void *id;
+        size_t size;
+
+        a->unit_state.invocation = SD_ID128_NULL;
+        if (!sd_bus_message_is_method_error(m, NULL) && sd_bus_message_enter_container(m, 'v', "ay") > 0 &&
+            sd_bus_message_read_array(m, 'y', &id, &size) >= 0 && size == sizeof(a->unit_state.invocation))
+                memcpy(&a->unit_state.invocation, id, size);
+        return 0;
+}
+
+static int on_transient(sd_bus_message *m, void *userdata, sd_bus_error *reterr_error) {
+        Agent *a = userdata;
+        int transient;
+
+        if (!sd_bus_message_is_method_error(m, NULL) && sd_bus_message_read(m, "v", "b", &transient) >= 0)
+                a->unit_state.transient = transient;
+        else
+                a->unit_state.invocation = SD_ID128_NULL;
+        return 0;
+}
+
+/* The last of the answers: replies come in the order of the questions. */
+static int on_slice(sd_bus_message *m, void *userdata, sd_bus_error *reterr_error) {
+        const char *slice = NULL;
+        Agent *a = userdata;
+
+        if (sd_bus_message_is_method_error(m, NULL) || sd_bus_message_read(m, "v", "s", &slice) < 0)
+                slice = NULL;
+        (void) free_and_strdup(&a->unit_state.slice, slice);
+        judge(a);
         refresh_done(a);
         return 0;
 }
 
 static int ask_service_properties(Agent *a) {
         static const struct {
-                const char *property;
+                const char *interface, *property;
                 sd_bus_message_handler_t handler;
         } questions[] = {
-                { "Result", on_result },
-                { "MainPID", on_main_pid },
-                { "NRestarts", on_restarts },
+                { SYSTEMD_SERVICE, "Result", on_result },
+                { SYSTEMD_SERVICE, "MainPID", on_main_pid },
+                { SYSTEMD_SERVICE, "NRestarts", on_restarts },
+                { SYSTEMD_UNIT, "InvocationID", on_invocation },
+                { SYSTEMD_UNIT, "Transient", on_transient },
+                { SYSTEMD_SERVICE, "Slice", on_slice },
         };
         int r = 0;
 
@@ -101,7 +162,7 @@ static int ask_service_properties(Agent *a) {
                 a->refresh_slots[i + 1] = sd_bus_slot_unref(a->refresh_slots[i + 1]);
                 r = sd_bus_call_method_async(a->manager->bus, &a->refresh_slots[i + 1], SYSTEMD, a->unit_path,
                                              "org.freedesktop.DBus.Properties", "Get", questions[i].handler, a, "ss",
-                                             SYSTEMD_SERVICE, questions[i].property);
+                                             questions[i].interface, questions[i].property);
         }
         return r;
 }
@@ -202,6 +263,7 @@ static int on_listed(sd_bus_message *m, void *userdata, sd_bus_error *reterr_err
         if (!a->listed)
                 a->adopted = streq(active, "active");
         if (streq(active, "inactive")) {
+                a->foreign = false;
                 take_number(a, NULL, &a->unit_state.main_pid);
                 take_number(a, NULL, &a->unit_state.n_restarts);
                 refresh_done(a);

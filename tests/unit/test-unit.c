@@ -43,6 +43,54 @@ TEST(start_waits_for_job) {
         ASSERT_EQ(w.n_starts, 2);
 }
 
+/* Its name is not enough: what is of a file, or in another slice, is no session of the agent's. It is left alone, and
+ * the agent starts when it has gone. */
+TEST(units_of_others) {
+        for (unsigned i = 0; i < 2; i++) {
+                _cleanup_(world_done) World w;
+
+                world_init(&w);
+                w.active = "active";
+                w.slice = i == 0 ? "app.slice" : "puffo-rob.slice";
+                w.not_transient = i == 1;
+                w.start_error = SYSTEMD ".UnitExists";
+                run(&w);
+                ASSERT_TRUE(w.agent->foreign);
+                ASSERT_FALSE(w.agent->adopted);
+                ASSERT_FALSE(agent_unit_is_up(w.agent));
+                ASSERT_EQ(w.n_starts, 1);
+                ASSERT_EQ(w.n_stops, 0);
+                ASSERT_TRUE(w.agent->in_the_way);
+
+                w.active = w.start_error = NULL;
+                send_removed(&w, "UnitRemoved", "so", UNIT, "/x");
+                run(&w);
+                ASSERT_FALSE(w.agent->foreign);
+                ASSERT_EQ(w.n_starts, 2);
+        }
+}
+
+TEST(unit_of_ones_own) {
+        _cleanup_(world_done) World w;
+
+        world_init(&w);
+        w.active = "active";
+        w.slice = "puffo-rob.slice";
+        run(&w);
+        ASSERT_FALSE(w.agent->foreign);
+        ASSERT_TRUE(agent_unit_is_up(w.agent));
+        ASSERT_EQ(w.n_starts, 0);
+
+        /* Another one of its name in its place, between two looks. */
+        w.slice = "app.slice";
+        w.invocation = 7;
+        send_removed(&w, "JobRemoved", "uoss", 7U, "/job/7", UNIT, "done");
+        run(&w);
+        ASSERT_TRUE(w.agent->foreign);
+        ASSERT_FALSE(agent_unit_is_up(w.agent));
+        ASSERT_EQ(w.n_stops, 0);
+}
+
 /* What is not known is neither down nor up. */
 TEST(state_that_is_not_told) {
         _cleanup_(world_done) World w;

@@ -33,6 +33,9 @@ typedef struct World {
         const char *active;             /* of the unit; NULL: it is not loaded */
         const char *start_error, *stop_error, *list_error;
         const char *harness_active;     /* as active */
+        const char *slice;              /* of the session's unit; NULL: not told */
+        bool not_transient;
+        uint8_t invocation;             /* its first byte */
 } World;
 
 _unused_ static int reply_send(sd_bus_message *reply) {
@@ -98,6 +101,25 @@ _unused_ static int reply_list(World *w, sd_bus_message *m) {
         return reply_send(list);
 }
 
+_unused_ static int reply_property(World *w, sd_bus_message *m) {
+        _cleanup_bus_message_ sd_bus_message *answer = NULL;
+        uint8_t id[16] = { w->invocation, 1 };
+        const char *name;
+
+        ASSERT_OK(sd_bus_message_read(m, "ss", NULL, &name));
+        if (streq(name, "Transient"))
+                return reply(m, "v", "b", !w->not_transient);
+        if (streq(name, "Slice") && w->slice)
+                return reply(m, "v", "s", w->slice);
+        if (!streq(name, "InvocationID"))
+                return reply(m, "v", "u", 0U);
+        ASSERT_OK(sd_bus_message_new_method_return(m, &answer));
+        ASSERT_OK(sd_bus_message_open_container(answer, 'v', "ay"));
+        ASSERT_OK(sd_bus_message_append_array(answer, 'y', id, sizeof(id)));
+        ASSERT_OK(sd_bus_message_close_container(answer));
+        return reply_send(answer);
+}
+
 _unused_ static int on_call(sd_bus_message *m, void *userdata, sd_bus_error *reterr_error) {
         World *w = userdata;
         uint8_t type;
@@ -112,7 +134,7 @@ _unused_ static int on_call(sd_bus_message *m, void *userdata, sd_bus_error *ret
                 return w->start_error ? reply_error(m, w->start_error) : reply(m, "o", "/job/1");
         }
         if (sd_bus_message_is_method_call(m, "org.freedesktop.DBus.Properties", "Get"))
-                return reply(m, "v", "u", 0U);
+                return reply_property(w, m);
         if (sd_bus_message_is_method_call(m, NULL, "StopUnit")) {
                 w->n_stops++;
                 return w->stop_error ? reply_error(m, w->stop_error) : reply(m, "o", "/job/1");
