@@ -51,9 +51,9 @@ static int say_login(Ctl *c, const char *whose, json_object *login) {
         if (changed && expires && scopes)
                 line = !isempty(problem)
                                ? strdup(problem)
-                               : asprintf_new("mtime=%s expiresAt=%s accessToken=%s refreshToken=%s scopes=%s", changed,
-                                              expires, yes_no(login, "access_token"), yes_no(login, "refresh_token"),
-                                              scopes);
+                               : asprintf_new("mtime=%s expiresAt=%s accessToken=%s refreshToken=%s scopes=%s",
+                                              changed, expires, yes_no(login, "access_token"),
+                                              yes_no(login, "refresh_token"), scopes);
         safe = line ? str_printable(line, SIZE_MAX) : NULL;
         if (!safe)
                 return -ENOMEM;

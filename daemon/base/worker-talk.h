@@ -5,8 +5,8 @@
 
 #include "string-util.h"
 
-/* What a helper of a session says to it and hears from it, over the socket that it was started with. The loop ends with
- * the talk. */
+/* What a helper of a session says to it and hears from it, over the socket that it was started with. The loop ends
+ * with the talk. */
 typedef struct WorkerTalk {
         sd_event *event;
         int fd;

@@ -16,8 +16,8 @@ static int check_kind(const Agent *a, sd_bus_error *reterr_error) {
         if (!a->config || a->config->kind != RUNTIME_CLI_LOCAL ||
             !streq(agent_config_harness(a->config), "claude-code"))
                 return bus_error_setf(reterr_error, PUFFO_ERROR_INVALID_ARGUMENT,
-                                      "Agent '%s' does not work with its operator's login: only kind cli-local with the "
-                                      "harness claude-code does.", a->home->id);
+                                      "Agent '%s' does not work with its operator's login: only kind cli-local with "
+                                      "the harness claude-code does.", a->home->id);
         return 0;
 }
 
