@@ -5,7 +5,8 @@
 #include "gateway-handlers.h"
 #include "json-util.h"
 
-#define HIRE_TIMEOUT_USEC (40 * USEC_PER_SEC)
+/* start_timeout in config.yaml may be 80 s. */
+#define HIRE_TIMEOUT_USEC (90 * USEC_PER_SEC)
 #define PART_MAX 32
 
 /* puffod judges names; this is only to tell the client which of the two is wrong (agent-proxy §3). */

@@ -17,7 +17,6 @@
 #include "string-util.h"
 #include "unit.h"
 
-#define READY_TIMEOUT_USEC (60 * USEC_PER_SEC)
 #define PROFILE_SIZE_MAX KIB(256)
 
 int agent_verify(Agent *a, sd_bus_message *message, const char *action, sd_bus_error *reterr_error) {
@@ -65,7 +64,7 @@ static int want_running(Agent *a, sd_bus_message *message, sd_bus_error *reterr_
 }
 
 static int wait_until_ready(Agent *a, sd_bus_message *message, sd_bus_error *reterr_error) {
-        int r = pending_new(a, PENDING_READY, message, READY_TIMEOUT_USEC, NULL, reterr_error);
+        int r = pending_new(a, PENDING_READY, message, a->manager->connect_timeout_usec, NULL, reterr_error);
 
         if (r < 0)
                 return r;

@@ -19,7 +19,6 @@
 
 #define AGENTS_MAX 1024U
 #define OWNER_AGENTS_MAX 32U     /* of one user, in system mode */
-#define READY_TIMEOUT_USEC (30 * USEC_PER_SEC)
 
 static int no_such_agent(sd_bus_error *reterr_error, const char *id) {
         return bus_error_setf(reterr_error, PUFFO_ERROR_NO_SUCH_AGENT,
@@ -224,7 +223,7 @@ static int make_role_ready(Manager *m, sd_bus_message *message, const char *role
         if (r < 0)
                 return manager_error(reterr_error, r, "start agent", a->home->id);
 
-        r = pending_new(a, kind, message, READY_TIMEOUT_USEC, &p, reterr_error);
+        r = pending_new(a, kind, message, m->start_timeout_usec, &p, reterr_error);
         if (r < 0)
                 return r;
         p->created = created;

@@ -19,14 +19,38 @@
 #include "unit.h"
 #include "yaml-util.h"
 
-#define RESTART_SEC_DEFAULT 10
-#define AGENT_LIMIT_DEFAULT 64
-
 int manager_error(sd_bus_error *reterr_error, int r, const char *what, const char *detail) {
         if (r == -ENOMEM)
                 return r;
         return bus_error_setf(reterr_error, PUFFO_ERROR_FAILED, "Failed to %s '%s': %s", what, detail,
                               strerror(abs(r)));
+}
+
+typedef struct Setting {
+        const char *key, *what;
+        double fallback, min, max;
+        double unit;            /* of what is stored */
+        size_t offset;          /* a uint64_t of Manager */
+} Setting;
+
+/* Callers wait for Init, Hire and Connect for a minute and a half: nothing is gained by more than that. */
+static const Setting manager_settings[] = {
+        { "restart_sec", "a number of seconds from 0.1 to 86400", 10, 0.1, 86400, USEC_PER_SEC,
+          offsetof(Manager, restart_usec) },
+        { "start_timeout", "a number of seconds from 1 to 80", 30, 1, 80, USEC_PER_SEC,
+          offsetof(Manager, start_timeout_usec) },
+        { "connect_timeout", "a number of seconds from 1 to 80", 60, 1, 80, USEC_PER_SEC,
+          offsetof(Manager, connect_timeout_usec) },
+        { "agent_limit", "a number from 1 to 1024", 64, 1, 1024, 1, offsetof(Manager, agent_limit) },
+};
+
+static uint64_t* setting_of(Manager *m, const Setting *s) {
+        return (uint64_t*) ((char*) m + s->offset);
+}
+
+static void settings_reset(Manager *m) {
+        for (const Setting *s = manager_settings; s < manager_settings + ELEMENTSOF(manager_settings); s++)
+                *setting_of(m, s) = (uint64_t) (s->fallback * s->unit);
 }
 
 int manager_new(Manager **ret, Scope scope, sd_event *event) {
@@ -38,8 +62,7 @@ int manager_new(Manager **ret, Scope scope, sd_event *event) {
                 return -ENOMEM;
         m->scope = scope;
         m->event = sd_event_ref(event);
-        m->restart_usec = RESTART_SEC_DEFAULT * USEC_PER_SEC;
-        m->agent_limit = AGENT_LIMIT_DEFAULT;
+        settings_reset(m);
         m->codex.network = true;
 
         r = home_paths_new(&m->paths, scope);
@@ -166,14 +189,31 @@ static int reload_codex_settings(Manager *m, const char *path, const YamlNode *r
         return 0;
 }
 
-/* agent-proxy's settings: of those, restart_sec and agent_limit are ours to apply (agent-proxy §13), those on Codex
- * to be handed on. */
+/* All of them or none. */
+static int settings_read(Manager *m, const char *path, YamlNode *root) {
+        double values[ELEMENTSOF(manager_settings)];
+
+        for (size_t i = 0; i < ELEMENTSOF(manager_settings); i++) {
+                const Setting *s = manager_settings + i;
+                YamlNode *node = yaml_mapping_get(root, s->key);
+                _cleanup_free_ char *message = NULL;
+
+                values[i] = s->fallback;
+                if (!node || (yaml_node_to_double(node, values + i) >= 0 && values[i] >= s->min &&
+                              values[i] <= s->max && (s->unit > 1 || values[i] == (double) (uint64_t) values[i])))
+                        continue;
+                message = asprintf_new("%s:%u: %s: %s is expected", path, yaml_node_line(node), s->key, s->what);
+                return message ? add_problem(m, path, message) : -ENOMEM;
+        }
+        for (size_t i = 0; i < ELEMENTSOF(manager_settings); i++)
+                *setting_of(m, manager_settings + i) = (uint64_t) (values[i] * manager_settings[i].unit);
+        return 1;
+}
+
+/* agent-proxy's settings: of those, some are ours to apply (agent-proxy §13), those on Codex to be handed on. */
 static int reload_settings(Manager *m) {
         _cleanup_(yaml_document_freep) YamlDocument *d = NULL;
         _cleanup_free_ char *path = NULL, *text = NULL, *error = NULL, *message = NULL;
-        double seconds = RESTART_SEC_DEFAULT;
-        int64_t limit = AGENT_LIMIT_DEFAULT;
-        YamlNode *node;
         size_t size;
         int r;
 
@@ -184,8 +224,7 @@ static int reload_settings(Manager *m) {
                 return -ENOMEM;
         r = file_read(path, KIB(64), &text, &size);
         if (r == -ENOENT) {
-                m->restart_usec = RESTART_SEC_DEFAULT * USEC_PER_SEC;
-                m->agent_limit = AGENT_LIMIT_DEFAULT;
+                settings_reset(m);
                 return reload_codex_settings(m, path, NULL);
         }
         if (r < 0)
@@ -195,22 +234,8 @@ static int reload_settings(Manager *m) {
                 message = strjoin(path, ":", error ?: strerror(-r));
                 return message ? add_problem(m, path, message) : -ENOMEM;
         }
-
-        node = yaml_mapping_get(yaml_document_root(d), "restart_sec");
-        if (node && (yaml_node_to_double(node, &seconds) < 0 || seconds < 0.1 || seconds > 86400)) {
-                message = asprintf_new("%s:%u: restart_sec: a number of seconds from 0.1 to 86400 is expected", path,
-                                       yaml_node_line(node));
-                return message ? add_problem(m, path, message) : -ENOMEM;
-        }
-        node = yaml_mapping_get(yaml_document_root(d), "agent_limit");
-        if (node && (yaml_node_to_int(node, &limit) < 0 || limit < 1 || limit > 1024)) {
-                message = asprintf_new("%s:%u: agent_limit: a number from 1 to 1024 is expected", path,
-                                       yaml_node_line(node));
-                return message ? add_problem(m, path, message) : -ENOMEM;
-        }
-        m->restart_usec = (uint64_t) (seconds * (double) USEC_PER_SEC);
-        m->agent_limit = (uint64_t) limit;
-        return reload_codex_settings(m, path, yaml_document_root(d));
+        r = settings_read(m, path, yaml_document_root(d));
+        return r <= 0 ? r : reload_codex_settings(m, path, yaml_document_root(d));
 }
 
 /* The session must be started anew when what it was handed at its start has become another. */

@@ -29,6 +29,7 @@ struct Manager {
         char *shown_providers;          /* as last emitted */
         char **problems;                /* pairs: directory, reason */
         uint64_t restart_usec;          /* RestartUSec= of sessions */
+        uint64_t start_timeout_usec, connect_timeout_usec;      /* of Init and Hire, and of Start and Connect */
         uint64_t agent_limit;           /* of role agents */
         CodexSettings codex;            /* for those that work with Codex */
         uid_t transfers[16];            /* imports and exports under way, by who asked for them */

@@ -251,7 +251,8 @@ def test_13_names_that_are_refused(suite, name):
         if command == ["init", "--", "a_b_c"] or "_" not in name or command[0] == "hire":
             refused = proxy(suite, *command, check=False)
             what = "agent" if command[-1] == name and command[0] == "hire" else "role"
-            assert (refused.returncode, refused.stderr) == (2, f"agent-proxy: invalid {what} name: '{name}'\n"), command
+            assert refused.returncode == 2
+            assert refused.stderr == f"agent-proxy: invalid {what} name: '{name}'\n", command
     for body, param in [({"role": name, "name": "bo"}, "role"), ({"role": "engineer", "name": name}, "name")]:
         refused = suite.http("POST", "/hire", body)
         assert refused.status == 400 and refused.json["error"]["param"] == param, refused
@@ -268,6 +269,38 @@ def test_13_upper_case_is_lowered(suite):
     assert suite.manager("Hire", "ss", "Engineer", "alice")[1:] == [pid, False]
     assert output_text(suite.turn("Engineer_Alice", "[[reply: it is me]]")) == "it is me"
     assert proxy(suite, "connect", "ENGINEER_ALICE", "/", input="").stderr == f"engineer_alice {pid}\n"
+
+
+def test_settings_of_the_waits(suite):
+    """Section 13: what is out of range is told, with file and line, and changes nothing."""
+    settings = suite.user.home / HOME / ".state/config.yaml"
+    agent = suite.hire("engineer", "slow")
+    agent.call("Stop")
+    suite.user.write(f"{HOME}/.state/config.yaml", "start_timeout: 1\nconnect_timeout: 1\n")
+    drop_in = suite.user.write(".config/systemd/user/puffo-session@engineer_slow.service.d/slow.conf",
+                               "[Service]\nExecStartPre=/bin/sleep 20\n")
+    try:
+        suite.systemctl("daemon-reload")
+        suite.manager("Reload")
+        begun = time.monotonic()
+        refused = proxy(suite, "init", "engineer_slow", check=False)
+        assert refused.returncode == 1 and "engineer_slow is not ready" in refused.stderr
+        refused = proxy(suite, "connect", "engineer_slow", "/", check=False)
+        assert refused.returncode == 1 and refused.stderr == "not ready\n"
+        assert time.monotonic() - begun < 20 and agent.Desired == "running"
+        for line in ["start_timeout: 81", "connect_timeout: soon", "agent_limit: 1.5", "restart_sec: 0"]:
+            suite.user.write(f"{HOME}/.state/config.yaml", f"port: 7011\n{line}\n")
+            suite.manager("Reload")
+            key = line.partition(":")[0]
+            assert f"{settings}:2: {key}: a number" in str(suite.manager("ListProblems")[0]), line
+    finally:
+        drop_in.unlink()
+        drop_in.parent.rmdir()
+        settings.unlink()
+        suite.systemctl("daemon-reload")
+        suite.manager("Reload")
+    assert suite.manager("ListProblems")[0] == []
+    agent.call("Delete")
 
 
 def test_14_two_at_once_and_the_33rd_that_waits(suite, provider):
