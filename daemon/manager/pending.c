@@ -93,7 +93,7 @@ static int on_timeout(sd_event_source *s, uint64_t usec, void *userdata) {
 
 int pending_new(Agent *a, PendingKind kind, sd_bus_message *call, uint64_t timeout_usec, Pending **ret,
                 sd_bus_error *reterr_error) {
-        Pending *p;
+        Pending *p, *last = NULL, *other;
         int r;
 
         if (a->n_pending >= PENDING_MAX)
@@ -104,7 +104,13 @@ int pending_new(Agent *a, PendingKind kind, sd_bus_message *call, uint64_t timeo
         if (!p)
                 return -ENOMEM;
         *p = (Pending) { .agent = a, .kind = kind, .call = sd_bus_message_ref(call) };
-        LIST_INSERT_HEAD(&a->pending, p, entries);
+        /* Behind the others: calls that waited are carried out in the order in which they were made. */
+        LIST_FOREACH(other, &a->pending, entries)
+                last = other;
+        if (last)
+                LIST_INSERT_AFTER(last, p, entries);
+        else
+                LIST_INSERT_HEAD(&a->pending, p, entries);
         a->n_pending++;
         r = event_arm_timer(a->manager->event, &p->timeout, timeout_usec, USEC_PER_SEC / 10, on_timeout, p);
         if (r < 0) {

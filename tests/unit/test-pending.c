@@ -213,5 +213,52 @@ TEST(callers_are_bounded) {
         ASSERT_EQ(answer.n, 201 - w.agent->n_pending);
 }
 
+typedef struct Turns {
+        Answer answer;
+        unsigned number, *n_answered;
+        bool in_order;
+} Turns;
+
+static int on_turn(sd_bus_message *m, void *userdata, sd_bus_error *reterr_error) {
+        Turns *t = userdata;
+
+        t->in_order = (*t->n_answered)++ == t->number;
+        return on_answer(m, &t->answer, reterr_error);
+}
+
+/* A question, say, and behind it that it is not asked any more. */
+TEST(calls_wait_in_order) {
+        unsigned n_answered = 0;
+        Turns t[4] = {};
+        World w;
+
+        world_init(&w);
+        w.active = "active";
+        run(&w);
+        ASSERT_EQ((int) w.agent->state, (int) AGENT_STARTING);
+        for (unsigned i = 0; i < ELEMENTSOF(t); i++) {
+                _cleanup_bus_message_ sd_bus_message *m = new_call(&w, "GetTurn");
+
+                t[i].number = i;
+                t[i].n_answered = &n_answered;
+                ASSERT_OK(sd_bus_message_append(m, "s", "t-1"));
+                ASSERT_OK(sd_bus_call_async(w.systemd, NULL, m, on_turn, t + i, 0));
+        }
+        run(&w);
+        ASSERT_EQ(w.agent->n_pending, ELEMENTSOF(t));
+        ASSERT_EQ(n_answered, 0);
+
+        /* What they wait for has come to nothing, which each of them is told in its turn. */
+        w.agent->config->running = false;
+        unit_goes(&w);
+        ASSERT_EQ(n_answered, ELEMENTSOF(t));
+        for (unsigned i = 0; i < ELEMENTSOF(t); i++) {
+                ASSERT_TRUE(t[i].in_order);
+                ASSERT_STREQ(t[i].answer.error, PUFFO_ERROR_NOT_READY);
+                answer_done(&t[i].answer);
+        }
+        world_done(&w);
+}
+
 #define TEST_SUITE "pending"
 TEST_MAIN();
