@@ -416,6 +416,9 @@ static int on_turn_started(Harness *h, json_object *result, json_object *error) 
                 *id = json_get_string(json_get(result, "turn"), "id");
         Codex *c = h->state;
 
+        /* There is nothing that could be interrupted, and it is not tried again. */
+        if (error && c->interrupt_wanted)
+                return end_with(h, HARNESS_INTERRUPTED, "");
         if (error && strstr(message, "thread not found") && c->text && !c->reopened && c->thread_id) {
                 c->reopened = true;
                 c->sent = false;

@@ -258,6 +258,21 @@ TEST(a_thread_that_is_not_loaded) {
         ASSERT_RECORD(&s, "error: thread not found: " THREAD "\n");
 }
 
+/* … and by then nobody wants it to begin. */
+TEST(an_interruption_of_a_turn_that_is_refused) {
+        _cleanup_json_ json_object *turn = NULL;
+
+        STAGE(s, NULL);
+        begin_turn(&s, false);
+        stage_says(&s, TURN_COMPLETED("completed"));
+        strbuf_done(&s.record);
+        ASSERT_OK(harness_turn(s.harness, "more"));
+        turn = hear(&s, "turn/start");
+        ASSERT_OK(harness_interrupt(s.harness));
+        answer(&s, turn, ERROR("thread not found: " THREAD));
+        ASSERT_RECORD(&s, "interrupted\n");
+}
+
 #define HELLO "{\"type\":\"text\",\"text\":\"hello\",\"text_elements\":[]}"
 #define IMAGE(name) "{\"type\":\"localImage\",\"path\":\"/w/" name ".png\"}"
 #define OTHER "01a1fbe9-ecbb-7dd0-bc2d-1cb38c8d46ed"
