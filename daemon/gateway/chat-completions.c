@@ -21,9 +21,9 @@ static int put_copy(json_object *o, const char *key, json_object *from, const ch
         return v ? json_put(o, key, json_object_get(v)) : 0;
 }
 
-/* Takes part, on failure too. */
+/* Takes part, on failure too. NULL is JSON's null, which whoever reads the list will find fault with. */
 static int array_add(json_object *list, json_object *part) {
-        if (!part || json_object_array_add(list, part) < 0) {
+        if (json_object_array_add(list, part) < 0) {
                 json_object_put(part);
                 return -ENOMEM;
         }

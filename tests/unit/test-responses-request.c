@@ -3,6 +3,7 @@
 
 #include <unistd.h>
 
+#include "chat-completions.h"
 #include "json-util.h"
 #include "responses-object.h"
 #include "responses-request.h"
@@ -355,6 +356,38 @@ TEST(history_is_bounded) {
         ASSERT_TRUE(strlen(q.history) <= KIB(64) && strlen(q.history) > KIB(63));
         ASSERT_NOT_NULL(startswith(q.history, "user: number "));
         ASSERT_TRUE(endswith(q.history, "assistant: last"));
+}
+
+/* What is wrong with a chat is said as of any other request, in the words of a chat. */
+TEST(refused_chats) {
+        static const struct {
+                const char *body, *code, *param;
+        } t[] = {
+                { "{}", "missing_required_parameter", "messages" },
+                { "{\"messages\":[]}", "invalid_type", "messages" },
+                { "{\"messages\":[null]}", "invalid_type", "messages[0]" },
+                { "{\"messages\":[7]}", "invalid_type", "messages[0]" },
+                { "{\"messages\":[{\"role\":\"user\",\"content\":[null]}]}", "invalid_type",
+                  "messages[0].content[0]" },
+        };
+
+        for (size_t i = 0; i < ELEMENTSOF(t); i++) {
+                _cleanup_(responses_request_done) ResponsesRequest q = {};
+                _cleanup_json_ json_object *body = NULL, *converted = NULL;
+                _cleanup_(chat_answer_freep) ChatAnswer *a = NULL;
+                _cleanup_api_error_ ApiError e = {};
+                int r;
+
+                ASSERT_OK(json_parse(t[i].body, strlen(t[i].body), &body));
+                r = chat_request_convert(body, &converted, &a, &e);
+                if (r >= 0)
+                        r = parse(json_text(converted, NULL), false, &q, &e);
+                ASSERT_ERROR(r, EBADMSG);
+                ASSERT_EQ((int) e.status, 400);
+                ASSERT_OK(chat_error_rename(&e));
+                ASSERT_STREQ(e.code, t[i].code);
+                ASSERT_STREQ(e.param, t[i].param);
+        }
 }
 
 TEST(doubled_item_ids_are_replaced) {
