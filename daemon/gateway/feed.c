@@ -230,7 +230,7 @@ static void lookup_done(sd_bus_message *reply, const sd_bus_error *error, void *
         else
                 r = list ? approvals_read(reply, l->id, list) : -ENOMEM;
         /* What is no longer open is told of by its own signal. */
-        if (r >= 0 && a && json_object_array_length(list) > 0)
+        if (r >= 0 && a && list && json_object_array_length(list) > 0)
                 r = feed_send(l->feed, "approval", json_object_array_get_idx(list, 0), a->owner);
         else if (r >= 0 && a && error)
                 r = feed_send_approval(l->feed, a, l->id, "pending");

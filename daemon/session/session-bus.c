@@ -349,7 +349,22 @@ static int method_get_turn(sd_bus_message *m, void *userdata, sd_bus_error *rete
         return sd_bus_message_send(reply);
 }
 
+/* Who has a turn forgotten means what he has sent with it, too. */
+static void forget_files(SessionBus *b, const TurnRow *row) {
+        _cleanup_free_ char *workspace = NULL;
+        int r;
+
+        if (isempty(row->files))
+                return;
+        r = session_workspace(b->session, &workspace);
+        if (r >= 0)
+                turn_files_remove(workspace, row->id);
+        else
+                (void) log_warning_errno(r, "Failed to remove the files of turn '%s', ignoring: %m", row->id);
+}
+
 static int method_delete_turn(sd_bus_message *m, void *userdata, sd_bus_error *reterr_error) {
+        _cleanup_(turn_row_freep) TurnRow *row = NULL;
         SessionBus *b = userdata;
         const char *id;
         TurnQueue *q;
@@ -362,9 +377,13 @@ static int method_delete_turn(sd_bus_message *m, void *userdata, sd_bus_error *r
         if (!q)
                 return -EUNATCH;
 
-        r = turn_queue_delete(q, id);
+        r = turn_queue_get(q, id, &row);
+        if (r >= 0)
+                r = turn_queue_delete(q, id);
         if (r <= 0)
                 return queue_error(b, reterr_error, r < 0 ? r : -ENOENT, id);
+        if (row)
+                forget_files(b, row);
         return sd_bus_reply_method_return(m, NULL);
 }
 

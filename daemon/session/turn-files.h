@@ -30,7 +30,7 @@ int turn_files_read(sd_bus_message *m, TurnFiles *ret, sd_bus_error *reterr_erro
 /* Writes them all; again, with the same result, when they are there already. -EFBIG: one is too large; -EXDEV and
  * other errors of writing. */
 int turn_files_save(const TurnFiles *files, const char *workspace, const char *turn, char **ret_list);
-/* Takes them away again, for a turn that there will not be. */
+/* Takes them away again, for a turn that is not to be, or is forgotten. */
 void turn_files_remove(const char *workspace, const char *turn);
 
 /* What the agent is told of a stored list, NULL for "". */

@@ -204,6 +204,9 @@ def test_files(user_mode, engineer, provider):
         "model": "engineer_alice", "previous_response_id": response["id"][:-1] + "x",
         "input": [{"role": "user", "content": [{"type": "input_file", "file_data": "eA=="}]}]})
     assert answer.status == 400 and set(inbox.parent.iterdir()) == before
+    # They go with the response.
+    assert user_mode.http("DELETE", f"/v1/responses/{response['id']}").json["deleted"]
+    assert not inbox.exists() and set(inbox.parent.iterdir()) == before - {inbox}
 
 
 def test_agent_events(user_mode, engineer):
