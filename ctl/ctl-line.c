@@ -328,6 +328,8 @@ static int edit_line(LineReader *l, char **ret) {
 
         el_resize(l->editor);
         ask_for_brackets(l, true);
+        /* el_gets() does it as well, but behind the prompt: a Ctrl-D of whoever is quicker than that would be lost. */
+        (void) el_set(l->editor, EL_PREP_TERM, 1);
         line = el_gets(l->editor, &n);
         ask_for_brackets(l, false);
         if (l->error < 0 || !line || n <= 0) {

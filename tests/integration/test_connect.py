@@ -133,6 +133,17 @@ def test_what_was_typed_early_is_the_next_line(suite, said):
     assert said()[1:] == ["[[words: 60]] [[slow: 50ms]]", "[[reply: early]]"]
 
 
+def test_keys_count_as_soon_as_the_prompt_is_there(suite):
+    with connect(suite) as terminal:
+        for _ in range(30):
+            terminal.expect(PROMPT)
+            assert terminal.modes() == (False, False)
+            terminal.type("\r")
+        terminal.expect(PROMPT)
+        terminal.type(CTRL_D)
+        assert terminal.wait() == 0
+
+
 def test_a_failed_turn_is_told_and_the_chat_goes_on(suite):
     with connect(suite) as terminal:
         terminal.expect(PROMPT)
