@@ -48,12 +48,19 @@ struct Feed {
 
 /* --- sending --- */
 
+void feed_end(Call *c) {
+        c->feed_ended = true;
+        http_exchange_stream_end(c->exchange);
+}
+
 static void subscriber_write(Call *c, const char *text, size_t size) {
         int r;
 
+        if (c->feed_ended)
+                return;
         /* Who does not keep up gets what is on its way and then the end: it comes again and is told how things are. */
         if (c->feed_blocked) {
-                http_exchange_stream_end(c->exchange);
+                feed_end(c);
                 return;
         }
         r = http_exchange_stream_write(c->exchange, text, size);

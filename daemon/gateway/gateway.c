@@ -506,7 +506,7 @@ void gateway_stop(Gateway *g) {
                 if (c->turn)
                         response_turn_say_goodbye(c->turn);
                 if (c->in_feed)
-                        http_exchange_stream_end(c->exchange);
+                        feed_end(c);
         }
         if (LIST_EMPTY(&g->calls) ||
             event_arm_timer(g->event, &g->stop_timer, STOP_USEC, 1, gateway_on_stop_timeout, g) < 0)

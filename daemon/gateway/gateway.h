@@ -71,6 +71,7 @@ struct Call {
 
         bool in_feed;                   /* GET /agents/events */
         bool feed_blocked;              /* has more to read than it has read */
+        bool feed_ended;                /* its end is on its way, behind what is */
         LIST_ENTRY(Call) subscribers;
 };
 
