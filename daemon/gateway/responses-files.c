@@ -89,8 +89,8 @@ static int decode(const char *text, int *ret_fd) {
         const char *end;
         int r;
 
-        /* Whoever pads less than he should is understood, too. */
-        while (length > 0 && text[length - 1] == '=')
+        /* Whoever pads less than he should is understood, too, and who ends with a line feed as base64(1) does. */
+        while (length > 0 && strchr("= \t\r\n", text[length - 1]))
                 length--;
         if (length / 4 * 3 > REQUEST_FILE_SIZE_MAX + KIB(512))
                 return -EFBIG;

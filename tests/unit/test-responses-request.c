@@ -230,7 +230,7 @@ TEST(files) {
         static const char body[] =
                 "{\"input\":[{\"role\":\"user\",\"content\":[" PART_FILE("b2xk", "old") "]},"
                 "{\"role\":\"assistant\",\"content\":\"fine\"},{\"role\":\"user\",\"content\":["
-                PART_FILE("YQ==", "../a.txt") "," PART_IMAGE("data:image/PNG;base64,Yg") ","
+                PART_FILE("YQ==\\n", "../a.txt") "," PART_IMAGE("data:image/PNG;base64,Yg") ","
                 "{\"type\":\"input_text\",\"text\":\"look\"},"
                 PART_FILE("data:text/plain;charset=x;base64,Y2M=", "") ","
                 PART_IMAGE("https://example.net/x.png") "," PART_IMAGE("DATA:image/jpeg;base64,") "]}]}";
