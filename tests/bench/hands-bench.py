@@ -14,6 +14,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "integration"))
@@ -21,6 +22,8 @@ sys.path.insert(0, str(HERE.parent / "integration"))
 from machine import SOURCE, Provider, Suite, User  # noqa: E402
 from puffo_town import Resident, Town  # noqa: E402
 
+NEIGHBOURS = 19
+SETTLED_SECONDS = 5
 SETTINGS = ("runtime:\n  kind: cli-local\n  harness: claude-code\n  sandbox_profile: workspace\n"
             "  permission_mode: bypassPermissions\n  freeze_after_seconds: 0\n  stop_after_seconds: {}\n")
 
@@ -98,7 +101,11 @@ def main():
             row(f"… with a start of the CLI in its sandbox, {starts} messages", figures(times))
             suite.wait(lambda: worker.agent.HarnessState == "none", 30, "the CLI is ended")
             processes, pss = agent_pss(worker)
-            row(f"PSS of an agent whose CLI is ended (processes: {processes})", f"{pss:.2f} MiB")
+            row(f"PSS of an agent whose CLI is ended (processes: {processes}), alone with its libraries",
+                f"{pss:.2f} MiB")
+            others = [Resident(town, f"resident-{n}") for n in range(NEIGHBOURS)]
+            time.sleep(SETTLED_SECONDS)
+            row(f"… among {len(others)} other connected agents", f"{agent_pss(worker)[1]:.2f} MiB")
         finally:
             town.close()
             provider.close()
