@@ -23,7 +23,7 @@ from machine import SOURCE, Provider, Suite, User  # noqa: E402
 from puffo_town import Resident, Town  # noqa: E402
 
 NEIGHBOURS = 19
-SETTLED_SECONDS = 5
+SETTLED_SECONDS = 20
 SETTINGS = ("runtime:\n  kind: cli-local\n  harness: claude-code\n  sandbox_profile: workspace\n"
             "  permission_mode: bypassPermissions\n  freeze_after_seconds: 0\n  stop_after_seconds: {}\n")
 
@@ -100,6 +100,7 @@ def main():
                 times += ask(worker, bo, 1)
             row(f"… with a start of the CLI in its sandbox, {starts} messages", figures(times))
             suite.wait(lambda: worker.agent.HarnessState == "none", 30, "the CLI is ended")
+            time.sleep(SETTLED_SECONDS)         # what is not needed is given back by then
             processes, pss = agent_pss(worker)
             row(f"PSS of an agent whose CLI is ended (processes: {processes}), alone with its libraries",
                 f"{pss:.2f} MiB")
