@@ -76,6 +76,14 @@ int cli_directory_open(int root_fd, const char *path, int flags) {
         return again < 0 ? -errno : again;
 }
 
+int cli_directory_in(const char *root, const char *path, bool make) {
+        _cleanup_close_ int fd = open(root, O_PATH | O_DIRECTORY | O_CLOEXEC);
+
+        if (fd < 0)
+                return -errno;
+        return make ? cli_directory_make(fd, path, 0700) : cli_directory_open(fd, path, O_PATH);
+}
+
 /* Looked at before it is opened: opening a device or a FIFO can have effects. */
 static int regular_open(int dir_fd, const char *name, int flags, struct stat *ret_st) {
         _cleanup_close_ int path_fd = openat(dir_fd, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);

@@ -16,6 +16,8 @@
 int cli_directory_make(int root_fd, const char *path, mode_t mode);
 /* The same without making; -ENOENT also for what is no directory. */
 int cli_directory_open(int root_fd, const char *path, int flags);
+/* One or the other, in the directory of this name. An O_PATH descriptor. */
+int cli_directory_in(const char *root, const char *path, bool make);
 
 /* A regular file of a directory. -ENOENT, -EFBIG, -ELOOP for links and everything else. */
 int cli_file_read(int dir_fd, const char *name, size_t max, char **ret, size_t *ret_size);

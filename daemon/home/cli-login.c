@@ -107,15 +107,6 @@ static int view_new(json_object *tokens, char **ret) {
         return *ret ? 0 : -ENOMEM;
 }
 
-/* The agent's .claude directory. */
-static int place_open(const AgentHome *h, bool make) {
-        _cleanup_close_ int root = open(h->directory, O_PATH | O_DIRECTORY | O_CLOEXEC);
-
-        if (root < 0)
-                return -errno;
-        return make ? cli_directory_make(root, ".claude", 0700) : cli_directory_open(root, ".claude", O_PATH);
-}
-
 /* What an earlier puffo-agent has put there leads to the operator's own file. */
 static int remove_link(int fd, const char *name) {
         struct stat st;
@@ -148,7 +139,7 @@ static int own_read(int fd, const char *name, CliLogin *ret, bool *ret_own) {
 }
 
 static int without_operator(const AgentHome *h, bool logged_out, CliLogin *ret) {
-        _cleanup_close_ int fd = place_open(h, /* make= */ false);
+        _cleanup_close_ int fd = cli_directory_in(h->directory, ".claude", /* make= */ false);
         const char *name = strrchr(LOGIN, '/') + 1;
         bool own;
         int r;
@@ -185,7 +176,7 @@ int cli_login_sync(const AgentHome *h, const char *user_home, CliLogin *ret) {
         r = view_new(tokens, &view);
         if (r < 0)
                 return r;
-        fd = place_open(h, /* make= */ true);
+        fd = cli_directory_in(h->directory, ".claude", /* make= */ true);
         r = fd < 0 ? fd : cli_file_write(fd, strrchr(LOGIN, '/') + 1, view, strlen(view), 0600, CLI_FILE_KEEP_INODE);
         sodium_memzero(view, strlen(view));
         if (r < 0)
@@ -196,7 +187,7 @@ int cli_login_sync(const AgentHome *h, const char *user_home, CliLogin *ret) {
 }
 
 int cli_login_remove(const AgentHome *h) {
-        _cleanup_close_ int fd = place_open(h, /* make= */ true);
+        _cleanup_close_ int fd = cli_directory_in(h->directory, ".claude", /* make= */ true);
         const char *name = strrchr(LOGIN, '/') + 1;
         CliLogin l;
         bool own;

@@ -82,18 +82,10 @@ static int view_new(json_object *file, char **ret) {
         return *ret ? 0 : -ENOMEM;
 }
 
-static int place_open(const AgentHome *h, bool make) {
-        _cleanup_close_ int root = open(h->directory, O_PATH | O_DIRECTORY | O_CLOEXEC);
-
-        if (root < 0)
-                return -errno;
-        return make ? cli_directory_make(root, DIRECTORY, 0700) : cli_directory_open(root, DIRECTORY, O_PATH);
-}
-
 /* A login of the agent's own has a refresh token, a view has an empty one. A key stays nowhere that a model can read.
  */
 static int without_operator(const AgentHome *h, CliLogin *ret) {
-        _cleanup_close_ int fd = place_open(h, /* make= */ false);
+        _cleanup_close_ int fd = cli_directory_in(h->directory, DIRECTORY, /* make= */ false);
         _cleanup_json_ json_object *file = NULL;
         struct stat st;
         int r;
@@ -120,7 +112,7 @@ int codex_login_look(const AgentHome *h, const char *user_home, CliLogin *ret) {
         *ret = (CliLogin) { .state = CLI_LOGIN_MISSING, .expires_usec = USEC_INFINITY };
         r = operators(user_home, &file);
         if (r >= 0 && !tokens_of(file)) {
-                fd = place_open(h, /* make= */ false);
+                fd = cli_directory_in(h->directory, DIRECTORY, /* make= */ false);
                 r = fd >= 0 ? cli_file_read_object(fd, LOGIN, LOGIN_SIZE_MAX, &own) : 0;
                 if (r == -ENOMEM)
                         return r;
@@ -146,7 +138,7 @@ int codex_login_sync(const AgentHome *h, const char *user_home, CliLogin *ret) {
         r = view_new(file, &view);
         if (r < 0)
                 return r;
-        fd = place_open(h, /* make= */ true);
+        fd = cli_directory_in(h->directory, DIRECTORY, /* make= */ true);
         r = fd < 0 ? fd : cli_file_write(fd, LOGIN, view, strlen(view), 0600, CLI_FILE_KEEP_INODE);
         sodium_memzero(view, strlen(view));
         if (r < 0)
