@@ -1,34 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 
+#include "database-fixture.h"
 #include "dispatch-store.h"
-#include "file-util.h"
-#include "string-util.h"
-#include "tests.h"
 #include "turn-store.h"
-
-typedef struct Fixture {
-        char *directory, *path;
-        Database *db;
-} Fixture;
-
-static void fixture_done(Fixture *f) {
-        (void) database_free(f->db);
-        (void) directory_remove(f->directory);
-        free(f->path);
-        free(f->directory);
-}
-#define _fixture_ _cleanup_(fixture_done)
-
-static Fixture fixture_new(void) {
-        Fixture f = {};
-        char template[] = "/tmp/puffo-test-dispatch-XXXXXX";
-
-        ASSERT_NOT_NULL(mkdtemp(template));
-        f.directory = strdup(template);
-        f.path = strjoin(template, "/messages.db");
-        ASSERT_EQ(database_open(&f.db, f.path, NULL), 0);
-        return f;
-}
 
 static int add(Fixture *f, const char *id, const char *root, DispatchPriority priority) {
         return dispatch_store_add(f->db, &(DispatchEntry) {

@@ -1,39 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #define TEST_SUITE "run-store"
 
-#include "file-util.h"
+#include "database-fixture.h"
 #include "run-store.h"
-#include "string-util.h"
-#include "tests.h"
-
-typedef struct Fixture {
-        char *directory, *path;
-        Database *db;
-} Fixture;
-
-static void fixture_done(Fixture *f) {
-        (void) database_free(f->db);
-        (void) directory_remove(f->directory);
-        free(f->path);
-        free(f->directory);
-}
-#define _fixture_ _cleanup_(fixture_done)
-
-static Fixture fixture_new(void) {
-        Fixture f = {};
-        char template[] = "/tmp/puffo-test-run-XXXXXX";
-
-        ASSERT_NOT_NULL(mkdtemp(template));
-        f.directory = strdup(template);
-        f.path = strjoin(template, "/messages.db");
-        ASSERT_EQ(database_open(&f.db, f.path, NULL), 0);
-        return f;
-}
-
-static void reopen(Fixture *f) {
-        f->db = database_free(f->db);
-        ASSERT_EQ(database_open(&f->db, f->path, NULL), 0);
-}
 
 static HarnessRun example(const char *invocation) {
         HarnessRun r = {
@@ -53,7 +22,7 @@ TEST(what_was_started_is_known_again) {
 
         ASSERT_EQ(run_store_get(f.db, &r), 0);
         ASSERT_OK(run_store_begin(f.db, &run));
-        reopen(&f);
+        fixture_reopen(&f);
         ASSERT_EQ(run_store_get(f.db, &r), 1);
         ASSERT_STREQ(r->invocation, "aa");
         ASSERT_STREQ(r->kind, "claude-code");

@@ -1,40 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 
 #include "conversation.h"
-#include "file-util.h"
+#include "database-fixture.h"
 #include "step-store.h"
-#include "string-util.h"
-#include "tests.h"
 #include "turn-store.h"
-
-typedef struct Fixture {
-        char *directory, *path;
-        Database *db;
-} Fixture;
-
-static void fixture_done(Fixture *f) {
-        (void) database_free(f->db);
-        (void) directory_remove(f->directory);
-        free(f->path);
-        free(f->directory);
-}
-#define _fixture_ _cleanup_(fixture_done)
-
-static Fixture fixture_new(void) {
-        Fixture f = {};
-        char template[] = "/tmp/puffo-test-step-XXXXXX";
-
-        ASSERT_NOT_NULL(mkdtemp(template));
-        f.directory = strdup(template);
-        f.path = strjoin(template, "/messages.db");
-        ASSERT_EQ(database_open(&f.db, f.path, NULL), 0);
-        return f;
-}
-
-static void reopen(Fixture *f) {
-        f->db = database_free(f->db);
-        ASSERT_EQ(database_open(&f->db, f->path, NULL), 0);
-}
 
 static int64_t submit(Fixture *f, const char *id) {
         _cleanup_(turn_row_freep) TurnRow *row = NULL;
@@ -86,7 +55,7 @@ TEST(come_back) {
         ASSERT_EQ(step_store_finish_call(f.db, turn, 1, 1, "x", false), -ESTALE);
         ASSERT_EQ(step_store_finish_call(f.db, turn, 2, 0, "x", false), -ESTALE);
 
-        reopen(&f);
+        fixture_reopen(&f);
         ASSERT_OK(step_store_list(f.db, turn, &list, &n));
         ASSERT_EQ(n, 2);
         ASSERT_STREQ(list[0].text, steps[0].text);
@@ -154,7 +123,7 @@ TEST(messages_without_calls) {
         ASSERT_OK(step_store_add(f.db, turn, 0, &message));
         ASSERT_OK(step_store_add(f.db, turn, 1, steps));
         ASSERT_OK(step_store_add(f.db, turn, 2, &(StoredStep) {}));
-        reopen(&f);
+        fixture_reopen(&f);
         ASSERT_OK(step_store_list(f.db, turn, &list, &n));
         ASSERT_EQ(n, 3);
         ASSERT_STREQ(list[0].text, "Words.");

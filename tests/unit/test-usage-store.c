@@ -1,33 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 
-#include "file-util.h"
-#include "string-util.h"
-#include "tests.h"
+#include "database-fixture.h"
 #include "usage-store.h"
-
-typedef struct Fixture {
-        char *directory, *path;
-        Database *db;
-} Fixture;
-
-static void fixture_done(Fixture *f) {
-        (void) database_free(f->db);
-        (void) directory_remove(f->directory);
-        free(f->path);
-        free(f->directory);
-}
-#define _fixture_ _cleanup_(fixture_done)
-
-static Fixture fixture_new(void) {
-        Fixture f = {};
-        char template[] = "/tmp/puffo-test-usage-XXXXXX";
-
-        ASSERT_NOT_NULL(mkdtemp(template));
-        f.directory = strdup(template);
-        f.path = strjoin(template, "/messages.db");
-        ASSERT_EQ(database_open(&f.db, f.path, NULL), 0);
-        return f;
-}
 
 static const TurnUsage some = { .input_tokens = 10, .cached_tokens = 4, .cache_write_tokens = 3, .output_tokens = 2,
                                 .reasoning_tokens = 1, .cost_micro = 500 };
