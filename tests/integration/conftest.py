@@ -89,3 +89,18 @@ def another_day():
     point_to(f"/usr/share/zoneinfo/{zone}")
     yield datetime.datetime.now(zoneinfo.ZoneInfo(zone)).date().isoformat()
     point_to(before)
+
+
+@pytest.fixture
+def with_key(user_mode, alice):
+    """A key is configured, the way "agent-proxy enable" does it: as a credential."""
+    key = alice.write(".agent_proxy/.state/api-key", "the-right-key\n")
+    drop_in = alice.write(".config/systemd/user/puffo-gateway.service.d/10-api-key.conf",
+                          f"[Service]\nLoadCredential=api-key:{key}\n")
+    user_mode.systemctl("daemon-reload")
+    user_mode.systemctl("restart", "puffo-gateway.service")
+    yield "the-right-key"
+    drop_in.unlink()
+    key.unlink()
+    user_mode.systemctl("daemon-reload")
+    user_mode.systemctl("restart", "puffo-gateway.service")

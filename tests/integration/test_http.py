@@ -290,21 +290,6 @@ def test_official_client(user_mode, engineer, alice):
     assert out.stdout.count("\nok ") > 20
 
 
-@pytest.fixture
-def with_key(user_mode, alice):
-    """A key is configured, the way "agent-proxy enable" does it: as a credential."""
-    key = alice.write(".agent_proxy/.state/api-key", "the-right-key\n")
-    drop_in = alice.write(".config/systemd/user/puffo-gateway.service.d/10-api-key.conf",
-                          f"[Service]\nLoadCredential=api-key:{key}\n")
-    user_mode.systemctl("daemon-reload")
-    user_mode.systemctl("restart", "puffo-gateway.service")
-    yield "the-right-key"
-    drop_in.unlink()
-    key.unlink()
-    user_mode.systemctl("daemon-reload")
-    user_mode.systemctl("restart", "puffo-gateway.service")
-
-
 def test_key(user_mode, engineer, with_key, bob):
     for method, path, body in [("GET", "/v1/models", None), ("POST", "/v1/responses", {"input": "x"}),
                                ("GET", "/agents", None), ("POST", "/hire", {"role": "a", "name": "b"})]:

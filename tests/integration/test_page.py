@@ -632,20 +632,6 @@ def test_approvals(page, alices_engineer, user_mode):
 
 # --- the key ---
 
-@pytest.fixture
-def with_key(user_mode, alice):
-    key = alice.write(".agent_proxy/.state/api-key", "the-right-key\n")
-    drop_in = alice.write(".config/systemd/user/puffo-gateway.service.d/10-api-key.conf",
-                          f"[Service]\nLoadCredential=api-key:{key}\n")
-    user_mode.systemctl("daemon-reload")
-    user_mode.systemctl("restart", "puffo-gateway.service")
-    yield "the-right-key"
-    drop_in.unlink()
-    key.unlink()
-    user_mode.systemctl("daemon-reload")
-    user_mode.systemctl("restart", "puffo-gateway.service")
-
-
 def test_key(browser, user_mode, alices_engineer, with_key):
     with browser.page() as page:
         page.go(BASE)
