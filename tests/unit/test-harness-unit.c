@@ -888,12 +888,12 @@ TEST(messages) {
                                               NULL };
         static const char *const system[] = { "User=pf-rob", "DynamicUser=1", "ProtectProc=invisible", NULL };
         HarnessBind binds[] = {
-                { HARNESS_BIND_WRITABLE, (char*) "/real/work", (char*) "/work", -EBADF, 7, 1 },
-                { HARNESS_BIND_READ_ONLY, (char*) "/work/fixed", (char*) "/work/fixed", -EBADF, 7, 2 },
+                { HARNESS_BIND_WRITABLE, (char*) "/real/desk", (char*) "/desk", -EBADF, 7, 1 },
+                { HARNESS_BIND_READ_ONLY, (char*) "/desk/fixed", (char*) "/desk/fixed", -EBADF, 7, 2 },
                 { HARNESS_BIND_SOCKET, (char*) "/x/tools.sock", (char*) "/run/puffo/tools.sock", -EBADF, 8, 3 },
                 { HARNESS_BIND_WRITABLE, (char*) "/real/more", (char*) "/more", -EBADF, 9, 4 },
         };
-        const HarnessRequest q = { .description = (char*) "Hands", .working_directory = (char*) "/work",
+        const HarnessRequest q = { .description = (char*) "Hands", .working_directory = (char*) "/desk",
                                    .binds = binds, .n_binds = ELEMENTSOF(binds) };
         _cleanup_(world_done) World w;
 
@@ -907,11 +907,11 @@ TEST(messages) {
                         expect(text, workspace, p != SANDBOX_HOST);
                         expect(text, strict, p == SANDBOX_STRICT);
                         expect(text, system, scope == SCOPE_SYSTEM);
-                        expect(text, (const char *const[]) { profile, "BindReadOnlyPaths=/work/fixed:/work/fixed",
+                        expect(text, (const char *const[]) { profile, "BindReadOnlyPaths=/desk/fixed:/desk/fixed",
                                                              "BindPaths=/x/tools.sock:/run/puffo/tools.sock",
-                                                             "BindPaths=/real/work:/work",
-                                                             "ExecStart=--place=rw:7:1:/work",
-                                                             "ExecStart=--place=ro:7:2:/work/fixed",
+                                                             "BindPaths=/real/desk:/desk",
+                                                             "ExecStart=--place=rw:7:1:/desk",
+                                                             "ExecStart=--place=ro:7:2:/desk/fixed",
                                                              "ExecStart=--place=rw:8:3:/run/puffo/tools.sock", NULL },
                                true);
                         /* In the user's own view it is there anyway; the other has something in it that is to stay. */
@@ -931,7 +931,7 @@ TEST(a_home_with_a_link) {
         for (size_t i = 0; i < ELEMENTSOF(links); i++) {
                 _cleanup_bus_message_ sd_bus_message *m = NULL;
                 _cleanup_free_ char *path = NULL, *config = NULL, *reason = NULL;
-                const HarnessRequest q = { .description = (char*) "Hands", .working_directory = (char*) "/work" };
+                const HarnessRequest q = { .description = (char*) "Hands", .working_directory = (char*) "/desk" };
                 _cleanup_(world_done) World w;
 
                 world_init(&w);
