@@ -133,9 +133,40 @@ static int anthropic_add_calls(json_object *content, const ModelMessage *m) {
         return 0;
 }
 
-/* Results, then text. *ret_last: the last block of a result, else untouched. */
-static int anthropic_add_content(json_object *content, const ModelMessage *m, json_object **ret_last,
-                                 json_object **ret_text) {
+/* {"type": "image", "source": {"type": "base64", "media_type", "data"}}. */
+static int anthropic_add_image(json_object *content, const ModelImage *image, ModelImages *images) {
+        json_object *block = json_object_new_object(), *source = NULL, *data = NULL;
+        int r;
+
+        r = model_array_add(content, block);
+        if (r >= 0)
+                r = json_put_string(block, "type", "image");
+        if (r >= 0) {
+                source = json_object_new_object();
+                r = model_object_add(block, "source", source);
+        }
+        if (r >= 0)
+                r = json_put_string(source, "type", "base64");
+        if (r >= 0)
+                r = json_put_string(source, "media_type", image->type);
+        if (r >= 0)
+                r = model_image_place(images, image, "", &data);
+        return r < 0 ? r : json_put(source, "data", data);
+}
+
+static int anthropic_drop_images(json_object *body) {
+        json_object *messages = json_get(body, "messages");
+        int r = 0;
+
+        for (size_t i = 0; i < json_object_array_length(messages) && r >= 0; i++)
+                r = model_parts_drop_images(json_get(json_object_array_get_idx(messages, i), "content"), "text",
+                                            "source");
+        return r;
+}
+
+/* Results, images, then text. *ret_last: the last block of a result, else untouched. */
+static int anthropic_add_content(json_object *content, const ModelMessage *m, ModelImages *images,
+                                 json_object **ret_last, json_object **ret_text) {
         json_object *block;
         int r;
 
@@ -147,6 +178,11 @@ static int anthropic_add_content(json_object *content, const ModelMessage *m, js
                 if (r < 0)
                         return r;
                 *ret_last = block;
+        }
+        for (size_t i = 0; i < m->n_images; i++) {
+                r = anthropic_add_image(content, m->images + i, images);
+                if (r < 0)
+                        return r;
         }
         if (model_text_is_blank(m->text))
                 return 0;
@@ -175,7 +211,8 @@ static int anthropic_put_messages(json_object *body, const ModelRequest *q) {
                                 return r;
                 }
                 r = q->messages[i].n_calls > 0 ? anthropic_add_calls(content, q->messages + i) :
-                                                 anthropic_add_content(content, q->messages + i, &last_result, &text);
+                                                 anthropic_add_content(content, q->messages + i, q->images,
+                                                                       &last_result, &text);
                 if (r < 0)
                         return r;
                 /* The last assistant message that calls nothing closes the previous turn: everything up to there will
@@ -419,6 +456,7 @@ const ModelDriver anthropic_driver = {
         .locate = anthropic_locate,
         .url = anthropic_url,
         .body = anthropic_body,
+        .drop_images = anthropic_drop_images,
         .event = anthropic_event,
         .opaque = anthropic_opaque,
         .classify = anthropic_classify,

@@ -100,8 +100,36 @@ static int google_add_result(json_object *parts, const ModelToolResult *result, 
         return r < 0 ? r : json_put_string(response, result->is_error ? "error" : "output", strempty(result->text));
 }
 
+/* {"inlineData": {"mimeType", "data"}}. */
+static int google_add_image(json_object *parts, const ModelImage *image, ModelImages *images) {
+        json_object *part = json_object_new_object(), *o = NULL, *data = NULL;
+        int r;
+
+        r = model_array_add(parts, part);
+        if (r >= 0) {
+                o = json_object_new_object();
+                r = model_object_add(part, "inlineData", o);
+        }
+        if (r >= 0)
+                r = json_put_string(o, "mimeType", image->type);
+        if (r >= 0)
+                r = model_image_place(images, image, "", &data);
+        return r < 0 ? r : json_put(o, "data", data);
+}
+
+static int google_drop_images(json_object *body) {
+        json_object *contents = json_get(body, "contents");
+        int r = 0;
+
+        for (size_t i = 0; i < json_object_array_length(contents) && r >= 0; i++)
+                r = model_parts_drop_images(json_get(json_object_array_get_idx(contents, i), "parts"), NULL,
+                                            "inlineData");
+        return r;
+}
+
 /* A message as parts: in the provider's own words, signatures included, when we have them. */
-static int google_add_parts(json_object *parts, const ModelMessage *m, const ModelMessage *before) {
+static int google_add_parts(json_object *parts, const ModelMessage *m, const ModelMessage *before,
+                            ModelImages *images) {
         _cleanup_json_ json_object *own = NULL, *called = NULL;
         int r = 0;
 
@@ -116,6 +144,8 @@ static int google_add_parts(json_object *parts, const ModelMessage *m, const Mod
                 r = model_opaque_parse(before->opaque, &google_driver, &called);
         for (size_t i = 0; i < m->n_results && r >= 0; i++)
                 r = google_add_result(parts, m->results + i, google_call_name(called, i));
+        for (size_t i = 0; i < m->n_images && r >= 0; i++)
+                r = google_add_image(parts, m->images + i, images);
         if (r >= 0 && !model_text_is_blank(m->text))
                 r = model_array_add(parts, model_text_part_new(NULL, m->text));
         for (size_t i = 0; i < m->n_calls && r >= 0; i++)
@@ -170,7 +200,7 @@ static int google_body(const ModelRequest *q, json_object *body) {
                         if (r < 0)
                                 return r;
                 }
-                r = google_add_parts(parts, q->messages + i, i > 0 ? q->messages + i - 1 : NULL);
+                r = google_add_parts(parts, q->messages + i, i > 0 ? q->messages + i - 1 : NULL, q->images);
                 if (r < 0)
                         return r;
         }
@@ -413,6 +443,7 @@ const ModelDriver google_driver = {
         .locate = google_locate,
         .url = google_url,
         .body = google_body,
+        .drop_images = google_drop_images,
         .event = google_event,
         .opaque = google_opaque,
         .classify = google_classify,

@@ -17,6 +17,8 @@
 #define REPLY_MAX MIB(16)
 #define EVENT_MAX MIB(4)
 #define HEAD_MAX KIB(4)
+/* More than any provider takes. */
+#define IMAGE_SIZE_MAX MIB(64)
 
 static int call_on_timer(sd_event_source *s, uint64_t usec, void *userdata);
 
@@ -237,6 +239,22 @@ static bool call_retry_without_tools(ModelCall *c) {
         return true;
 }
 
+/* The same for images. It is the model then that has to say that it has not seen them: a conversation that has some in
+ * it goes on with a model that knows none. */
+static bool call_retry_without_images(ModelCall *c) {
+        if (c->answered || c->images.n == 0 ||
+            !model_error_is_images_refused(c->result.http_status, c->result.error, c->message))
+                return false;
+        if (c->driver->drop_images(c->body) < 0 ||
+            event_arm_timer(c->event, &c->timer, 0, 1, call_on_timer, c) < 0)
+                return false;
+
+        model_images_done(&c->images);
+        c->result.images_refused = true;
+        call_forget_failure(c);
+        return true;
+}
+
 /* Whether the failure just recorded is followed by another attempt; forgets it then. */
 static bool call_retry(ModelCall *c, HttpRequest *q) {
         const char *wanted = http_request_header(q, "x-should-retry");
@@ -270,10 +288,22 @@ static void call_on_reply(HttpRequest *q, const HttpReply *reply, void *userdata
         call_take_request_id(c, q);
         if (c->result.error == MODEL_ERROR_NONE && !c->complete) {
                 call_fail_reply(c, q, reply);
-                if (call_retry_without_tools(c) || call_retry(c, q))
+                if (call_retry_without_tools(c) || call_retry_without_images(c) || call_retry(c, q))
                         return;
         }
         call_done(c);
+}
+
+static ssize_t call_on_body(HttpRequest *q, char *buffer, size_t size, void *userdata) {
+        ModelCall *c = userdata;
+
+        return model_images_read(&c->images, buffer, size);
+}
+
+static void call_on_rewind(HttpRequest *q, void *userdata) {
+        ModelCall *c = userdata;
+
+        model_images_rewind(&c->images);
 }
 
 static void call_attempt(ModelCall *c) {
@@ -281,19 +311,31 @@ static void call_attempt(ModelCall *c) {
                 .method = "POST",
                 .url = c->url,
                 .headers = (const char *const*) c->headers,
-                .has_body = true,
                 .idle_timeout_usec = c->idle_timeout_usec,
                 .max_body = MIB(1),
                 .on_data = call_on_data,
                 .on_done = call_on_reply,
                 .userdata = c,
         };
+        const char *text;
+        size_t size;
         int r;
 
-        spec.body = json_text(c->body, &spec.body_size);
         c->request = http_request_free(c->request);
         c->state = CALL_RUNNING;
-        r = spec.body ? http_client_start(c->http, &spec, &c->request) : -ENOMEM;
+        text = json_text(c->body, &size);
+        r = text ? 0 : -ENOMEM;
+        if (r >= 0 && c->images.n > 0) {
+                spec.on_body = call_on_body;
+                spec.on_rewind = call_on_rewind;
+                r = model_images_begin(&c->images, text, size, &spec.body_size);
+        } else {
+                spec.body = text;
+                spec.body_size = size;
+                spec.has_body = true;
+        }
+        if (r >= 0)
+                r = http_client_start(c->http, &spec, &c->request);
         if (r >= 0)
                 return;
         if (r == -EINVAL)
@@ -341,8 +383,22 @@ static bool text_is_valid(const char *s) {
         return !s || utf8_is_valid(s, strlen(s));
 }
 
+static bool images_are_valid(const ModelMessage *m) {
+        static const char *const types[] = { "image/png", "image/jpeg", "image/gif", "image/webp" };
+
+        for (size_t i = 0; i < m->n_images; i++) {
+                bool known = false;
+
+                for (size_t k = 0; k < ELEMENTSOF(types); k++)
+                        known = known || streq_ptr(m->images[i].type, types[k]);
+                if (!known || m->images[i].fd < 0 || m->images[i].size == 0 || m->images[i].size > IMAGE_SIZE_MAX)
+                        return false;
+        }
+        return m->n_images == 0 || m->role == MODEL_ROLE_USER;
+}
+
 static bool message_is_valid(const ModelMessage *m) {
-        if (!text_is_valid(m->text) || !text_is_valid(m->opaque))
+        if (!text_is_valid(m->text) || !text_is_valid(m->opaque) || !images_are_valid(m))
                 return false;
         for (size_t i = 0; i < m->n_calls; i++)
                 if (isempty(m->calls[i].id) || !text_is_valid(m->calls[i].id) || !text_is_valid(m->calls[i].name) ||
@@ -365,7 +421,8 @@ static int messages_shape(const ModelCallSpec *spec, ModelMessage **ret, size_t 
         for (size_t i = 0; i < spec->n_messages; i++) {
                 const ModelMessage *m = spec->messages + i;
 
-                if (model_text_is_blank(m->text) && m->n_calls == 0 && m->n_results == 0)
+                if (model_text_is_blank(m->text) && m->n_calls == 0 && m->n_results == 0 &&
+                    m->n_images == 0)
                         continue;
                 if (n == 0 && (m->role == MODEL_ROLE_ASSISTANT || m->n_results > 0))
                         continue;
@@ -449,6 +506,7 @@ static int call_prepare_request(ModelCall *c, const ModelCallSpec *spec, const M
                 .tools = spec->tools,
                 .n_tools = spec->n_tools,
                 .no_calls = spec->no_calls,
+                .images = &c->images,
                 .max_tokens = MIN(spec->max_tokens ?: MAX_TOKENS_DEFAULT, (uint64_t) INT32_MAX),
         };
         int r;
@@ -486,7 +544,7 @@ static int call_prepare_request(ModelCall *c, const ModelCallSpec *spec, const M
 static int call_prepare_echo(ModelCall *c, const ModelMessage *last) {
         uint64_t delay_msec;
 
-        c->echo_text = strdup(last->text);
+        c->echo_text = strdup(strempty(last->text));
         if (!c->echo_text)
                 return -ENOMEM;
         if (parse_u64(strempty(getenv("PUFFO_ECHO_DELAY_MS")), &delay_msec) >= 0 && delay_msec <= ECHO_DELAY_MAX_MSEC)
@@ -550,6 +608,7 @@ ModelCall* model_call_free(ModelCall *c) {
         sse_parser_free(c->sse);
         model_call_free_parts(c);
         (void) json_object_put(c->body);
+        model_images_done(&c->images);
         for (char **h = c->headers; h && *h; h++)
                 explicit_bzero(*h, strlen(*h));
         strv_free(c->headers);

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "json-util.h"
+#include "model-images.h"
 #include "model.h"
 #include "sse.h"
 #include "string-util.h"
@@ -19,6 +20,7 @@ typedef struct ModelRequest {
         bool no_calls;
         uint64_t max_tokens;
         bool foreign;                   /* the base URL is not the vendor's */
+        ModelImages *images;            /* gets those of the messages */
 } ModelRequest;
 
 /* A piece of a reply that calls tools, as the next request must repeat it. */
@@ -51,6 +53,8 @@ typedef struct ModelDriver {
 
         int (*url)(const char *base, const char *model, char **ret);
         int (*body)(const ModelRequest *q, json_object *ret);
+        /* Puts IMAGE_DROPPED_TEXT in the place of each image of a body. */
+        int (*drop_images)(json_object *body);
         /* One JSON object of the stream that is no error. < 0 ends the call as a memory or protocol error. */
         int (*event)(ModelCall *c, json_object *o);
         /* The parts as the next request has to repeat them; *ret stays NULL when text and calls say all of it. */
@@ -83,6 +87,7 @@ struct ModelCall {
         char *url, *api_key;
         char **headers;
         json_object *body;
+        ModelImages images;             /* of the body */
         uint64_t idle_timeout_usec;
 
         CallState state;
@@ -134,6 +139,8 @@ int model_call_finish_tools(ModelCall *c);
 void model_call_free_parts(ModelCall *c);
 /* Whether an error says that the model or server has no tools, in whatever words. */
 bool model_error_is_tools_refused(long status, ModelErrorKind kind, const char *message);
+/* The same of images, or of these: every refusal of a request counts that may be because of them. */
+bool model_error_is_images_refused(long status, ModelErrorKind kind, const char *message);
 
 /* The name a tool is offered by; odd characters of a name that some model made up become "_". NULL: -ENOMEM. */
 char* model_tool_wire_name(const char *name);
@@ -175,3 +182,5 @@ int model_array_add(json_object *array, json_object *value);
 int model_object_add(json_object *o, const char *key, json_object *value);
 /* {"type": type, "text": text} without type when that is NULL; NULL when out of memory. */
 json_object* model_text_part_new(const char *type, const char *text);
+/* {"type": type, "text": IMAGE_DROPPED_TEXT} for each part of a list that has the member key. */
+int model_parts_drop_images(json_object *parts, const char *type, const char *key);

@@ -83,6 +83,25 @@ json_object* model_text_part_new(const char *type, const char *text) {
         return TAKE_PTR(o);
 }
 
+int model_parts_drop_images(json_object *parts, const char *type, const char *key) {
+        size_t n = json_object_is_type(parts, json_type_array) ? json_object_array_length(parts) : 0;
+
+        for (size_t i = 0; i < n; i++) {
+                json_object *text;
+
+                if (!json_get(json_object_array_get_idx(parts, i), key))
+                        continue;
+                text = model_text_part_new(type, IMAGE_DROPPED_TEXT);
+                if (!text)
+                        return -ENOMEM;
+                if (json_object_array_put_idx(parts, i, text) < 0) {
+                        (void) json_object_put(text);
+                        return -ENOMEM;
+                }
+        }
+        return 0;
+}
+
 int model_url_with_version(const char *base, const char *version, const char *path, char **ret) {
         _cleanup_free_ char *trimmed = strdup(base), *full = NULL;
         const char *last;

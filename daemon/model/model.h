@@ -93,6 +93,23 @@ typedef struct ModelToolResult {
         bool is_error;
 } ModelToolResult;
 
+/* Images are read while they are sent, from the beginning of the file. */
+#define MODEL_IMAGES_MAX 20U            /* of one call */
+
+typedef struct ModelImage {
+        const char *type;               /* image/png, image/jpeg, image/gif or image/webp */
+        uint64_t size;                  /* in bytes, not 0 */
+        int fd;                         /* a regular file; borrowed */
+} ModelImage;
+
+/* What a provider takes in one call. Of bytes of files; it counts them as base64. */
+typedef struct ModelImageLimits {
+        uint64_t each, total;
+        bool gif;
+} ModelImageLimits;
+/* NULL: it takes none. */
+const ModelImageLimits* model_provider_image_limits(ModelProvider p);
+
 typedef struct ModelResult {
         ModelErrorKind error;           /* MODEL_ERROR_NONE: success */
         long http_status;               /* 0 when none was seen */
@@ -107,6 +124,7 @@ typedef struct ModelResult {
         const char *opaque;             /* belongs to the message of these calls (ModelMessage.opaque); may be NULL */
         bool call_cut;                  /* with MODEL_STOP_LENGTH: what was cut is a call; none of the reply is made */
         bool tools_refused;             /* the model or server knows no tools: it was asked without them */
+        bool images_refused;            /* … does not take the images: it was told that there are some instead */
         ModelUsage usage;
 } ModelResult;
 
@@ -123,6 +141,8 @@ typedef struct ModelMessage {
         const char *opaque;             /* of the assistant, as it came with the calls; of use to that provider only */
         const ModelToolResult *results; /* of the user: in front of the text */
         size_t n_results;
+        const ModelImage *images;       /* of the user: behind results, in front of the text */
+        size_t n_images;
 } ModelMessage;
 
 typedef struct ModelCall ModelCall;

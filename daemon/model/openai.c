@@ -107,7 +107,86 @@ static bool is_plain(const ModelMessage *m) {
         return m->n_calls == 0 && m->n_results == 0;
 }
 
-/* Contents are plain strings, joined by an empty line: not every compatible server knows lists of parts. */
+/* {"type": "image_url", "image_url": {"url"}}. */
+static int openai_add_image(json_object *parts, const ModelImage *image, ModelImages *images) {
+        _cleanup_free_ char *prefix = strjoin("data:", image->type, ";base64,");
+        json_object *part = json_object_new_object(), *o = NULL, *url = NULL;
+        int r;
+
+        r = model_array_add(parts, part);
+        if (r >= 0)
+                r = json_put_string(part, "type", "image_url");
+        if (r >= 0) {
+                o = json_object_new_object();
+                r = model_object_add(part, "image_url", o);
+        }
+        if (r >= 0)
+                r = prefix ? model_image_place(images, image, prefix, &url) : -ENOMEM;
+        return r < 0 ? r : json_put(o, "url", url);
+}
+
+/* Messages of the user, at least one of them with an image. */
+static int openai_add_parts(json_object *messages, const ModelMessage *m, size_t n, ModelImages *images) {
+        json_object *message = json_object_new_object(), *parts;
+        int r;
+
+        r = model_array_add(messages, message);
+        if (r >= 0)
+                r = json_put_string(message, "role", "user");
+        if (r < 0)
+                return r;
+        parts = json_object_new_array();
+        r = model_object_add(message, "content", parts);
+        for (size_t i = 0; i < n && r >= 0; i++) {
+                for (size_t k = 0; k < m[i].n_images && r >= 0; k++)
+                        r = openai_add_image(parts, m[i].images + k, images);
+                if (r >= 0 && !model_text_is_blank(m[i].text))
+                        r = model_array_add(parts, model_text_part_new("text", m[i].text));
+        }
+        return r;
+}
+
+static int openai_add_texts(json_object *messages, const char *role, const ModelMessage *m, size_t n) {
+        _cleanup_(strbuf_done) StrBuf b = {};
+        int r = 0;
+
+        for (size_t i = 0; i < n && r >= 0; i++) {
+                if (i > 0)
+                        r = strbuf_puts(&b, "\n\n");
+                if (r >= 0)
+                        r = strbuf_puts(&b, m[i].text);
+        }
+        return r < 0 ? r : openai_add_message(messages, role, b.text);
+}
+
+/* Lists of parts become strings again: who does not take images may not know the lists either. */
+static int openai_drop_images(json_object *body) {
+        json_object *messages = json_get(body, "messages");
+
+        for (size_t i = 0; i < json_object_array_length(messages); i++) {
+                json_object *message = json_object_array_get_idx(messages, i), *parts = json_get(message, "content");
+                _cleanup_(strbuf_done) StrBuf b = {};
+                int r;
+
+                if (!json_object_is_type(parts, json_type_array))
+                        continue;
+                r = model_parts_drop_images(parts, "text", "image_url");
+                for (size_t k = 0; k < json_object_array_length(parts) && r >= 0; k++) {
+                        if (k > 0)
+                                r = strbuf_puts(&b, "\n\n");
+                        if (r >= 0)
+                                r = strbuf_puts(&b, json_get_string(json_object_array_get_idx(parts, k), "text"));
+                }
+                if (r >= 0)
+                        r = json_put_string(message, "content", b.text);
+                if (r < 0)
+                        return r;
+        }
+        return 0;
+}
+
+/* Contents are plain strings, joined by an empty line, but for those with images: not every compatible server knows
+ * lists of parts. */
 static int openai_put_messages(json_object *body, const ModelRequest *q) {
         json_object *messages = json_object_new_array();
         int r;
@@ -121,16 +200,15 @@ static int openai_put_messages(json_object *body, const ModelRequest *q) {
                         return r;
         }
 
-        for (size_t i = 0; i < q->n_messages; ) {
-                _cleanup_(strbuf_done) StrBuf b = {};
+        for (size_t i = 0, n; i < q->n_messages; i += n) {
                 const ModelMessage *m = q->messages + i;
-                ModelRole role = m->role;
+                bool images = m->n_images > 0;
 
+                n = 1;
                 if (m->n_calls > 0) {
                         r = openai_add_calls(messages, m);
                         if (r < 0)
                                 return r;
-                        i++;
                         continue;
                 }
                 for (size_t j = 0; j < m->n_results; j++) {
@@ -138,22 +216,12 @@ static int openai_put_messages(json_object *body, const ModelRequest *q) {
                         if (r < 0)
                                 return r;
                 }
-                if (model_text_is_blank(m->text)) {
-                        i++;
+                if (model_text_is_blank(m->text) && !images)
                         continue;
-                }
-                for (bool first = true; i < q->n_messages && q->messages[i].role == role &&
-                                        (first || is_plain(q->messages + i)); i++, first = false) {
-                        if (!first) {
-                                r = strbuf_puts(&b, "\n\n");
-                                if (r < 0)
-                                        return r;
-                        }
-                        r = strbuf_puts(&b, q->messages[i].text);
-                        if (r < 0)
-                                return r;
-                }
-                r = openai_add_message(messages, role == MODEL_ROLE_USER ? "user" : "assistant", b.text);
+                for (; i + n < q->n_messages && m[n].role == m->role && is_plain(m + n); n++)
+                        images = images || m[n].n_images > 0;
+                r = images ? openai_add_parts(messages, m, n, q->images) :
+                             openai_add_texts(messages, m->role == MODEL_ROLE_USER ? "user" : "assistant", m, n);
                 if (r < 0)
                         return r;
         }
@@ -369,6 +437,7 @@ const ModelDriver openai_driver = {
         .locate = openai_locate,
         .url = openai_url,
         .body = openai_body,
+        .drop_images = openai_drop_images,
         .event = openai_event,
         .opaque = openai_opaque,
         .classify = openai_classify,

@@ -38,6 +38,7 @@ struct HttpRequest {
         HttpFailure refused;            /* why our own callbacks made curl stop */
         bool connected, paused, starved;        /* starved: waits for more to send */
         http_body_t on_body;
+        void (*on_rewind)(HttpRequest *q, void *userdata);
         StrBuf sent;                    /* what on_body gave, for a connection that turns out to be dead … */
         size_t sent_offset;
         bool forgotten;                 /* … unless it is too much */

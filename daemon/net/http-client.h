@@ -54,6 +54,9 @@ typedef struct HttpRequestSpec {
         size_t body_size;
         bool has_body;
         http_body_t on_body;            /* instead of body; body_size is then what will come, SIZE_MAX: not known */
+        /* on_body is to begin anew: the kept connection that it was sent over turned out to be dead. NULL: the first
+         * MiB is remembered for that, and a request that was further ends as HTTP_FAILED_CUT. */
+        void (*on_rewind)(HttpRequest *q, void *userdata);
         uint64_t connect_timeout_usec;  /* 0: 10 s */
         uint64_t idle_timeout_usec;     /* no byte for so long; 0: 120 s */
         uint64_t total_timeout_usec;    /* 0: none */

@@ -131,7 +131,7 @@ static size_t request_read_cb(char *buffer, size_t size, size_t n, void *userdat
                 q->refused = HTTP_FAILED_CUT;
                 return CURL_READFUNC_ABORT;
         }
-        if (!q->forgotten &&
+        if (!q->forgotten && !q->on_rewind &&
             (q->sent.size + (size_t) k > SENT_MAX || strbuf_append(&q->sent, buffer, (size_t) k) < 0)) {
                 q->forgotten = true;
                 sent_wipe(q);
@@ -145,6 +145,8 @@ static int request_seek_cb(void *userdata, curl_off_t offset, int origin) {
 
         if (q->forgotten || origin != SEEK_SET || offset != 0)
                 return CURL_SEEKFUNC_CANTSEEK;
+        if (q->on_rewind)
+                q->on_rewind(q, q->userdata);
         q->sent_offset = 0;
         return CURL_SEEKFUNC_OK;
 }
@@ -374,6 +376,7 @@ int request_new(HttpRequest **ret, HttpClient *c, const HttpRequestSpec *spec) {
         q->idle_timeout_usec = spec->idle_timeout_usec ?: IDLE_TIMEOUT_USEC;
         q->on_data = spec->on_data;
         q->on_body = spec->on_body;
+        q->on_rewind = spec->on_rewind;
         q->check_address = spec->check_address;
         q->any_status = spec->any_status;
         q->on_done = spec->on_done;
