@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 
+#include <fcntl.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
 
@@ -26,6 +27,8 @@ struct ModelClient {
         int fd;                         /* to the process; -EBADF: there is none */
         sd_event_source *io;
         StrBuf in, out;
+        int fds[MODEL_IMAGES_MAX];      /* go with the first byte of out */
+        size_t n_fds;
         size_t searched;                /* so much of in has no end of a line */
         ModelCall *call;                /* borrowed; the running one */
 };
@@ -36,12 +39,18 @@ static void secret_done(StrBuf *b) {
         strbuf_done(b);
 }
 
+static void fds_close(ModelClient *c) {
+        while (c->n_fds > 0)
+                safe_close(c->fds[--c->n_fds]);
+}
+
 static void process_close(ModelClient *c) {
         c->io = sd_event_source_disable_unref(c->io);
         c->fd = safe_close(c->fd);      /* what it is waiting for: it exits */
         strbuf_done(&c->in);
         c->searched = 0;
         secret_done(&c->out);
+        fds_close(c);
 }
 
 int model_client_new(ModelClient **ret, sd_event *event, const char *program) {
@@ -132,9 +141,32 @@ static int lines_take(ModelClient *c) {
         return c->in.size > LINE_SIZE_MAX ? -EMSGSIZE : 0;
 }
 
+static ssize_t out_send(ModelClient *c) {
+        union {
+                struct cmsghdr head;
+                char bytes[CMSG_SPACE(sizeof(c->fds))];
+        } control = {};
+        struct iovec v = { .iov_base = c->out.text, .iov_len = c->out.size };
+        struct msghdr m = { .msg_iov = &v, .msg_iovlen = 1 };
+        ssize_t n;
+
+        if (c->n_fds > 0) {
+                m.msg_control = &control;
+                m.msg_controllen = CMSG_SPACE(c->n_fds * sizeof(int));
+                control.head = (struct cmsghdr) {
+                        .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS, .cmsg_len = CMSG_LEN(c->n_fds * sizeof(int)),
+                };
+                memcpy(CMSG_DATA(&control.head), c->fds, c->n_fds * sizeof(int));
+        }
+        n = sendmsg(c->fd, &m, MSG_DONTWAIT|MSG_NOSIGNAL);
+        if (n > 0)
+                fds_close(c);
+        return n;
+}
+
 static int out_flush(ModelClient *c) {
         while (c->out.size > 0) {
-                ssize_t n = send(c->fd, c->out.text, c->out.size, MSG_DONTWAIT|MSG_NOSIGNAL);
+                ssize_t n = out_send(c);
 
                 if (n < 0 && errno == EINTR)
                         continue;
@@ -195,12 +227,28 @@ static int process_start(ModelClient *c) {
         return r;
 }
 
+static int fds_take(ModelClient *c, const ModelCallSpec *spec) {
+        int fds[MODEL_IMAGES_MAX];
+        size_t n = model_request_fds(spec, fds);
+
+        while (c->n_fds < n) {
+                int fd = fcntl(fds[c->n_fds], F_DUPFD_CLOEXEC, 3);
+
+                if (fd < 0)
+                        return -errno;
+                c->fds[c->n_fds++] = fd;
+        }
+        return 0;
+}
+
 static int request_send(ModelClient *c, const ModelCallSpec *spec) {
         int r;
 
         r = process_start(c);
         if (r >= 0)
                 r = model_request_format(&c->out, spec);
+        if (r >= 0)
+                r = fds_take(c, spec);
         if (r >= 0)
                 r = out_flush(c);
         return r;

@@ -107,6 +107,43 @@ static int tools_to_json(const ModelCallSpec *spec, json_object **ret) {
         return 0;
 }
 
+static int images_to_json(const ModelMessage *m, json_object **ret) {
+        _cleanup_json_ json_object *list = json_object_new_array();
+
+        if (!list)
+                return -ENOMEM;
+        for (size_t i = 0; i < m->n_images; i++) {
+                _cleanup_json_ json_object *o = json_object_new_object();
+                int r = o ? json_put_string(o, "type", m->images[i].type) : -ENOMEM;
+
+                if (r >= 0)
+                        r = put_count(o, "size", m->images[i].size);
+                if (r >= 0)
+                        r = list_add(list, &o);
+                if (r < 0)
+                        return r;
+        }
+        *ret = TAKE_PTR(list);
+        return 0;
+}
+
+size_t model_request_fds(const ModelCallSpec *spec, int ret[static MODEL_IMAGES_MAX]) {
+        size_t n = 0;
+
+        for (size_t i = 0; i < spec->n_messages; i++)
+                for (size_t k = 0; k < spec->messages[i].n_images && n < MODEL_IMAGES_MAX; k++)
+                        ret[n++] = spec->messages[i].images[k].fd;
+        return n;
+}
+
+static bool has_too_many_images(const ModelCallSpec *spec) {
+        size_t n = 0;
+
+        for (size_t i = 0; i < spec->n_messages; i++)
+                n += spec->messages[i].n_images;
+        return n > MODEL_IMAGES_MAX;
+}
+
 /* What a message has besides its text. */
 static int steps_to_json(const ModelMessage *m, json_object *o) {
         json_object *list;
@@ -123,6 +160,11 @@ static int steps_to_json(const ModelMessage *m, json_object *o) {
                 r = results_to_json(m->results, m->n_results, &list);
                 if (r >= 0)
                         r = json_put(o, "results", list);
+        }
+        if (r >= 0 && m->n_images > 0) {
+                r = images_to_json(m, &list);
+                if (r >= 0)
+                        r = json_put(o, "images", list);
         }
         return r;
 }
@@ -161,6 +203,8 @@ int model_request_format(StrBuf *b, const ModelCallSpec *spec) {
         for (const char *c = strempty(spec->api_key); *c; c++)
                 if ((unsigned char) *c < 0x20 || *c == 0x7f)
                         return -EINVAL;
+        if (has_too_many_images(spec))
+                return -EINVAL;
 
         r = messages_to_json(spec, &messages);
         if (r >= 0)
@@ -264,6 +308,29 @@ static int results_parse(json_object *list, ModelMessage *m) {
         return 0;
 }
 
+static int images_parse(json_object *list, ModelMessage *m, ModelRequestLine *l, const int *fds, size_t n_fds) {
+        size_t n;
+        int r;
+
+        r = list_length(list, &n);
+        if (r < 0 || n == 0)
+                return r;
+        if (n > MIN(n_fds, (size_t) MODEL_IMAGES_MAX) - l->n_images)
+                return -EBADMSG;
+        for (size_t i = 0; i < n; i++) {
+                json_object *o = json_object_array_get_idx(list, i);
+
+                l->images[l->n_images + i] = (ModelImage) {
+                        .type = json_get_string(o, "type"), .size = get_count(o, "size", 0),
+                        .fd = fds[l->n_images + i],
+                };
+        }
+        m->images = l->images + l->n_images;
+        m->n_images = n;
+        l->n_images += n;
+        return 0;
+}
+
 static int message_parse(json_object *o, ModelMessage *m) {
         ModelToolCall *calls = NULL;
         int r;
@@ -305,44 +372,52 @@ static int tools_parse(ModelRequestLine *l) {
         return 0;
 }
 
-int model_request_parse(ModelRequestLine *ret, const char *line, size_t size) {
-        _cleanup_(model_request_line_done) ModelRequestLine l = {};
+static int request_parse(ModelRequestLine *l, const char *line, size_t size, const int *fds, size_t n_fds) {
         json_object *list;
         int r;
 
-        r = json_parse(line, size, &l.object);
+        r = json_parse(line, size, &l->object);
         if (r < 0)
                 return r;
-        list = json_get(l.object, "messages");
+        list = json_get(l->object, "messages");
         if (!json_object_is_type(list, json_type_array))
                 return -EBADMSG;
-        l.messages = new0(ModelMessage, json_object_array_length(list));
-        if (!l.messages)
+        l->messages = new0(ModelMessage, json_object_array_length(list));
+        if (!l->messages)
                 return -ENOMEM;
-        l.spec = (ModelCallSpec) {
-                .provider = model_provider_from_string(json_get_string(l.object, "provider")),
-                .base_url = json_get_string(l.object, "base_url"),
-                .model = json_get_string(l.object, "model"),
-                .system = json_get_string(l.object, "system"),
-                .messages = l.messages,
+        l->spec = (ModelCallSpec) {
+                .provider = model_provider_from_string(json_get_string(l->object, "provider")),
+                .base_url = json_get_string(l->object, "base_url"),
+                .model = json_get_string(l->object, "model"),
+                .system = json_get_string(l->object, "system"),
+                .messages = l->messages,
                 .n_messages = json_object_array_length(list),
-                .max_tokens = get_count(l.object, "max_tokens", 0),
-                .idle_timeout_usec = get_count(l.object, "idle_timeout_usec", 0),
+                .max_tokens = get_count(l->object, "max_tokens", 0),
+                .idle_timeout_usec = get_count(l->object, "idle_timeout_usec", 0),
         };
-        if (l.spec.provider < 0)
+        if (l->spec.provider < 0)
                 return -EBADMSG;
-        for (size_t i = 0; i < l.spec.n_messages; i++) {
-                r = message_parse(json_object_array_get_idx(list, i), l.messages + i);
+        for (size_t i = 0; i < l->spec.n_messages; i++) {
+                json_object *o = json_object_array_get_idx(list, i);
+
+                r = message_parse(o, l->messages + i);
+                if (r >= 0)
+                        r = images_parse(json_get(o, "images"), l->messages + i, l, fds, n_fds);
                 if (r < 0)
                         return r;
         }
-        r = tools_parse(&l);
-        if (r < 0)
-                return r;
+        return l->n_images == n_fds ? tools_parse(l) : -EBADMSG;
+}
 
-        *ret = l;
-        l = (ModelRequestLine) {};
-        return 0;
+int model_request_parse(ModelRequestLine *ret, const char *line, size_t size, const int *fds, size_t n_fds) {
+        int r;
+
+        /* In the caller's own: messages point into it. */
+        *ret = (ModelRequestLine) {};
+        r = request_parse(ret, line, size, fds, n_fds);
+        if (r < 0)
+                model_request_line_done(ret);
+        return r;
 }
 
 int model_delta_format(StrBuf *b, const char *text, size_t size) {
@@ -390,6 +465,8 @@ int model_result_format(StrBuf *b, const ModelResult *result) {
         }
         if (r >= 0 && result->tools_refused)
                 r = json_put_bool(o, "tools_refused", true);
+        if (r >= 0 && result->images_refused)
+                r = json_put_bool(o, "images_refused", true);
         if (r >= 0 && result->call_cut)
                 r = json_put_bool(o, "call_cut", true);
         if (r >= 0)
@@ -448,6 +525,7 @@ int model_answer_parse(ModelAnswerLine *ret, const char *line, size_t size) {
                 .n_calls = n_calls,
                 .opaque = json_get_string(done, "opaque"),
                 .tools_refused = json_get_bool(done, "tools_refused", false),
+                .images_refused = json_get_bool(done, "images_refused", false),
                 .call_cut = json_get_bool(done, "call_cut", false),
                 .usage = {
                         .input_tokens = get_count(done, "input_tokens", 0),

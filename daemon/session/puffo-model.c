@@ -61,7 +61,7 @@ static int request_start(Worker *w, const char *key, const char *line, size_t si
         _cleanup_(model_request_line_done) ModelRequestLine l = {};
         int r;
 
-        r = model_request_parse(&l, line, size);
+        r = model_request_parse(&l, line, size, w->talk.fds, w->talk.n_fds);
         if (r < 0)
                 return r;
         l.spec.api_key = key;
@@ -99,6 +99,7 @@ static int request_take(Worker *w) {
         key[n] = 0;
         r = request_start(w, key, key_end + 1, (size_t) (end - key_end) - 1);
         explicit_bzero(key, sizeof(key));
+        worker_talk_close_fds(&w->talk);        /* the call has its own of them */
         explicit_bzero(w->talk.in.text, w->talk.in.allocated);
         strbuf_done(&w->talk.in);
         return r;

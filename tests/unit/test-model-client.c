@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 
 #include <signal.h>
+#include <sys/mman.h>
 
 #include "file-util.h"
 #include "json-util.h"
@@ -225,7 +226,7 @@ TEST(keys_are_a_line_of_their_own) {
         ASSERT_OK(model_request_format(&b, &spec));
         ASSERT_NOT_NULL(startswith(b.text, "sk-1\n{"));
         ASSERT_NULL(strstr(b.text + 5, "sk-1"));
-        ASSERT_OK(model_request_parse(&l, b.text + 5, b.size - 6));
+        ASSERT_OK(model_request_parse(&l, b.text + 5, b.size - 6, NULL, 0));
         ASSERT_EQ(l.spec.provider, MODEL_OPENAI);
         ASSERT_EQ(l.spec.max_tokens, 7);
         ASSERT_EQ(l.spec.n_messages, 1);
@@ -239,6 +240,8 @@ TEST(bad_lines_are_refused) {
         static const char *const requests[] = { "", "[]", "{}", "{\"provider\":\"x\",\"messages\":[]}",
                                                 "{\"provider\":\"echo\",\"messages\":[{\"role\":\"user\"}]}",
 #define MESSAGE(m) "{\"provider\":\"echo\",\"messages\":[{\"role\":\"user\",\"text\":\"x\"," m "}]}"
+                                                MESSAGE("\"images\":1"),
+                                                MESSAGE("\"images\":[{\"type\":\"image/png\",\"size\":1}]"),
                                                 MESSAGE("\"calls\":1"), MESSAGE("\"calls\":[1]"),
                                                 MESSAGE("\"calls\":[{\"id\":\"\",\"name\":\"\",\"arguments\":\"\"}]"),
                                                 MESSAGE("\"results\":[{\"id\":\"1\",\"name\":\"x\"}]"),
@@ -252,7 +255,7 @@ TEST(bad_lines_are_refused) {
         for (size_t i = 0; i < ELEMENTSOF(requests); i++) {
                 ModelRequestLine l;
 
-                ASSERT_EQ(model_request_parse(&l, requests[i], strlen(requests[i])), -EBADMSG);
+                ASSERT_EQ(model_request_parse(&l, requests[i], strlen(requests[i]), NULL, 0), -EBADMSG);
         }
         for (size_t i = 0; i < ELEMENTSOF(answers); i++) {
                 ModelAnswerLine l;
@@ -278,6 +281,7 @@ TEST(results_come_through) {
         ASSERT_STREQ(out.message, "slow");
         ASSERT_NULL(out.request_id);
         ASSERT_EQ(out.stop, MODEL_STOP_LENGTH);
+        ASSERT_FALSE(out.images_refused);
         ASSERT_EQ(out.usage.input_tokens, 1);
         ASSERT_EQ(out.usage.reasoning_tokens, 2);
         strbuf_done(&b);
@@ -301,7 +305,7 @@ TEST(steps_come_through) {
                 .no_calls = true,
         }));
         ASSERT_NULL(memchr(b.text + 1, '\n', b.size - 2));
-        ASSERT_OK(model_request_parse(&l, b.text + 1, b.size - 2));
+        ASSERT_OK(model_request_parse(&l, b.text + 1, b.size - 2, NULL, 0));
         ASSERT_EQ(l.spec.n_messages, 3);
         ASSERT_EQ(l.spec.n_tools, 2);
         ASSERT_TRUE(l.spec.no_calls);
@@ -322,6 +326,91 @@ TEST(steps_come_through) {
                 ASSERT_EQ(l.messages[2].results[i].is_error, results[i].is_error);
         }
         strbuf_done(&b);
+}
+
+static int image_file(const char *content) {
+        int fd = memfd_create("image", MFD_CLOEXEC);
+
+        ASSERT_OK(fd);
+        ASSERT_EQ(write(fd, content, strlen(content)), (ssize_t) strlen(content));
+        return fd;
+}
+
+TEST(images_are_counted) {
+        int fds[] = { 100, 101, 102 };
+        const ModelImage images[] = { { "image/png", 5, fds[0] }, { "image/gif", 6, fds[1] }, { "x", 7, fds[2] } };
+        const ModelMessage messages[] = {
+                { .role = MODEL_ROLE_USER, .text = "a", .images = images, .n_images = 2 },
+                { .role = MODEL_ROLE_USER, .text = "b" },
+                { .role = MODEL_ROLE_USER, .text = "", .images = images + 2, .n_images = 1 },
+        };
+        ModelImage many[MODEL_IMAGES_MAX + 1] = {};
+        ModelCallSpec spec = { .provider = MODEL_OPENAI, .messages = messages, .n_messages = 3 };
+        _cleanup_(model_request_line_done) ModelRequestLine l = {};
+        int sent[MODEL_IMAGES_MAX];
+        StrBuf b = {};
+
+        ASSERT_OK(model_request_format(&b, &spec));
+        ASSERT_EQ(model_request_fds(&spec, sent), 3);
+        ASSERT_EQ(memcmp(sent, fds, sizeof(fds)), 0);
+        ASSERT_EQ(model_request_parse(&l, b.text + 1, b.size - 2, fds, 2), -EBADMSG);
+        ASSERT_EQ(model_request_parse(&l, b.text + 1, b.size - 2, (int[]) { 1, 2, 3, 4 }, 4), -EBADMSG);
+        ASSERT_OK(model_request_parse(&l, b.text + 1, b.size - 2, fds, 3));
+        ASSERT_EQ(l.messages[0].n_images, 2);
+        ASSERT_EQ(l.messages[1].n_images, 0);
+        ASSERT_EQ(l.messages[2].n_images, 1);
+        ASSERT_STREQ(l.messages[0].images[1].type, "image/gif");
+        ASSERT_EQ(l.messages[0].images[1].size, 6);
+        ASSERT_EQ(l.messages[0].images[1].fd, 101);
+        ASSERT_EQ(l.messages[2].images[0].fd, 102);
+
+        spec.messages = &(ModelMessage) { .role = MODEL_ROLE_USER, .images = many, .n_images = ELEMENTSOF(many) };
+        spec.n_messages = 1;
+        ASSERT_EQ(model_request_format(&b, &spec), -EINVAL);
+        strbuf_done(&b);
+}
+
+/* One call after the other, each with its own: through the socket, to the provider. */
+TEST(images_reach_the_provider) {
+        static const Answer ok = {
+                .bytes = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n"
+                         "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"seen\"},"
+                         "\"finish_reason\":\"stop\"}]}\n\ndata: [DONE]\n\n",
+        };
+        static const Answer answers[] = { ok, ok };
+        static const char *const expected[] = { "data:image/png;base64,cmVk\"", "data:image/png;base64,Ymx1ZQ==\"" };
+        _cleanup_(sd_event_unrefp) sd_event *event = loop_new();
+        _cleanup_(model_client_freep) ModelClient *c = NULL;
+        _cleanup_free_ char *url = NULL, *text = malloc(MIB(1) + 1);
+        Server server;
+
+        /* More than the socket takes at once. */
+        memset(text, 'x', MIB(1));
+        text[MIB(1)] = 0;
+        server_start(&server, event, answers, 2);
+        url = asprintf_new("http://127.0.0.1:%u/", server.port);
+        ASSERT_OK(model_client_new(&c, event, MODEL_PROGRAM));
+        for (unsigned i = 0; i < 2; i++) {
+                int fd = image_file(i == 0 ? "red" : "blue");
+                ModelImage image = { "image/png", i == 0 ? 3 : 4, fd };
+                Call call = {};
+                ModelCall *m;
+
+                ASSERT_OK(model_client_call_start(c, &(ModelCallSpec) {
+                        .provider = MODEL_OPENAI, .base_url = url, .on_delta = on_delta, .on_done = on_done,
+                        .userdata = &call, .n_messages = 1, .messages = &(ModelMessage) {
+                                .role = MODEL_ROLE_USER, .text = text, .images = &image, .n_images = 1,
+                        },
+                }, &m));
+                ASSERT_OK(close(fd));
+                wait_done(event, &call);
+                ASSERT_EQ(call.error, MODEL_ERROR_NONE);
+                ASSERT_STREQ(call.text.text, "seen");
+                ASSERT_NOT_NULL(strstr(server_body(&server, i), expected[i]));
+                (void) model_client_call_free(m);
+                strbuf_done(&call.text);
+        }
+        server_stop(&server);
 }
 
 TEST(calls_come_through) {
