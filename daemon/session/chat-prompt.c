@@ -2,13 +2,14 @@
 
 #include "chat-prompt.h"
 #include "string-util.h"
-#include "turn-files.h"
+#include "turn-images.h"
 
 void chat_prompt_done(ChatPrompt *p) {
         free(p->system);
         for (size_t i = 0; i < p->n_messages; i++) {
                 free((void*) p->messages[i].calls);
                 free((void*) p->messages[i].results);
+                turn_images_free((ModelImage*) p->messages[i].images, p->messages[i].n_images);
         }
         free(p->messages);
         conversation_messages_free(p->history, p->n_history);
@@ -40,12 +41,13 @@ static int paragraph(StrBuf *b, const char *text) {
 
 /* The user's text as the model gets it in this turn. Instructions are for this turn only and do not become part of the
  * conversation. */
-static int question(const SessionConfig *config, const TurnRow *row, const char *context, char **ret) {
+static int question(const SessionConfig *config, const TurnRow *row, const char *context, const char *const remarks[],
+                    char **ret) {
         _cleanup_free_ char *files = NULL;
         StrBuf b = {};
         int r;
 
-        r = turn_files_list(row->files, &files);
+        r = turn_files_list(row->files, remarks, &files);
         if (r < 0)
                 return r;
         if (!isempty(config->agent->slug) && !streq_ptr(row->source, "puffo"))
@@ -74,16 +76,21 @@ static int question(const SessionConfig *config, const TurnRow *row, const char 
 }
 
 /* A message of the history with its context in front and its files behind. */
-static int history_text(ChatPrompt *p, const ConversationMessage *m, const char **ret) {
+static int history_text(ChatPrompt *p, const ConversationMessage *m, ImageRoom *room, ModelMessage *ret) {
         _cleanup_free_ char *files = NULL;
         _cleanup_(strbuf_done) StrBuf b = {};
+        TurnImages images;
         int r;
 
         if (isempty(m->context) && isempty(m->files)) {
-                *ret = m->text;
+                ret->text = m->text;
                 return 0;
         }
-        r = turn_files_list(m->files, &files);
+        r = turn_images_open(m->files, /* again= */ true, room, &images);
+        ret->images = images.images;
+        ret->n_images = images.n;
+        if (r >= 0)
+                r = turn_files_list(m->files, images.remarks, &files);
         if (r >= 0)
                 r = paragraph(&b, m->context);
         if (r >= 0)
@@ -94,11 +101,11 @@ static int history_text(ChatPrompt *p, const ConversationMessage *m, const char 
                 r = strv_extend(&p->texts, strempty(b.text));
         if (r < 0)
                 return r;
-        *ret = p->texts[strv_length(p->texts) - 1];
+        ret->text = p->texts[strv_length(p->texts) - 1];
         return 0;
 }
 
-static int add_history(ChatPrompt *p, Database *db, const TurnRow *row, size_t max_bytes) {
+static int add_history(ChatPrompt *p, Database *db, const TurnRow *row, ImageRoom *room, size_t max_bytes) {
         int r;
 
         /* The question itself is the sixtieth. */
@@ -113,22 +120,24 @@ static int add_history(ChatPrompt *p, Database *db, const TurnRow *row, size_t m
                 p->context = strdup(row->history);
                 return p->context ? 0 : -ENOMEM;
         }
-        for (size_t i = 0; i < p->n_history; i++) {
-                ModelMessage *m = p->messages + p->n_messages;
-
-                m->role = p->history[i].assistant ? MODEL_ROLE_ASSISTANT : MODEL_ROLE_USER;
-                r = history_text(p, p->history + i, &m->text);
+        p->n_messages = p->n_history;
+        /* From the end: what is newer has the room first. */
+        for (size_t i = p->n_history; i > 0; i--) {
+                p->messages[i - 1].role = p->history[i - 1].assistant ? MODEL_ROLE_ASSISTANT : MODEL_ROLE_USER;
+                r = history_text(p, p->history + i - 1, room, p->messages + i - 1);
                 if (r < 0)
                         return r;
-                p->n_messages++;
         }
         return 0;
 }
 
 int chat_prompt_build(ChatPrompt *ret, Database *db, const SessionConfig *config, const TurnRow *row,
-                      const char *const *tools, size_t max_bytes) {
+                      const char *const *tools, const ModelImageLimits *limits, size_t max_bytes) {
         _cleanup_(chat_prompt_done) ChatPrompt p = {};
         _cleanup_free_ char *text = NULL;
+        ImageRoom room = image_room(limits);
+        TurnImages images = {};
+        ModelMessage *last;
         size_t taken;
         int r;
 
@@ -136,17 +145,24 @@ int chat_prompt_build(ChatPrompt *ret, Database *db, const SessionConfig *config
         if (r < 0)
                 return r;
         taken = strlen(p.system) + strlen(row->text) + strlen(row->instructions);
-        r = add_history(&p, db, row, taken < max_bytes ? max_bytes - taken : 1);
+        r = turn_images_open(row->files, /* again= */ false, &room, &images);
         if (r < 0)
                 return r;
-        r = question(config, row, p.context, &text);
+        if (max_bytes <= CHAT_PROMPT_BYTES_MAX / 2)
+                room.n = 0;
+        r = add_history(&p, db, row, &room, taken < max_bytes ? max_bytes - taken : 1);
+        if (r < 0) {
+                turn_images_free(images.images, images.n);
+                return r;
+        }
+        last = p.messages + p.n_messages++;
+        *last = (ModelMessage) { .role = MODEL_ROLE_USER, .images = images.images, .n_images = images.n };
+        r = question(config, row, p.context, images.remarks, &text);
         if (r >= 0)
                 r = strv_extend(&p.texts, text);
         if (r < 0)
                 return r;
-        p.messages[p.n_messages++] = (ModelMessage) {
-                .role = MODEL_ROLE_USER, .text = p.texts[strv_length(p.texts) - 1],
-        };
+        last->text = p.texts[strv_length(p.texts) - 1];
 
         *ret = p;
         p = (ChatPrompt) {};

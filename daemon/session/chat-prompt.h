@@ -9,7 +9,8 @@
 /* What one model call is given: system prompt, history and the user's text. */
 typedef struct ChatPrompt {
         char *system;
-        ModelMessage *messages;         /* texts are borrowed from the members below; lists are owned */
+        ModelMessage *messages;         /* texts are borrowed from the members below; lists are owned, and the
+                                         * descriptors of images */
         size_t n_messages;
 
         ConversationMessage *history;
@@ -23,8 +24,10 @@ void chat_prompt_done(ChatPrompt *p);
 #define CHAT_PROMPT_BYTES_MAX ((size_t) 600000)
 #define CHAT_HISTORY_MAX ((size_t) 60)
 
-/* tools: the names of what the model can call, ending with NULL; NULL: nothing. max_bytes: system prompt, history
+/* images: what the model takes of them; NULL: nothing. Those of the history are left out when max_bytes is less than
+ * half of the maximum: then it is the size that matters.
+ * tools: the names of what the model can call, ending with NULL; NULL: nothing. max_bytes: system prompt, history
  * and text together; as much of the history goes in as there is room for, newest first. -ENOMEM, -EUCLEAN and other
  * errors of reading. */
 int chat_prompt_build(ChatPrompt *ret, Database *db, const SessionConfig *config, const TurnRow *row,
-                      const char *const *tools, size_t max_bytes);
+                      const char *const *tools, const ModelImageLimits *images, size_t max_bytes);

@@ -463,6 +463,8 @@ static void call_succeeded(Chat *c, const ModelResult *result) {
                 c->spec.on_health(CHAT_HEALTH_OK, c->spec.userdata);
         if (result->tools_refused && c->steps.n == 0)
                 log_turn_errno(c, LOG_NOTICE, 0, "The model has no tools", "it was asked without them");
+        if (result->images_refused)
+                log_turn_errno(c, LOG_NOTICE, 0, "The model does not take the images", "it was told of them instead");
         c->call_cut = result->call_cut && c->offered;
         if (result->stop == MODEL_STOP_TOOLS && c->offered) {
                 tools_called(c, result);
@@ -664,6 +666,7 @@ static int chat_attempt(Chat *c) {
         if (!names)
                 return -ENOMEM;
         r = chat_prompt_build(&prompt, c->spec.db, config, c->row, names,
+                              model_provider_image_limits(model_provider_from_string(config->provider)),
                               c->max_bytes > c->steps.bytes ? c->max_bytes - c->steps.bytes : 1);
         if (r >= 0)
                 r = chat_steps_put(&c->steps, &prompt, last ? LAST_STEP_LINE : c->call_cut ? CUT_CALL_LINE : NULL);

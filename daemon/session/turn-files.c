@@ -11,7 +11,6 @@
 #include "turn-files.h"
 #include "workspace-file.h"
 
-#define INBOX ".puffo/inbox"
 #define TYPE_SIZE_MAX 100U
 
 int turn_files_read(sd_bus_message *m, TurnFiles *ret, sd_bus_error *reterr_error) {
@@ -134,7 +133,7 @@ static int file_save(int root_fd, const TurnFile *f, const char *directory, cons
 int turn_files_save(const TurnFiles *files, const char *workspace, const char *turn, char **ret_list) {
         _cleanup_json_ json_object *list = json_object_new_array();
         _cleanup_(strv_freep) char **names = NULL;
-        _cleanup_free_ char *directory = strjoin(INBOX "/", turn);
+        _cleanup_free_ char *directory = strjoin(INBOX_DIRECTORY "/", turn);
         _cleanup_close_ int root_fd = -EBADF;
         const char *text;
         int r;
@@ -156,7 +155,7 @@ int turn_files_save(const TurnFiles *files, const char *workspace, const char *t
 
 void turn_files_remove(const char *workspace, const char *turn) {
         _cleanup_close_ int root_fd = open(workspace, O_PATH | O_DIRECTORY | O_CLOEXEC);
-        int r = root_fd < 0 ? -errno : workspace_remove(root_fd, INBOX, turn);
+        int r = root_fd < 0 ? -errno : workspace_remove(root_fd, INBOX_DIRECTORY, turn);
 
         if (r < 0 && r != -ENOENT)
                 (void) log_warning_errno(r, "Failed to remove the files of turn '%s', ignoring: %m", turn);
@@ -164,7 +163,7 @@ void turn_files_remove(const char *workspace, const char *turn) {
 
 /* --- what is stored --- */
 
-static int list_parse(const char *list, json_object **ret) {
+int turn_files_parse(const char *list, json_object **ret) {
         int r;
 
         *ret = NULL;
@@ -177,21 +176,24 @@ static int list_parse(const char *list, json_object **ret) {
         return r == -ENOMEM ? r : -EUCLEAN;
 }
 
-int turn_files_list(const char *list, char **ret) {
+int turn_files_list(const char *list, const char *const remarks[], char **ret) {
         _cleanup_json_ json_object *parsed = NULL;
         _cleanup_(strbuf_done) StrBuf b = {};
         int r;
 
         *ret = NULL;
-        r = list_parse(list, &parsed);
+        r = turn_files_parse(list, &parsed);
         if (r < 0 || !parsed || json_object_array_length(parsed) == 0)
                 return r;
         r = strbuf_puts(&b, "[files that came with this]");
         for (size_t i = 0; i < json_object_array_length(parsed) && r >= 0; i++) {
                 json_object *o = json_object_array_get_idx(parsed, i);
 
-                r = strbuf_printf(&b, "\n- %s (%s, %" PRIi64 " bytes)", strempty(json_get_string(o, "path")),
-                                  strempty(json_get_string(o, "type")), json_get_int(o, "size", 0));
+                const char *remark = remarks && i < TURN_FILES_MAX ? remarks[i] : NULL;
+
+                r = strbuf_printf(&b, "\n- %s (%s, %" PRIi64 " bytes%s%s)", strempty(json_get_string(o, "path")),
+                                  strempty(json_get_string(o, "type")), json_get_int(o, "size", 0),
+                                  remark ? "; " : "", strempty(remark));
         }
         if (r < 0)
                 return r;
@@ -203,7 +205,7 @@ int turn_files_append_names(sd_bus_message *m, const char *list) {
         _cleanup_json_ json_object *parsed = NULL;
         int r;
 
-        r = list_parse(list, &parsed);
+        r = turn_files_parse(list, &parsed);
         if (r >= 0)
                 r = sd_bus_message_open_container(m, 'a', "s");
         for (size_t i = 0; parsed && i < json_object_array_length(parsed) && r >= 0; i++)

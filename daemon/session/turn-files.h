@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 
+#include <json-c/json.h>
 #include <systemd/sd-bus.h>
 
 #include "macro.h"
@@ -11,6 +12,7 @@
  *     [{"name": in the inbox, "path": absolute, "type": media type, "size": bytes, "image": bool}, …]
  * and "" stands for none. */
 
+#define INBOX_DIRECTORY ".puffo/inbox"
 #define TURN_FILES_MAX 10U
 #define TURN_FILE_SIZE_MAX MIB(8)
 
@@ -33,7 +35,9 @@ int turn_files_save(const TurnFiles *files, const char *workspace, const char *t
 /* Takes them away again, for a turn that is not to be, or is forgotten. */
 void turn_files_remove(const char *workspace, const char *turn);
 
-/* What the agent is told of a stored list, NULL for "". */
-int turn_files_list(const char *list, char **ret);
+/* A stored list; NULL for "". -EUCLEAN, -ENOMEM. */
+int turn_files_parse(const char *list, json_object **ret);
+/* What the agent is told of a stored list, NULL for "". remarks: on each of the files; it or they may be NULL. */
+int turn_files_list(const char *list, const char *const remarks[], char **ret);
 /* as: the names. */
 int turn_files_append_names(sd_bus_message *m, const char *list);

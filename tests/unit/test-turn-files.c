@@ -87,7 +87,7 @@ TEST(save) {
                 ASSERT_STREQ(json_get_string(o, "type"),
                              i == 0 ? "text/plain" : i == 1 ? "image/png" : "application/octet-stream");
         }
-        ASSERT_OK(turn_files_list(w.list, &shown));
+        ASSERT_OK(turn_files_list(w.list, NULL, &shown));
         ASSERT_TRUE(startswith(shown, "[files that came with this]\n- /tmp/test-turn-files-"));
         ASSERT_NOT_NULL(strstr(shown, "/.puffo/inbox/turn-1/a-1.txt (image/png, 5 bytes)\n- "));
         /* Once more, as after a lost reply. */
@@ -133,12 +133,12 @@ TEST(lists) {
         static const char *const bad[] = { "{", "{}", "7", "null" };
         char *shown = NULL;
 
-        ASSERT_OK(turn_files_list("", &shown));
+        ASSERT_OK(turn_files_list("", NULL, &shown));
         ASSERT_NULL(shown);
-        ASSERT_OK(turn_files_list("[]", &shown));
+        ASSERT_OK(turn_files_list("[]", NULL, &shown));
         ASSERT_NULL(shown);
         for (size_t i = 0; i < ELEMENTSOF(bad); i++) {
-                ASSERT_ERROR(turn_files_list(bad[i], &shown), EUCLEAN);
+                ASSERT_ERROR(turn_files_list(bad[i], NULL, &shown), EUCLEAN);
                 ASSERT_NULL(shown);
         }
 }

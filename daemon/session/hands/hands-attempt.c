@@ -79,7 +79,7 @@ static int make_text(Hands *h, const SessionConfig *config, HarnessKind kind, ch
                 return -ENOMEM;
         if (!box)
                 names[0] = NULL;
-        r = chat_prompt_build(&p, h->spec.db, config, h->row, names, CHAT_PROMPT_BYTES_MAX);
+        r = chat_prompt_build(&p, h->spec.db, config, h->row, names, NULL, CHAT_PROMPT_BYTES_MAX);
         if (r < 0)
                 return r;
         free(h->turn->context);
