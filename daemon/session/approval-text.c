@@ -48,13 +48,39 @@ char* approval_name(const char *name) {
         return strbuf_take(&b);
 }
 
+/* Unicode's Default_Ignorable_Code_Point: characters that take no room. */
+static bool is_invisible(uint32_t c) {
+        static const struct { uint32_t first, last; } ranges[] = {
+                { 0xad, 0xad }, { 0x34f, 0x34f }, { 0x61c, 0x61c }, { 0x115f, 0x1160 }, { 0x17b4, 0x17b5 },
+                { 0x180b, 0x180f }, { 0x200b, 0x200f }, { 0x202a, 0x202e }, { 0x2060, 0x206f }, { 0x3164, 0x3164 },
+                { 0xfe00, 0xfe0f }, { 0xfeff, 0xfeff }, { 0xffa0, 0xffa0 }, { 0xfff0, 0xfff8 }, { 0x1bca0, 0x1bca3 },
+                { 0x1d173, 0x1d17a }, { 0xe0000, 0xe0fff },
+        };
+
+        for (size_t i = 0; i < ELEMENTSOF(ranges); i++)
+                if (c >= ranges[i].first && c <= ranges[i].last)
+                        return true;
+        return false;
+}
+
+/* The bytes of the invisible character that s begins with; 0: it begins with none. */
+static size_t invisible_length(const char *s) {
+        const unsigned char *u = (const unsigned char*) s;
+        size_t n = *u >= 0xf0 ? 4 : *u >= 0xe0 ? 3 : 2;
+        uint32_t c = *u & (0xffU >> (n + 1));
+
+        if (*u < 0xc2 || strnlen(s, n) < n || !utf8_is_valid(s, n))
+                return 0;
+        for (size_t i = 1; i < n; i++)
+                c = c << 6 | (u[i] & 0x3fU);
+        return is_invisible(c) ? n : 0;
+}
+
 /* Text that stays on one line and between its backticks. What takes no room is shown as well: a command is to be read
  * as it will be run. */
 static int append_value(StrBuf *b, const char *text, size_t max_chars, bool *cut) {
         static const struct { const char *from, *to; } replaced[] = {
                 { "\r\n", "⏎" }, { "\n", "⏎" }, { "\r", "⏎" }, { "\t", " " }, { "`", "ˋ" },
-                { "\xe2\x80\x8b", "?" }, { "\xe2\x80\x8c", "?" }, { "\xe2\x80\x8d", "?" }, { "\xe2\x81\xa0", "?" },
-                { "\xef\xbb\xbf", "?" }, { "\xc2\xad", "?" },
         };
         _cleanup_(strbuf_done) StrBuf line = {};
         _cleanup_free_ char *shown = NULL;
@@ -69,6 +95,9 @@ static int append_value(StrBuf *b, const char *text, size_t max_chars, bool *cut
                 if (i < ELEMENTSOF(replaced)) {
                         n = strlen(replaced[i].from);
                         r = strbuf_puts(&line, replaced[i].to);
+                } else if (invisible_length(text) > 0) {
+                        n = invisible_length(text);
+                        r = strbuf_puts(&line, "?");
                 } else
                         r = strbuf_append(&line, text, 1);
                 n_chars += ((unsigned char) *text & 0xc0) != 0x80;
@@ -84,13 +113,23 @@ static int append_value(StrBuf *b, const char *text, size_t max_chars, bool *cut
         return shown ? strbuf_printf(b, "`%s`", shown) : -ENOMEM;
 }
 
-static int append_json(StrBuf *b, json_object *value, bool *cut) {
-        const char *text = json_object_is_type(value, json_type_string) ? json_object_get_string(value)
-                                                                        : json_object_to_json_string_ext(
-                                                                                  value,
-                                                                                  JSON_C_TO_STRING_PLAIN |
-                                                                                  JSON_C_TO_STRING_NOSLASHESCAPE);
+/* With another control character, which is shown as such, in the place of a NUL: nothing ends there. */
+static int append_string(StrBuf *b, json_object *string, bool *cut) {
+        size_t size = (size_t) json_object_get_string_len(string);
+        _cleanup_free_ char *text = memdup0(json_object_get_string(string), size);
 
+        for (size_t i = 0; text && i < size; i++)
+                if (text[i] == 0)
+                        text[i] = 1;
+        return text ? append_value(b, text, VALUE_MAX, cut) : -ENOMEM;
+}
+
+static int append_json(StrBuf *b, json_object *value, bool *cut) {
+        const char *text;
+
+        if (json_object_is_type(value, json_type_string))
+                return append_string(b, value, cut);
+        text = json_object_to_json_string_ext(value, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE);
         return text ? append_value(b, text, VALUE_MAX, cut) : -ENOMEM;
 }
 
