@@ -73,9 +73,13 @@ static void world_end(World *w) {
         _cleanup_(world_end) World w; \
         world_begin(&w)
 
-static void begin(World *w, const char *turn, bool taken_over) {
-        ASSERT_OK(hands_asks_begin(w->asks, w->approvals, DRIVER, turn, taken_over));
+static void begin_run(World *w, const char *run, const char *turn, bool taken_over) {
+        ASSERT_OK(hands_asks_begin(w->asks, w->approvals, DRIVER, run, turn, taken_over));
         fake_run(w->event);
+}
+
+static void begin(World *w, const char *turn, bool taken_over) {
+        begin_run(w, "run-1", turn, taken_over);
 }
 
 static void die(World *w) {
@@ -172,6 +176,41 @@ TEST(a_turn_that_begins_anew_asks_anew) {
         ASSERT_EQ(said.n, 0);
 }
 
+/* A CLI that counts its questions begins at the same number each time it is started. */
+TEST(another_process_asks_anew_by_the_same_id) {
+        WORLD(w);
+
+        begin(&w, "turn-1", false);
+        ask(&w, "0", LS);
+        die(&w);
+        begin_run(&w, "run-2", "turn-1", false);
+        ask(&w, "0", LS);
+        ASSERT_EQ(approvals_n_open(w.approvals), 1);
+        ASSERT_EQ(said.n, 0);
+        answer(&w, 0, true);
+        fake_run(w.event);
+        assert_said(1, "0", true, LS);
+
+        begin_run(&w, "run-3", "turn-1", false);
+        ask(&w, "0", LS);
+        ASSERT_EQ(approvals_n_open(w.approvals), 1);
+        ASSERT_EQ(said.n, 1);
+        hands_asks_withdraw(w.asks, "0");
+        fake_run(w.event);
+        ASSERT_EQ(approvals_n_open(w.approvals), 0);
+}
+
+/* Nobody is there any more who would hear the answer. */
+TEST(what_another_process_has_asked_is_not_taken_up) {
+        WORLD(w);
+
+        begin(&w, "turn-1", false);
+        ask(&w, "0", LS);
+        die(&w);
+        begin_run(&w, "run-2", "turn-1", true);
+        ASSERT_FALSE(hands_asks_pending(w.asks));
+}
+
 TEST(the_end_of_a_turn_and_the_cli_withdraw) {
         WORLD(w);
 
@@ -196,7 +235,7 @@ TEST(what_cannot_be_asked_is_refused) {
         ask(&w, "a", "{");
         assert_said(1, "a", false, "{");
         ASSERT_FALSE(hands_asks_pending(w.asks));
-        ASSERT_OK(hands_asks_begin(w.asks, NULL, DRIVER, "turn-2", false));
+        ASSERT_OK(hands_asks_begin(w.asks, NULL, DRIVER, "run-1", "turn-2", false));
         ask(&w, "b", LS);
         assert_said(2, "b", false, LS);
 }

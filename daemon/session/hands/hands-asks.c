@@ -19,6 +19,7 @@ struct HandsAsks {
         Approvals *approvals;           /* NULL: no turn */
         Harness *driver;
         char *turn;
+        char *prefix;                   /* of what the approvals call its questions: its own ids begin anew with it */
         LIST_HEAD(, Ask) list;
 };
 
@@ -74,6 +75,7 @@ static void forget(HandsAsks *a) {
         while ((k = LIST_FIRST(&a->list)))
                 (void) ask_free(k);
         a->turn = mfree(a->turn);
+        a->prefix = mfree(a->prefix);
         a->approvals = NULL;
         a->driver = NULL;
 }
@@ -92,9 +94,12 @@ static int take_up(HandsAsks *a) {
 
         r = approvals_list_untold(a->approvals, a->turn, &rows, &n);
         for (size_t i = 0; i < n && r >= 0; i++) {
+                const char *id = startswith(rows[i]->ask, a->prefix);
                 _cleanup_(ask_freep) Ask *k = NULL;
 
-                r = ask_new(a, rows[i]->ask, rows[i]->input, &k);
+                if (!id)
+                        continue;
+                r = ask_new(a, id, rows[i]->input, &k);
                 if (r >= 0)
                         r = approvals_wait(a->approvals, rows[i]->id, on_verdict, k, &k->wait);
                 if (r >= 0)
@@ -106,10 +111,14 @@ static int take_up(HandsAsks *a) {
         return r;
 }
 
-int hands_asks_begin(HandsAsks *a, Approvals *approvals, Harness *driver, const char *turn, bool taken_over) {
+int hands_asks_begin(HandsAsks *a, Approvals *approvals, Harness *driver, const char *run, const char *turn,
+                     bool taken_over) {
         int r;
 
         forget(a);
+        a->prefix = strjoin(run, "/");
+        if (!a->prefix)
+                return -ENOMEM;
         r = free_and_strdup(&a->turn, turn);
         if (r < 0)
                 return r;
@@ -130,14 +139,15 @@ void hands_asks_end(HandsAsks *a) {
 }
 
 int hands_asks_ask(HandsAsks *a, const HarnessAsk *ask) {
+        _cleanup_free_ char *name = strjoin(strempty(a->prefix), ask->id);
         _cleanup_(ask_freep) Ask *k = NULL;
         int r;
 
-        r = ask_new(a, ask->id, ask->input, &k);
+        r = name ? ask_new(a, ask->id, ask->input, &k) : -ENOMEM;
         if (r < 0)
                 return r;
         r = !a->approvals ? -ENOTCONN : approvals_ask(a->approvals, &(ApprovalRequest) {
-                .turn = a->turn, .ask = ask->id, .tool = ask->name, .input = ask->input,
+                .turn = a->turn, .ask = name, .tool = ask->name, .input = ask->input,
         }, on_verdict, k, &k->wait);
         if (r >= 0) {
                 TAKE_PTR(k);
@@ -148,6 +158,7 @@ int hands_asks_ask(HandsAsks *a, const HarnessAsk *ask) {
 }
 
 void hands_asks_withdraw(HandsAsks *a, const char *id) {
+        _cleanup_free_ char *name = strjoin(strempty(a->prefix), id);
         Ask *k;
         int r;
 
@@ -156,7 +167,7 @@ void hands_asks_withdraw(HandsAsks *a, const char *id) {
                         (void) ask_free(k);
                         break;
                 }
-        r = a->turn && a->approvals ? approvals_withdraw(a->approvals, a->turn, id) : 0;
+        r = !name ? -ENOMEM : a->turn && a->approvals ? approvals_withdraw(a->approvals, a->turn, name) : 0;
         if (r < 0)
                 (void) log_warning_errno(r, "A question could not be withdrawn: %m");
 }

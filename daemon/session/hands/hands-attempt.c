@@ -212,7 +212,8 @@ static int take_over(Hands *h, const SessionConfig *config) {
 
         r = harness_name_turn(h->driver, isempty(h->run->message) ? NULL : h->run->message);
         if (r >= 0)
-                r = hands_asks_begin(h->asks, get_approvals(h), h->driver, h->turn->id, /* taken_over= */ true);
+                r = hands_asks_begin(h->asks, get_approvals(h), h->driver, h->run->invocation, h->turn->id,
+                                     /* taken_over= */ true);
         if (r < 0)
                 return r;
         if (sent)
@@ -264,7 +265,8 @@ static int send_text(Hands *h, const SessionConfig *config) {
 
         r = make_text(h, config, harness_kind(h->driver), &text, &system);
         if (r >= 0)
-                r = hands_asks_begin(h->asks, get_approvals(h), h->driver, h->turn->id, /* taken_over= */ false);
+                r = hands_asks_begin(h->asks, get_approvals(h), h->driver, h->run->invocation, h->turn->id,
+                                     /* taken_over= */ false);
         if (r < 0)
                 return r;
         r = hands_options_use(h);
