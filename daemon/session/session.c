@@ -193,6 +193,15 @@ static void load_queue(Session *s) {
         s->loaded = true;
 }
 
+/* Another key, address or list of hosts counts from now on: a CLI that runs for long is not started anew for these. */
+static void reload_outlet(Session *s) {
+        int r = outlet_reload(s->outlet);
+
+        if (r < 0)
+                (void) log_warning_errno(r, "The CLI's way to its model could not be told of a change, it goes on as "
+                                         "before: %m");
+}
+
 void session_reload(Session *s) {
         _cleanup_(session_config_freep) SessionConfig *c = NULL;
         int r;
@@ -207,6 +216,8 @@ void session_reload(Session *s) {
                 daily_note(s, c);
                 if (s->hands)
                         hands_reload(s->hands, c);
+                if (s->outlet)
+                        reload_outlet(s);
                 if (c->agent && (chat_service_tools(s->service) || has_cli(c)))
                         write_prompt(s, c);
         }
@@ -438,11 +449,12 @@ static Outlet* get_outlet(void *userdata) {
 
         if (s->outlet)
                 return s->outlet;
+        /* The first to ask may be the hands that take a CLI over, before s->budget is set. */
         model = run_socket(s, HANDS_MODEL_SOCKET, "model");
         proxy = model < 0 ? -EBADF : run_socket(s, HANDS_PROXY_SOCKET, "proxy");
         r = model < 0 ? model : outlet_new(&s->outlet, &(OutletSpec) {
                 .event = s->event, .agent = s->id, .model_fd = model, .proxy_fd = proxy < 0 ? -EBADF : proxy,
-                .budget = s->budget,
+                .budget = s->hands_spec.budget,
                 .get_config = outlet_get_config, .userdata = s,
         });
         if (r < 0)
@@ -597,8 +609,10 @@ static int open_parts(Session *s) {
                         .on_tools_going = chat_on_tools_going, .on_tool_ended = on_tool_ended,
                         .get_link = get_link, .userdata = s,
                 });
-        if (r < 0)
+        if (r < 0) {
+                s->outlet = outlet_free(s->outlet);     /* it asks the budget that goes with the others */
                 return r;
+        }
 
         free(s->working_directory);
         s->working_directory = TAKE_PTR(directory);

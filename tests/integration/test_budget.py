@@ -10,7 +10,7 @@ import urllib.parse
 import pytest
 from puffo_fixtures import bo, helper, suite, town  # noqa: F401
 from puffo_town import Resident, once
-from test_hands import CLAUDE, programs, tool  # noqa: F401
+from test_hands import CLAUDE, pid_of, programs, tool  # noqa: F401
 
 KIND = "runtime:\n  kind: chat-local\n"
 
@@ -71,6 +71,22 @@ def test_a_cli_is_stopped_at_its_budget(town, programs, bo, provider):
     worker.remove()
 
 
+def test_who_takes_a_cli_over_keeps_to_its_budget(town, programs, bo, provider):
+    """The session is killed between the two calls: the next one goes on counting."""
+    worker = Resident(town, "heir", CLAUDE + "limits:\n  tokens_per_hour: 10\n")
+    waiting = tool("Bash", command="touch begun; while ! test -e go; do sleep 0.1; done")
+    bo.say(f"Inherit it. {waiting} [[reply: Earned.]]", to=worker.slug)
+    worker.suite.wait((worker.workspace / "begun").exists, 60, "the first call is over")
+    cli = pid_of(worker)
+    worker.suite.kill(worker.agent.Unit)
+    worker.suite.wait(lambda: worker.agent.State == "busy", 60, "the session is there again")
+    assert pid_of(worker) == cli, "the CLI has gone on"
+    (worker.workspace / "go").touch()
+    worker.suite.wait(lambda: worker.rows("SELECT 1 FROM session_turns WHERE error_kind = 'budget'"), 60, "it is put off")
+    assert len([e for e in provider.log() if "Inherit it." in (e["text"] or "")]) == 1
+    worker.remove()
+
+
 def test_strict_reaches_what_is_listed(town, programs, bo, provider):
     port = urllib.parse.urlsplit(provider.url).port
     recluse = Resident(town, "recluse", CLAUDE.replace("workspace", "strict") +
@@ -97,3 +113,20 @@ def test_strict_reaches_what_is_listed(town, programs, bo, provider):
     assert [line["PUFFO_PROXY_VERDICT"] for line in lines] == ["refused"]
     assert all(line["PUFFO_AGENT"] == recluse.slug for line in lines)
     recluse.remove()
+
+
+def test_a_change_of_hosts_counts_at_once(town, programs, bo, provider):
+    """Also for a CLI that is in the middle of a turn, and has used the proxy a moment ago."""
+    port = urllib.parse.urlsplit(provider.url).port
+    strict = CLAUDE.replace("workspace", "strict") + "sandbox:\n  allow_hosts: ['{}:%d']\n" % port
+    walker = Resident(town, "walker", strict.format("127.0.0.1"))
+    code = f"curl -sS -m 20 -o /dev/null -w %{{http_code}} --noproxy '' -x $HTTP_PROXY http://127.0.0.1:{port}/v1/models"
+    script = f"echo first $({code}) >> seen; until [ $({code}) = 403 ]; do sleep 0.1; done; echo refused >> seen"
+    root = bo.say(f"Walk. {tool('Bash', command=script)} [[reply: Home.]]", to=walker.slug)
+    seen = walker.workspace / "seen"
+    walker.suite.wait(seen.exists, 60, "it is out")
+    assert seen.read_text().startswith("first 200")
+    walker.edit(strict.format("localhost"))
+    assert once(bo, walker, root, seconds=90)["text"] == "Home."
+    assert seen.read_text().endswith("refused\n")
+    walker.remove()
