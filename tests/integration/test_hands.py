@@ -6,6 +6,7 @@ import json
 import os
 import pathlib
 import re
+import shutil
 import signal
 
 import pytest
@@ -253,6 +254,10 @@ def test_strict(town, worker, bo, provider):
 def test_sdk_local(programs, town, bo, provider):
     helper = Resident(town, "scribe", "runtime:\n  kind: sdk-local\n  sandbox_profile: workspace\n"
                                       "  allowed_tools: ['Bash(echo *)']\n")
+    mole = {"type": "stdio", "command": "/usr/bin/touch", "args": [str(helper.workspace / "mole")]}
+    (helper.directory / ".claude.json").write_text(json.dumps({"mcpServers": {"mole": mole}, "projects": {
+        str(helper.workspace): {"mcpServers": {"mole2": dict(mole, args=[str(helper.workspace / "mole2")])}}}}))
+    shutil.chown(helper.directory / ".claude.json", helper.directory.owner())
     call = tool("mcp__puffo__send_message", channel=f"@{bo.slug}", text="Said by the SDK.")
     bo.say(f"First {call} [[reply: Done.]]", to=helper.slug)
     message, = bo.wait(lambda m: m["sender_slug"] == helper.slug, seconds=90)
@@ -262,6 +267,7 @@ def test_sdk_local(programs, town, bo, provider):
     root = bo.say(f"Second {refused} [[reply: It was refused.]]", to=helper.slug)
     assert once(bo, helper, root, seconds=90)["text"] == "It was refused."
     assert not (helper.workspace / "refused").exists()
+    assert not list(helper.workspace.glob("mole*")), "a server that the model has written down is started"
     asked = [r for r in provider.log() if "Second" in (r["text"] or "")]
     assert "prior_turns" in json.dumps(asked[0]["body"]) and "First" in json.dumps(asked[0]["body"])
     helper.remove()
