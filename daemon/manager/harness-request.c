@@ -8,6 +8,7 @@
 #include "file-util.h"
 #include "harness-home.h"
 #include "harness-properties.h"
+#include "real-names.h"
 #include "string-util.h"
 
 #define BINDS_MAX 256U
@@ -59,6 +60,7 @@ typedef struct Check {
         const char *given;              /* as in the request */
         bool above_too;                 /* what leads to a protected place is refused as well */
         sd_bus_error *error;
+        RealNames *names;
 } Check;
 
 static int refuse(const Check *c, const char *why) {
@@ -68,11 +70,14 @@ static int refuse(const Check *c, const char *why) {
 
 /* Both as it is written and where it leads. */
 static int check_against(const Check *c, const char *path, const char *place, const char *why) {
-        _cleanup_free_ char *real = NULL;
+        const char *real;
+        int r;
 
         if (isempty(place))
                 return 0;
-        real = realpath(place, NULL);
+        r = real_names_get(c->names, place, &real);
+        if (r < 0)
+                return r;
         if (path_is_below(path, place) || (real && path_is_below(path, real)))
                 return refuse(c, why);
         if (c->above_too && (path_is_below(place, path) || (real && path_is_below(real, path))))
@@ -126,6 +131,7 @@ static int check_home(const Check *c, const char *path) {
 static int check_own(const Check *c, const char *path) {
         static const char *const names[] = { "keys", "agent.yml", "runtime.json", "run", ".puffo-agent" };
         const AgentHome *home = c->agent->home;
+        const char *real;
         int r = 0;
 
         for (size_t i = 0; i < ELEMENTSOF(names) && r >= 0; i++) {
@@ -133,11 +139,13 @@ static int check_own(const Check *c, const char *path) {
 
                 r = place ? check_against(c, path, place, "it is the agent's own") : -ENOMEM;
         }
+        if (r >= 0)
+                r = real_names_get(c->names, home->directory, &real);
         for (unsigned i = 0; i < 2 && r >= 0; i++) {
-                _cleanup_free_ char *real = i == 0 ? strdup(home->directory) : realpath(home->directory, NULL),
-                                    *place = real ? path_join(real, "messages.db") : NULL;
+                const char *directory = i == 0 ? home->directory : real;
+                _cleanup_free_ char *place = directory ? path_join(directory, "messages.db") : NULL;
 
-                if (real && !place)
+                if (directory && !place)
                         return -ENOMEM;
                 /* with -wal, -shm, .copied and whatever comes to be there */
                 if (place && startswith(path, place))
@@ -156,30 +164,33 @@ static int check_own(const Check *c, const char *path) {
 
 /* Below root, which holds agents by their names, other agents are; agents that cannot be loaded too. */
 static int check_others_in(const Check *c, const char *path, const char *root) {
-        _cleanup_free_ char *real = realpath(root, NULL), *own = realpath(c->agent->home->directory, NULL);
+        const char *own;
+        int r = real_names_get(c->names, c->agent->home->directory, &own);
 
-        if (path_is_below(path, c->agent->home->directory) || (own && path_is_below(path, own)))
-                return 0;
-        return check_against(&(Check) { c->agent, c->given, c->above_too, c->error }, path, real ?: root,
-                             "other agents are there");
+        if (r < 0 || path_is_below(path, c->agent->home->directory) || (own && path_is_below(path, own)))
+                return MIN(r, 0);
+        return check_against(c, path, root, "other agents are there");
 }
 
 /* The homes hold agents, keys of providers and of the pairing. Two directories in them are meant to be shared. */
 static int check_homes(const Check *c, const char *path) {
         const HomePaths *p = c->agent->manager->paths;
         const char *const roots[] = { p->agents, p->role_agents }, *const homes[] = { p->home, p->proxy_home };
-        _cleanup_free_ char *shared = path_join(p->home, "shared"), *real_shared = NULL, *workspace = NULL;
+        _cleanup_free_ char *shared = path_join(p->home, "shared");
+        const char *real_shared, *workspace;
         int r = 0;
 
         if (!shared)
                 return -ENOMEM;
         for (size_t i = 0; i < ELEMENTSOF(roots) && r >= 0; i++)
                 r = check_others_in(c, path, roots[i]);
+        if (r >= 0)
+                r = real_names_get(c->names, shared, &real_shared);
+        if (r >= 0)
+                r = real_names_get(c->names, c->agent->home->workspace, &workspace);
         if (r < 0)
                 return r;
 
-        real_shared = realpath(shared, NULL);
-        workspace = realpath(c->agent->home->workspace, NULL);
         if (path_is_below(path, c->agent->home->workspace) || (workspace && path_is_below(path, workspace)) ||
             path_is_below(path, shared) || (real_shared && path_is_below(path, real_shared)))
                 return 0;
@@ -192,10 +203,14 @@ static int check_homes(const Check *c, const char *path) {
 /* In system mode the session is nobody whose word counts for more than its own directory. */
 static int check_system_mode(const Check *c, const char *real, HarnessBindKind kind) {
         static const char *const places[] = { "/usr", "/opt", "/nix/store" };
-        _cleanup_free_ char *own = realpath(c->agent->home->directory, NULL);
+        const char *own;
+        int r;
 
-        if (c->agent->manager->scope != SCOPE_SYSTEM || (own && path_is_below(real, own)))
+        if (c->agent->manager->scope != SCOPE_SYSTEM)
                 return 0;
+        r = real_names_get(c->names, c->agent->home->directory, &own);
+        if (r < 0 || (own && path_is_below(real, own)))
+                return MIN(r, 0);
         for (size_t i = 0; i < ELEMENTSOF(places) && kind == HARNESS_BIND_READ_ONLY; i++)
                 if (path_is_below(real, places[i]))
                         return 0;
@@ -285,10 +300,10 @@ static int resolve(const Check *c, Found *ret) {
         return 0;
 }
 
-static int take_path(HarnessRequest *q, const Agent *a, HarnessBindKind kind, const char *path,
+static int take_path(HarnessRequest *q, const Agent *a, RealNames *names, HarnessBindKind kind, const char *path,
                      sd_bus_error *error) {
         _cleanup_(found_done) Found f = { .fd = -EBADF };
-        Check c = { a, path, true, error };
+        Check c = { a, path, true, error, names };
         int r;
 
         r = resolve(&c, &f);
@@ -307,20 +322,21 @@ static int take_path(HarnessRequest *q, const Agent *a, HarnessBindKind kind, co
         return r < 0 ? r : add_bind(q, kind, &f, path);
 }
 
-static int take_socket(HarnessRequest *q, const Agent *a, const char *source, const char *target,
+static int take_socket(HarnessRequest *q, const Agent *a, RealNames *names, const char *source, const char *target,
                        sd_bus_error *error) {
-        _cleanup_free_ char *run = path_join(a->home->directory, "run"), *real_run = NULL;
+        _cleanup_free_ char *run = path_join(a->home->directory, "run");
         _cleanup_(found_done) Found f = { .fd = -EBADF };
-        Check c = { a, source, false, error };
-        const char *name = startswith(target, INNER_SOCKETS);
+        Check c = { a, source, false, error, names };
+        const char *name = startswith(target, INNER_SOCKETS), *real_run;
         int r;
 
         if (!run)
                 return -ENOMEM;
         r = resolve(&c, &f);
+        if (r >= 0)
+                r = real_names_get(names, run, &real_run);
         if (r < 0)
                 return r;
-        real_run = realpath(run, NULL);
         if (!S_ISSOCK(f.st.st_mode) || !real_run || !path_is_below(f.real, real_run) ||
             strchr(f.real + strlen(real_run) + 1, '/'))
                 return refuse(&c, "a socket in the agent's run directory is expected");
@@ -331,7 +347,7 @@ static int take_socket(HarnessRequest *q, const Agent *a, const char *source, co
         return add_bind(q, HARNESS_BIND_SOCKET, &f, target);
 }
 
-static int take_paths(HarnessRequest *q, const Agent *a, HarnessBindKind kind, sd_bus_message *m,
+static int take_paths(HarnessRequest *q, const Agent *a, RealNames *names, HarnessBindKind kind, sd_bus_message *m,
                       sd_bus_error *e) {
         const char *path;
         int r = sd_bus_message_enter_container(m, 'a', "s");
@@ -339,19 +355,20 @@ static int take_paths(HarnessRequest *q, const Agent *a, HarnessBindKind kind, s
         while (r >= 0 && (r = sd_bus_message_read(m, "s", &path)) > 0) {
                 if (q->n_binds >= BINDS_MAX)
                         return bus_error_setf(e, PUFFO_ERROR_INVALID_ARGUMENT, "More than %u paths.", BINDS_MAX);
-                r = take_path(q, a, kind, path, e);
+                r = take_path(q, a, names, kind, path, e);
         }
         return r < 0 ? r : sd_bus_message_exit_container(m);
 }
 
-static int take_sockets(HarnessRequest *q, const Agent *a, sd_bus_message *m, sd_bus_error *e) {
+static int take_sockets(HarnessRequest *q, const Agent *a, RealNames *names, sd_bus_message *m,
+                        sd_bus_error *e) {
         const char *source, *target;
         int r = sd_bus_message_enter_container(m, 'a', "(ss)");
 
         while (r >= 0 && (r = sd_bus_message_read(m, "(ss)", &source, &target)) > 0) {
                 if (q->n_binds >= BINDS_MAX)
                         return bus_error_setf(e, PUFFO_ERROR_INVALID_ARGUMENT, "More than %u paths.", BINDS_MAX);
-                r = take_socket(q, a, source, target, e);
+                r = take_socket(q, a, names, source, target, e);
         }
         return r < 0 ? r : sd_bus_message_exit_container(m);
 }
@@ -374,7 +391,8 @@ static int take_text(HarnessRequest *q, const char *name, sd_bus_message *m, sd_
         return MIN(r, 0);
 }
 
-static int take_member(HarnessRequest *q, const Agent *a, const char *name, sd_bus_message *m, sd_bus_error *e) {
+static int take_member(HarnessRequest *q, const Agent *a, RealNames *names, const char *name, sd_bus_message *m,
+                       sd_bus_error *e) {
         static const struct {
                 const char *name, *type;
         } members[] = {
@@ -389,9 +407,9 @@ static int take_member(HarnessRequest *q, const Agent *a, const char *name, sd_b
                 r = sd_bus_message_enter_container(m, 'v', members[i].type);
                 if (r < 0)
                         break;
-                r = streq(name, "ReadWritePaths")  ? take_paths(q, a, HARNESS_BIND_WRITABLE, m, e)
-                    : streq(name, "ReadOnlyPaths") ? take_paths(q, a, HARNESS_BIND_READ_ONLY, m, e)
-                    : streq(name, "Sockets")       ? take_sockets(q, a, m, e)
+                r = streq(name, "ReadWritePaths")  ? take_paths(q, a, names, HARNESS_BIND_WRITABLE, m, e)
+                    : streq(name, "ReadOnlyPaths") ? take_paths(q, a, names, HARNESS_BIND_READ_ONLY, m, e)
+                    : streq(name, "Sockets")       ? take_sockets(q, a, names, m, e)
                                                    : take_text(q, name, m, e);
                 return r < 0 ? r : sd_bus_message_exit_container(m);
         }
@@ -432,6 +450,7 @@ static int check_targets(const HarnessRequest *q, sd_bus_error *e) {
 
 int harness_request_read(HarnessRequest **ret, const Agent *a, sd_bus_message *m, sd_bus_error *reterr_error) {
         _cleanup_(harness_request_freep) HarnessRequest *q = new0(HarnessRequest, 1);
+        _cleanup_(real_names_done) RealNames names = {};
         int r;
 
         if (!q)
@@ -444,7 +463,7 @@ int harness_request_read(HarnessRequest **ret, const Agent *a, sd_bus_message *m
 
                 r = sd_bus_message_read(m, "s", &name);
                 if (r >= 0)
-                        r = take_member(q, a, name, m, reterr_error);
+                        r = take_member(q, a, &names, name, m, reterr_error);
                 if (r >= 0)
                         r = sd_bus_message_exit_container(m);
                 if (r < 0)
