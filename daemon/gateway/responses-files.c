@@ -5,6 +5,7 @@
 #include <strings.h>
 #include <sys/mman.h>
 
+#include "image-type.h"
 #include "json-util.h"
 #include "responses-files.h"
 #include "responses-input.h"
@@ -109,30 +110,27 @@ static int decode(const char *text, int *ret_fd) {
         return 0;
 }
 
-/* Takes name and type, on failure too. */
-static int add(RequestFiles *f, char *name, char *type, bool image, const char *data, const char *param,
-               const char *member, ApiError *reterr) {
-        RequestFile file = { .name = name, .type = type, .image = image, .fd = -EBADF };
+/* To the last place, where it does not count yet. */
+static int content_take(RequestFiles *f, const char *data, const char *param, const char *member, ApiError *reterr) {
         int r;
 
-        if (!name || !type)
-                r = -ENOMEM;
-        else if (f->n >= REQUEST_FILES_MAX)
-                r = refuse(reterr, param, member, "at most 10 files and images in one request.");
-        else
-                r = decode(data, &file.fd);
-        if (r < 0) {
-                free(name);
-                free(type);
-                if (r == -EFBIG)
-                        return refuse(reterr, param, member, "larger than 8 MiB.");
-                if (r == -EBADMSG && reterr->status == 0)
-                        return refuse(reterr, param, member, "it is not base64.");
-                return r;
-        }
-        f->files[f->n++] = file;
+        if (f->n >= REQUEST_FILES_MAX)
+                return refuse(reterr, param, member, "at most 10 files and images in one request.");
+        r = decode(data, &f->files[f->n].fd);
+        if (r == -EFBIG)
+                return refuse(reterr, param, member, "larger than 8 MiB.");
+        return r == -EBADMSG ? refuse(reterr, param, member, "it is not base64.") : r;
+}
+
+/* Takes name and type. */
+static int content_keep(RequestFiles *f, char *name, char *type, bool image) {
+        RequestFile *file = f->files + f->n++;
+
+        file->name = name;
+        file->type = type;
+        file->image = image;
         f->n_images += image;
-        return 0;
+        return name && type ? 0 : -ENOMEM;
 }
 
 static int file_take(RequestFiles *f, json_object *part, const char *param, bool keep, ApiError *reterr) {
@@ -160,8 +158,10 @@ static int file_take(RequestFiles *f, json_object *part, const char *param, bool
         if (r < 0)
                 return r;
         if (keep) {
-                r = add(f, strdup(isempty(name) ? "file" : name), strdup(type ?: "application/octet-stream"), false,
-                        content, param, "file_data", reterr);
+                r = content_take(f, content, param, "file_data", reterr);
+                if (r >= 0)
+                        r = content_keep(f, strdup(isempty(name) ? "file" : name),
+                                         strdup(type ?: "application/octet-stream"), false);
                 if (r < 0)
                         return r;
         }
@@ -195,9 +195,30 @@ static int image_at_address(const char *url, const char *param, bool keep, StrBu
         return r < 0 ? r : strbuf_printf(text, "[image: %s]", url);
 }
 
+/* What it is by its content: what its sender calls it need not be true, and providers refuse what is not. */
+static int image_keep(RequestFiles *f, const char *name, const char *data, const char *param, ApiError *reterr) {
+        char head[IMAGE_HEAD_SIZE];
+        const char *type;
+        ssize_t n;
+        int r;
+
+        r = content_take(f, data, param, "image_url", reterr);
+        if (r < 0)
+                return r;
+        n = pread(f->files[f->n].fd, head, sizeof(head), 0);
+        type = n >= 0 ? image_type_of(head, (size_t) n) : NULL;
+        if (type)
+                return content_keep(f, isempty(name) ? asprintf_new("image-%zu.%s", f->n_images + 1,
+                                                                    image_extension(type)) : strdup(name),
+                                    strdup(type), true);
+        r = n < 0 ? -errno : refuse(reterr, param, "image_url", "it is no PNG, JPEG, GIF or WebP image.");
+        f->files[f->n].fd = safe_close(f->files[f->n].fd);
+        return r;
+}
+
 static int image_take(RequestFiles *f, json_object *part, const char *param, bool keep, StrBuf *text,
                       ApiError *reterr) {
-        const char *url = json_get_string(part, "image_url"), *content, *extension;
+        const char *url = json_get_string(part, "image_url"), *name = json_get_string(part, "filename"), *content;
         _cleanup_free_ char *type = NULL;
         int r;
 
@@ -213,16 +234,16 @@ static int image_take(RequestFiles *f, json_object *part, const char *param, boo
         }
         if (strncasecmp(url, "data:", 5) != 0)
                 return image_at_address(url, param, keep, text, reterr);
+        if (json_get(part, "filename") && (!name || strlen(name) > NAME_SIZE_MAX))
+                return refuse(reterr, param, "filename", "expected a file's name.");
         r = data_url_split(url, &type, &content);
         if (r == -ENOMEM)
                 return r;
-        extension = image_extension(type);
-        if (r < 0 || !extension)
+        if (r < 0 || !image_extension(type))
                 return refuse(reterr, param, "image_url",
                               "a data: URL must be the base64 of a PNG, JPEG, GIF or WebP image.");
         if (keep) {
-                r = add(f, asprintf_new("image-%zu.%s", f->n_images + 1, extension), strdup(type), true, content,
-                        param, "image_url", reterr);
+                r = image_keep(f, name, content, param, reterr);
                 if (r < 0)
                         return r;
         }

@@ -25,7 +25,7 @@ typedef struct RequestFiles {
 void request_files_done(RequestFiles *f);
 
 /* Takes the content out of an input_file or input_image part; param names the part. keep false: it is not for the
- * agent (any more). An image at an address becomes a line of text. -EBADMSG with *reterr, -ENOMEM and errors of the
- * system. */
+ * agent (any more). An image at an address becomes a line of text; others are what their content says, and may have a
+ * filename as files do. -EBADMSG with *reterr, -ENOMEM and errors of the system. */
 int request_files_take(RequestFiles *f, json_object *part, const char *type, const char *param, bool keep,
                        StrBuf *text, ApiError *reterr);

@@ -2,6 +2,7 @@
 """The Responses API as curl and the official client see it."""
 
 import base64
+import hashlib
 import json
 import os
 import pathlib
@@ -168,6 +169,9 @@ def test_agents_list(user_mode, engineer):
     assert listed["engineer_alice"]["state"] == "ready" and listed["engineer_alice"]["pid"] == engineer.MainPID
 
 
+PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 300
+
+
 def data_url(type, content):
     return f"data:{type};base64,{base64.b64encode(content).decode()}"
 
@@ -179,16 +183,26 @@ def test_files(user_mode, engineer, provider):
     response = user_mode.turn("engineer_alice", [{"role": "user", "content": [
         {"type": "input_text", "text": "what are these? [[reply: files]]"},
         {"type": "input_file", "filename": "../../sizes.txt", "file_data": data_url("text/plain", text)},
-        {"type": "input_image", "detail": "auto", "image_url": data_url("image/png", b"\x89PNG")}]}])
+        {"type": "input_image", "detail": "auto", "image_url": data_url("image/png", PNG)}]}])
     assert output_text(response) == "files"
     inbox = pathlib.Path(engineer.Workspace) / ".puffo/inbox" / response["id"]
-    assert (inbox / "sizes.txt").read_bytes() == text and (inbox / "image-1.png").read_bytes() == b"\x89PNG"
-    asked = next(e["body"] for e in reversed(provider.log()) if "what are these?" in json.dumps(e["body"]))
-    assert f"- {inbox}/sizes.txt (text/plain, {len(text)} bytes)" in json.dumps(asked)[:200000]
+    assert (inbox / "sizes.txt").read_bytes() == text and (inbox / "image-1.png").read_bytes() == PNG
+    entry = next(e for e in reversed(provider.log()) if "what are these?" in json.dumps(e["body"]))
+    asked, image = entry["body"], f"image/png {hashlib.sha256(PNG).hexdigest()[:16]}"
+    assert entry["images"] == [image], "the model sees it, and does not only read of it"
+    assert f"- {inbox}/sizes.txt (text/plain, {len(text)} bytes)" in json.dumps(asked)
     user_mode.turn("engineer_alice", "and now? [[reply: still]]")
-    asked = next(e["body"] for e in reversed(provider.log()) if "and now?" in json.dumps(e["body"]))
-    assert f"{inbox}/image-1.png" in json.dumps(asked)
-    page = user_mode.http("GET", "/agents/engineer_alice/messages?limit=4").json
+    entry = next(e for e in reversed(provider.log()) if "and now?" in json.dumps(e["body"]))
+    assert f"{inbox}/image-1.png" in json.dumps(entry["body"]) and entry["images"] == [image]
+    # The same from a client of the older API.
+    answer = user_mode.http("POST", "/v1/chat/completions", {"model": "engineer_alice", "messages": [
+        {"role": "user", "content": [{"type": "text", "text": "an old client [[reply: seen]]"},
+                                     {"type": "image_url", "image_url": {"url": data_url("image/jpeg", PNG)}}]}]})
+    assert answer.json["choices"][0]["message"]["content"] == "seen"
+    entry = next(e for e in reversed(provider.log()) if "an old client" in json.dumps(e["body"]))
+    assert entry["images"] == [image] * 2
+    page = user_mode.http("GET", "/agents/engineer_alice/messages?limit=6").json
+    page["messages"] = page["messages"][:4]
     assert page["has_more"] and [(m["role"], m["text"].split("?")[0], m["files"]) for m in page["messages"]] == [
         ("user", "what are these", ["sizes.txt", "image-1.png"]), ("assistant", "files", []), ("user", "and now", []),
         ("assistant", "still", [])]

@@ -2,9 +2,9 @@
 
 /* A chat of the session room against a provider, with tools that write down what they do.
  *
- *     chat-client DIRECTORY ID TEXT
+ *     chat-client DIRECTORY ID TEXT [IMAGE…]
  *
- * DIRECTORY has an agent.yml. Submits the turn, unless it is known already, and waits for its end; what is printed is
+ * DIRECTORY has an agent.yml and is the workspace. Submits the turn with the images, unless it is known already, and waits for its end; what is printed is
  * the status and the messages, one JSON array. Each use of a tool is a line "KEY NAME ARGUMENTS" in DIRECTORY/effects;
  * as with the outbox, there is no second one of the same key. */
 
@@ -16,6 +16,7 @@
 #include "event-util.h"
 #include "file-util.h"
 #include "log.h"
+#include "turn-files.h"
 #include "turn-queue.h"
 
 /* Long enough to be killed in. */
@@ -191,14 +192,35 @@ static int print(Client *c, const char *id) {
         return puts(json_text(list_of_texts, &n)) < 0 ? -EIO : 0;
 }
 
+/* The list of the files as a turn has them. */
+static int save_images(const char *id, char **paths, int n, char **ret) {
+        TurnFiles files = {};
+        int r = n <= (int) TURN_FILES_MAX ? 0 : -E2BIG;
+
+        for (int i = 0; i < n && r >= 0; i++) {
+                int fd = open(paths[i], O_RDONLY|O_CLOEXEC);
+
+                r = fd < 0 ? -errno : 0;
+                files.files[files.n++] = (TurnFile) {
+                        .name = basename(paths[i]), .type = "image/png", .image = true, .fd = fd,
+                };
+        }
+        if (r >= 0)
+                r = turn_files_save(&files, directory, id, ret);
+        for (size_t i = 0; i < files.n; i++)
+                safe_close(files.files[i].fd);
+        return r;
+}
+
 int main(int argc, char **argv) {
+        _cleanup_free_ char *images = NULL;
         _cleanup_(turn_row_freep) TurnRow *row = NULL;
         Client c = {};
         sigset_t mask;
         int r;
 
-        if (argc != 4) {
-                (void) fprintf(stderr, "usage: chat-client DIRECTORY ID TEXT\n");
+        if (argc < 4) {
+                (void) fprintf(stderr, "usage: chat-client DIRECTORY ID TEXT [IMAGE...]\n");
                 return EXIT_FAILURE;
         }
         directory = argv[1];
@@ -210,10 +232,14 @@ int main(int argc, char **argv) {
         r = client_open(&c);
         if (r >= 0)
                 r = turn_store_get(c.db, argv[2], &row);
-        if (r == 0)
-                r = turn_queue_submit(c.queue, &(TurnSubmission) {
-                        .id = argv[2], .text = argv[3], .store = true, .now_usec = now_realtime_usec(),
-                }, true, -EBADF);
+        if (r == 0) {
+                r = argc > 4 ? save_images(argv[2], argv + 4, argc - 4, &images) : 0;
+                if (r >= 0)
+                        r = turn_queue_submit(c.queue, &(TurnSubmission) {
+                                .id = argv[2], .text = argv[3], .store = true, .now_usec = now_realtime_usec(),
+                                .files = images,
+                        }, true, -EBADF);
+        }
         if (r >= 0 && (!row || !turn_status_is_final(row->status))) {
                 turn_queue_set_enabled(c.queue, true);
                 r = sd_event_loop(c.event);

@@ -47,6 +47,7 @@ says is the [[reply]] (or the plain one). "step" counts the calls of a turn: tho
     [[then]]               the next step begins
     [[at-step: 2]]         troubles (see above) happen in the second step only
     [[no-tools]]           refuse requests that offer tools, as models without them do
+    [[no-images]]          refuse requests with images
 
     Hello [[say: One moment.]] [[tool: list_spaces {}]] [[then]] [[tool: send_message {"text":"hi"}]] [[reply: Done.]]
 
@@ -79,7 +80,7 @@ import time
 import urllib.parse
 
 from provider_dialects import (DIRECTIVE, TROUBLES, Anthropic, Google, OpenAI, Refused, behaviour_clean,
-                               behaviour_parse, require)
+                               behaviour_parse, images_of, require)
 from provider_responses import Responses
 
 MAX_BODY = 32 * 1024 * 1024
@@ -281,6 +282,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
             entry["offered"], entry["results"] = dialect.offered(body), dialect.results(body)
             b = self.state.behaviour(text, step, entry["offered"])
             require(not (b.get("no-tools") and "tools" in body), f"{body.get('model', model)} does not support tools")
+            entry["images"] = images_of(body)
+            require(not (b.get("no-images") and entry["images"]), "this model does not support image input")
             self.check_thoughts(dialect, body, text, step)
             if b.get("tools"):
                 b["tools"] = [{**t, "name": dialect.tool_name(body, t["name"])} for t in b["tools"]]

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The three dialects of provider.py: what is asked, said and refused in each, and how a turn is scripted."""
 
+import base64
 import hashlib
 import json
 import re
@@ -8,7 +9,7 @@ import re
 # Not every "]]" is an end: lists within lists of a tool's arguments have them too.
 DIRECTIVE = re.compile(r"\[\[\s*([a-z-]+)\s*(?::\s*(.*?))?\s*\]\](?![\]}])", re.DOTALL)
 NUMBERS = {"words", "cut", "end", "hang", "stream-error", "status", "split", "times", "slow", "delay", "at-step"}
-FLAGS = {"empty", "length", "refuse", "garbage", "no-tools"}
+FLAGS = {"empty", "length", "refuse", "garbage", "no-tools", "no-images"}
 TEXTS = {"reply", "retry-after", "should-retry", "error", "think", "hold"}
 TROUBLES = {"status", "cut", "end", "hang", "hold", "stream-error", "garbage", "empty", "length", "refuse"}
 
@@ -110,6 +111,38 @@ def check_text(text, what):
     require(text.strip() != "", f"{what}: text content must be non-empty")
 
 
+def images_of(body):
+    """Type and content, in short, of each image of a request in any dialect."""
+    if isinstance(body, list):
+        return [image for part in body for image in images_of(part)]
+    if not isinstance(body, dict):
+        return []
+    if "media_type" in body:
+        kind, data = body["media_type"], body["data"]
+    elif "mimeType" in body:
+        kind, data = body["mimeType"], body["data"]
+    elif body.get("url", "").startswith("data:"):
+        kind, data = body["url"][5:].split(";base64,")
+    else:
+        return images_of(list(body.values()))
+    return [f"{kind} {hashlib.sha256(base64.b64decode(data)).hexdigest()[:16]}"]
+
+
+MAGIC = {"image/png": b"\x89PNG\r\n\x1a\n", "image/jpeg": b"\xff\xd8\xff", "image/gif": b"GIF8", "image/webp": b"RIFF"}
+
+
+def check_image(kind, data, what, without=(), largest=None):
+    """As the services do: base64 of what it is said to be, and not too much of it."""
+    require(kind in MAGIC and kind not in without, f"{what}: the media type {kind} is not supported")
+    require(isinstance(data, str) and data, f"{what}: image data expected")
+    require(largest is None or len(data) <= largest, f"{what}: image exceeds {largest} bytes")
+    try:
+        content = base64.b64decode(data, validate=True)
+    except ValueError:
+        content = b""
+    require(content.startswith(MAGIC[kind]), f"{what}: Could not process image")
+
+
 def signature(text):
     return "sig-" + hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -140,6 +173,12 @@ class Anthropic(Dialect):
             known = {"user": {"image", "document", "tool_result"},
                      "assistant": {"tool_use", "thinking", "redacted_thinking"}, "system": set()}
             require(kind in known[role], f"{what}: Input tag '{kind}' does not match any of the expected tags")
+            if kind == "image":
+                source = block.get("source")
+                check_members(block, {"type", "source", "cache_control"}, what)
+                check_members(source, {"type", "media_type", "data"}, what)
+                require(source.get("type") == "base64", f"{what}.source.type: bad value")
+                check_image(source.get("media_type"), source.get("data"), what, largest=5 * 1024 * 1024)
         control = block.get("cache_control")
         require(control is None or (isinstance(control, dict) and control.get("type") == "ephemeral"),
                 f"{what}.cache_control: bad value")
@@ -332,6 +371,12 @@ class OpenAI(Dialect):
             require(content, f"{what}: empty array")
             for part in content:
                 require(isinstance(part, dict) and isinstance(part.get("type"), str), f"{what}: bad part")
+                if part["type"] == "image_url":
+                    check_members(part, {"type", "image_url"}, what)
+                    check_members(part.get("image_url"), {"url", "detail"}, what)
+                    found = re.fullmatch("data:([a-z/]+);base64,(.*)", part["image_url"].get("url", ""))
+                    require(found, f"{what}: a data: URL expected")
+                    check_image(found[1], found[2], what)
         else:
             require(isinstance(content, str), f"{what}: expected a string or an array")
 
@@ -500,6 +545,10 @@ class Google(Dialect):
         for part in parts:
             check_members(part, {"text", "thought", "thoughtSignature", "inlineData", "fileData", "functionCall",
                                  "functionResponse"}, f"{what}.parts")
+            if "inlineData" in part:
+                check_members(part["inlineData"], {"mimeType", "data"}, f"{what}.parts")
+                check_image(part["inlineData"].get("mimeType"), part["inlineData"].get("data"), f"{what}.parts",
+                            without={"image/gif"})
             if "text" in part:
                 check_text(part["text"], f"{what}.parts")
                 require(not part.get("thought") or part.get("thoughtSignature") == signature(part["text"]),

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """A chat that calls tools, against the emulator of the providers: in each dialect, and killed in the middle."""
 
+import hashlib
 import json
 import os
 import pathlib
@@ -37,12 +38,12 @@ class Agent:
             f"runtime:\n  kind: chat-local\n  provider: {dialect}\n  api_key: sk-test-1\n"
             f"  llm_base_url: http://127.0.0.1:{peer.port}\n{more}")
 
-    def start(self, turn, text):
-        return subprocess.Popen([CLIENT, self.directory, turn, text], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    def start(self, turn, text, *images):
+        return subprocess.Popen([CLIENT, self.directory, turn, text, *images], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                                 text=True)
 
-    def run(self, turn, text):
-        process = self.start(turn, text)
+    def run(self, turn, text, *images):
+        process = self.start(turn, text, *images)
         out, errors = process.communicate(timeout=60)
         assert process.returncode == 0, errors
         return json.loads(out)
@@ -134,3 +135,55 @@ def test_killed(peer, dialect, tmp_path):
         assert agent.effects() == [f"t1/{e}" for e in EFFECTS]
     assert again > 5
     assert all(e["status"] in (200, None) for e in log(peer))
+
+
+def picture(directory, name, content):
+    path = directory / name
+    path.write_bytes(content)
+    return path
+
+
+def short(kind, path):
+    return f"image/{kind} {hashlib.sha256(path.read_bytes()).hexdigest()[:16]}"
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_images(peer, dialect, tmp_path):
+    """Those of a turn, and those before it: in each of its calls, also in those after it was killed."""
+    agent = Agent(tmp_path, peer, dialect)
+    (tmp_path / "given").mkdir()
+    first = picture(tmp_path / "given", "first.png", b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 4000)
+    second = picture(tmp_path / "given", "second.jpg", b"\xff\xd8\xff" + b"x" * 5000)
+    gif = picture(tmp_path / "given", "third.gif", b"GIF89a" + b"y" * 50)
+    seen = [short("png", first), short("jpeg", second)] + [short("gif", gif)] * (dialect != "google")
+    script = "Look. [[tool: look]] [[then]] [[hold: %s]] [[at-step: 2]] [[reply: Seen.]]" % dialect
+    process = agent.start("t1", script, first, second, gif)
+    for _ in range(600):
+        if len(log(peer)) >= 2:
+            break
+        time.sleep(0.1)
+    process.kill()
+    process.communicate()
+    for path in (first, second, gif):
+        path.unlink()       # what was submitted is the turn's
+    peer.call("POST", f"/_release/{dialect}", [])
+    assert agent.run("t1", script)[0] == "completed"
+    assert agent.run("t2", "And now? [[reply: Still.]]") == ["completed", "Still."]
+    entries = log(peer)
+    assert len(entries) >= 4 and [e["images"] for e in entries] == [seen] * len(entries)
+    body = json.dumps(entries[-1]["body"])
+    assert ("not shown to you: your provider takes no GIF" in body) == (dialect == "google")
+    assert body.count("; shown to you)") == len(seen)
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_no_images(peer, dialect, tmp_path):
+    """A model without eyes is told, in this turn and in those after it."""
+    agent = Agent(tmp_path, peer, dialect)
+    image = picture(tmp_path, "a.png", b"\x89PNG\r\n\x1a\n" + b"z" * 100)
+    assert agent.run("t1", "[[no-images]] Hi.", image)[0] == "completed"
+    assert agent.run("t2", "[[no-images]] Well?") == ["completed", "You said: Well?"]
+    entries = log(peer)
+    assert [e["status"] for e in entries] == [400, 200] * 2
+    assert [len(e["images"]) for e in entries] == [1, 0] * 2
+    assert "did not take it]" in json.dumps(entries[-1]["body"])

@@ -226,14 +226,39 @@ static void assert_file(const RequestFile *f, const char *name, const char *type
 #define PART_FILE(data, name) "{\"type\":\"input_file\",\"file_data\":\"" data "\",\"filename\":\"" name "\"}"
 #define PART_IMAGE(url) "{\"type\":\"input_image\",\"detail\":\"auto\",\"image_url\":\"" url "\"}"
 
+#define PNG "iVBORw0KGgo"
+#define JPEG "/9j/"
+
+/* As images they would be refused by every provider, with words that nobody understands. */
+TEST(images_that_are_none) {
+        static const char *const t[] = { "", "Yg", "PHN2Zz4=", "iVBORw0KGg" };
+
+        for (size_t i = 0; i < ELEMENTSOF(t); i++) {
+                _cleanup_free_ char *body = strjoin("{\"input\":[{\"role\":\"user\",\"content\":["
+                                                    "{\"type\":\"input_image\",\"image_url\":\"data:image/png;base64,",
+                                                    t[i], "\"}]}]}");
+                _cleanup_(responses_request_done) ResponsesRequest q = {};
+                _cleanup_api_error_ ApiError e = {};
+
+                ASSERT_EQ(parse(body, false, &q, &e), -EBADMSG);
+                ASSERT_EQ(e.status, 400);
+                ASSERT_STREQ(e.code, "invalid_value");
+                ASSERT_STREQ(e.param, "input[0].content[0].image_url");
+                ASSERT_NOT_NULL(strstr(e.message, "it is no PNG, JPEG, GIF or WebP image."));
+                ASSERT_EQ(q.files.n, 0);
+        }
+}
+
 TEST(files) {
         static const char body[] =
                 "{\"input\":[{\"role\":\"user\",\"content\":[" PART_FILE("b2xk", "old") "]},"
                 "{\"role\":\"assistant\",\"content\":\"fine\"},{\"role\":\"user\",\"content\":["
-                PART_FILE("YQ==\\n", "../a.txt") "," PART_IMAGE("data:image/PNG;base64,Yg") ","
+                PART_FILE("YQ==\\n", "../a.txt") "," PART_IMAGE("data:image/PNG;base64," PNG) ","
                 "{\"type\":\"input_text\",\"text\":\"look\"},"
                 PART_FILE("data:text/plain;charset=x;base64,Y2M=", "") ","
-                PART_IMAGE("https://example.net/x.png") "," PART_IMAGE("DATA:image/jpeg;base64,") "]}]}";
+                PART_IMAGE("https://example.net/x.png") "," PART_IMAGE("DATA:image/jpeg;base64,R0lGODlh") ","
+                "{\"type\":\"input_image\",\"image_url\":\"data:image/webp;base64," JPEG "\","
+                "\"filename\":\"me.jpg\"}]}]}";
         _cleanup_(responses_request_done) ResponsesRequest q = {};
         _cleanup_api_error_ ApiError e = {};
         const char *stored;
@@ -241,11 +266,13 @@ TEST(files) {
         ASSERT_OK(parse(body, false, &q, &e));
         ASSERT_STREQ(q.text, "look\n[image: https://example.net/x.png]");
         ASSERT_STREQ(q.history, "assistant: fine");
-        ASSERT_EQ(q.files.n, 4);
+        ASSERT_EQ(q.files.n, 5);
         assert_file(q.files.files, "../a.txt", "application/octet-stream", false, "a");
-        assert_file(q.files.files + 1, "image-1.png", "image/png", true, "b");
+        assert_file(q.files.files + 1, "image-1.png", "image/png", true, "\x89PNG\r\n\x1a\n");
         assert_file(q.files.files + 2, "file", "text/plain", false, "cc");
-        assert_file(q.files.files + 3, "image-2.jpg", "image/jpeg", true, "");
+        /* By what they are, not by what they are said to be. */
+        assert_file(q.files.files + 3, "image-2.gif", "image/gif", true, "GIF89a");
+        assert_file(q.files.files + 4, "me.jpg", "image/jpeg", true, "\xff\xd8\xff");
         /* What is kept of the request are names, not contents. */
         stored = json_text(q.items, NULL);
         ASSERT_NULL(strstr(stored, "base64"));

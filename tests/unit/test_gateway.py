@@ -220,10 +220,10 @@ def test_answers(world):
 def test_files(world):
     content = [{"type": "input_text", "text": "look"},
                {"type": "input_file", "filename": "ä.txt", "file_data": "data:text/plain;base64,aGk="},
-               {"type": "input_image", "detail": "auto", "image_url": "data:image/png;base64,iVBORw=="}]
+               {"type": "input_image", "detail": "auto", "image_url": "data:image/png;base64,iVBORw0KGgo="}]
     status, response, _ = world.create([{"role": "user", "content": content}])
     assert status == 200 and response["status"] == "completed"
-    assert world.calls("File ") == ["File ä.txt text/plain file 6869", "File image-1.png image/png image 89504e47"]
+    assert world.calls("File ") == ["File ä.txt text/plain file 6869", "File image-1.png image/png image 89504e470d0a1a0a"]
     items = world.request("GET", f"/v1/responses/{response['id']}/input_items")[1]["data"]
     assert items[0]["content"] == [content[0], {"type": "input_file", "filename": "ä.txt"},
                                    {"type": "input_image", "detail": "auto", "image_url": None}]

@@ -47,7 +47,7 @@ function asDataUrl(file) {
 async function partOf(file) {
   const url = await asDataUrl(file);
   if (isImage(file))
-    return { type: "input_image", detail: "auto", image_url: url };
+    return { type: "input_image", detail: "auto", image_url: url, filename: file.name };
   return { type: "input_file", filename: file.name, file_data: url };
 }
 
