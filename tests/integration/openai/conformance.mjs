@@ -171,7 +171,7 @@ await check('items of every kind', async () => {
       { type: 'item_reference', id: 'msg_1' },
       { role: 'user', content: [
         { type: 'input_text', text: input },
-        { type: 'input_image', detail: 'auto', image_url: 'data:image/png;base64,iVBORw==' },
+        { type: 'input_image', detail: 'auto', image_url: 'data:image/png;base64,iVBORw0KGgo=' },
         { type: 'input_file', filename: 'a.txt', file_data: 'data:text/plain;base64,YQ==' }] },
     ],
   });
@@ -235,7 +235,7 @@ await check('chat completions', async () => {
                                                         function: { name: 'f', arguments: '{}' } }] },
     { role: 'tool', tool_call_id: 'c', content: 'x' }, { role: 'assistant', content: 'yes' },
     { role: 'user', content: [{ type: 'text', text: input },
-                              { type: 'image_url', image_url: { url: 'data:image/png;base64,iVBORw==' } }] },
+                              { type: 'image_url', image_url: { url: 'data:image/png;base64,iVBORw0KGgo=' } }] },
   ];
   const answer = await client.chat.completions.create({ model, messages, max_completion_tokens: 5 });
   assert.match(answer.id, /^chatcmpl-[0-9a-f]{32}$/);
