@@ -76,7 +76,8 @@ static int question(const SessionConfig *config, const TurnRow *row, const char 
 }
 
 /* A message of the history with its context in front and its files behind. */
-static int history_text(ChatPrompt *p, const ConversationMessage *m, ImageRoom *room, ModelMessage *ret) {
+static int history_text(ChatPrompt *p, const SessionConfig *config, const ConversationMessage *m, ImageRoom *room,
+                        ModelMessage *ret) {
         _cleanup_free_ char *files = NULL;
         _cleanup_(strbuf_done) StrBuf b = {};
         TurnImages images;
@@ -86,7 +87,7 @@ static int history_text(ChatPrompt *p, const ConversationMessage *m, ImageRoom *
                 ret->text = m->text;
                 return 0;
         }
-        r = turn_images_open(m->files, /* again= */ true, room, &images);
+        r = turn_images_open(m->files, config->home->workspace, /* again= */ true, room, &images);
         ret->images = images.images;
         ret->n_images = images.n;
         if (r >= 0)
@@ -105,7 +106,8 @@ static int history_text(ChatPrompt *p, const ConversationMessage *m, ImageRoom *
         return 0;
 }
 
-static int add_history(ChatPrompt *p, Database *db, const TurnRow *row, ImageRoom *room, size_t max_bytes) {
+static int add_history(ChatPrompt *p, Database *db, const SessionConfig *config, const TurnRow *row, ImageRoom *room,
+                       size_t max_bytes) {
         int r;
 
         /* The question itself is the sixtieth. */
@@ -124,7 +126,7 @@ static int add_history(ChatPrompt *p, Database *db, const TurnRow *row, ImageRoo
         /* From the end: what is newer has the room first. */
         for (size_t i = p->n_history; i > 0; i--) {
                 p->messages[i - 1].role = p->history[i - 1].assistant ? MODEL_ROLE_ASSISTANT : MODEL_ROLE_USER;
-                r = history_text(p, p->history + i - 1, room, p->messages + i - 1);
+                r = history_text(p, config, p->history + i - 1, room, p->messages + i - 1);
                 if (r < 0)
                         return r;
         }
@@ -145,12 +147,12 @@ int chat_prompt_build(ChatPrompt *ret, Database *db, const SessionConfig *config
         if (r < 0)
                 return r;
         taken = strlen(p.system) + strlen(row->text) + strlen(row->instructions);
-        r = turn_images_open(row->files, /* again= */ false, &room, &images);
+        r = turn_images_open(row->files, config->home->workspace, /* again= */ false, &room, &images);
         if (r < 0)
                 return r;
         if (max_bytes <= CHAT_PROMPT_BYTES_MAX / 2)
                 room.n = 0;
-        r = add_history(&p, db, row, &room, taken < max_bytes ? max_bytes - taken : 1);
+        r = add_history(&p, db, config, row, &room, taken < max_bytes ? max_bytes - taken : 1);
         if (r < 0) {
                 turn_images_free(images.images, images.n);
                 return r;

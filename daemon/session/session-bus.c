@@ -7,6 +7,7 @@
 #include "batches.h"
 #include "bus-util.h"
 #include "conversation.h"
+#include "crash-point.h"
 #include "event-util.h"
 #include "log.h"
 #include "session.h"
@@ -185,13 +186,17 @@ static int submit_files(SessionBus *b, TurnQueue *q, TurnSubmission *t, const Tu
                 return r < 0 ? r : turn_queue_submit(q, t, session_accepts(b->session), TAKE_FD(stream));
         r = session_workspace(b->session, &workspace);
         if (r >= 0)
-                r = turn_files_save(files, workspace, t->id, &list);
+                r = session_note_files(b->session, t->id);
         if (r >= 0) {
-                t->files = list;
-                r = turn_queue_submit(q, t, session_accepts(b->session), TAKE_FD(stream));
+                r = turn_files_save(files, workspace, t->id, &list);
+                crash_point("files-saved");
+                if (r >= 0) {
+                        t->files = list;
+                        r = turn_queue_submit(q, t, session_accepts(b->session), TAKE_FD(stream));
+                }
+                if (r < 0)
+                        session_sweep_files(b->session);
         }
-        if (r < 0 && workspace && turn_queue_get(q, t->id, &known) == 0)
-                turn_files_remove(workspace, t->id);
         return r;
 }
 
@@ -349,22 +354,7 @@ static int method_get_turn(sd_bus_message *m, void *userdata, sd_bus_error *rete
         return sd_bus_message_send(reply);
 }
 
-/* Who has a turn forgotten means what he has sent with it, too. */
-static void forget_files(SessionBus *b, const TurnRow *row) {
-        _cleanup_free_ char *workspace = NULL;
-        int r;
-
-        if (isempty(row->files))
-                return;
-        r = session_workspace(b->session, &workspace);
-        if (r >= 0)
-                turn_files_remove(workspace, row->id);
-        else
-                (void) log_warning_errno(r, "Failed to remove the files of turn '%s', ignoring: %m", row->id);
-}
-
 static int method_delete_turn(sd_bus_message *m, void *userdata, sd_bus_error *reterr_error) {
-        _cleanup_(turn_row_freep) TurnRow *row = NULL;
         SessionBus *b = userdata;
         const char *id;
         TurnQueue *q;
@@ -377,13 +367,12 @@ static int method_delete_turn(sd_bus_message *m, void *userdata, sd_bus_error *r
         if (!q)
                 return -EUNATCH;
 
-        r = turn_queue_get(q, id, &row);
-        if (r >= 0)
-                r = turn_queue_delete(q, id);
+        r = turn_queue_delete(q, id);
+        crash_point("files-left");
         if (r <= 0)
                 return queue_error(b, reterr_error, r < 0 ? r : -ENOENT, id);
-        if (row)
-                forget_files(b, row);
+        /* Who has a turn forgotten means what he has sent with it, too. */
+        session_sweep_files(b->session);
         return sd_bus_reply_method_return(m, NULL);
 }
 

@@ -20,6 +20,7 @@
 #include "role.h"
 #include "run-socket.h"
 #include "session-internal.h"
+#include "turn-files.h"
 #include "turn-flags.h"
 
 #define DAY_USEC (86400 * USEC_PER_SEC)
@@ -265,6 +266,28 @@ static int sweep_messages(Session *s, int64_t now_ms, int n_dropped) {
         return n < 0 ? n : n_dropped + n;
 }
 
+int session_note_files(Session *s, const char *turn) {
+        return turn_store_note_files(s->db, turn);
+}
+
+void session_sweep_files(Session *s) {
+        _cleanup_(strv_freep) char **left = NULL;
+        _cleanup_free_ char *workspace = NULL;
+        int r;
+
+        r = turn_store_list_left_files(s->db, 1, &left);
+        if (r < 0 || !left) {
+                if (r < 0)
+                        (void) log_warning_errno(r, "Failed to look for files of turns that are gone: %m");
+                return;
+        }
+        r = session_workspace(s, &workspace);
+        if (r >= 0)
+                r = turn_files_sweep(s->db, workspace);
+        if (r < 0)
+                (void) log_warning_errno(r, "Failed to remove the files of turns that are gone: %m");
+}
+
 /* Also once a day of its own accord: what is to be gone after a time is gone from an agent that nobody talks to as well.
  * The hour of slack lets it fall together with something else that wakes the machine. */
 static void sweep(Session *s) {
@@ -289,6 +312,8 @@ static void sweep(Session *s) {
                 log_info("Dropped %d old turns and messages.", r);
         if (r == -EUCLEAN)
                 session_broken(s, r);
+        else
+                session_sweep_files(s);
 }
 
 static int on_sweep(sd_event_source *source, uint64_t usec, void *userdata) {

@@ -67,4 +67,7 @@ const char* session_working_directory(Session *s);
 /* What answers its turns knows one conversation only. */
 bool session_is_main_only(Session *s);
 int session_workspace(Session *s, char **ret);          /* as configured now */
+/* Before files of a turn are written, and when they may have lost their turn (turn-store.h). */
+int session_note_files(Session *s, const char *turn);
+void session_sweep_files(Session *s);
 int session_set_working_directory(Session *s, const char *path);        /* "": none */

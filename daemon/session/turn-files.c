@@ -4,6 +4,7 @@
 #include <sys/stat.h>
 
 #include "bus-util.h"
+#include "crash-point.h"
 #include "file-util.h"
 #include "inbox-files.h"
 #include "json-util.h"
@@ -12,6 +13,8 @@
 #include "workspace-file.h"
 
 #define TYPE_SIZE_MAX 100U
+/* Turns at once. */
+#define SWEEP_MAX 1000U
 
 int turn_files_read(sd_bus_message *m, TurnFiles *ret, sd_bus_error *reterr_error) {
         const char *name, *type, *use;
@@ -153,12 +156,26 @@ int turn_files_save(const TurnFiles *files, const char *workspace, const char *t
         return *ret_list ? 0 : -ENOMEM;
 }
 
-void turn_files_remove(const char *workspace, const char *turn) {
+int turn_files_sweep(Database *db, const char *workspace) {
         _cleanup_close_ int root_fd = open(workspace, O_PATH | O_DIRECTORY | O_CLOEXEC);
-        int r = root_fd < 0 ? -errno : workspace_remove(root_fd, INBOX_DIRECTORY, turn);
+        _cleanup_(strv_freep) char **turns = NULL;
+        int r, n = 0;
 
-        if (r < 0 && r != -ENOENT)
-                (void) log_warning_errno(r, "Failed to remove the files of turn '%s', ignoring: %m", turn);
+        if (root_fd < 0)
+                return -errno;
+        r = turn_store_list_left_files(db, SWEEP_MAX, &turns);
+        for (size_t i = 0; r >= 0 && turns && turns[i]; i++) {
+                int k = turn_id_is_valid(turns[i]) ? workspace_remove(root_fd, INBOX_DIRECTORY, turns[i]) : 0;
+
+                crash_point("files-removed");
+                if (k < 0 && k != -ENOENT) {
+                        (void) log_warning_errno(k, "Failed to remove the files of turn '%s' from '%s', trying again "
+                                                 "tomorrow: %m", turns[i], workspace);
+                        n++;
+                } else
+                        r = turn_store_forget_files(db, turns[i]);
+        }
+        return r < 0 ? r : n;
 }
 
 /* --- what is stored --- */

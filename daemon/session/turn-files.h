@@ -4,7 +4,7 @@
 #include <json-c/json.h>
 #include <systemd/sd-bus.h>
 
-#include "macro.h"
+#include "turn-store.h"
 
 /* Files that come with a turn that was submitted: they are put into <workspace>/.puffo/inbox/<turn's id>/, where the
  * agent finds them by path. Names and types are the caller's word; names are made harmless as those of messages are
@@ -32,8 +32,9 @@ int turn_files_read(sd_bus_message *m, TurnFiles *ret, sd_bus_error *reterr_erro
 /* Writes them all; again, with the same result, when they are there already. -EFBIG: one is too large; -EXDEV and
  * other errors of writing. */
 int turn_files_save(const TurnFiles *files, const char *workspace, const char *turn, char **ret_list);
-/* Takes them away again, for a turn that is not to be, or is forgotten. */
-void turn_files_remove(const char *workspace, const char *turn);
+/* Takes those away that no turn in the database needs (any more), as turn-store.h has them noted: of turns that are
+ * forgotten, or did not come to be. How many turns' are left over: what cannot be removed is tried again next time. */
+int turn_files_sweep(Database *db, const char *workspace);
 
 /* A stored list; NULL for "". -EUCLEAN, -ENOMEM. */
 int turn_files_parse(const char *list, json_object **ret);

@@ -22,25 +22,22 @@ void turn_images_free(ModelImage *images, size_t n) {
 }
 
 /* A file of the inbox, and nothing that a link in the workspace makes of it. */
-static int open_in_workspace(const char *path) {
-        const char *inbox = strstr(path, "/" INBOX_DIRECTORY "/");
-        _cleanup_free_ char *workspace = NULL;
+static int open_in_inbox(const char *workspace, const char *path) {
+        const char *inbox = NULL;
         _cleanup_close_ int root_fd = -EBADF;
 
-        for (const char *next = inbox; next; next = strstr(next + 1, "/" INBOX_DIRECTORY "/"))
-                inbox = next;
+        for (const char *next = path; (next = strstr(next, "/" INBOX_DIRECTORY "/")); )
+                inbox = ++next;
         if (!inbox)
                 return -EUCLEAN;
-        workspace = strndup(path, (size_t) (inbox - path));
-        if (!workspace)
-                return -ENOMEM;
         root_fd = open(workspace, O_PATH | O_DIRECTORY | O_CLOEXEC);
-        return root_fd < 0 ? -errno : workspace_open_file(root_fd, inbox + 1);
+        return root_fd < 0 ? -errno : workspace_open_file(root_fd, inbox);
 }
 
 /* What to say of it; *ret_fd >= 0: it is shown. */
-static const char* image_open(const char *path, bool again, const ImageRoom *room, ModelImage *ret) {
-        _cleanup_close_ int fd = open_in_workspace(path);
+static const char* image_open(const char *workspace, const char *path, bool again, const ImageRoom *room,
+                              ModelImage *ret) {
+        _cleanup_close_ int fd = open_in_inbox(workspace, path);
         char head[IMAGE_HEAD_SIZE];
         const char *type;
         struct stat st;
@@ -66,7 +63,7 @@ static const char* image_open(const char *path, bool again, const ImageRoom *roo
         return "shown to you";
 }
 
-int turn_images_open(const char *list, bool again, ImageRoom *room, TurnImages *ret) {
+int turn_images_open(const char *list, const char *workspace, bool again, ImageRoom *room, TurnImages *ret) {
         _cleanup_json_ json_object *parsed = NULL;
         TurnImages t = {};
         int r;
@@ -87,7 +84,7 @@ int turn_images_open(const char *list, bool again, ImageRoom *room, TurnImages *
                 if (!json_get_bool(o, "image", false))
                         continue;
                 *image = (ModelImage) { .fd = -EBADF };
-                t.remarks[i] = image_open(strempty(json_get_string(o, "path")), again, room, image);
+                t.remarks[i] = image_open(workspace, strempty(json_get_string(o, "path")), again, room, image);
                 if (image->fd < 0)
                         continue;
                 room->n--;

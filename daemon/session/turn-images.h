@@ -22,7 +22,8 @@ typedef struct TurnImages {
         const char *remarks[TURN_FILES_MAX];    /* on each file of the list, for turn_files_list(); NULL: nothing */
 } TurnImages;
 
-/* Opens those of a stored list (TurnRow.files) that there is room for. again: they have been in a call before. What
- * cannot be shown is no error. -EUCLEAN: no list; -ENOMEM. */
-int turn_images_open(const char *list, bool again, ImageRoom *room, TurnImages *ret);
+/* Opens those of a stored list (TurnRow.files) that there is room for, in the inbox of this workspace: the paths of a
+ * list may be those of an agent that this one is a copy of. again: they have been in a call before. What cannot be
+ * shown is no error. -EUCLEAN: no list; -ENOMEM. */
+int turn_images_open(const char *list, const char *workspace, bool again, ImageRoom *room, TurnImages *ret);
 void turn_images_free(ModelImage *images, size_t n);

@@ -3,6 +3,7 @@
 #include "conversation.h"
 #include "step-store.h"
 #include "string-util.h"
+#include "turn-store.h"
 
 static void message_done(ConversationMessage *m) {
         free(m->context);
@@ -120,6 +121,16 @@ static uint64_t moment_before(uint64_t now_usec, uint64_t age_usec) {
         return now_usec > age_usec ? now_usec - age_usec : 0;
 }
 
+static int sweep_turns(Database *db, const char *note, const char *drop, uint64_t bound) {
+        int r = sweep_step(db, note, bound);
+
+        return r < 0 ? r : sweep_step(db, drop, bound);
+}
+#define SWEEP_TURNS(db, which, bound) \
+        sweep_turns(db, "INSERT OR IGNORE INTO session_values (name, value) SELECT '" TURN_FILES_NOTE "' || id, '' " \
+                    "FROM session_turns WHERE files <> '' AND (" which ")", \
+                    "DELETE FROM session_turns WHERE " which, bound)
+
 int retention_sweep(Database *db, const Retention *retention, uint64_t now_usec) {
         _cleanup_(transaction_rollbackp) Transaction t = {};
         int r, n = 0;
@@ -128,18 +139,17 @@ int retention_sweep(Database *db, const Retention *retention, uint64_t now_usec)
         if (r < 0)
                 return r;
 
-        r = sweep_step(db, "DELETE FROM session_turns WHERE ended_usec > 0 AND ended_usec < ?1",
-                       moment_before(now_usec, retention->turns_usec));
+        r = SWEEP_TURNS(db, "ended_usec > 0 AND ended_usec < ?1", moment_before(now_usec, retention->turns_usec));
         if (r < 0)
                 return r;
         n += r;
-        r = sweep_step(db, "DELETE FROM session_turns WHERE ended_usec > 0 AND store = 0 AND ended_usec < ?1",
-                       moment_before(now_usec, retention->unstored_usec));
+        r = SWEEP_TURNS(db, "ended_usec > 0 AND store = 0 AND ended_usec < ?1",
+                        moment_before(now_usec, retention->unstored_usec));
         if (r < 0)
                 return r;
         n += r;
-        r = sweep_step(db, "DELETE FROM session_turns WHERE seq IN (SELECT seq FROM session_turns "
-                           "WHERE ended_usec > 0 ORDER BY seq DESC LIMIT -1 OFFSET ?1)", retention->turns_max);
+        r = SWEEP_TURNS(db, "seq IN (SELECT seq FROM session_turns "
+                        "WHERE ended_usec > 0 ORDER BY seq DESC LIMIT -1 OFFSET ?1)", retention->turns_max);
         if (r < 0)
                 return r;
         n += r;

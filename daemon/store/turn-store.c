@@ -328,6 +328,8 @@ int turn_store_submit(Database *db, const TurnSubmission *submission, TurnRow **
         if (submission->main_only && !isempty(followed ?: submission->conversation))
                 return -EOPNOTSUPP;
         r = turn_insert(db, submission, followed ?: submission->conversation);
+        if (r >= 0 && !isempty(submission->files))
+                r = turn_store_forget_files(db, submission->id);
         if (r >= 0 && submission->also)
                 r = submission->also(db, submission->id, submission->userdata);
         if (r < 0)
@@ -532,7 +534,7 @@ int turn_store_disown(sqlite3 *db) {
 }
 
 /* sql: a literal. */
-static int parts_delete(Database *db, const char *sql, const char *id) {
+static int change_of(Database *db, const char *sql, const char *id) {
         _cleanup_(database_statement_releasep) sqlite3_stmt *s = NULL;
         int r;
 
@@ -550,13 +552,17 @@ int turn_store_delete(Database *db, const char *id) {
         int r, n;
 
         r = database_begin(db, &transaction);
+        if (r >= 0)
+                r = change_of(db, "INSERT OR IGNORE INTO session_values (name, value) "
+                                     "SELECT '" TURN_FILES_NOTE "' || id, '' FROM session_turns "
+                                     "WHERE id = ?1 AND files <> ''", id);
 #define OF_TURN " WHERE turn = (SELECT seq FROM session_turns WHERE id = ?1)"
         if (r >= 0)
-                r = parts_delete(db, "DELETE FROM session_turn_items" OF_TURN, id);
+                r = change_of(db, "DELETE FROM session_turn_items" OF_TURN, id);
         if (r >= 0)
-                r = parts_delete(db, "DELETE FROM turn_tool_calls" OF_TURN, id);
+                r = change_of(db, "DELETE FROM turn_tool_calls" OF_TURN, id);
         if (r >= 0)
-                r = parts_delete(db, "DELETE FROM turn_steps" OF_TURN, id);
+                r = change_of(db, "DELETE FROM turn_steps" OF_TURN, id);
         if (r >= 0)
                 r = database_prepare(db, "DELETE FROM session_turns WHERE id = ?1", &s);
         if (r >= 0)
@@ -568,4 +574,33 @@ int turn_store_delete(Database *db, const char *id) {
         n = database_changes(db);
         r = database_commit(&transaction);
         return r < 0 ? r : n > 0;
+}
+
+int turn_store_note_files(Database *db, const char *id) {
+        return change_of(db, "INSERT OR IGNORE INTO session_values (name, value) "
+                             "VALUES ('" TURN_FILES_NOTE "' || ?1, '')", id);
+}
+
+int turn_store_forget_files(Database *db, const char *id) {
+        return change_of(db, "DELETE FROM session_values WHERE name = '" TURN_FILES_NOTE "' || ?1", id);
+}
+
+int turn_store_list_left_files(Database *db, unsigned max, char ***ret) {
+        _cleanup_(database_statement_releasep) sqlite3_stmt *s = NULL;
+        _cleanup_(strv_freep) char **l = NULL;
+        int r;
+
+        r = database_prepare(db, "SELECT substr(name, length(?1) + 1) AS turn FROM session_values "
+                             "WHERE name BETWEEN ?1 AND ?1 || char(1114111) "
+                             "AND turn NOT IN (SELECT id FROM session_turns) LIMIT ?2", &s);
+        if (r >= 0)
+                r = database_bind_text(s, 1, TURN_FILES_NOTE);
+        if (r >= 0)
+                r = database_bind_int(s, 2, max);
+        while (r >= 0 && (r = database_error(sqlite3_step(s))) > 0)
+                r = strv_extend(&l, (const char*) sqlite3_column_text(s, 0) ?: "");
+        if (r < 0)
+                return r;
+        *ret = TAKE_PTR(l);
+        return 0;
 }

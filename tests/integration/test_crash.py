@@ -2,6 +2,7 @@
 """kill -9 in the middle of streamed turns: a connection may be lost, but never a turn, and none is answered twice."""
 
 import os
+import pathlib
 import time
 
 import pytest
@@ -165,3 +166,31 @@ def test_stop_while_busy(user_mode, engineer):
         assert stream.rest()[-1]["type"] in ("response.completed", "response.incomplete", "response.failed")
     assert engineer.State == "stopped"
     engineer.call("Start")
+
+
+@pytest.mark.parametrize("point", ["files-saved", "files-left", "files-removed"])
+def test_files_of_a_turn(user_mode, hooks, point):
+    """Those of turns that are gone go, those of turns that there are stay, and none is left over."""
+    agent = user_mode.hire("clerk", point.partition("-")[2])
+    content = [{"role": "user", "content": [{"type": "input_file", "filename": "a", "file_data": "eA=="}]}]
+    directory = user_mode.user.home / f".agent_proxy/.state/agents/{agent.id}"
+    inbox = pathlib.Path(agent.Workspace) / ".puffo/inbox"
+    kept, given = [user_mode.turn(agent.id, content)["id"] for _ in range(2)]
+    assert {path.name for path in inbox.iterdir()} == {kept, given}
+    restarts = agent.Restarts
+    user_mode.user.write(directory / "crash-at", f"{point}\n")
+    if point == "files-saved":
+        # Its client is refused, or the turn comes to be after all.
+        user_mode.http("POST", "/v1/responses", {"model": agent.id, "input": content})
+    else:
+        user_mode.http("DELETE", f"/v1/responses/{given}")
+    user_mode.wait(lambda: agent.Restarts == restarts + 1 and agent.State == "ready", 60, "the session is back",
+                   agent.properties)
+    assert not (directory / "crash-at").exists()
+
+    def stored():
+        return {name for name in [path.name for path in inbox.iterdir()]
+                if user_mode.http("GET", f"/v1/responses/{name}").status == 200}
+    user_mode.wait(lambda: {path.name for path in inbox.iterdir()} == stored(), 60, "nothing is left over",
+                   lambda: list(inbox.iterdir()))
+    assert kept in stored() and (given in stored()) == (point == "files-saved")

@@ -595,7 +595,7 @@ class Ask:
         return self.verdicts()[0]["allow"]
 
 
-def test_approvals(page, alices_engineer, user_mode):
+def test_approvals(page, alices_engineer, user_mode, hooks):
     choose(page, "engineer_alice")
     hostile = "git push --force origin main # <img src=x onerror=window.broken=1>"
     asked = Ask(user_mode, "engineer_alice", command=hostile)
@@ -672,7 +672,7 @@ def test_key(browser, user_mode, alices_engineer, with_key):
 
 # --- everybody ---
 
-def test_keyboard_only(page, alices_engineer, user_mode):
+def test_keyboard_only(page, alices_engineer, user_mode, hooks):
     page.js("document.activeElement.blur()")
     page.keys("?")
     page.one("#help-dialog")
@@ -728,7 +728,7 @@ def audit(page):
     assert page.js_async(AUDIT) == []
 
 
-def test_everybody_can_use_it(page, alices_engineer, provider, user_mode):
+def test_everybody_can_use_it(page, alices_engineer, provider, user_mode, hooks):
     choose(page, "engineer_alice")
     provider.request("/_script", "POST", [{"reply": "# Title\n\n" + SAMPLE}])
     ask(page, "engineer_alice", fresh("say much"), "More in the handbook")

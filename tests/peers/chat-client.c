@@ -4,7 +4,7 @@
  *
  *     chat-client DIRECTORY ID TEXT [IMAGE…]
  *
- * DIRECTORY has an agent.yml and is the workspace. Submits the turn with the images, unless it is known already, and waits for its end; what is printed is
+ * DIRECTORY has an agent.yml. Submits the turn with the images, unless it is known already, and waits for its end; what is printed is
  * the status and the messages, one JSON array. Each use of a tool is a line "KEY NAME ARGUMENTS" in DIRECTORY/effects;
  * as with the outbox, there is no second one of the same key. */
 
@@ -194,8 +194,12 @@ static int print(Client *c, const char *id) {
 
 /* The list of the files as a turn has them. */
 static int save_images(const char *id, char **paths, int n, char **ret) {
+        _cleanup_(session_config_freep) SessionConfig *config = NULL;
         TurnFiles files = {};
-        int r = n <= (int) TURN_FILES_MAX ? 0 : -E2BIG;
+        int r = n <= (int) TURN_FILES_MAX ? session_config_load(&config, "alice", directory, NULL) : -E2BIG;
+
+        if (r >= 0)
+                r = directory_make(config->home->workspace, 0700);
 
         for (int i = 0; i < n && r >= 0; i++) {
                 int fd = open(paths[i], O_RDONLY|O_CLOEXEC);
@@ -206,7 +210,7 @@ static int save_images(const char *id, char **paths, int n, char **ret) {
                 };
         }
         if (r >= 0)
-                r = turn_files_save(&files, directory, id, ret);
+                r = turn_files_save(&files, config->home->workspace, id, ret);
         for (size_t i = 0; i < files.n; i++)
                 safe_close(files.files[i].fd);
         return r;

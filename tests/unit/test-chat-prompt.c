@@ -128,7 +128,8 @@ static char* inbox(Fixture *f, const char *turn, const char *const *heads, size_
                         .name = "picture", .type = "image/png", .image = !streq(heads[i], "text"), .fd = fd,
                 };
         }
-        ASSERT_OK(turn_files_save(&files, f->directory, turn, &list));
+        ASSERT_OK(directory_make(f->config->home->workspace, 0700));
+        ASSERT_OK(turn_files_save(&files, f->config->home->workspace, turn, &list));
         for (size_t i = 0; i < n; i++)
                 ASSERT_OK(close(files.files[i].fd));
         return list;
@@ -219,7 +220,8 @@ TEST(images_of_the_past) {
         ASSERT_EQ(p.messages[16].n_images, 1);
         ASSERT_EQ(p.messages[14].n_images, 0);
 
-        turn_files_remove(f.directory, "t7");
+        ASSERT_OK(turn_store_delete(f.db, "t7"));
+        ASSERT_OK(turn_files_sweep(f.db, f.config->home->workspace));
         build(&f, &p, MODEL_ANTHROPIC, now, CHAT_PROMPT_BYTES_MAX);
         ASSERT_EQ(p.messages[14].n_images, 0);
         ASSERT_TRUE(says(&p, 14, "/t7/picture (image/png, 8 bytes; not shown to you: it is not kept any more)"));
@@ -248,7 +250,7 @@ TEST(images_are_no_way_out) {
         _cleanup_(chat_prompt_done) ChatPrompt p = {};
 
         outside = strjoin(f.directory, "-outside.png");
-        secret = strjoin(f.directory, "/.puffo/inbox/t/picture");
+        secret = strjoin(f.config->home->workspace, "/.puffo/inbox/t/picture");
         a = strjoin(secret, "-1");
         b = strjoin(secret, "-2");
         ASSERT_OK(file_write_atomic(outside, PNG, 8, 0600));

@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "conversation.h"
 #include "file-util.h"
 #include "json-util.h"
 #include "string-util.h"
@@ -67,7 +68,7 @@ TEST(save) {
                 { ".bashrc", ".bashrc" }, { ".bashrc", ".bashrc-1" }, { "-rf", "_-rf" }, { "a\nb", "a_b" },
                 { "c:\\x\\y.doc", "y.doc" }, { "..", "attachment-1" },
         };
-        _cleanup_free_ char *shown = NULL, *before = NULL, *gone = NULL;
+        _cleanup_free_ char *shown = NULL, *before = NULL;
         _cleanup_json_ json_object *list = NULL;
         WORLD(w);
 
@@ -94,10 +95,101 @@ TEST(save) {
         before = strdup(w.list);
         ASSERT_OK(save(&w));
         ASSERT_STREQ(w.list, before);
-        turn_files_remove(w.path, "turn-1");
-        turn_files_remove(w.path, "turn-1");
-        gone = strjoin(w.path, "/.puffo/inbox/turn-1");
-        ASSERT_ERROR(access(gone, F_OK) < 0 ? -errno : 0, ENOENT);
+}
+
+static bool is_there(const World *w, const char *turn) {
+        _cleanup_free_ char *path = strjoin(w->path, "/.puffo/inbox/", turn);
+
+        return access(path, F_OK) >= 0;
+}
+
+/* With each crash in between: nothing is left over, and nothing goes that a turn needs. */
+TEST(removed_with_the_turn) {
+        _cleanup_(turn_row_freep) TurnRow *t = NULL;
+        _cleanup_(database_freep) Database *db = NULL;
+        _cleanup_free_ char *path = NULL, *inbox = NULL;
+        _cleanup_(strv_freep) char **left = NULL;
+        WORLD(w);
+
+        path = strjoin(w.path, "/messages.db");
+        ASSERT_OK(database_open(&db, path, NULL));
+        add(&w, "a", "text/plain", "x");
+
+        /* Written, and then there was no turn. */
+        ASSERT_OK(turn_store_note_files(db, "turn-1"));
+        ASSERT_OK(save(&w));
+        ASSERT_EQ(turn_files_sweep(db, w.path), 0);
+        ASSERT_FALSE(is_there(&w, "turn-1"));
+        ASSERT_EQ(turn_files_sweep(db, w.path), 0);
+
+        /* The same turn once more, which stays. */
+        ASSERT_OK(turn_store_note_files(db, "turn-1"));
+        ASSERT_OK(save(&w));
+        ASSERT_OK(turn_store_submit(db, &(TurnSubmission) { .id = "turn-1", .files = w.list, .now_usec = 1 }, &t));
+        ASSERT_OK(turn_store_list_left_files(db, 10, &left));
+        ASSERT_NULL(left);
+        ASSERT_OK(turn_store_note_files(db, "turn-1"));         /* a second Submit that comes to nothing */
+        ASSERT_EQ(turn_files_sweep(db, w.path), 0);
+        ASSERT_TRUE(is_there(&w, "turn-1"));
+
+        /* Forgotten, and a crash before anything was removed. */
+        ASSERT_EQ(turn_store_delete(db, "turn-1"), 1);
+        ASSERT_TRUE(is_there(&w, "turn-1"));
+        ASSERT_EQ(turn_files_sweep(db, w.path), 0);
+        ASSERT_FALSE(is_there(&w, "turn-1"));
+
+        /* Removed, and a crash before that was noted. */
+        ASSERT_OK(turn_store_note_files(db, "turn-1"));
+        ASSERT_EQ(turn_files_sweep(db, w.path), 0);
+        ASSERT_OK(turn_store_list_left_files(db, 10, &left));
+        ASSERT_NULL(left);
+
+        /* Nothing but turns. */
+        ASSERT_OK(turn_store_note_files(db, "../../victim"));
+        inbox = strjoin(w.path, "/victim");
+        ASSERT_OK(mkdir(inbox, 0700));
+        ASSERT_EQ(turn_files_sweep(db, w.path), 0);
+        ASSERT_OK(access(inbox, F_OK));
+}
+
+/* What retention drops takes its files along. */
+TEST(removed_by_retention) {
+        static const struct { const char *id; bool store; uint64_t ended; bool stays; } t[] = {
+                { "old", true, 10, false }, { "unstored", false, 90, false }, { "fresh", true, 90, true },
+                { "waiting", false, 0, true }, { "no-files", true, 10, false },
+        };
+        _cleanup_(database_freep) Database *db = NULL;
+        _cleanup_free_ char *path = NULL;
+        WORLD(w);
+
+        path = strjoin(w.path, "/messages.db");
+        ASSERT_OK(database_open(&db, path, NULL));
+        add(&w, "a", "text/plain", "x");
+        for (size_t i = 0; i < ELEMENTSOF(t); i++) {
+                _cleanup_(turn_row_freep) TurnRow *row = NULL;
+                _cleanup_free_ char *list = NULL;
+
+                if (!streq(t[i].id, "no-files")) {
+                        ASSERT_OK(turn_store_note_files(db, t[i].id));
+                        ASSERT_OK(turn_files_save(&w.files, w.path, t[i].id, &list));
+                }
+                ASSERT_OK(turn_store_submit(db, &(TurnSubmission) {
+                        .id = t[i].id, .files = list, .store = t[i].store, .now_usec = 1,
+                }, &row));
+                if (t[i].ended > 0)
+                        ASSERT_OK(turn_store_finish(db, row->seq, &(TurnResult) {
+                                .status = TURN_COMPLETED, .now_usec = t[i].ended,
+                        }));
+        }
+        ASSERT_EQ(retention_sweep(db, &(Retention) { .turns_usec = 50, .turns_max = 10, .unstored_usec = 5 }, 100), 3);
+        ASSERT_EQ(turn_files_sweep(db, w.path), 0);
+        for (size_t i = 0; i < ELEMENTSOF(t); i++)
+                ASSERT_EQ(is_there(&w, t[i].id), t[i].stays);
+        /* And when there are too many. */
+        ASSERT_EQ(retention_sweep(db, &(Retention) { .turns_usec = 50, .turns_max = 0, .unstored_usec = 5 }, 100), 1);
+        ASSERT_EQ(turn_files_sweep(db, w.path), 0);
+        ASSERT_FALSE(is_there(&w, "fresh"));
+        ASSERT_TRUE(is_there(&w, "waiting"));
 }
 
 TEST(refused) {
