@@ -11,7 +11,7 @@ import pytest
 from machine import SOURCE
 
 sys.path.insert(0, str(SOURCE / "tests" / "peers"))
-from test_wire import Server  # noqa: E402
+from puffo.process import Server  # noqa: E402
 
 REFUSED = "7f3b1c0e5a1d4a6c8f0f6c9c1f0c3a0a"
 UNIT = "test-wire-client"
