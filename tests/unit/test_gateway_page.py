@@ -11,7 +11,7 @@ import re
 
 import pytest
 
-from test_gateway import World
+from gateway_world import World
 
 WEB = pathlib.Path(__file__).parent.parent.parent / "daemon/gateway/web"
 POLICY = ("default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self' data:; connect-src 'self'; "
