@@ -50,8 +50,6 @@ int ctl_need_descriptors(Ctl *c, const char *what);
 /* Reads the next complete type of m as JSON: dictionaries with string keys as objects, structs and arrays as arrays.
  */
 int bus_message_to_json(sd_bus_message *m, json_object **ret);
-/* "MainPID" → "main_pid". NULL when out of memory. */
-char* name_to_snake_case(const char *name);
 
 /* Dictionary entries of an a{sv}. A NULL string is left out. */
 int bus_append_string_option(sd_bus_message *m, const char *key, const char *value);

@@ -28,6 +28,3 @@ int journal_open(Ctl *c, const char *agent, const JournalQuery *q, sd_bus_error 
  * returned. -EMSGSIZE for an endless entry. */
 typedef int (*journal_entry_t)(json_object *entry, const char *line, size_t n, void *userdata);
 int journal_read(int fd, journal_entry_t on_entry, void *userdata);
-
-/* "30s", "5m", "2h", "7d", "1w". -EINVAL, -ERANGE. */
-int journal_age_parse(const char *s, uint64_t *ret_usec);

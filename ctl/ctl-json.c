@@ -7,7 +7,8 @@
 #include "ctl-bus.h"
 #include "string-util.h"
 
-char* name_to_snake_case(const char *name) {
+/* "MainPID" → "main_pid". NULL when out of memory. */
+static char* name_to_snake_case(const char *name) {
         _cleanup_(strbuf_done) StrBuf b = {};
 
         for (const char *p = name; *p; p++) {

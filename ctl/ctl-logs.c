@@ -24,7 +24,8 @@ typedef enum LogFormat {
         LOG_FORMAT_JSON,
 } LogFormat;
 
-int journal_age_parse(const char *s, uint64_t *ret_usec) {
+/* "30s", "5m", "2h", "7d", "1w". -EINVAL, -ERANGE. */
+static int journal_age_parse(const char *s, uint64_t *ret_usec) {
         static const struct {
                 char letter;
                 uint64_t seconds;

@@ -129,7 +129,8 @@ int arguments_parse(Arguments *a, int argc, char *const argv[], int *index, cons
         return r;
 }
 
-const GivenOption* arguments_find(const Arguments *a, const char *name) {
+/* The last of that name, or NULL. */
+static const GivenOption* arguments_find(const Arguments *a, const char *name) {
         for (size_t i = a->n_given; i > 0; i--)
                 if (streq(a->given[i - 1].option->name, name))
                         return a->given + i - 1;

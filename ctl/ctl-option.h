@@ -37,8 +37,6 @@ void arguments_done(Arguments *a);
 int arguments_parse(Arguments *a, int argc, char *const argv[], int *index, const Option *const tables[],
                     size_t max_words, size_t text_after, char **reterr);
 
-/* The last of that name, or NULL. */
-const GivenOption* arguments_find(const Arguments *a, const char *name);
 bool arguments_has(const Arguments *a, const char *name);
 /* Its value; NULL when it was not given. */
 const char* arguments_value(const Arguments *a, const char *name);

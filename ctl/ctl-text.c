@@ -198,14 +198,15 @@ char* text_bytes(uint64_t n) {
 
 static bool pager_has_colours;
 
-void colours_keep_for_pager(void) {
-        pager_has_colours = colours_are_wanted(stdout);
-}
-
-bool colours_are_wanted(FILE *f) {
+/* Whether f is a terminal that wants colours (NO_COLOR and TERM=dumb do not). */
+static bool colours_are_wanted(FILE *f) {
         if (f == stdout && pager_has_colours)
                 return true;
         return isatty(fileno(f)) && isempty(getenv("NO_COLOR")) && !streq_ptr(getenv("TERM"), "dumb");
+}
+
+void colours_keep_for_pager(void) {
+        pager_has_colours = colours_are_wanted(stdout);
 }
 
 const char* colour_on(FILE *f, Colour c) {

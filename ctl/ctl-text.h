@@ -42,8 +42,6 @@ typedef enum Colour {
         COLOUR_HEADING,
 } Colour;
 
-/* Whether f is a terminal that wants colours (NO_COLOR and TERM=dumb do not). */
-bool colours_are_wanted(FILE *f);
 /* stdout is about to become a pager's pipe: what holds for it now shall go on to hold. */
 void colours_keep_for_pager(void);
 /* The escape sequences to begin and to end with; "" when f wants none. */

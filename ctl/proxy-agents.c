@@ -9,7 +9,8 @@
 #include "role.h"
 #include "string-util.h"
 
-int proxy_fail_down(const Ctl *c) {
+/* "daemon is not running …". EXIT_FAILURE. */
+static int proxy_fail_down(const Ctl *c) {
         return ctl_fail(c, "daemon is not running (try 'agent-proxy enable%s')",
                         c->scope == SCOPE_SYSTEM ? " --system" : "");
 }

@@ -57,7 +57,8 @@ int proxy_settings_parse(const char *name, const char *text, size_t size, ProxyS
         return 0;
 }
 
-int proxy_settings_load(const char *directory, ProxySettings *ret, char **reterr) {
+/* From <directory>/config.yaml; no file, no settings. */
+static int proxy_settings_load(const char *directory, ProxySettings *ret, char **reterr) {
         _cleanup_free_ char *path = path_join(directory, "config.yaml");
         char *text = NULL;
         size_t size;

@@ -18,8 +18,6 @@ int proxy_status(Ctl *c, const Arguments *a);
 int proxy_connect(Ctl *c, const Arguments *a);
 int proxy_stop(Ctl *c, const Arguments *a);
 
-/* "daemon is not running …". EXIT_FAILURE. */
-int proxy_fail_down(const Ctl *c);
 /* What a call that failed means to a user of agent-proxy: no daemon, no such agent, or what the bus says. */
 int proxy_fail(const Ctl *c, int r, const sd_bus_error *e, const char *agent, const char *doing);
 
@@ -46,8 +44,6 @@ typedef struct ProxySettings {
 void proxy_settings_done(ProxySettings *s);
 /* name: for messages. -EBADMSG with *reterr = "<name>:<line>: …". */
 int proxy_settings_parse(const char *name, const char *text, size_t size, ProxySettings *ret, char **reterr);
-/* From <directory>/config.yaml; no file, no settings. */
-int proxy_settings_load(const char *directory, ProxySettings *ret, char **reterr);
 /* --ip and --port, else the settings', else the defaults; whether the settings hold a key. Exit status. */
 int proxy_read_address(Ctl *c, const Arguments *a, const HomePaths *p, ProxyAddress *ret, bool *ret_has_key);
 /* That lingering was off before enable turned it on. */

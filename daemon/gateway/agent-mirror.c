@@ -37,7 +37,8 @@ struct AgentMirror {
         void *changed_userdata;
 };
 
-void agent_id_hash(const char *id, char ret[static 9]) {
+/* First 8 hex digits of SHA-256 of the id. */
+static void agent_id_hash(const char *id, char ret[static 9]) {
         unsigned char hash[crypto_hash_sha256_BYTES];
 
         (void) crypto_hash_sha256(hash, (const unsigned char*) id, strlen(id));

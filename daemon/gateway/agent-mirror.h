@@ -51,6 +51,3 @@ typedef void (*agent_waiter_t)(bool loaded, void *userdata);
 int agent_mirror_wait(AgentMirror *m, AgentWaiter **ret, agent_waiter_t callback, void *userdata);
 AgentWaiter* agent_waiter_free(AgentWaiter *w);
 DEFINE_TRIVIAL_CLEANUP_FUNC(AgentWaiter*, agent_waiter_free);
-
-/* First 8 hex digits of SHA-256 of the id. */
-void agent_id_hash(const char *id, char ret[static 9]);

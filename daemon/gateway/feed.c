@@ -320,7 +320,8 @@ static int feed_on_answered(sd_bus_message *m, void *userdata, sd_bus_error *ret
 
 /* --- subscribers --- */
 
-int feed_subscribe(Feed *f, Call *c) {
+/* Begins the answer to c. < 0: nothing was sent. */
+static int feed_subscribe(Feed *f, Call *c) {
         _cleanup_(strbuf_done) StrBuf b = {};
         _cleanup_json_ json_object *o = NULL;
         const char *text = NULL;

@@ -10,8 +10,6 @@ int feed_new(Feed **ret, Gateway *g);
 Feed* feed_free(Feed *f);
 DEFINE_TRIVIAL_CLEANUP_FUNC(Feed*, feed_free);
 
-/* Begins the answer to c. < 0: nothing was sent. */
-int feed_subscribe(Feed *f, Call *c);
 void feed_unsubscribe(Feed *f, Call *c);
 /* c gets what is on its way, then the end. */
 void feed_end(Call *c);

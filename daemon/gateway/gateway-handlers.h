@@ -30,10 +30,6 @@ int agent_object_new(const MirroredAgent *a, json_object **ret);
 
 ApprovalGather* approval_gather_free(ApprovalGather *g);
 
-/* The agent that a response's id leads to, or NULL after an answer of 404 (401). */
-MirroredAgent* response_call_agent(Call *c);
-void response_reply_not_found(Call *c);
-
 /* The events of a known response, from number after + 1 on. Takes the record's contents. */
 void response_stream_again(Call *c, const MirroredAgent *a, const TurnRecord *record, int64_t after);
 

@@ -10,7 +10,7 @@
 #define PAGE_DEFAULT 20
 #define PAGE_MAX 100
 
-void response_reply_not_found(Call *c) {
+static void response_reply_not_found(Call *c) {
         _cleanup_free_ char *shown = str_printable(c->match.argument, 100);
         _cleanup_api_error_ ApiError e = {};
 
@@ -18,7 +18,8 @@ void response_reply_not_found(Call *c) {
         call_reply_error(c, &e);
 }
 
-MirroredAgent* response_call_agent(Call *c) {
+/* The agent that a response's id leads to, or NULL after an answer of 404 (401). */
+static MirroredAgent* response_call_agent(Call *c) {
         const char *id = c->match.argument;
         _cleanup_api_error_ ApiError e = {};
         MirroredAgent *a;

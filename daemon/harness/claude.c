@@ -20,7 +20,8 @@ static void claude_forget_calls(Claude *c) {
         c->n_calls = 0;
 }
 
-void claude_turn_done(Claude *c) {
+/* Forgets what belongs to one turn. */
+static void claude_turn_done(Claude *c) {
         claude_forget_message(c);
         claude_forget_calls(c);
         c->last_message = mfree(c->last_message);

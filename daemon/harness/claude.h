@@ -60,9 +60,6 @@ typedef struct Claude {
         char *lost_words;               /* "No conversation found …", said on standard error */
 } Claude;
 
-/* Forgets what belongs to one turn. */
-void claude_turn_done(Claude *c);
-
 bool claude_session_id_is_valid(const char *id);
 int claude_launch(const HarnessSetup *s, HarnessLaunch *l);
 int claude_sdk_launch(const HarnessSetup *s, HarnessLaunch *l);

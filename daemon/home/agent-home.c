@@ -438,16 +438,6 @@ int agent_home_hide(const HomePaths *p, const AgentHome *h, char ***ret) {
         return 0;
 }
 
-int agent_home_delete(const HomePaths *p, const AgentHome *h) {
-        _cleanup_(strv_freep) char **trees = NULL;
-        int r;
-
-        r = agent_home_hide(p, h, &trees);
-        for (char **t = trees; t && *t && r >= 0; t++)
-                r = directory_remove(*t);
-        return r;
-}
-
 int agent_homes_sweep(const HomePaths *p, time_t before) {
         const char *const parents[] = {
                 p->agents, streq(p->agents, p->role_agents) ? NULL : p->role_agents, p->archived, p->proxy_home,

@@ -72,11 +72,9 @@ const char* agent_profile_template(void);
  * "workspace". *ret_path: where it is now. Only for agents whose units are gone. -EBUSY for manager. */
 int agent_home_archive(const HomePaths *p, const AgentHome *h, char **ret_path);
 /* Takes the directory and the same workspace out of sight, by renaming: from then on there is no such agent, also
- * after a crash. *ret: the trees that directory_remove() is to remove, at leisure and in this order. On failure all is
- * where it was. */
+ * after a crash. *ret: the trees that directory_remove() is to remove, at leisure and in this order; other workspaces
+ * are not among them. On failure all is where it was. */
 int agent_home_hide(const HomePaths *p, const AgentHome *h, char ***ret);
-/* Removes the directory and the same workspace; others stay. */
-int agent_home_delete(const HomePaths *p, const AgentHome *h);
 
 /* Removes what a create, import, archive or delete that was killed before that moment has left, with the keys that may
  * be in there. How many trees went. */

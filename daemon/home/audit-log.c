@@ -168,15 +168,6 @@ static int file_open_audit(int dir) {
         return -ELOOP;
 }
 
-int audit_log_create(const AgentHome *h) {
-        _cleanup_close_ int dir = directory_open_audit(h), fd = -EBADF;
-
-        if (dir < 0)
-                return dir;
-        fd = file_open_audit(dir);
-        return MIN(fd, 0);
-}
-
 int audit_log_append(const AgentHome *h, AuditEvent event, json_object *fields) {
         _cleanup_close_ int dir = -EBADF, fd = -EBADF;
         _cleanup_free_ char *line = NULL;

@@ -23,5 +23,3 @@ typedef enum AuditEvent {
 
 /* fields: an object or NULL; borrowed, unchanged. */
 int audit_log_append(const AgentHome *h, AuditEvent event, json_object *fields);
-/* There is a file, if only an empty one. */
-int audit_log_create(const AgentHome *h);

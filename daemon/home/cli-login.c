@@ -17,15 +17,6 @@
 #define RETRY_USEC (600 * USEC_PER_SEC)
 #define EXPIRES_MSEC_MAX (INT64_MAX / 1000)
 
-const char* cli_login_link_to_string(CliLoginLink l) {
-        static const char *const names[_CLI_LOGIN_LINK_MAX] = {
-                [CLI_LOGIN_NO_OPERATOR] = "no-host-file", [CLI_LOGIN_FRESH] = "copy (fresh)",
-                [CLI_LOGIN_COPIED] = "copy",
-        };
-
-        return l >= 0 && l < _CLI_LOGIN_LINK_MAX ? names[l] : NULL;
-}
-
 /* The part with the tokens; NULL: there is none. */
 static json_object* tokens_of(json_object *file) {
         json_object *tokens = json_get(file, "claudeAiOauth");

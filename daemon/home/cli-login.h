@@ -62,5 +62,3 @@ typedef struct CliLoginFile {
 int cli_login_look_operator(const char *user_home, CliLoginFile *ret);
 int cli_login_look_agent(const AgentHome *h, CliLoginFile *ret);
 void cli_login_file_done(CliLoginFile *f);
-
-const char* cli_login_link_to_string(CliLoginLink l);

@@ -146,7 +146,7 @@ static int append_hardening(sd_bus_message *m) {
         return r < 0 ? r : sd_bus_message_append(m, "(sv)", "UMask", "u", 0077U);
 }
 
-int credential_refresh_append(sd_bus_message *m, const char *provider, int stdout_fd) {
+static int credential_refresh_append(sd_bus_message *m, const char *provider, int stdout_fd) {
         const char *const argv[] = { PROGRAM, provider, NULL };
         _cleanup_free_ char *name = strjoin("puffo-credentials@", provider, ".service"),
                             *description = strjoin("Refresh of the login with ", provider);

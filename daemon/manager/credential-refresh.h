@@ -11,5 +11,3 @@ int credential_refresh_method(Manager *m, sd_bus_message *message, sd_bus_error 
 /* The same for a call without arguments, of that provider; answered with "s". */
 int credential_refresh_ask(Manager *m, const char *provider, sd_bus_message *message, sd_bus_error *reterr_error);
 CredentialRefresh* credential_refresh_free(CredentialRefresh *c);
-/* The arguments of StartTransientUnit, for tests. */
-int credential_refresh_append(sd_bus_message *m, const char *provider, int stdout_fd);

@@ -163,7 +163,9 @@ static int append_reasons(StrBuf *b, json_object *list, const char *before) {
         return r;
 }
 
-int sandbox_probe_parse(const char *text, size_t size, SandboxProfile profile, char **ret_reason) {
+/* What a puffo-sandbox that was to look for ways out has said: 0 when there are none, else -EPERM with *ret_reason;
+ * -EBADMSG. */
+static int sandbox_probe_parse(const char *text, size_t size, SandboxProfile profile, char **ret_reason) {
         _cleanup_json_ json_object *o = NULL;
         _cleanup_(strbuf_done) StrBuf b = {};
         json_object *violations, *missing;

@@ -20,6 +20,3 @@ void sandbox_probe_on_job_removed(SandboxProbe *p, const char *unit, const char 
 /* The property Sandbox. */
 int sandbox_probe_property_get(sd_bus *bus, const char *path, const char *interface, const char *property,
                                sd_bus_message *reply, void *userdata, sd_bus_error *reterr_error);
-/* What a puffo-sandbox that was to look for ways out has said: 0 when there are none, else -EPERM with *ret_reason;
- * -EBADMSG. */
-int sandbox_probe_parse(const char *text, size_t size, SandboxProfile profile, char **ret_reason);

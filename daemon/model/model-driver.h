@@ -146,7 +146,6 @@ bool model_error_is_images_refused(long status, ModelErrorKind kind, const char 
 char* model_tool_wire_name(const char *name);
 /* The arguments as an object: an empty one when they are none, or no JSON. NULL when out of memory. */
 json_object* model_tool_arguments(const char *arguments);
-int model_tool_schema(const ModelTool *tool, json_object **ret);
 /* {"name", "description", key: schema}. */
 int model_tool_declare(const ModelTool *tool, const char *key, json_object **ret);
 /* What ModelMessage.opaque holds for this provider, or NULL. */
@@ -166,8 +165,6 @@ void model_call_fail(ModelCall *c, ModelErrorKind kind, const char *text);
  * text as it is for bodies that are no JSON. */
 void model_call_fail_body(ModelCall *c, long status, const char *body, size_t size);
 void model_call_fail_object(ModelCall *c, long status, json_object *o);
-/* The provider's words of an error object in any of the known forms, or NULL. Borrowed from o. */
-const char* model_error_text(json_object *o, json_object **ret_error);
 /* Whether a text says that the input does not fit into the model's window. Compatible servers have no code for it. */
 bool model_error_text_is_context_length(const char *text);
 

@@ -20,7 +20,7 @@ bool model_error_text_is_context_length(const char *text) {
 
 /* {"error":{"message"}} is the rule; {"error":"…"}, {"detail":"…"}, {"detail":[{"msg"}]}, {"message":"…"} and a list
  * around any of these are found with compatible servers and gateways. */
-const char* model_error_text(json_object *o, json_object **ret_error) {
+static const char* model_error_text(json_object *o, json_object **ret_error) {
         json_object *error, *detail;
 
         if (json_object_is_type(o, json_type_array))

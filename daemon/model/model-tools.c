@@ -45,7 +45,7 @@ json_object* model_tool_arguments(const char *arguments) {
         return json_object_is_type(o, json_type_object) ? TAKE_PTR(o) : json_object_new_object();
 }
 
-int model_tool_schema(const ModelTool *tool, json_object **ret) {
+static int model_tool_schema(const ModelTool *tool, json_object **ret) {
         int r = json_parse(tool->schema, strlen(tool->schema), ret);
 
         return r == -EBADMSG ? -EINVAL : r;

@@ -21,12 +21,6 @@ const char* model_provider_default_model(ModelProvider p) {
         return d ? d->default_model : NULL;
 }
 
-const char* model_provider_default_base_url(ModelProvider p) {
-        const ModelDriver *d = model_driver_get(p);
-
-        return d ? d->default_base_url : NULL;
-}
-
 const char* model_provider_base_url_from_environment(ModelProvider p) {
         const ModelDriver *d = model_driver_get(p);
         const char *e = d && d->base_url_variable ? secure_getenv(d->base_url_variable) : NULL;

@@ -20,7 +20,6 @@ const char* model_provider_to_string(ModelProvider p);
 ModelProvider model_provider_from_string(const char *s);
 /* Used when neither the agent nor the daemon names a model (agent-runtime §5.5, §6.6). */
 const char* model_provider_default_model(ModelProvider p);
-const char* model_provider_default_base_url(ModelProvider p);   /* NULL for echo */
 /* The variables the vendors' own clients read, or NULL: base URL of that provider from the environment. */
 const char* model_provider_base_url_from_environment(ModelProvider p);
 

@@ -346,7 +346,3 @@ int outlet_set_token(Outlet *o, const char *token) {
         memcpy(o->token, token, strlen(token));
         return outlet_reload(o);
 }
-
-const char* outlet_token(Outlet *o) {
-        return o->token;
-}

@@ -49,7 +49,6 @@ int outlet_new_token(Outlet *o, const char **ret);
 /* The token of a CLI that was started by an earlier process of the session; "": none is right, as in the beginning.
  * -EINVAL: it cannot be one. */
 int outlet_set_token(Outlet *o, const char *token);
-const char* outlet_token(Outlet *o);    /* "" when there is none */
 
 /* The configuration has changed. Requests under way go on with the old one. */
 int outlet_reload(Outlet *o);

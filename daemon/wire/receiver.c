@@ -189,7 +189,8 @@ void receiver_take(Receiver *r, Envelope *e) {
         receiver_look_up(r);
 }
 
-void receiver_cancel(Receiver *r) {
+/* Forgets what is under way without calling back. */
+static void receiver_cancel(Receiver *r) {
         r->lookup = cert_lookup_free(r->lookup);
         r->envelope = NULL;
 }

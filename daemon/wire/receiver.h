@@ -31,5 +31,3 @@ DEFINE_TRIVIAL_CLEANUP_FUNC(Receiver*, receiver_free);
 
 /* e is borrowed until on_received; there must be none under way. */
 void receiver_take(Receiver *r, Envelope *e);
-/* Forgets what is under way without calling back. */
-void receiver_cancel(Receiver *r);

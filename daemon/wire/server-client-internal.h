@@ -58,5 +58,3 @@ int call_reply_from_http(HttpRequest *q, const HttpReply *http, bool raw, CallRe
                          SignedDocument **document);
 
 void rotation_done(ServerClient *c);
-/* > 0 when a call may be signed right now. */
-bool subkey_is_ready(const ServerClient *c);

@@ -22,7 +22,8 @@ static const uint64_t probe_delays_usec[] = {
 
 static int rotation_on_timer(sd_event_source *s, uint64_t usec, void *userdata);
 
-bool subkey_is_ready(const ServerClient *c) {
+/* > 0 when a call may be signed right now. */
+static bool subkey_is_ready(const ServerClient *c) {
         return c->key && !subkey_needs_rotation(c->key->expires_at_ms, now_realtime_ms());
 }
 

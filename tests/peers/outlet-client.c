@@ -58,7 +58,7 @@ static int on_order(sd_event_source *s, int fd, uint32_t revents, void *userdata
         else if (streq(line, "token\n"))
                 r = outlet_new_token(outlet, &token);
         if (r >= 0) {
-                (void) printf("%s\n", streq(line, "token\n") ? outlet_token(outlet) : "ok");
+                (void) printf("%s\n", streq(line, "token\n") ? token : "ok");
                 (void) fflush(stdout);
         }
         return r < 0 ? sd_event_exit(sd_event_source_get_event(s), r) : 0;

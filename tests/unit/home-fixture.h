@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <sys/stat.h>
 
+#include "agent-home.h"
 #include "file-util.h"
 #include "paths.h"
 #include "string-util.h"
@@ -69,4 +70,14 @@ _unused_ static unsigned get_mode(const char *directory, const char *name) {
 
         ASSERT_EQ(stat(path, &st), 0);
         return st.st_mode & 07777;
+}
+
+/* As puffod does it, but at once. */
+_unused_ static int home_delete(const HomePaths *p, const AgentHome *h) {
+        _cleanup_(strv_freep) char **trees = NULL;
+        int r = agent_home_hide(p, h, &trees);
+
+        for (char **t = trees; t && *t && r >= 0; t++)
+                r = directory_remove(*t);
+        return r;
 }

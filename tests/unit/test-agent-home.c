@@ -375,7 +375,7 @@ TEST(foreign_workspace_stays) {
         ASSERT_OK(agent_config_save(c, made->config_path));
         ASSERT_OK(agent_home_find(f.paths, "engineer_bo", &h));
         ASSERT_STREQ(h->workspace, project);
-        ASSERT_OK(agent_home_delete(f.paths, h));
+        ASSERT_OK(home_delete(f.paths, h));
         ASSERT_TRUE(is_there(project, "SOUL.md"));
         ASSERT_TRUE(is_there(f.paths->proxy_home, "engineer_bo"));
         ASSERT_FALSE(is_there(f.paths->role_agents, "engineer_bo"));
@@ -385,11 +385,11 @@ TEST(delete) {
         FIXTURE(f);
         _cleanup_(agent_home_freep) AgentHome *a = create(&f, "bot"), *role = NULL;
 
-        ASSERT_OK(agent_home_delete(f.paths, a));
+        ASSERT_OK(home_delete(f.paths, a));
         ASSERT_EQ(count_entries(f.paths->agents), 0);
-        ASSERT_OK(agent_home_delete(f.paths, a));
+        ASSERT_OK(home_delete(f.paths, a));
         ASSERT_OK(role_agent_ensure(f.paths, "engineer", NULL, "", &role));
-        ASSERT_OK(agent_home_delete(f.paths, role));
+        ASSERT_OK(home_delete(f.paths, role));
         ASSERT_EQ(count_entries(f.paths->role_agents), 0);
         ASSERT_FALSE(is_there(f.paths->proxy_home, "engineer"));
 }

@@ -197,7 +197,7 @@ TEST(import_marks_copied_messages) {
 
                 ASSERT_OK(agent_home_import(f.paths, fd, NULL, &h, &error));
                 ASSERT_EQ(is_there(h->directory, AGENT_MESSAGES_COPIED), n == 3);
-                ASSERT_OK(agent_home_delete(f.paths, h));
+                ASSERT_OK(home_delete(f.paths, h));
         }
 }
 
@@ -233,7 +233,7 @@ TEST(import_sends_no_key_away) {
                 c = load(h);
                 ASSERT_STREQ(c->llm_base_url, t[i].kept ? t[i].url : "");
                 ASSERT_STREQ(c->api_key, t[i].key);
-                ASSERT_OK(agent_home_delete(f.paths, h));
+                ASSERT_OK(home_delete(f.paths, h));
         }
 }
 
@@ -268,7 +268,7 @@ TEST(round_trip) {
                 ASSERT_EQ(get_mode(copy->directory, "workspace/a/b.txt"), 0600);
                 ASSERT_EQ(get_mode(copy->directory, "workspace/a"), 0700);
                 ASSERT_EQ(is_there(copy->directory, "keys/bot-1.json"), (t[i].flags & EXPORT_SECRETS) != 0);
-                ASSERT_OK(agent_home_delete(f.paths, copy));
+                ASSERT_OK(home_delete(f.paths, copy));
                 ASSERT_EQ(count_entries(f.paths->home), 1);     /* nothing stays aside */
         }
 }

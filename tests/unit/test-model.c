@@ -629,7 +629,7 @@ TEST(names) {
         for (ModelProvider p = 0; p < _MODEL_PROVIDER_MAX; p++) {
                 ASSERT_EQ(model_provider_from_string(model_provider_to_string(p)), p);
                 ASSERT_FALSE(isempty(model_provider_default_model(p)));
-                ASSERT_EQ(model_provider_default_base_url(p) == NULL, p == MODEL_ECHO);
+                ASSERT_EQ(model_driver_get(p)->default_base_url == NULL, p == MODEL_ECHO);
         }
         ASSERT_EQ(model_provider_from_string("x"), _MODEL_PROVIDER_INVALID);
         ASSERT_EQ(model_provider_from_string(NULL), _MODEL_PROVIDER_INVALID);

@@ -66,10 +66,6 @@ Database* puffo_database(Puffo *p) {
         return desk.bench->db;
 }
 
-const char* puffo_slug(const Puffo *p) {
-        return OWN_SLUG;
-}
-
 const char* puffo_home_space(const Puffo *p) {
         return desk.home_space;
 }

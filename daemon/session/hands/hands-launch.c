@@ -64,7 +64,8 @@ HarnessKind hands_kind(const AgentConfig *c) {
         return _HARNESS_KIND_INVALID;
 }
 
-HarnessKind hands_driver_kind(const SessionConfig *config) {
+/* The same, with the driver that the settings ask for. */
+static HarnessKind hands_driver_kind(const SessionConfig *config) {
         HarnessKind k = hands_kind(config->agent);
 
         return k == HARNESS_CODEX && config->codex.exec ? HARNESS_CODEX_EXEC : k;
@@ -208,6 +209,18 @@ static int name_extra(HandsLaunch *l, const SessionConfig *config) {
         return r;
 }
 
+/* Of Codex: which sandbox of its own it makes. */
+static const char* hands_codex_sandbox(const SessionConfig *config) {
+        const char *sandbox = config->codex.sandbox;
+
+        /* There the unit is the sandbox, and forbids further ones. */
+        if (!sandbox)
+                return config->agent->sandbox == SANDBOX_STRICT ? "danger-full-access" : "workspace-write";
+        /* In the user's own view nothing else holds it. */
+        return config->agent->sandbox == SANDBOX_HOST && streq(sandbox, "danger-full-access") ? "workspace-write" :
+               sandbox;
+}
+
 static int name_things(HandsLaunch *l, const SessionConfig *config) {
         int r;
 
@@ -263,17 +276,6 @@ int hands_launch_prepare(HandsLaunch *ret, const SessionConfig *config, const ch
         *ret = l;
         l = (HandsLaunch) {};
         return 0;
-}
-
-const char* hands_codex_sandbox(const SessionConfig *config) {
-        const char *sandbox = config->codex.sandbox;
-
-        /* There the unit is the sandbox, and forbids further ones. */
-        if (!sandbox)
-                return config->agent->sandbox == SANDBOX_STRICT ? "danger-full-access" : "workspace-write";
-        /* In the user's own view nothing else holds it. */
-        return config->agent->sandbox == SANDBOX_HOST && streq(sandbox, "danger-full-access") ? "workspace-write" :
-               sandbox;
 }
 
 /* A role's instructions it reads itself, but for the first of them. */

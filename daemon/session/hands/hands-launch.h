@@ -36,11 +36,6 @@ void hands_launch_done(HandsLaunch *l);
 /* Of an agent of this configuration; < 0: none (kinds without a CLI, and those that this version has no driver
  * for). */
 HarnessKind hands_kind(const AgentConfig *c);
-/* The same, with the driver that the settings ask for. */
-HarnessKind hands_driver_kind(const SessionConfig *config);
-
-/* Of Codex: which sandbox of its own it makes. */
-const char* hands_codex_sandbox(const SessionConfig *config);
 
 /* Whether a CLI of this kind can be in more than one conversation; with the others all turns are in the main one. */
 bool hands_has_conversations(HarnessKind k);

@@ -255,15 +255,6 @@ void hands_connected(Hands *h) {
         hands_go_on(h);
 }
 
-const char* hands_state(const Hands *h) {
-        static const char *const names[_CLI_STATE_MAX] = {
-                [CLI_NONE] = "none", [CLI_STARTING] = "starting", [CLI_RUNNING] = "running", [CLI_FROZEN] = "frozen",
-                [CLI_STOPPING] = "stopping",
-        };
-
-        return names[cli_process_state(h->process)];
-}
-
 /* ---- the login ---- */
 
 static int sync_login(CliLogin *ret, void *userdata) {

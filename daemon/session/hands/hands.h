@@ -53,5 +53,3 @@ void hands_connected(Hands *h);
 void hands_drop(Hands *h);
 /* One of the agent's tools was called by way of MCP and has ended. key: the call's, unique and for good. */
 void hands_tool_called(Hands *h, const char *key, const char *name, const char *arguments, const ToolResult *result);
-/* "none", "starting", "running", "frozen". */
-const char* hands_state(const Hands *h);

@@ -98,7 +98,6 @@ Entry* entry_find(Directory *d, EntryKind kind, const char *key);
 /* The one there is, or a new one, for which the least recently used one goes. NULL when out of memory. */
 Entry* entry_get(Directory *d, EntryKind kind, const char *key);
 bool entry_is_fresh(const Entry *e);
-bool entry_is_busy(const Entry *e);
 void entry_keep(Entry *e, uint64_t for_usec);
 /* Trimmed, and no longer than max bytes. */
 int entry_set_text(char **field, const char *text, size_t max);

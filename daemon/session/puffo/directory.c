@@ -42,6 +42,10 @@ static void entry_free(Directory *d, Entry *e) {
         free(e);
 }
 
+static bool entry_is_busy(const Entry *e) {
+        return e->fetch || e->wanted;
+}
+
 static void make_room(Directory *d) {
         Entry *e, *next;
 
@@ -77,10 +81,6 @@ Entry* entry_get(Directory *d, EntryKind kind, const char *key) {
 
 bool entry_is_fresh(const Entry *e) {
         return now_boottime_usec() < e->fresh_until;
-}
-
-bool entry_is_busy(const Entry *e) {
-        return e->fetch || e->wanted;
 }
 
 void entry_keep(Entry *e, uint64_t for_usec) {

@@ -66,10 +66,6 @@ Batches* puffo_batches(Puffo *p) {
         return p->batches;
 }
 
-const char* puffo_slug(const Puffo *p) {
-        return p->slug;
-}
-
 const char* puffo_home_space(const Puffo *p) {
         return p->home_space;
 }
@@ -78,7 +74,7 @@ const char* puffo_status_text(const Puffo *p) {
         return strempty(p->status_text);
 }
 
-bool puffo_is_connected(const Puffo *p) {
+static bool puffo_is_connected(const Puffo *p) {
         return stream_state(p->stream) == STREAM_CONNECTED;
 }
 

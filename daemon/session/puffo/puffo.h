@@ -53,9 +53,7 @@ Outbox* puffo_outbox(Puffo *p);
 Directory* puffo_directory(Puffo *p);
 ServerClient* puffo_client(Puffo *p);
 Database* puffo_database(Puffo *p);
-const char* puffo_slug(const Puffo *p);
 const char* puffo_home_space(const Puffo *p);   /* "" when there is none */
 
 /* For people: one line on the connection. */
 const char* puffo_status_text(const Puffo *p);
-bool puffo_is_connected(const Puffo *p);

@@ -30,7 +30,8 @@ static int put_files(StrBuf *b, json_object *attachments) {
         return r < 0 ? r : strbuf_puts(b, "]");
 }
 
-int tool_message_text(const StoredMessage *m, char **ret) {
+/* Text of a stored message as the model reads it: attachments as a list of names, other objects as JSON. */
+static int tool_message_text(const StoredMessage *m, char **ret) {
         _cleanup_json_ json_object *content = NULL;
         _cleanup_(strbuf_done) StrBuf b = {};
         json_object *attachments;
