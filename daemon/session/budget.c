@@ -4,6 +4,7 @@
 
 #include "budget.h"
 #include "event-util.h"
+#include "log.h"
 #include "string-util.h"
 #include "usage-store.h"
 
@@ -23,6 +24,7 @@ struct Budget {
         PriceList prices;
         uint64_t told[_BUDGET_KIND_MAX];        /* the hour or day that was told of; UINT64_MAX: none */
         uint64_t swept_hour;
+        char *unpriced;                         /* the latest model that was said to have no price */
 };
 
 int budget_new(Budget **ret, const BudgetSpec *spec) {
@@ -42,6 +44,7 @@ Budget* budget_free(Budget *b) {
                 return NULL;
 
         price_list_done(&b->prices);
+        free(b->unpriced);
         return mfree(b);
 }
 
@@ -65,13 +68,34 @@ int budget_configure(Budget *b, const SessionConfig *config) {
         return changed;
 }
 
+/* Of all that is listed the highest, kind by kind: a CLI asks for whatever model it likes, and one without a price
+ * would get it past the limit. */
+static Price highest_price(const Budget *b) {
+        Price p = {};
+
+        for (size_t i = 0; i < b->prices.n; i++) {
+                const Price *q = b->prices.prices + i;
+
+                p.input = MAX(p.input, q->input);
+                p.output = MAX(p.output, q->output);
+                p.cache_read = MAX(p.cache_read, q->cache_read);
+                p.cache_write = MAX(p.cache_write, q->cache_write);
+        }
+        return p;
+}
+
 uint64_t budget_price(const Budget *b, const char *model, const ModelUsage *u) {
         const Price *p = price_list_find(&b->prices, model);
         uint64_t cached, plain;
+        Price highest;
         double cost;
 
-        if (!p)
+        if (!p && b->limits[BUDGET_COST] == UINT64_MAX)
                 return 0;
+        if (!p) {
+                highest = highest_price(b);
+                p = &highest;
+        }
         /* A provider's counts are only as good as the provider. */
         cached = MIN(u->cached_tokens, u->input_tokens);
         plain = u->input_tokens - cached;
@@ -147,6 +171,21 @@ static int add(Budget *b, const char *model, uint64_t calls, const TurnUsage *u)
         return r < 0 ? r : tell(b);
 }
 
+/* A limit that does not hold as somebody thinks it does is worth a word. */
+static void tell_unpriced(Budget *b, const char *model) {
+        _cleanup_free_ char *shown = NULL;
+
+        if (b->limits[BUDGET_COST] == UINT64_MAX || price_list_find(&b->prices, model) ||
+            streq_ptr(b->unpriced, model))
+                return;
+        shown = str_printable(model, 100);
+        if (!shown || free_and_strdup(&b->unpriced, model) < 0)
+                return;
+        log_warning("There is no price for the model '%s': name it in 'pricing'. Until then %s.", shown,
+                    b->prices.n > 0 ? "it counts as the dearest of those that are named"
+                                    : "limits.cost_per_day holds only for what a CLI itself says it has cost");
+}
+
 int budget_add(Budget *b, const char *model, const ModelUsage *u, uint64_t cost_micro, uint64_t *ret_cost_micro) {
         TurnUsage t = {
                 .input_tokens = u->input_tokens, .cached_tokens = u->cached_tokens,
@@ -156,6 +195,8 @@ int budget_add(Budget *b, const char *model, const ModelUsage *u, uint64_t cost_
 
         if (ret_cost_micro)
                 *ret_cost_micro = t.cost_micro;
+        if (cost_micro == 0)
+                tell_unpriced(b, model);
         return add(b, model, 1, &t);
 }
 

@@ -41,7 +41,8 @@ DEFINE_TRIVIAL_CLEANUP_FUNC(Budget*, budget_free);
 /* Limits and prices as of now. > 0: the limits are others than before. -ENOMEM. */
 int budget_configure(Budget *b, const SessionConfig *config);
 
-/* What a call costs by the prices of the configuration, in µ$; 0 when it names none for the model. */
+/* What a call costs by the prices of the configuration, in µ$. Where it names none for the model: 0, or with
+ * limits.cost_per_day what it would cost by the highest of its prices. */
 uint64_t budget_price(const Budget *b, const char *model, const ModelUsage *u);
 
 /* One call of a model. cost_micro: what it cost as far as anybody knows; 0: budget_price(). *ret_cost_micro (may be

@@ -41,8 +41,8 @@ static void fixture_done(Fixture *f) {
 
 static void budget_open(Fixture *f, uint64_t tokens_per_hour, uint64_t cost_per_day_micro) {
         AgentConfig agent = { .tokens_per_hour = tokens_per_hour, .cost_per_day_micro = cost_per_day_micro };
-        Price price = { (char*) "priced", 3, 15, 0.3, 3.75 };
-        SessionConfig config = { .agent = &agent, .prices = { &price, 1 } };
+        Price prices[] = { { (char*) "priced", 3, 15, 0.3, 3.75 }, { (char*) "other-priced", 5, 1, 0, 1 } };
+        SessionConfig config = { .agent = &agent, .prices = { prices, ELEMENTSOF(prices) } };
 
         f->budget = budget_free(f->budget);
         ASSERT_OK(budget_new(&f->budget, &(BudgetSpec) {
@@ -131,8 +131,6 @@ TEST(cost_of_a_day) {
         ASSERT_OK(budget_add(f.budget, "priced-20260101", &some, 0, &cost));
         ASSERT_EQ(cost, 300 + 120 + 375 + 6000);
         ASSERT_EQ(budget_check(f.budget, NULL), 0);
-        ASSERT_OK(budget_add(f.budget, "unpriced", &some, 0, &cost));
-        ASSERT_EQ(cost, 0);
         now_usec += HOUR;
         ASSERT_OK(budget_add(f.budget, "priced", &some, 0, NULL));
         ASSERT_EQ(budget_check(f.budget, &v), 1);
@@ -144,6 +142,20 @@ TEST(cost_of_a_day) {
                            "2026-03-05 00:00 UTC");
         now_usec += HOUR / 2;
         ASSERT_EQ(budget_check(f.budget, NULL), 0);
+}
+
+/* It could choose a model that nobody has thought of. */
+TEST(a_model_without_a_price_is_not_free) {
+        _fixture_ Fixture f = fixture_new();
+        uint64_t cost;
+
+        budget_open(&f, UINT64_MAX, UINT64_MAX);
+        ASSERT_OK(budget_add(f.budget, "unpriced", &some, 0, &cost));
+        ASSERT_EQ(cost, 0);
+        budget_open(&f, UINT64_MAX, 6995);
+        ASSERT_OK(budget_add(f.budget, "unpriced", &some, 0, &cost));
+        ASSERT_EQ(cost, 500 + 120 + 375 + 6000);
+        ASSERT_EQ(budget_check(f.budget, NULL), 1);
 }
 
 TEST(cost_that_a_cli_reports) {
