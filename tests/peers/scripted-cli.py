@@ -17,7 +17,7 @@ unless they say otherwise:
     [[noise]]            as [[hang]], with a sign of life that says nothing every few milliseconds
     [[deaf]]             as [[hang]], and interruptions are not heard either
     [[wait]]             half of an answer; the other half when the file DIRECTORY/go is there
-    [[auth]]             not logged in
+    [[auth]]             not logged in; as long as there is the file DIRECTORY/logged-out, always
     [[limit: 2]]         overloaded for the first two messages of this conversation
     [[bye]]              half a megabyte of an answer, and the end of the process right behind it
     [[late]]             with [[hang]]: asks for leave when it is interrupted, before it says that it was
@@ -189,7 +189,7 @@ class Claude:
         self.lingers = self.lingers or "linger" in directives
         if "garbage" in directives:
             os.write(1, b"this is no JSON\n")
-        if "auth" in directives:
+        if "auth" in directives or (DIRECTORY / "logged-out").exists():
             return self.failure("authentication_failed", 401, "Invalid API key · Fix external API key")
         if "limit" in directives:
             seen = DIRECTORY / "limited"

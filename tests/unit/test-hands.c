@@ -198,6 +198,46 @@ TEST(limits_and_logins) {
         ASSERT_EQ(f->health, CHAT_HEALTH_OK);
 }
 
+static size_t count(const char *text, const char *what) {
+        size_t n = 0;
+
+        for (const char *p = text; (p = strstr(p, what)); p += strlen(what))
+                n++;
+        return n;
+}
+
+/* Somebody may be renewing it at this moment (agent-runtime §8.7). */
+TEST(a_login_that_is_refused) {
+        static const char login[] = "{\"claudeAiOauth\":{\"accessToken\":\"a\",\"refreshToken\":\"r\"}}";
+        _fixture_ Fixture *f = fixture_new("");
+        _cleanup_free_ char *directory = path_join(world.directory, ".claude"),
+                            *path = path_join(directory, ".credentials.json"),
+                            *out = path_join(world.directory, "logged-out"), *log = NULL;
+
+        ASSERT_OK(directory_make(directory, 0700));
+        ASSERT_OK(file_write_atomic(path, login, strlen(login), 0600));
+        answer(f, "t1", "[[auth]]", "completed You said: [puffo-agent system message] the last turn was interrupted "
+                                    "because the model provider did not accept the login; continue with it now.");
+        ASSERT_EQ(f->health, CHAT_HEALTH_OK);
+
+        ASSERT_OK(file_write_atomic(out, "", 0, 0600));
+        answer(f, "t2", "Hello", "failed/auth");
+        ASSERT_EQ(f->health, CHAT_HEALTH_AUTH_FAILED);
+        log = file_text("log");
+        ASSERT_EQ(count(log, "did not accept the login"), 1U + 4);
+        log = mfree(log);
+        log = file_text("workspace/.puffo-agent/audit.log");
+        ASSERT_EQ(count(log, "auth_error.detected"), 1U + 5);
+        ASSERT_EQ(count(log, "auth_error.exhausted_retries"), 1);
+
+        /* One that is gone meanwhile is not waited for. */
+        ASSERT_OK(unlink(path));
+        answer(f, "t3", "Hello", "failed/auth");
+        ASSERT_OK(unlink(out));
+        answer(f, "t4", "Hello", "completed You said: Hello");
+        ASSERT_EQ(f->health, CHAT_HEALTH_OK);
+}
+
 TEST(cannot_be_started) {
         _fixture_ Fixture *f = fixture_new("");
 

@@ -196,6 +196,7 @@ static int send_again(Hands *h, const SessionConfig *config) {
         int r;
 
         h->kick = streq(h->run->kick, HANDS_LIMITED_LINE) ? HANDS_LIMITED_LINE :
+                  streq(h->run->kick, HANDS_REFUSED_LINE) ? HANDS_REFUSED_LINE :
                   streq(h->run->kick, HANDS_UNSURE_LINE)  ? HANDS_UNSURE_LINE :
                   *h->run->kick                           ? HANDS_RESTARTED_LINE : NULL;
         r = make_text(h, config, harness_kind(h->driver), &text, &system);

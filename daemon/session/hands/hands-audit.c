@@ -87,7 +87,22 @@ static int put_numbers(json_object *o, const HandsAudit *a, const HarnessResult 
         return r;
 }
 
-void hands_audit_end(HandsAudit *a, const HarnessResult *result) {
+static void append_refusal(HandsAudit *a, const HarnessResult *result, unsigned attempt, unsigned n_attempts) {
+        _cleanup_json_ json_object *o = json_object_new_object(), *last = NULL;
+        int r;
+
+        r = put_texts(o, "reply", result->message, NULL, NULL);
+        if (r >= 0)
+                r = json_put_int(o, "attempt", attempt);
+        append(a, AUDIT_AUTH_ERROR, o, r < 0 ? r : json_put_int(o, "of", n_attempts));
+        if (n_attempts == 1 || attempt < n_attempts)
+                return;
+        last = json_object_new_object();
+        r = put_texts(last, "reply", result->message, NULL, NULL);
+        append(a, AUDIT_AUTH_EXHAUSTED, last, r < 0 ? r : json_put_int(last, "attempts", n_attempts));
+}
+
+void hands_audit_end(HandsAudit *a, const HarnessResult *result, unsigned attempt, unsigned n_attempts) {
         _cleanup_json_ json_object *o = json_object_new_object(), *error = json_object_new_object();
         bool broke = result->outcome == HARNESS_GONE || result->outcome == HARNESS_PROTOCOL;
         int r;
@@ -98,12 +113,8 @@ void hands_audit_end(HandsAudit *a, const HarnessResult *result) {
                 if (r >= 0)
                         r = put_texts(error, "error", result->message, "action", "stopped");
                 append(a, AUDIT_STREAM_ERROR, error, r);
-        } else if (result->outcome == HARNESS_AUTH) {
-                r = put_texts(error, "reply", result->message, NULL, NULL);
-                if (r >= 0)
-                        r = json_put_int(error, "attempt", 1);
-                append(a, AUDIT_AUTH_ERROR, error, r < 0 ? r : json_put_int(error, "of", 1));
-        }
+        } else if (result->outcome == HARNESS_AUTH)
+                append_refusal(a, result, attempt, n_attempts);
         r = put_numbers(o, a, result);
         append(a, AUDIT_TURN_END, o, r < 0 ? r : json_put_string(o, "outcome",
                                                                  harness_outcome_to_string(result->outcome)));

@@ -21,4 +21,5 @@ void hands_audit_session(HandsAudit *a, const char *session_id);        /* NULL:
 void hands_audit_input(HandsAudit *a, const char *text);
 void hands_audit_text(HandsAudit *a, const char *text);
 void hands_audit_tool(HandsAudit *a, const HarnessTool *tool);
-void hands_audit_end(HandsAudit *a, const HarnessResult *result);
+/* attempt: this was it, of so many, when the login is refused. */
+void hands_audit_end(HandsAudit *a, const HarnessResult *result, unsigned attempt, unsigned n_attempts);

@@ -24,6 +24,9 @@
 #define HANDS_LIMITED_LINE \
         "[puffo-agent system message] the last turn was interrupted by a limit of the model provider; continue with " \
         "it now."
+#define HANDS_REFUSED_LINE \
+        "[puffo-agent system message] the last turn was interrupted because the model provider did not accept the " \
+        "login; continue with it now."
 #define HANDS_RESTARTED_LINE \
         "[puffo-agent system message] you were restarted in the middle of the last turn. Finish it now; what you " \
         "have sent already does not have to be sent again. If it is finished, say nothing more than [SILENT]."
@@ -63,7 +66,7 @@ struct Hands {
         char *open;                     /* the CLI's id of the message that grows, or NULL */
         bool known;                     /* … which was stored before */
         size_t streamed;                /* bytes of it */
-        unsigned n_retries, n_tools;
+        unsigned n_retries, n_refusals, n_tools;        /* n_refusals: of the login */
         uint64_t task_timeout_usec, progress_usec;
         uint64_t freeze_after_usec, stop_after_usec;    /* of the configuration */
         uint64_t freeze_usec, stop_usec;

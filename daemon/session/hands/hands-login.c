@@ -97,6 +97,11 @@ int hands_login_use(HandsLogin *l, const CliLogin *login) {
         return r < 0 ? r : login->state == CLI_LOGIN_EXPIRED && l->call;
 }
 
+bool hands_login_is_there(HandsLogin *l) {
+        look_again(l);
+        return l->login.state != CLI_LOGIN_MISSING;
+}
+
 int hands_login_new(HandsLogin **ret, const HandsLoginSpec *spec) {
         HandsLogin *l = new0(HandsLogin, 1);
 

@@ -23,3 +23,5 @@ HandsLogin* hands_login_free(HandsLogin *l);
 
 /* A turn is to use this one. > 0: it has expired and is being refreshed, on_done() follows. */
 int hands_login_use(HandsLogin *l, const CliLogin *login);
+/* Renews the view, and says whether there is a login that a CLI could be let in with. */
+bool hands_login_is_there(HandsLogin *l);

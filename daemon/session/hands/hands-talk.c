@@ -9,6 +9,10 @@
 #define RETRIES_MAX 3U
 #define RETRY_MIN_USEC (15 * USEC_PER_SEC)
 #define RETRY_MAX_USEC (45 * USEC_PER_SEC)
+/* With a login, which somebody else may be renewing at this moment; a key that is refused stays what it is. The pauses
+ * between them: 3, 6, 12, 24 s (agent-runtime §8.7). */
+#define LOGIN_ATTEMPTS 5U
+#define LOGIN_PAUSE_USEC (3 * USEC_PER_SEC)
 
 /* ---- what the CLI says ---- */
 
@@ -253,17 +257,37 @@ static void complete(Hands *h) {
                 hands_turn_end(h, &(TurnResult) { .status = TURN_COMPLETED });
 }
 
-static void retry_later(Hands *h) {
-        uint64_t delay = h->spec.retry_max_usec > 0 ?
-                         random_between(h->spec.retry_min_usec, h->spec.retry_max_usec) :
-                         random_between(RETRY_MIN_USEC, RETRY_MAX_USEC);
-        _cleanup_free_ char *text = asprintf_new("waiting for the model provider, next try in %" PRIu64 " s",
-                                                 delay / USEC_PER_SEC);
+static void retry_after(Hands *h, uint64_t delay, const char *what, const char *kick) {
+        _cleanup_free_ char *text = asprintf_new("%s, next try in %" PRIu64 " s", what, delay / USEC_PER_SEC);
 
-        h->kick = h->has_it ? HANDS_LIMITED_LINE : NULL;
+        h->kick = h->has_it ? kick : NULL;
         hands_forget_sent(h);
         hands_tell_waiting(h, text);
         hands_attempt_after(h, delay);
+}
+
+static void retry_later(Hands *h) {
+        retry_after(h, h->spec.retry_max_usec > 0 ? random_between(h->spec.retry_min_usec, h->spec.retry_max_usec) :
+                                                    random_between(RETRY_MIN_USEC, RETRY_MAX_USEC),
+                    "waiting for the model provider", HANDS_LIMITED_LINE);
+}
+
+static bool has_login(Hands *h) {
+        HarnessKind kind = harness_kind_from_string(h->run->kind);
+
+        return (kind == HARNESS_CLAUDE || kind == HARNESS_CLAUDE_SDK) && !h->run->has_outlet &&
+               hands_login_is_there(h->login);
+}
+
+static void refused(Hands *h) {
+        if (h->n_refusals > 0 && h->n_refusals < LOGIN_ATTEMPTS) {
+                retry_after(h, h->spec.retry_max_usec > 0 ? h->spec.retry_max_usec :
+                                                            LOGIN_PAUSE_USEC << (h->n_refusals - 1),
+                            "the model provider does not accept the login", HANDS_REFUSED_LINE);
+                return;
+        }
+        h->spec.on_health(CHAT_HEALTH_AUTH_FAILED, h->spec.userdata);
+        hands_fail(h, "server_error", "auth", "The CLI is not logged in, or its login has expired (auth).");
 }
 
 static void forget_conversation(Hands *h) {
@@ -297,8 +321,7 @@ static void turn_ended(Hands *h, const HarnessResult *result) {
                                    "The model provider cannot answer at present (overloaded).");
                 break;
         case HARNESS_AUTH:
-                h->spec.on_health(CHAT_HEALTH_AUTH_FAILED, h->spec.userdata);
-                hands_fail(h, "server_error", "auth", "The CLI is not logged in, or its login has expired (auth).");
+                refused(h);
                 break;
         case HARNESS_UNFIT:
                 hands_fail(h, "server_error", "not-ready", result->message);
@@ -364,7 +387,9 @@ static int on_end(Harness *d, const HarnessResult *result, void *userdata) {
                 return 0;
         }
         crash_point("cli-answered");
-        hands_audit_end(&h->audit, result);
+        if (result->outcome == HARNESS_AUTH)
+                h->n_refusals = has_login(h) ? h->n_refusals + 1 : 0;
+        hands_audit_end(&h->audit, result, MAX(h->n_refusals, 1U), h->n_refusals > 0 ? LOGIN_ATTEMPTS : 1);
         hands_count(h->turn, &result->usage, cost);
         h->has_it = h->has_it || result->started;
         if (result->outcome != HARNESS_DONE)
