@@ -30,6 +30,7 @@ static struct {
         unsigned n_starts, n_stops, n_freezes, n_thaws, n_failures;
         bool no_end, die_at_end;        /* of a double of this process that was made by fork() */
         int start_error;
+        uint64_t retry_usec;            /* 0: hardly any */
         char *description, *sockets;
         char directory[64];
         const char *oom;
@@ -300,7 +301,7 @@ static void fixture_open(Fixture *f) {
         ASSERT_OK(budget_new(&f->budget, &(BudgetSpec) { .db = f->db, .now = budget_now }));
         ASSERT_OK(hands_new(&f->hands, &(HandsSpec) {
                 .event = f->event, .db = f->db, .budget = f->budget, .backend = &backend, .directory = world.directory,
-                .retry_min_usec = 1, .retry_max_usec = 2, .get_config = get_config, .get_box = get_box,
+                .retry_min_usec = world.retry_usec ?: 1, .retry_max_usec = world.retry_usec ?: 2, .get_config = get_config, .get_box = get_box,
                 .get_outlet = get_outlet, .get_working_directory = get_working_directory, .on_end = on_end,
                 .on_health = on_health, .on_waiting = on_waiting, .on_broken = on_broken, .userdata = f,
         }));

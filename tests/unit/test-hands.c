@@ -198,6 +198,34 @@ TEST(limits_and_logins) {
         ASSERT_EQ(f->health, CHAT_HEALTH_OK);
 }
 
+static bool is_waiting(Fixture *f) {
+        return f->waiting && startswith(f->waiting, "waiting for the model provider");
+}
+
+static bool has_started_again(Fixture *f) {
+        return world.n_starts == 2;
+}
+
+/* What happens meanwhile is no reason to ask the provider sooner. */
+TEST(a_pause_is_a_pause) {
+        _fixture_ Fixture *f = fixture_new("");
+        uint64_t begin;
+
+        fixture_crash(f);
+        world.retry_usec = 2 * USEC_PER_SEC;
+        fixture_open(f);
+        begin = now_boottime_usec();
+        (void) close(submit(f, "t1", "[[limit: 1]]"));
+        run_until(f, is_waiting);
+        ASSERT_OK(kill(world.pid, SIGKILL));
+        run_until(f, has_died);
+        hands_connected(f->hands);
+        run_until(f, has_started_again);
+        ASSERT_TRUE(now_boottime_usec() - begin >= world.retry_usec);
+        run_until(f, is_idle);
+        ASSERT_EQ(world.n_starts, 2);
+}
+
 static size_t count(const char *text, const char *what) {
         size_t n = 0;
 

@@ -68,6 +68,7 @@ struct Hands {
         size_t streamed;                /* bytes of it */
         unsigned n_retries, n_refusals, n_tools;        /* n_refusals: of the login */
         uint64_t task_timeout_usec, progress_usec;
+        uint64_t not_before_usec;       /* of a pause: nothing that happens begins the next attempt sooner; 0: none */
         uint64_t freeze_after_usec, stop_after_usec;    /* of the configuration */
         uint64_t freeze_usec, stop_usec;
         SessionConfig *config;          /* as the turn began, for its first attempt; NULL: to be read */
@@ -95,6 +96,8 @@ void hands_forget_sent(Hands *h);
 /* Nobody speaks to the CLI any more. */
 void hands_driver_drop(Hands *h);
 void hands_attempt_after(Hands *h, uint64_t delay);
+/* … and not sooner, whatever happens meanwhile. */
+void hands_pause(Hands *h, uint64_t delay);
 /* Something has happened that the turn may have been waiting for. */
 void hands_go_on(Hands *h);
 void hands_turn_end(Hands *h, TurnResult *result);

@@ -105,7 +105,7 @@ static void lost_amid_turn(Hands *h, const char *cause) {
         if (h->n_tools == 0 && !h->repeated) {
                 h->repeated = true;
                 h->kick = h->has_it ? HANDS_RESTARTED_LINE : NULL;
-                hands_attempt_after(h, crash_pause(h));
+                hands_pause(h, crash_pause(h));
                 return;
         }
         hands_fail(h, "server_error", "harness-gone", cause ?: "The CLI ended amid the turn (harness-gone).");

@@ -263,7 +263,7 @@ static void retry_after(Hands *h, uint64_t delay, const char *what, const char *
         h->kick = h->has_it ? kick : NULL;
         hands_forget_sent(h);
         hands_tell_waiting(h, text);
-        hands_attempt_after(h, delay);
+        hands_pause(h, delay);
 }
 
 static void retry_later(Hands *h) {

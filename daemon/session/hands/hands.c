@@ -66,10 +66,17 @@ void hands_attempt_after(Hands *h, uint64_t delay) {
                 hands_fail_errno(h, r, "Failed to arm a timer");
 }
 
+void hands_pause(Hands *h, uint64_t delay) {
+        h->not_before_usec = now_boottime_usec() + delay;
+        hands_attempt_after(h, delay);
+}
+
 /* Something has happened that the turn may have been waiting for. */
 void hands_go_on(Hands *h) {
+        uint64_t now = now_boottime_usec();
+
         if (h->turn && !h->working && !h->gone)
-                hands_attempt_after(h, 0);
+                hands_attempt_after(h, h->not_before_usec > now ? h->not_before_usec - now : 0);
 }
 
 /* ---- the end of a turn ---- */
@@ -84,6 +91,7 @@ static void turn_forget(Hands *h) {
         h->gone = mfree(h->gone);
         h->open = mfree(h->open);
         h->kick = NULL;
+        h->not_before_usec = 0;
         h->config = session_config_free(h->config);
         if (h->turn)
                 hands_tell_waiting(h, NULL);
