@@ -137,6 +137,10 @@ static int overwrite(int dir_fd, const char *name, const char *text, size_t size
 
         if (fd < 0)
                 return fd;
+        /* A disk that is full says so before anything of the old text is gone. */
+        if (size > (uint64_t) st.st_size && fallocate(fd, FALLOC_FL_KEEP_SIZE, 0, (off_t) size) < 0 &&
+            errno != EOPNOTSUPP && errno != ENOSYS)
+                return -errno;
         while (done < size) {
                 ssize_t n = pwrite(fd, text + done, size - done, (off_t) done);
 

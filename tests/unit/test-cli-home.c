@@ -1,7 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 
 #include <fcntl.h>
+#include <sched.h>
+#include <sys/mount.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include "cli-fixture.h"
 #include "cli-home-internal.h"
@@ -13,6 +17,58 @@ static bool contains(char *const *list, const char *directory, const char *name)
         _cleanup_free_ char *path = path_join(directory, name);
 
         return strv_contains(list, path);
+}
+
+/* On a disk that has room for four pages: -errno when there can be none here. */
+static int full_disk(const char *directory) {
+        uid_t uid = getuid();
+
+        if (unshare(CLONE_NEWNS | (uid > 0 ? CLONE_NEWUSER : 0)) < 0 ||
+            mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 ||
+            mount("tmpfs", directory, "tmpfs", 0, "size=16k,mode=0700") < 0)
+                return -errno;
+        return 0;
+}
+
+/* In a process of its own, whose mounts nobody sees. */
+static _Noreturn void fill_disk(const char *directory) {
+        _cleanup_free_ char *big = malloc(50001), *text = NULL;
+        size_t size;
+        int fd;
+
+        if (full_disk(directory) < 0)
+                _exit(77);
+        memset(big, 'x', 50000);
+        big[50000] = 0;
+        fd = open(directory, O_PATH | O_DIRECTORY | O_CLOEXEC);
+        if (cli_file_write(fd, "f", "old", 3, 0600, CLI_FILE_KEEP_INODE) != 1)
+                _exit(1);
+        if (cli_file_write(fd, "f", big, 50000, 0600, CLI_FILE_KEEP_INODE) != -ENOSPC)
+                _exit(2);
+        if (cli_file_read(fd, "f", KIB(64), &text, &size) < 0 || !streq(text, "old"))
+                _exit(3);
+        text = mfree(text);
+        if (cli_file_write(fd, "f", big, 5000, 0600, CLI_FILE_KEEP_INODE) != 1)
+                _exit(4);
+        _exit(cli_file_read(fd, "f", KIB(64), &text, &size) < 0 || size != 5000 || memcmp(text, big, size) != 0);
+}
+
+TEST(a_full_disk_leaves_what_was_there) {
+        char template[] = "/tmp/puffo-test-cli-home-XXXXXX";
+        int status;
+        pid_t pid;
+
+        ASSERT_NOT_NULL(mkdtemp(template));
+        pid = fork();
+        ASSERT_TRUE(pid >= 0);
+        if (pid == 0)
+                fill_disk(template);
+        ASSERT_EQ(waitpid(pid, &status, 0), pid);
+        ASSERT_OK(directory_remove(template));
+        ASSERT_TRUE(WIFEXITED(status));
+        if (WEXITSTATUS(status) == 77)
+                skip();
+        ASSERT_EQ(WEXITSTATUS(status), 0);
 }
 
 TEST(fresh) {
