@@ -2,7 +2,7 @@
 
 #include "claude.h"
 
-static const char *const modes[] = { "default", "acceptEdits", "plan", "dontAsk" };
+static const char *const modes[] = { "default", "acceptEdits", "plan", "dontAsk", "auto" };
 
 static const struct { const char *name, *value; } switches[] = {
         { "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC", "1" },

@@ -162,7 +162,8 @@ static int add_permissions(Facts *f, const AgentConfig *c) {
         _cleanup_free_ char *timeout = NULL;
         int r;
 
-        if (!what || (c->kind != RUNTIME_SDK_LOCAL && !streq(agent_config_harness(c), "claude-code")))
+        /* What sdk-local may call is said in runtime.allowed_tools: nobody is asked. */
+        if (!what || c->kind == RUNTIME_SDK_LOCAL || !streq(agent_config_harness(c), "claude-code"))
                 return 0;
         timeout = asprintf_new("%" PRIu64, c->permission_timeout_usec / USEC_PER_SEC);
         if (!timeout)

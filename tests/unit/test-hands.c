@@ -206,6 +206,23 @@ static bool has_started_again(Fixture *f) {
         return world.n_starts == 2;
 }
 
+/* Nothing is done in a mode that its CLI does not have. */
+TEST(modes_that_cannot_be_kept) {
+        static const char *const files[] = { HERMES "  permission_mode: default\n", GEMINI "  permission_mode: auto\n",
+                                             HERMES "  permission_mode: plan\n" };
+        _fixture_ Fixture *f = fixture_new("");
+
+        for (size_t i = 0; i < ELEMENTSOF(files); i++) {
+                _cleanup_free_ char *id = asprintf_new("t%zu", i);
+
+                configure_as(files[i]);
+                answer(f, id, "Hello", "failed/not-ready");
+        }
+        ASSERT_EQ(world.n_starts, 0);
+        configure_as(HERMES);
+        answer(f, "then", "Hello", "completed You said: Hello");
+}
+
 /* What happens meanwhile is no reason to ask the provider sooner. */
 TEST(a_pause_is_a_pause) {
         _fixture_ Fixture *f = fixture_new("");

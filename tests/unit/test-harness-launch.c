@@ -85,6 +85,9 @@ TEST(claude) {
         s = setup_of(HARNESS_CLAUDE);
         s.permission_mode = "bypassPermissions";
         ASSERT_LAUNCHES(&s, "argv", COMMON "--dangerously-skip-permissions\n--allowedTools=mcp__puffo\n");
+        s.permission_mode = "auto";
+        ASSERT_LAUNCHES(&s, "argv", COMMON "--permission-mode=auto\n--permission-prompt-tool=stdio\n"
+                                    "--allowedTools=mcp__puffo\n");
 }
 
 TEST(claude_sdk) {
@@ -314,7 +317,7 @@ TEST(setups_that_start_nothing) {
                 { offsetof(HarnessSetup, program), "claude", EINVAL }, { offsetof(HarnessSetup, home), "", EINVAL },
                 { offsetof(HarnessSetup, workspace), "x", EINVAL }, { offsetof(HarnessSetup, working_directory), ".",
                                                      EINVAL },
-                { offsetof(HarnessSetup, permission_mode), "auto", EINVAL },
+                { offsetof(HarnessSetup, permission_mode), "automatic", EINVAL },
                 { offsetof(HarnessSetup, permission_mode), "--x", EINVAL },
                 { offsetof(HarnessSetup, model_token), "no socket", EINVAL },
                 { offsetof(HarnessSetup, model), "\xff", EINVAL }, { offsetof(HarnessSetup, home), "/\xff", EINVAL },

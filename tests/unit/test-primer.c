@@ -150,7 +150,7 @@ TEST(bare_names) {
 
 TEST(hands_on_this_machine) {
         AGENT(a, RUNTIME_CLI_LOCAL);
-        _cleanup_free_ char *boxed = prompt(&a, all_tools), *open = NULL, *asked = NULL,
+        _cleanup_free_ char *boxed = prompt(&a, all_tools), *open = NULL, *asked = NULL, *gated = NULL,
                             *cwd = strjoin("Your working directory is `", a.home->workspace, "`"),
                             *memory = strjoin("`", a.home->directory, "/memory`"),
                             *shared = strjoin("`", f.paths->home, "/shared`");
@@ -179,6 +179,11 @@ TEST(hands_on_this_machine) {
         has(asked, "## Permission");
         has(asked, "changes of files");
         has(asked, "120 seconds");
+
+        /* What it may call is listed, and nobody is asked about anything else. */
+        a.config->kind = RUNTIME_SDK_LOCAL;
+        gated = prompt(&a, all_tools);
+        has_not(gated, "## Permission");
 }
 
 TEST(hands_in_a_container) {

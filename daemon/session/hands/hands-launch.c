@@ -96,6 +96,20 @@ static int find_program(HandsLaunch *l, const SessionConfig *config, const char 
         return *ret_fault ? -ENOENT : -ENOMEM;
 }
 
+/* Hermes asks nobody and can be told nothing of the kind: what is to be asked about, or not to be done, it would do. */
+static int check_mode(HarnessKind kind, const AgentConfig *a, char **ret_fault) {
+        const char *mode = strempty(a->permission_mode);
+        bool bypass = streq(mode, "bypassPermissions"), only_bypass = kind == HARNESS_HERMES;
+
+        if (kind == HARNESS_CLAUDE || kind == HARNESS_CLAUDE_SDK || (only_bypass ? bypass : !streq(mode, "auto")))
+                return 0;
+        *ret_fault = asprintf_new("The harness '%s' cannot keep to runtime.permission_mode '%s'; set it to %s.",
+                                  agent_config_harness(a), mode,
+                                  only_bypass ? "bypassPermissions, and have a sandbox profile hold it" :
+                                                "default, acceptEdits, plan, dontAsk or bypassPermissions");
+        return *ret_fault ? -ENOENT : -ENOMEM;
+}
+
 static void hash_text(crypto_generichash_state *s, const char *text) {
         (void) crypto_generichash_update(s, (const uint8_t*) strempty(text), strlen(strempty(text)) + 1);
 }
@@ -256,6 +270,8 @@ int hands_launch_prepare(HandsLaunch *ret, const SessionConfig *config, const ch
                 return r;
         l.has_tools = tools && l.kind != HARNESS_CLAUDE_SDK;
         r = find_program(&l, config, home, ret_fault);
+        if (r >= 0)
+                r = check_mode(l.kind, config->agent, ret_fault);
         if (r >= 0) /* the home's list of files has the view in it */
                 r = hands_launch_login(config, &l.login);
         l.has_outlet = wants_outlet(config, &l.login);
