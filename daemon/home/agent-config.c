@@ -318,6 +318,7 @@ static int agent_config_finish(AgentConfig *c, const char *path, const char *id,
                 return r;
 
         c->kind_given = runtime && is_given(runtime, "kind");
+        c->task_timeout_given = runtime && is_given(runtime, "task_timeout_seconds");
         c->sandbox_given = runtime && is_given(runtime, "sandbox_profile");
         if (!c->sandbox_given && c->kind != RUNTIME_CHAT_LOCAL) {
                 r = add_warning(c, path, NULL, "runtime.sandbox_profile",

@@ -50,6 +50,7 @@ typedef struct AgentConfig {
              *docker_memory_reservation, *permission_mode, *harness;    /* "" = inherit; harness: by provider */
         char **allowed_tools, **extra_dirs;
         uint64_t max_turns, max_tokens;
+        bool task_timeout_given;
         uint64_t task_timeout_usec, permission_timeout_usec, freeze_after_usec, stop_after_usec;
         SandboxProfile sandbox;
         bool sandbox_given;

@@ -469,6 +469,10 @@ int agent_credential(Agent *a, char **ret, size_t *ret_size) {
         if (r >= 0)
                 r = json_put_int(o, "dispatch_jitter_usec", (int64_t) (d->dispatch_jitter_ms * USEC_PER_MSEC));
         if (r >= 0)
+                r = json_put_int(o, "queue_limit", (int64_t) a->manager->queue_limit);
+        if (r >= 0 && a->home->role)
+                r = json_put_int(o, "task_timeout_usec", (int64_t) a->manager->turn_timeout_usec);
+        if (r >= 0)
                 r = json_put_string(o, "verify_certs", d->wire_verify_certs);
         if (r >= 0)
                 r = json_put_string(o, "ca_file", d->wire_ca_file);

@@ -41,6 +41,9 @@ static const Setting manager_settings[] = {
           offsetof(Manager, start_timeout_usec) },
         { "connect_timeout", "a number of seconds from 1 to 80", 60, 1, 80, USEC_PER_SEC,
           offsetof(Manager, connect_timeout_usec) },
+        { "turn_timeout", "a number of seconds from 1 to 86400", 1800, 1, 86400, USEC_PER_SEC,
+          offsetof(Manager, turn_timeout_usec) },
+        { "queue_limit", "a number from 1 to 1024", 32, 1, 1024, 1, offsetof(Manager, queue_limit) },
         { "agent_limit", "a number from 1 to 1024", 64, 1, 1024, 1, offsetof(Manager, agent_limit) },
 };
 

@@ -31,6 +31,8 @@ struct Manager {
         uint64_t restart_usec;          /* RestartUSec= of sessions */
         uint64_t start_timeout_usec, connect_timeout_usec;      /* of Init and Hire, and of Start and Connect */
         uint64_t agent_limit;           /* of role agents */
+        uint64_t turn_timeout_usec;     /* of role agents that have no runtime.task_timeout_seconds */
+        uint64_t queue_limit;           /* of each agent's turns */
         CodexSettings codex;            /* for those that work with Codex */
         uid_t transfers[16];            /* imports and exports under way, by who asked for them */
         unsigned n_transfers;

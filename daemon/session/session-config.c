@@ -11,6 +11,7 @@
 #define CREDENTIAL_NAME "session"
 #define CREDENTIAL_SIZE_MAX KIB(64)
 #define TURN_GRACE_DEFAULT_USEC (20 * USEC_PER_SEC)
+#define QUEUE_LIMIT_DEFAULT 32
 #define RETENTION_DEFAULT_DAYS 90
 #define JITTER_DEFAULT_USEC (1500 * USEC_PER_MSEC)
 
@@ -126,7 +127,9 @@ static int credential_apply(SessionConfig *c) {
         if (r >= 0)
                 r = codex_choose(c, o);
         c->turn_grace_usec = usec_take(o, "turn_grace_usec", TURN_GRACE_DEFAULT_USEC);
-        c->task_timeout_usec = usec_take(o, "task_timeout_usec", a->task_timeout_usec);
+        c->task_timeout_usec = a->task_timeout_given ? a->task_timeout_usec :
+                                                       usec_take(o, "task_timeout_usec", a->task_timeout_usec);
+        c->queue_limit = (size_t) MAX(json_get_int(o, "queue_limit", QUEUE_LIMIT_DEFAULT), (int64_t) 1);
         c->dispatch_jitter_usec = usec_take(o, "dispatch_jitter_usec", JITTER_DEFAULT_USEC);
         days = json_get_int(o, "retention_days", RETENTION_DEFAULT_DAYS);
         c->retention_usec = days <= 0 ? 0 : (uint64_t) MIN(days, (int64_t) 36500) * 86400 * USEC_PER_SEC;

@@ -13,6 +13,7 @@ typedef struct SessionConfig {
         uint64_t turn_grace_usec, task_timeout_usec;
         uint64_t retention_usec;                /* of conversations; 0: for ever */
         uint64_t dispatch_jitter_usec;
+        size_t queue_limit;                     /* turns that wait */
         PriceList prices;                       /* the agent's, then daemon.yml's */
         char *verify_certs, *ca_file;           /* daemon.yml's wire block; "": the default */
 

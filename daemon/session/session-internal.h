@@ -45,6 +45,7 @@ struct Session {
         bool leaving, left;                     /* the chat service, when no turn runs any more */
         bool drained;                           /* readers have had their time */
 
+        size_t queue_limit;
         uint64_t started_usec, turn_grace_usec, retention_usec, sweep_usec, swept_usec, open_pause_usec;
         bool trimmed;                           /* the short pause after the last turn is over */
         int note_day;                           /* of the year; a day's note is made once */

@@ -61,6 +61,9 @@ static int session_configure(Session *s, SessionConfig **ret) {
         s->main_only = has_cli(c) && !hands_has_conversations(hands_kind(c->agent));
         s->turn_grace_usec = c->turn_grace_usec;
         s->retention_usec = c->retention_usec;
+        s->queue_limit = c->queue_limit;
+        if (s->queue)
+                turn_queue_set_limit(s->queue, s->queue_limit);
         if (s->db) {
                 r = free_and_strdup(&s->fault, c->fault);
                 if (r >= 0)
@@ -647,6 +650,8 @@ static int open_parts(Session *s) {
         s->hands = TAKE_PTR(hands);
         s->service = TAKE_PTR(service);
         s->queue = TAKE_PTR(queue);
+        if (s->queue_limit > 0)
+                turn_queue_set_limit(s->queue, s->queue_limit);
         s->db = TAKE_PTR(db);
         return 0;
 }

@@ -5,7 +5,7 @@
 #include "log.h"
 #include "turn-queue.h"
 
-#define QUEUE_MAX 32
+#define QUEUE_LIMIT_DEFAULT 32
 #define ATTEMPTS_MAX 2
 #define STREAM_KEEP_USEC (10 * 60 * USEC_PER_SEC)
 #define STREAM_KEEP_BYTES MIB(8)
@@ -25,7 +25,7 @@ struct TurnQueue {
         Database *db;                   /* borrowed */
         TurnDriver driver;
         TurnList waiting, ended;        /* ended: oldest first, until their streams expire */
-        size_t n_waiting, ended_bytes;
+        size_t n_waiting, limit, ended_bytes;
         Turn *running;
         bool enabled;
         uint64_t n_processed, last_event_usec;
@@ -71,6 +71,7 @@ int turn_queue_new(TurnQueue **ret, sd_event *event, Database *db, const TurnDri
 
         if (!q)
                 return -ENOMEM;
+        q->limit = QUEUE_LIMIT_DEFAULT;
         q->event = event;
         q->db = db;
         q->driver = *driver;
@@ -138,6 +139,10 @@ static void wake(TurnQueue *q) {
         int r = sd_event_source_set_enabled(q->dispatch, SD_EVENT_ONESHOT);
         if (r < 0)
                 (void) log_error_errno(r, "Failed to schedule the next turn: %m");
+}
+
+void turn_queue_set_limit(TurnQueue *q, size_t limit) {
+        q->limit = limit;
 }
 
 void turn_queue_set_enabled(TurnQueue *q, bool enabled) {
@@ -596,7 +601,7 @@ int turn_queue_submit(TurnQueue *q, const TurnSubmission *submission, bool accep
                 return r;
         if (!accept)
                 return -EAGAIN;
-        if (q->n_waiting >= QUEUE_MAX)
+        if (q->n_waiting >= q->limit)
                 return -ENOBUFS;
 
         r = add_new(q, submission, &t);

@@ -40,6 +40,8 @@ DEFINE_TRIVIAL_CLEANUP_FUNC(TurnQueue*, turn_queue_free);
 int turn_queue_load(TurnQueue *q);
 /* Whether the next turn is begun; a running one is not touched. */
 void turn_queue_set_enabled(TurnQueue *q, bool enabled);
+/* How many turns may wait, 32 by default. Those that wait already stay. */
+void turn_queue_set_limit(TurnQueue *q, size_t limit);
 /* Leaves the running turn as a crash would, to be begun again by the next process. */
 void turn_queue_abandon(TurnQueue *q);
 

@@ -288,7 +288,8 @@ def test_settings_of_the_waits(suite):
         refused = proxy(suite, "connect", "engineer_slow", "/", check=False)
         assert refused.returncode == 1 and refused.stderr == "not ready\n"
         assert time.monotonic() - begun < 20 and agent.Desired == "running"
-        for line in ["start_timeout: 81", "connect_timeout: soon", "agent_limit: 1.5", "restart_sec: 0"]:
+        for line in ["start_timeout: 81", "connect_timeout: soon", "agent_limit: 1.5", "restart_sec: 0", "queue_limit: 0",
+                     "queue_limit: many", "turn_timeout: 86401", "turn_timeout: [1]"]:
             suite.user.write(f"{HOME}/.state/config.yaml", f"port: 7011\n{line}\n")
             suite.manager("Reload")
             key = line.partition(":")[0]
@@ -301,6 +302,32 @@ def test_settings_of_the_waits(suite):
         suite.manager("Reload")
     assert suite.manager("ListProblems")[0] == []
     agent.call("Delete")
+
+
+def test_settings_of_the_turns(suite):
+    """How many may wait, and how long a turn may be silent: an agent's own limit wins."""
+    settings = suite.user.home / HOME / ".state/config.yaml"
+    suite.user.write(f"{HOME}/.state/config.yaml", "queue_limit: 2\nturn_timeout: 3\n")
+    try:
+        suite.manager("Reload")
+        agent = suite.hire("engineer", "limited")
+        ended = suite.turn("engineer_limited", "[[hang]] nothing comes")
+        assert ended["status"] == "incomplete" and ended["incomplete_details"] == {"reason": "max_output_tokens"}
+
+        path = suite.user.home / HOME / ".state/agents/engineer_limited/agent.yml"
+        text = path.read_text()
+        assert "task_timeout_seconds" not in text
+        suite.user.write(path, text.replace("runtime:\n", "runtime:\n  task_timeout_seconds: 600\n"))
+        ask = {"model": "engineer_limited", "input": "[[hang]] long enough", "background": True}
+        first = suite.http("POST", "/v1/responses", ask)
+        agent.wait_state("busy")
+        assert [suite.http("POST", "/v1/responses", ask).status for _ in range(3)] == [200, 200, 429]
+        time.sleep(5)       # its turns begin with what agent.yml says then
+        assert suite.http("GET", f"/v1/responses/{first.json['id']}").json["status"] == "in_progress"
+        agent.call("Delete")
+    finally:
+        settings.unlink()
+        suite.manager("Reload")
 
 
 def test_14_two_at_once_and_the_33rd_that_waits(suite, provider):

@@ -261,6 +261,17 @@ TEST(full_queue) {
         ASSERT_EQ(turn_queue_submit(f->queue, &(TurnSubmission) { .id = "x", .text = "x" }, false, -EBADF), -EAGAIN);
         ASSERT_EQ(turn_queue_interrupt(f->queue, "t0"), 1);
         ASSERT_EQ(submit(f, "over"), 0);
+
+        /* Who waits already is not turned away by a limit that has become lower. */
+        turn_queue_set_limit(f->queue, 30);
+        ASSERT_EQ(turn_queue_interrupt(f->queue, "t1"), 1);
+        ASSERT_EQ(turn_queue_interrupt(f->queue, "t2"), 1);
+        ASSERT_EQ(submit(f, "again"), -ENOBUFS);
+        ASSERT_EQ(turn_queue_interrupt(f->queue, "t3"), 1);
+        ASSERT_EQ(submit(f, "again"), 0);
+        turn_queue_set_limit(f->queue, 31);
+        ASSERT_EQ(submit(f, "more"), 0);
+        ASSERT_EQ(submit(f, "too much"), -ENOBUFS);
 }
 
 TEST(previous) {

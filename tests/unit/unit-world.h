@@ -186,7 +186,8 @@ _unused_ static void world_init(World *w) {
         ASSERT_OK(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, fds));
         w->systemd = end_new(w->event, fds[0], true);
         ASSERT_OK(sd_bus_add_filter(w->systemd, NULL, on_call, w));
-        w->manager = (Manager) { .scope = SCOPE_USER, .event = w->event, .start_timeout_usec = 30 * USEC_PER_SEC,
+        w->manager = (Manager) { .scope = SCOPE_USER, .event = w->event, .queue_limit = 32,
+                                     .start_timeout_usec = 30 * USEC_PER_SEC,
                                   .connect_timeout_usec = 60 * USEC_PER_SEC, .bus = end_new(w->event, fds[1], false),
                                  .restart_usec = 10 * USEC_PER_SEC, .paths = w->paths, .agents = new0(Agent*, 1),
                                  .n_agents = 1 };
