@@ -287,15 +287,20 @@ static int put_options(Harness *h, json_object *params) {
         return r < 0 ? r : json_put(params, "outputSchema", schema);
 }
 
+/* A request that is about the thread of this conversation. */
+static int thread_request_new(Codex *c, const char *method, json_object **ret, json_object **ret_params) {
+        int r = request_new(c, method, ret, ret_params, NULL);
+
+        return r < 0 ? r : json_put_string(*ret_params, "threadId", c->thread_id);
+}
+
 int codex_begin_turn(Harness *h) {
         _cleanup_json_ json_object *o = NULL;
         json_object *params;
         Codex *c = h->state;
         int r;
 
-        r = request_new(c, "turn/start", &o, &params, NULL);
-        if (r >= 0)
-                r = json_put_string(params, "threadId", c->thread_id);
+        r = thread_request_new(c, "turn/start", &o, &params);
         if (r >= 0)
                 r = put_input(params, c->text, h->images);
         if (r >= 0)
@@ -314,9 +319,7 @@ static int send_interrupt(Harness *h) {
         Codex *c = h->state;
         int r;
 
-        r = request_new(c, "turn/interrupt", &o, &params, NULL);
-        if (r >= 0)
-                r = json_put_string(params, "threadId", c->thread_id);
+        r = thread_request_new(c, "turn/interrupt", &o, &params);
         if (r >= 0)
                 r = json_put_string(params, "turnId", c->turn_id);
         if (r >= 0)
@@ -334,9 +337,7 @@ static int ask_for_turn(Harness *h) {
         Codex *c = h->state;
         int r;
 
-        r = request_new(c, "thread/turns/list", &o, &params, NULL);
-        if (r >= 0)
-                r = json_put_string(params, "threadId", c->thread_id);
+        r = thread_request_new(c, "thread/turns/list", &o, &params);
         if (r >= 0)
                 r = json_put_int(params, "limit", 1);
         return r < 0 ? r : harness_write_json(h, o);
