@@ -8,6 +8,7 @@
 
 #include "crash-point.h"
 #include "config.h"
+#include "event-util.h"
 #include "file-util.h"
 #include "log.h"
 #include "session.h"
@@ -72,33 +73,15 @@ static int on_signal(sd_event_source *source, const struct signalfd_siginfo *si,
         return 0;
 }
 
-/* Not event_new(): a stop here is a matter of the running turn, not the end of the loop. */
+/* A stop is a matter of the running turn. The loop hears of the end of children only while SIGCHLD is blocked. */
 static int event_setup(sd_event **ret, Session **session) {
-        _cleanup_(sd_event_unrefp) sd_event *event = NULL;
         sigset_t mask;
-        int r;
 
-        if (signal(SIGPIPE, SIG_IGN) == SIG_ERR)
-                return -errno;
         (void) sigemptyset(&mask);
-        (void) sigaddset(&mask, SIGTERM);
-        (void) sigaddset(&mask, SIGINT);
         (void) sigaddset(&mask, SIGCHLD);
         if (sigprocmask(SIG_BLOCK, &mask, NULL) < 0)
                 return -errno;
-
-        r = sd_event_default(&event);
-        if (r >= 0)
-                r = sd_event_set_watchdog(event, true);
-        if (r >= 0)
-                r = sd_event_add_signal(event, NULL, SIGTERM, on_signal, session);
-        if (r >= 0)
-                r = sd_event_add_signal(event, NULL, SIGINT, on_signal, session);
-        if (r < 0)
-                return r;
-
-        *ret = TAKE_PTR(event);
-        return 0;
+        return event_new_with_stop(ret, on_signal, session);
 }
 
 static int socket_path(Scope scope, char **ret) {
