@@ -20,31 +20,27 @@ static char* format_text(const char *format, va_list ap) {
 }
 
 /* One line on stderr, whatever came in from elsewhere. */
-static void print_problem(const Ctl *c, const char *text) {
-        _cleanup_free_ char *safe = text ? str_printable(text, SIZE_MAX) : NULL;
+static void print_problem(const Ctl *c, const char *format, va_list ap) {
+        _cleanup_free_ char *text = format_text(format, ap), *safe = text ? str_printable(text, SIZE_MAX) : NULL;
 
         fprintf(stderr, "%s: %s\n", c->program->name, safe ?: "out of memory");
 }
 
 int ctl_fail(const Ctl *c, const char *format, ...) {
-        _cleanup_free_ char *text = NULL;
         va_list ap;
 
         va_start(ap, format);
-        text = format_text(format, ap);
+        print_problem(c, format, ap);
         va_end(ap);
-        print_problem(c, text);
         return EXIT_FAILURE;
 }
 
 int ctl_refuse(const Ctl *c, const char *format, ...) {
-        _cleanup_free_ char *text = NULL;
         va_list ap;
 
         va_start(ap, format);
-        text = format_text(format, ap);
+        print_problem(c, format, ap);
         va_end(ap);
-        print_problem(c, text);
         return EXIT_USAGE;
 }
 
