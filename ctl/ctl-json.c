@@ -186,16 +186,5 @@ int bus_append_number_option(sd_bus_message *m, const char *key, uint32_t value)
 }
 
 int bus_append_strings_option(sd_bus_message *m, const char *key, char *const *values) {
-        int r;
-
-        r = sd_bus_message_open_container(m, 'e', "sv");
-        if (r >= 0)
-                r = sd_bus_message_append(m, "s", key);
-        if (r >= 0)
-                r = sd_bus_message_open_container(m, 'v', "as");
-        if (r >= 0)
-                r = sd_bus_message_append_strv(m, (char**) values);
-        if (r >= 0)
-                r = sd_bus_message_close_container(m);
-        return r < 0 ? r : sd_bus_message_close_container(m);
+        return bus_append_strings(m, 'e', key, values);
 }

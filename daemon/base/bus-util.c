@@ -65,6 +65,21 @@ int bus_append_text_entry(sd_bus_message *m, const char *key, const char *s) {
         return r < 0 ? r : sd_bus_message_close_container(m);
 }
 
+int bus_append_strings(sd_bus_message *m, char entry, const char *key, char *const *values) {
+        int r;
+
+        r = sd_bus_message_open_container(m, entry, "sv");
+        if (r >= 0)
+                r = sd_bus_message_append(m, "s", key);
+        if (r >= 0)
+                r = sd_bus_message_open_container(m, 'v', "as");
+        if (r >= 0)
+                r = sd_bus_message_append_strv(m, (char**) values);
+        if (r >= 0)
+                r = sd_bus_message_close_container(m);
+        return r < 0 ? r : sd_bus_message_close_container(m);
+}
+
 /* One message each time: others have their turn in between, and a handler may free the connection. */
 static int on_early_call(sd_event_source *s, void *userdata) {
         sd_bus *bus = userdata;

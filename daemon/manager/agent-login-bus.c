@@ -31,16 +31,8 @@ static int append_file(sd_bus_message *m, const CliLoginFile *f) {
                                           f->expires_usec, "AccessToken", "b", (int) f->has_access_token,
                                           "RefreshToken", "b", (int) f->has_refresh_token);
         if (r >= 0)
-                r = sd_bus_message_open_container(m, 'e', "sv");
-        if (r >= 0)
-                r = sd_bus_message_append(m, "s", "Scopes");
-        if (r >= 0)
-                r = sd_bus_message_open_container(m, 'v', "as");
-        if (r >= 0)
-                r = sd_bus_message_append_strv(m, f->scopes);
-        for (unsigned i = 0; i < 3 && r >= 0; i++)
-                r = sd_bus_message_close_container(m);
-        return r;
+                r = bus_append_strings(m, 'e', "Scopes", f->scopes);
+        return r < 0 ? r : sd_bus_message_close_container(m);
 }
 
 int agent_method_get_login(sd_bus_message *message, void *userdata, sd_bus_error *reterr_error) {

@@ -67,18 +67,7 @@ int unit_append_flags(sd_bus_message *m, const char *const *names) {
 }
 
 int unit_append_strings(sd_bus_message *m, const char *name, const char *const *values) {
-        int r;
-
-        r = sd_bus_message_open_container(m, 'r', "sv");
-        if (r >= 0)
-                r = sd_bus_message_append(m, "s", name);
-        if (r >= 0)
-                r = sd_bus_message_open_container(m, 'v', "as");
-        if (r >= 0)
-                r = sd_bus_message_append_strv(m, (char**) values);
-        if (r >= 0)
-                r = sd_bus_message_close_container(m);
-        return r < 0 ? r : sd_bus_message_close_container(m);
+        return bus_append_strings(m, 'r', name, (char *const *) values);
 }
 
 int unit_append_bind(sd_bus_message *m, bool writable, const char *source, const char *target, bool optional) {

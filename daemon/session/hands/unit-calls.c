@@ -222,21 +222,6 @@ static int call_make(CliCall *c) {
         return r == -ENOTCONN || r == -ECONNRESET ? 0 : r;
 }
 
-static int append_strings(sd_bus_message *m, const char *key, char *const *list) {
-        int r;
-
-        r = sd_bus_message_open_container(m, 'e', "sv");
-        if (r >= 0)
-                r = sd_bus_message_append(m, "s", key);
-        if (r >= 0)
-                r = sd_bus_message_open_container(m, 'v', "as");
-        if (r >= 0)
-                r = sd_bus_message_append_strv(m, (char**) list);
-        if (r >= 0)
-                r = sd_bus_message_close_container(m);
-        return r < 0 ? r : sd_bus_message_close_container(m);
-}
-
 static int append_sockets(sd_bus_message *m, const char *const *pairs) {
         int r;
 
@@ -263,9 +248,9 @@ static int append_start(sd_bus_message *m, const CliStart *what, const int fds[s
         if (r >= 0)
                 r = bus_append_text_entry(m, "WorkingDirectory", what->working_directory);
         if (r >= 0)
-                r = append_strings(m, "ReadWritePaths", what->read_write);
+                r = bus_append_strings(m, 'e', "ReadWritePaths", what->read_write);
         if (r >= 0)
-                r = append_strings(m, "ReadOnlyPaths", what->read_only);
+                r = bus_append_strings(m, 'e', "ReadOnlyPaths", what->read_only);
         if (r >= 0)
                 r = append_sockets(m, what->sockets);
         if (r >= 0)
