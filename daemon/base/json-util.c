@@ -152,6 +152,18 @@ const char* json_text(json_object *o, size_t *ret_size) {
         return s;
 }
 
+int json_append_line(StrBuf *b, json_object *o) {
+        const char *text;
+        size_t size;
+        int r;
+
+        text = json_text(o, &size);
+        if (!text)
+                return -ENOMEM;
+        r = strbuf_append(b, text, size);
+        return r < 0 ? r : strbuf_append(b, "\n", 1);
+}
+
 char* toml_quote(const char *s) {
         _cleanup_json_ json_object *o = json_object_new_string(s);
         const char *text = o ? json_text(o, NULL) : NULL, *del;

@@ -3,7 +3,7 @@
 
 #include <json-c/json.h>
 
-#include "macro.h"
+#include "string-util.h"
 
 #define _cleanup_json_ _cleanup_(json_object_unrefp)
 static inline void json_object_unrefp(json_object **o) {
@@ -35,6 +35,8 @@ int json_put_null(json_object *o, const char *key);
 
 /* One line, no spaces, slashes unescaped. Borrowed from o until it changes. NULL when out of memory. */
 const char* json_text(json_object *o, size_t *ret_size);
+/* Appends that and a line feed. -ENOMEM. */
+int json_append_line(StrBuf *b, json_object *o);
 
 /* A string as TOML writes it: JSON's way, and a bit more careful. NULL: -ENOMEM. */
 char* toml_quote(const char *s);

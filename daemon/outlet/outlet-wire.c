@@ -2,18 +2,6 @@
 
 #include "outlet-wire.h"
 
-static int append_line(StrBuf *b, json_object *o) {
-        const char *text;
-        size_t size;
-        int r;
-
-        text = json_text(o, &size);
-        if (!text)
-                return -ENOMEM;
-        r = strbuf_append(b, text, size);
-        return r < 0 ? r : strbuf_puts(b, "\n");
-}
-
 static int put_count(json_object *o, const char *key, uint64_t v) {
         return json_put_int(o, key, (int64_t) MIN(v, (uint64_t) INT64_MAX));
 }
@@ -73,7 +61,7 @@ int outlet_settings_format(StrBuf *b, const OutletSettings *s) {
         if (r >= 0)
                 r = json_put(line, "config", TAKE_PTR(o));
         if (r >= 0)
-                r = append_line(b, line);
+                r = json_append_line(b, line);
         return r < 0 ? r : strbuf_printf(b, "%s\n%s\n", s->api_key, s->token);
 }
 
@@ -86,7 +74,7 @@ int outlet_answer_format(StrBuf *b, uint64_t id, const char *message, uint64_t r
                 if (r >= 0)
                         r = put_count(o, "retry_after", retry_after_seconds);
         }
-        return r < 0 ? r : append_line(b, o);
+        return r < 0 ? r : json_append_line(b, o);
 }
 
 void outlet_order_done(OutletOrder *o) {
@@ -151,7 +139,7 @@ int outlet_ask_format(StrBuf *b, uint64_t id) {
         _cleanup_json_ json_object *o = json_object_new_object();
         int r = o ? put_count(o, "ask", id) : -ENOMEM;
 
-        return r < 0 ? r : append_line(b, o);
+        return r < 0 ? r : json_append_line(b, o);
 }
 
 static int usage_to_json(const OutletReport *report, json_object *o) {
@@ -177,7 +165,7 @@ int outlet_usage_format(StrBuf *b, const OutletReport *report) {
 
         if (r >= 0)
                 r = json_put(line, "usage", TAKE_PTR(o));
-        return r < 0 ? r : append_line(b, line);
+        return r < 0 ? r : json_append_line(b, line);
 }
 
 void outlet_report_done(OutletReport *r) {

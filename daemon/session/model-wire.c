@@ -7,18 +7,6 @@ static const char *const stops[] = {
         [MODEL_STOP_OTHER] = "other", [MODEL_STOP_TOOLS] = "tools",
 };
 
-static int append_line(StrBuf *b, json_object *o) {
-        const char *text;
-        size_t size;
-        int r;
-
-        text = json_text(o, &size);
-        if (!text)
-                return -ENOMEM;
-        r = strbuf_append(b, text, size);
-        return r < 0 ? r : strbuf_append(b, "\n", 1);
-}
-
 /* A count that JSON can carry; UINT64_MAX becomes null. */
 static int put_count(json_object *o, const char *key, uint64_t v) {
         if (v == UINT64_MAX)
@@ -232,7 +220,7 @@ int model_request_format(StrBuf *b, const ModelCallSpec *spec) {
                 r = strbuf_puts(b, strempty(spec->api_key));
         if (r >= 0)
                 r = strbuf_append(b, "\n", 1);
-        return r < 0 ? r : append_line(b, o);
+        return r < 0 ? r : json_append_line(b, o);
 }
 
 void model_request_line_done(ModelRequestLine *l) {
@@ -427,7 +415,7 @@ int model_delta_format(StrBuf *b, const char *text, size_t size) {
         if (!o)
                 return -ENOMEM;
         r = json_put_string_len(o, "delta", text, size);
-        return r < 0 ? r : append_line(b, o);
+        return r < 0 ? r : json_append_line(b, o);
 }
 
 int model_result_format(StrBuf *b, const ModelResult *result) {
@@ -471,7 +459,7 @@ int model_result_format(StrBuf *b, const ModelResult *result) {
                 r = json_put_bool(o, "call_cut", true);
         if (r >= 0)
                 r = json_put(line, "done", TAKE_PTR(o));
-        return r < 0 ? r : append_line(b, line);
+        return r < 0 ? r : json_append_line(b, line);
 }
 
 static ModelStop stop_from_string(const char *s) {
