@@ -358,6 +358,17 @@ void strbuf_consume(StrBuf *b, size_t n) {
         b->text[b->size] = 0;
 }
 
+bool str_is_word(const char *s, const char *word) {
+        size_t n;
+
+        while (isspace((unsigned char) *s))
+                s++;
+        n = strlen(s);
+        while (n > 0 && isspace((unsigned char) s[n - 1]))
+                n--;
+        return n == strlen(word) && strncasecmp(s, word, n) == 0;
+}
+
 char** strv_free(char **l) {
         if (l)
                 for (char **i = l; *i; i++)

@@ -59,6 +59,9 @@ char* strbuf_take(StrBuf *b);
 /* Drops the first n bytes. */
 void strbuf_consume(StrBuf *b, size_t n);
 
+/* Whether s is that word, in whatever case and with whatever white space around it. */
+bool str_is_word(const char *s, const char *word);
+
 /* NULL-terminated string arrays. */
 char** strv_free(char **l);
 DEFINE_TRIVIAL_CLEANUP_FUNC(char**, strv_free);

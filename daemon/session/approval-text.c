@@ -4,7 +4,6 @@
  * it: nothing in it may look like our own words, act on a terminal, or hide. */
 
 #include <ctype.h>
-#include <strings.h>
 
 #include "approvals-internal.h"
 #include "json-util.h"
@@ -20,15 +19,9 @@ int approval_answer_parse(const char *text) {
                 { "y", true }, { "yes", true }, { "a", true }, { "approve", true },
                 { "n", false }, { "no", false }, { "deny", false },
         };
-        size_t n;
 
-        while (isspace((unsigned char) *text))
-                text++;
-        n = strlen(text);
-        while (n > 0 && isspace((unsigned char) text[n - 1]))
-                n--;
         for (size_t i = 0; i < ELEMENTSOF(words); i++)
-                if (n == strlen(words[i].word) && strncasecmp(text, words[i].word, n) == 0)
+                if (str_is_word(text, words[i].word))
                         return words[i].allow;
         return -ENOMSG;
 }

@@ -105,6 +105,16 @@ TEST(str_printable) {
         }
 }
 
+TEST(str_is_word) {
+        static const struct { const char *s; bool is; } t[] = {
+                { "yes", true }, { "Yes", true }, { " \n yEs\t", true }, { "", false }, { "ye", false }, { "yess", false },
+                { "yes!", false }, { "y es", false }, { " ", false },
+        };
+
+        for (size_t i = 0; i < ELEMENTSOF(t); i++)
+                ASSERT_EQ(str_is_word(t[i].s, "yes"), t[i].is);
+}
+
 TEST(parse_u64) {
         uint64_t v = 7;
 

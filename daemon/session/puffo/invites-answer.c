@@ -1,8 +1,5 @@
 /* SPDX-License-Identifier: MIT */
 
-#include <ctype.h>
-#include <strings.h>
-
 #include "event-util.h"
 #include "invites-internal.h"
 #include "log.h"
@@ -17,15 +14,9 @@ static int read_answer(const char *text) {
         static const struct { const char *word; bool yes; } words[] = {
                 { "y", true }, { "yes", true }, { "n", false }, { "no", false },
         };
-        size_t n;
 
-        while (isspace((unsigned char) *text))
-                text++;
-        n = strlen(text);
-        while (n > 0 && isspace((unsigned char) text[n - 1]))
-                n--;
         for (size_t k = 0; k < ELEMENTSOF(words); k++)
-                if (n == strlen(words[k].word) && strncasecmp(text, words[k].word, n) == 0)
+                if (str_is_word(text, words[k].word))
                         return words[k].yes;
         return -ENOMSG;
 }
