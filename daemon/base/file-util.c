@@ -100,6 +100,26 @@ int file_create_atomic(const char *path, const void *data, size_t size, mode_t m
         return file_put(path, data, size, mode, /* replace= */ false, /* sync= */ true);
 }
 
+const char* fd_path(char buffer[static FD_PATH_MAX], int fd) {
+        (void) snprintf(buffer, FD_PATH_MAX, "/proc/self/fd/%i", fd);
+        return buffer;
+}
+
+int file_reopen(int path_fd) {
+        char buffer[FD_PATH_MAX];
+        struct stat st;
+        int fd;
+
+        if (fstat(path_fd, &st) < 0)
+                return -errno;
+        if (S_ISDIR(st.st_mode))
+                return -EISDIR;
+        if (!S_ISREG(st.st_mode))
+                return -ELOOP;
+        fd = open(fd_path(buffer, path_fd), O_RDONLY | O_NOCTTY | O_NONBLOCK | O_CLOEXEC);
+        return fd < 0 ? -errno : fd;
+}
+
 int file_read_fd(int fd, size_t max, char **ret, size_t *ret_size) {
         _cleanup_free_ char *data = NULL;
         size_t size = 0, allocated;
@@ -220,6 +240,16 @@ static int open_to_empty(int parent_fd, const char *name, struct stat *ret_st) {
         return TAKE_FD(fd);
 }
 
+int directory_next(DIR *d, struct dirent **ret) {
+        do {
+                errno = 0;
+                *ret = readdir(d);
+                if (!*ret)
+                        return -errno;
+        } while (streq((*ret)->d_name, ".") || streq((*ret)->d_name, ".."));
+        return 1;
+}
+
 static int remove_entry(TreeRemoval *t, int parent_fd, const char *name, unsigned depth);
 
 static int empty_directory(TreeRemoval *t, int dir_fd, unsigned depth) {
@@ -231,18 +261,8 @@ static int empty_directory(TreeRemoval *t, int dir_fd, unsigned depth) {
                 safe_close(dir_fd);
                 return r;
         }
-        while (r >= 0) {
-                struct dirent *entry;
-
-                errno = 0;
-                entry = readdir(dir);
-                if (!entry) {
-                        r = -errno;
-                        break;
-                }
-                if (!streq(entry->d_name, ".") && !streq(entry->d_name, ".."))
-                        r = remove_entry(t, dirfd(dir), entry->d_name, depth);
-        }
+        for (struct dirent *entry; r >= 0 && (r = directory_next(dir, &entry)) > 0; )
+                r = remove_entry(t, dirfd(dir), entry->d_name, depth);
         (void) closedir(dir);
         return r;
 }

@@ -134,18 +134,8 @@ static int add_entries(Export *x, const char *name, int dir_fd, unsigned depth) 
 
         if (depth > DEPTH_MAX)
                 r = -ELOOP;
-        while (r >= 0) {
-                struct dirent *entry;
-
-                errno = 0;
-                entry = readdir(dir);
-                if (!entry) {
-                        r = -errno;
-                        break;
-                }
-                if (!streq(entry->d_name, ".") && !streq(entry->d_name, ".."))
-                        r = add_entry(x, name, dirfd(dir), entry->d_name, depth);
-        }
+        for (struct dirent *entry; r >= 0 && (r = directory_next(dir, &entry)) > 0; )
+                r = add_entry(x, name, dirfd(dir), entry->d_name, depth);
         (void) closedir(dir);
         return r;
 }

@@ -8,13 +8,6 @@
 #include "file-util.h"
 #include "string-util.h"
 
-#define FD_PATH_MAX (sizeof("/proc/self/fd/") + 11)
-
-static const char* fd_path(char buffer[static FD_PATH_MAX], int fd) {
-        (void) snprintf(buffer, FD_PATH_MAX, "/proc/self/fd/%i", fd);
-        return buffer;
-}
-
 int path_split(const char *path, char **ret_parent, const char **ret_name) {
         const char *slash = strrchr(path, '/');
         char *parent;
@@ -74,21 +67,12 @@ int agent_file_open(const char *directory, const char *path, int flags) {
 }
 
 int agent_file_read(const char *directory, const char *path, size_t max, char **ret, size_t *ret_size) {
-        _cleanup_close_ int fd = -EBADF;
-        char buffer[FD_PATH_MAX];
-        struct stat st;
+        _cleanup_close_ int path_fd = agent_file_open(directory, path, O_PATH), fd = -EBADF;
 
-        fd = agent_file_open(directory, path, O_PATH);
-        if (fd < 0)
-                return fd;
-        if (fstat(fd, &st) < 0)
-                return -errno;
-        if (S_ISDIR(st.st_mode))
-                return -EISDIR;
-        if (!S_ISREG(st.st_mode))
-                return -ELOOP;
-
-        return file_read(fd_path(buffer, fd), max, ret, ret_size);
+        if (path_fd < 0)
+                return path_fd;
+        fd = file_reopen(path_fd);
+        return fd < 0 ? fd : file_read_fd(fd, max, ret, ret_size);
 }
 
 /* The owner of an existing file is kept when it is replaced, so there is one before there is anything in it. */

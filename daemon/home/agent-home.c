@@ -173,16 +173,9 @@ static int scan_directory(Scan *s, const char *parent) {
         if (!dir)
                 return errno == ENOENT ? 0 : -errno;
 
-        while (r >= 0) {
+        for (struct dirent *entry; r >= 0 && (r = directory_next(dir, &entry)) > 0; ) {
                 _cleanup_free_ char *marker = NULL;
-                struct dirent *entry;
 
-                errno = 0;
-                entry = readdir(dir);
-                if (!entry) {
-                        r = -errno;
-                        break;
-                }
                 if (entry->d_name[0] == '.')
                         continue;
                 marker = strjoin(entry->d_name, "/agent.yml");

@@ -87,15 +87,14 @@ int cli_directory_in(const char *root, const char *path, bool make) {
 /* Looked at before it is opened: opening a device or a FIFO can have effects. */
 static int regular_open(int dir_fd, const char *name, int flags, struct stat *ret_st) {
         _cleanup_close_ int path_fd = openat(dir_fd, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
-        char proc[sizeof("/proc/self/fd/") + 11];
+        char buffer[FD_PATH_MAX];
         int fd;
 
         if (path_fd < 0 || fstat(path_fd, ret_st) < 0)
                 return -errno;
         if (!S_ISREG(ret_st->st_mode))
                 return -ELOOP;
-        (void) snprintf(proc, sizeof(proc), "/proc/self/fd/%d", path_fd);
-        fd = open(proc, flags | O_NOCTTY | O_NONBLOCK | O_CLOEXEC);
+        fd = open(fd_path(buffer, path_fd), flags | O_NOCTTY | O_NONBLOCK | O_CLOEXEC);
         return fd < 0 ? -errno : fd;
 }
 
@@ -194,15 +193,12 @@ int cli_file_write_object(int dir_fd, const char *name, json_object *o, mode_t m
 /* What a link that stays in the directory leads to. *ret NULL: nothing that could be copied. */
 static int read_behind_link(int dir_fd, const char *name, char **ret, size_t *ret_size) {
         _cleanup_close_ int path_fd = open_beneath(dir_fd, name, O_PATH), fd = -EBADF;
-        char proc[sizeof("/proc/self/fd/") + 11];
-        struct stat st;
         int r;
 
         *ret = NULL;
-        if (path_fd < 0 || fstat(path_fd, &st) < 0 || !S_ISREG(st.st_mode))
+        if (path_fd < 0)
                 return path_fd == -ENOMEM ? path_fd : 0;
-        (void) snprintf(proc, sizeof(proc), "/proc/self/fd/%d", path_fd);
-        fd = open(proc, O_RDONLY | O_NOCTTY | O_NONBLOCK | O_CLOEXEC);
+        fd = file_reopen(path_fd);
         if (fd < 0)
                 return 0;
         r = file_read_fd(fd, CLI_FILE_SIZE_MAX, ret, ret_size);

@@ -27,28 +27,18 @@ static int list(int dir_fd, bool hidden, char ***ret) {
         _cleanup_(strv_freep) char **names = NULL;
         int fd = openat(dir_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC), r = 0;
         DIR *dir = fd < 0 ? NULL : fdopendir(fd);
+        size_t n = 0;
 
         if (!dir) {
                 r = -errno;
                 safe_close(fd);
                 return r;
         }
-        for (size_t n = 0; r >= 0; n++) {
-                struct dirent *entry;
-
-                errno = 0;
-                entry = readdir(dir);
-                if (!entry) {
-                        r = -errno;
-                        break;
-                }
-                if (n > ENTRIES_MAX)
+        for (struct dirent *entry; r >= 0 && (r = directory_next(dir, &entry)) > 0; )
+                if (n++ >= ENTRIES_MAX)
                         r = -E2BIG;
-                else if (entry->d_name[0] != '.' ||
-                         (hidden && !streq(entry->d_name, ".") && !streq(entry->d_name, "..") &&
-                          !streq(entry->d_name, ".git")))
+                else if (entry->d_name[0] != '.' || (hidden && !streq(entry->d_name, ".git")))
                         r = strv_extend(&names, entry->d_name);
-        }
         (void) closedir(dir);
         if (r < 0)
                 return r;

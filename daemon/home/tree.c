@@ -142,16 +142,8 @@ static int copy_entries(int from_fd, int to_fd) {
                 return r;
         }
 
-        for (struct dirent *entry; r >= 0; ) {
-                errno = 0;
-                entry = readdir(dir);
-                if (!entry) {
-                        r = -errno;
-                        break;
-                }
-                if (!streq(entry->d_name, ".") && !streq(entry->d_name, ".."))
-                        r = copy_entry(from_fd, to_fd, entry->d_name);
-        }
+        for (struct dirent *entry; r >= 0 && (r = directory_next(dir, &entry)) > 0; )
+                r = copy_entry(from_fd, to_fd, entry->d_name);
         (void) closedir(dir);
         return r;
 }

@@ -114,13 +114,12 @@ int agent_method_list_memory(sd_bus_message *message, void *userdata, sd_bus_err
 
 /* A regular file below dir_fd, whatever lies on the way. */
 static int read_beneath(int dir_fd, const char *name, char **ret, size_t *ret_size) {
-        _cleanup_free_ char *proc = NULL;
-        _cleanup_close_ int fd = open_beneath(dir_fd, name, O_RDONLY | O_NONBLOCK);
+        _cleanup_close_ int path_fd = open_beneath(dir_fd, name, O_PATH), fd = -EBADF;
 
-        if (fd < 0)
-                return fd;
-        proc = asprintf_new("/proc/self/fd/%d", fd);
-        return proc ? file_read(proc, TEXT_SIZE_MAX, ret, ret_size) : -ENOMEM;
+        if (path_fd < 0)
+                return path_fd;
+        fd = file_reopen(path_fd);
+        return fd < 0 ? fd : file_read_fd(fd, TEXT_SIZE_MAX, ret, ret_size);
 }
 
 int agent_method_read_memory(sd_bus_message *message, void *userdata, sd_bus_error *reterr_error) {

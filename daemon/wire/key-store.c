@@ -336,21 +336,16 @@ int key_store_list(const char *directory, char ***ret) {
         if (!d && errno != ENOENT)
                 return -errno;
 
-        for (errno = 0; d && (entry = readdir(d)); errno = 0) {
+        while (d && r >= 0 && (r = directory_next(d, &entry)) > 0) {
                 _cleanup_free_ char *slug = NULL;
 
                 if (!is_identity_file(entry->d_name))
                         continue;
                 slug = memdup0(entry->d_name, strlen(entry->d_name) - strlen(".json"));
                 r = slug ? strv_extend(&slugs, slug) : -ENOMEM;
-                if (r < 0)
-                        break;
         }
-        if (d) {
-                if (r >= 0 && errno != 0)
-                        r = -errno;
+        if (d)
                 (void) closedir(d);
-        }
         if (r < 0)
                 return r;
 

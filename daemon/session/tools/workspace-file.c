@@ -8,31 +8,10 @@
 #include "string-util.h"
 #include "workspace-file.h"
 
-#define FD_PATH_MAX (sizeof("/proc/self/fd/") + 11)
-
-static const char* fd_path(char buffer[static FD_PATH_MAX], int fd) {
-        (void) snprintf(buffer, FD_PATH_MAX, "/proc/self/fd/%i", fd);
-        return buffer;
-}
-
 int workspace_open_file(int root_fd, const char *path) {
-        _cleanup_close_ int fd = -EBADF;
-        char buffer[FD_PATH_MAX];
-        struct stat st;
-        int r;
+        _cleanup_close_ int path_fd = open_beneath(root_fd, path, O_PATH);
 
-        /* Looked at before it is opened: opening a device or FIFO can have effects. */
-        fd = open_beneath(root_fd, path, O_PATH);
-        if (fd < 0)
-                return fd;
-        if (fstat(fd, &st) < 0)
-                return -errno;
-        if (S_ISDIR(st.st_mode))
-                return -EISDIR;
-        if (!S_ISREG(st.st_mode))
-                return -ELOOP;
-        r = open(fd_path(buffer, fd), O_RDONLY | O_NOCTTY | O_NONBLOCK | O_CLOEXEC);
-        return r < 0 ? -errno : r;
+        return path_fd < 0 ? path_fd : file_reopen(path_fd);
 }
 
 int workspace_read_file(int root_fd, const char *path, size_t max, char **ret, size_t *ret_size) {
