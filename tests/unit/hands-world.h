@@ -31,6 +31,7 @@ static struct {
         bool no_end, die_at_end;        /* of a double of this process that was made by fork() */
         int start_error;
         uint64_t retry_usec;            /* 0: hardly any */
+        int stillborn;                  /* how the CLI ends before it reads a word; < 0: it does not */
         char *description, *sockets;
         char directory[64];
         const char *oom;
@@ -108,7 +109,10 @@ static const char* invocation(void) {
 
 static int on_start(sd_event_source *s, void *userdata) {
         CliCall *c = userdata;
+        siginfo_t si;
 
+        if (world.stillborn >= 0)
+                ASSERT_OK(waitid(P_PID, (id_t) world.pid, &si, WEXITED | WNOWAIT));
         if (world.n_failures > 0) {
                 world.n_failures--;
                 c->started(world.start_error, "There is no such sandbox here.", NULL, c->userdata);
@@ -127,6 +131,8 @@ static int cli_start(const CliStart *what, const int fds[static 3],
                 ASSERT_EQ(world.pid, 0);
                 world.pid = fork();
                 if (world.pid == 0) {
+                        if (world.stillborn >= 0)
+                                _exit(world.stillborn);
                         for (int i = 0; i < 3; i++)
                                 (void) dup2(fds[i], i);
                         (void) execlp("python3", "python3", "-B", SCRIPTED_CLI, world.directory, NULL);
@@ -349,6 +355,7 @@ static Fixture* fixture_new(const char *runtime) {
 
         ASSERT_NOT_NULL(f);
         memset(&world, 0, sizeof(world));
+        world.stillborn = -1;
         (void) strcpy(world.directory, "/tmp/puffo-test-hands-XXXXXX");
         ASSERT_NOT_NULL(mkdtemp(world.directory));
         ASSERT_TRUE(signal(SIGPIPE, SIG_IGN) != SIG_ERR);

@@ -223,6 +223,20 @@ TEST(modes_that_cannot_be_kept) {
         answer(f, "then", "Hello", "completed You said: Hello");
 }
 
+/* It is not started for ever, and who waits learns why. */
+TEST(ends_before_it_is_told_anything) {
+        _fixture_ Fixture *f = fixture_new("");
+
+        world.stillborn = 78;
+        answer(f, "t1", "Hello", "failed/harness-gone");
+        ASSERT_EQ(world.n_starts, 2);
+        world.stillborn = 0;
+        answer(f, "t2", "Hello", "failed/harness-gone");
+        ASSERT_EQ(world.n_starts, 4);
+        world.stillborn = -1;
+        answer(f, "t3", "Hello", "completed You said: Hello");
+}
+
 /* What happens meanwhile is no reason to ask the provider sooner. */
 TEST(a_pause_is_a_pause) {
         _fixture_ Fixture *f = fixture_new("");

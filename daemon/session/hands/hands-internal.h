@@ -67,6 +67,7 @@ struct Hands {
         bool known;                     /* … which was stored before */
         size_t streamed;                /* bytes of it */
         unsigned n_retries, n_refusals, n_tools;        /* n_refusals: of the login */
+        unsigned n_unasked;             /* so many CLIs have ended before they got the turn's text */
         uint64_t task_timeout_usec, progress_usec;
         uint64_t not_before_usec;       /* of a pause: nothing that happens begins the next attempt sooner; 0: none */
         uint64_t freeze_after_usec, stop_after_usec;    /* of the configuration */

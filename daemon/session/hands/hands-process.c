@@ -111,6 +111,21 @@ static void lost_amid_turn(Hands *h, const char *cause) {
         hands_fail(h, "server_error", "harness-gone", cause ?: "The CLI ended amid the turn (harness-gone).");
 }
 
+/* … and of one whose CLI has ended before it got it: that may be its last day as well as its first second. */
+static void lost_before_turn(Hands *h, const char *cause) {
+        bool failed = hands_cause_is_failure(&h->end);
+
+        if (failed)
+                log_warning("The CLI has ended: %s", strempty(cause));
+        if (++h->n_unasked > 1)
+                hands_fail(h, "server_error", "harness-gone",
+                           failed && cause ? cause : "The CLI ended before it was told anything (harness-gone).");
+        else if (failed)
+                hands_pause(h, crash_pause(h));
+        else
+                hands_go_on(h);
+}
+
 /* Of a turn that was cut short nobody says what it has used; what was heard of that counts. */
 static void charge_rest(Hands *h) {
         uint64_t cost = 0;
@@ -126,7 +141,7 @@ static void charge_rest(Hands *h) {
 
 void hands_process_gone(Hands *h) {
         _cleanup_free_ char *cause = h->has_end ? hands_cause_describe(&h->end) : strdup("it had to be stopped");
-        bool mid_turn = h->turn && (h->working || h->gone), failed = h->has_end && hands_cause_is_failure(&h->end);
+        bool mid_turn = h->turn && (h->working || h->gone), unasked = h->turn && h->has_end && !h->spent;
 
         hands_timer_stop(h->limit);
         for (size_t i = 0; i < ELEMENTSOF(h->found); i++)
@@ -138,8 +153,10 @@ void hands_process_gone(Hands *h) {
         hands_run_end(h);
         if (mid_turn)
                 lost_amid_turn(h, cause);
+        else if (unasked)
+                lost_before_turn(h, cause);
         else {
-                if (failed)
+                if (h->has_end && hands_cause_is_failure(&h->end))
                         log_warning("The CLI has ended: %s", strempty(cause));
                 hands_go_on(h);
         }

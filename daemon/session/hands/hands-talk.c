@@ -344,6 +344,7 @@ static void turn_ended(Hands *h, const HarnessResult *result) {
         case HARNESS_LOST_SESSION:
                 forget_conversation(h);
                 /* It is about to end by itself, and its end brings us back. */
+                h->spent = true;
                 hands_driver_drop(h);
                 hands_limit_arm(h, HANDS_CLOSE_USEC);
                 break;

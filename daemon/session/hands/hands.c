@@ -228,7 +228,7 @@ int hands_start(Hands *h, Turn *t, TurnRow *row_taken, SessionConfig *config_tak
         h->turn = t;
         h->row = TAKE_PTR(row);
         h->config = TAKE_PTR(config);
-        h->n_retries = h->n_refusals = h->n_tools = 0;
+        h->n_retries = h->n_refusals = h->n_tools = h->n_unasked = 0;
         h->repeated = false;
         h->task_timeout_usec = 0;
         recall(h, t);
