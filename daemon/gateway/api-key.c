@@ -161,3 +161,12 @@ bool api_keys_check_cookie(const ApiKeys *k, const char *header, uint64_t now_se
         }
         return false;
 }
+
+const char* page_cookie_find(const char *header) {
+        for (const char *p = strempty(header); *p; p += strcspn(p, ";")) {
+                p += strspn(p, " \t;");
+                if (startswith(p, PAGE_COOKIE "="))
+                        return p;
+        }
+        return NULL;
+}

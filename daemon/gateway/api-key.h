@@ -34,3 +34,5 @@ ApiKeyVerdict api_keys_check(const ApiKeys *k, const char *authorization);
 int api_keys_make_cookie(const ApiKeys *k, const char *key, uint64_t expiry, char **ret);
 /* Whether one of the cookies of a Cookie header (NULL: there is none) is ours and holds. */
 bool api_keys_check_cookie(const ApiKeys *k, const char *header, uint64_t now_seconds);
+/* From the first cookie of the page's name on, which need not be ours; NULL: there is none. */
+const char* page_cookie_find(const char *header);

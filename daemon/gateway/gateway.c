@@ -218,28 +218,92 @@ static uint16_t address_port(const struct sockaddr *sa) {
         return sa->sa_family == AF_INET ? be16toh(((const struct sockaddr_in*) sa)->sin_port) : 0;
 }
 
+/* NULL: out of memory. */
+static PeerVerdict* call_peer(Call *c) {
+        PeerVerdict *v = http_exchange_connection_data(c->exchange);
+
+        if (v)
+                return v;
+        v = new0(PeerVerdict, 1);
+        if (!v)
+                return NULL;
+        v->uid = (uid_t) -1;
+        http_exchange_set_connection_data(c->exchange, v, free);
+        return v;
+}
+
 /* Asked of the kernel once a connection: who is at its other end does not change, and asking takes a walk through
  * the control groups. */
 bool call_peer_is_trusted(Call *c) {
-        PeerVerdict *v = http_exchange_connection_data(c->exchange);
+        PeerVerdict *v = call_peer(c);
         TcpPeer peer;
         int r;
 
-        if (!v) {
-                v = new0(PeerVerdict, 1);
-                if (!v)
-                        return false;
-                v->uid = (uid_t) -1;
+        if (!v)
+                return false;
+        if (!v->resolved) {
+                v->resolved = true;
                 r = tcp_peer_resolve(http_exchange_peer(c->exchange), http_exchange_local(c->exchange), &peer);
                 v->error = MIN(r, 0);
                 if (r >= 0) {
                         v->uid = peer.uid;
+                        v->stranger = peer.stranger;
                         v->trusted = !peer.stranger && (c->gateway->scope == SCOPE_SYSTEM || peer.uid == getuid());
                 }
-                http_exchange_set_connection_data(c->exchange, v, free);
         }
         c->peer_uid = v->uid;
         return v->trusted;
+}
+
+/* Wrong keys count for whoever the peer is: the user on this machine, and the user's harnesses apart from him; the host
+ * elsewhere, which is a network in IPv6. */
+static size_t peer_name(Call *c, const PeerVerdict *v, unsigned char ret[static 16]) {
+        const struct sockaddr *sa = http_exchange_peer(c->exchange);
+        const unsigned char *address;
+
+        if (v->uid != (uid_t) -1) {
+                ret[0] = v->stranger;
+                memcpy(ret + 1, &v->uid, sizeof(v->uid));
+                return 1 + sizeof(v->uid);
+        }
+        if (sa->sa_family == AF_INET) {
+                memcpy(ret, &((const struct sockaddr_in*) sa)->sin_addr, 4);
+                return 4;
+        }
+        if (sa->sa_family != AF_INET6)
+                return 0;
+        address = ((const struct sockaddr_in6*) sa)->sin6_addr.s6_addr;
+        if (IN6_IS_ADDR_V4MAPPED(&((const struct sockaddr_in6*) sa)->sin6_addr)) {
+                memcpy(ret, address + 12, 4);
+                return 4;
+        }
+        memcpy(ret, address, 8);
+        return 8;
+}
+
+bool call_may_tell(Call *c, const char *shown, bool cookie, bool right) {
+        KeyGuesses *guesses = c->gateway->guesses;
+        PeerVerdict *v = call_peer(c);
+        unsigned char who[16];
+        bool may;
+
+        if (!v)
+                return false;
+        if (right && (v->knows_key || (cookie && key_guesses_is_noted(guesses, shown))))
+                return true;
+        if (!right || key_guesses_any(guesses))
+                (void) call_peer_is_trusted(c);
+        may = key_guesses_may_tell(guesses, who, peer_name(c, v, who), shown, right, now_boottime_usec());
+        if (may && right) {
+                v->knows_key = true;
+                if (cookie)
+                        key_guesses_note(guesses, shown);
+        }
+        return may;
+}
+
+static bool guard_may_tell(const char *shown, bool cookie, bool right, void *userdata) {
+        return call_may_tell(userdata, shown, cookie, right);
 }
 
 static bool guard_peer_is_trusted(void *userdata) {
@@ -303,6 +367,7 @@ static void listener_on_head(HttpExchange *x, void *userdata) {
                         .host_names = g->settings->host_names,
                         .keys = &g->settings->keys,
                         .peer_is_trusted = guard_peer_is_trusted,
+                        .may_tell = guard_may_tell,
                         .userdata = c,
                 }, &(GuardRequest) {
                         .method = http_exchange_method(x),
@@ -402,6 +467,8 @@ int gateway_new(Gateway **ret, sd_event *event, sd_bus *bus, Scope scope, const 
         g->scope = scope;
         g->settings = settings;
         r = agent_mirror_new(&g->agents, event, bus);
+        if (r >= 0)
+                r = key_guesses_new(&g->guesses);
         if (r < 0)
                 return r;
         r = feed_new(&g->feed, g);
@@ -422,6 +489,7 @@ Gateway* gateway_free(Gateway *g) {
                 response_turn_free(LIST_FIRST(&g->orphans));
         feed_free(g->feed);
         agent_mirror_free(g->agents);
+        key_guesses_free(g->guesses);
         sd_event_source_disable_unref(g->stop_timer);
         free(g->listeners);
         return mfree(g);

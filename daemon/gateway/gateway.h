@@ -10,6 +10,7 @@
 #include "api-error.h"
 #include "gateway-settings.h"
 #include "http-server.h"
+#include "key-guesses.h"
 #include "route.h"
 
 /* The HTTP face of the agents: what the exchanges of all listening sockets share. Keeps nothing that a restart could
@@ -22,7 +23,6 @@ typedef struct Feed Feed;
 typedef struct ApprovalGather ApprovalGather;
 
 #define GATEWAY_LISTENERS_MAX 16
-#define GATEWAY_WRONG_SLOTS 64
 
 struct Gateway {
         sd_event *event;                /* borrowed, as the bus and the settings */
@@ -34,7 +34,7 @@ struct Gateway {
         size_t n_listeners;
         LIST_HEAD(, Call) calls;
         Feed *feed;
-        uint64_t wrong_until_usec[GATEWAY_WRONG_SLOTS];         /* see page-session.c */
+        KeyGuesses *guesses;
         LIST_HEAD(, ResponseTurn) orphans;      /* turns that are being ended for clients that have gone */
         sd_event_source *stop_timer;
         bool stopping;
@@ -47,9 +47,12 @@ struct Listener {
 
 /* What the peer of a connection was found to be; kept with the connection. */
 typedef struct PeerVerdict {
+        bool resolved;                  /* the next four are known */
         uid_t uid;
         int error;                      /* of finding out, or 0 */
-        bool trusted, told;             /* told: the journal knows that it was refused */
+        bool trusted, stranger;
+        bool told;                      /* the journal knows that it was refused */
+        bool knows_key;                 /* has shown a right one */
 } PeerVerdict;
 
 /* One request, from its head to the end of its answer. */
@@ -92,6 +95,8 @@ bool call_may_use(const Call *c, const MirroredAgent *a);
 bool call_may_use_owned(const Call *c, uid_t owner);
 /* Whether the peer is proven to be one that needs no key where none is configured; peer_uid is set then. */
 bool call_peer_is_trusted(Call *c);
+/* Whether the peer may be told that what it has shown is right, or wrong (key-guesses.h). */
+bool call_may_tell(Call *c, const char *shown, bool cookie, bool right);
 /* The body, which must be a JSON object; -EBADMSG with *e. */
 int call_parse_body(Call *c, json_object **ret, ApiError *e);
 

@@ -65,26 +65,41 @@ int guard_set_stranger(ApiError *reterr) {
         return api_error_set(reterr, 401, "api_key_required", NULL, "Set AGENT_PROXY_API_KEY to allow this client.");
 }
 
+int guard_set_guesser(ApiError *reterr) {
+        return api_error_set(reterr, 429, "rate_limit_exceeded", NULL, "Too many wrong keys: try again in some seconds.");
+}
+
 /* A browser sends the cookie along with whatever asks for us; only what our own page asks counts (agent-proxy §12). */
-static bool cookie_counts(const GuardPolicy *policy, const GuardRequest *q) {
-        return q->n_authorization == 0 && q->n_fetch_site == 1 && streq(q->fetch_site, "same-origin") &&
-                api_keys_check_cookie(policy->keys, q->cookie, q->now_seconds);
+static bool cookie_counts(const GuardRequest *q) {
+        return q->n_authorization == 0 && q->n_fetch_site == 1 && streq(q->fetch_site, "same-origin");
+}
+
+static bool may_tell(const GuardPolicy *policy, const char *shown, bool cookie, bool right) {
+        return !policy->may_tell || policy->may_tell(shown, cookie, right, policy->userdata);
 }
 
 static int guard_check_credential(const GuardPolicy *policy, const GuardRequest *q, ApiError *reterr) {
+        const char *cookie = cookie_counts(q) ? page_cookie_find(q->cookie) : NULL;
+        ApiKeyVerdict verdict;
+        bool right;
+
         if (policy->keys->n == 0)
                 return policy->peer_is_trusted(policy->userdata) ? 0 : guard_set_stranger(reterr);
-        if (cookie_counts(policy, q))
-                return 0;
-
-        switch (api_keys_check(policy->keys, q->n_authorization == 1 ? q->authorization : NULL)) {
-        case API_KEY_OK:
-                return 0;
-        case API_KEY_WRONG:
-                return api_error_set(reterr, 401, "invalid_api_key", NULL, "Incorrect API key provided.");
-        default:
-                return api_error_set(reterr, 401, NULL, NULL, "Missing bearer or basic authentication in header");
+        if (cookie) {
+                right = api_keys_check_cookie(policy->keys, cookie, q->now_seconds);
+                if (!may_tell(policy, cookie, true, right))
+                        return guard_set_guesser(reterr);
+                if (right)
+                        return 0;
         }
+
+        verdict = api_keys_check(policy->keys, q->n_authorization == 1 ? q->authorization : NULL);
+        if (verdict == API_KEY_MISSING)
+                return api_error_set(reterr, 401, NULL, NULL, "Missing bearer or basic authentication in header");
+        if (!may_tell(policy, q->authorization, false, verdict == API_KEY_OK))
+                return guard_set_guesser(reterr);
+        return verdict == API_KEY_OK ? 0 :
+                       api_error_set(reterr, 401, "invalid_api_key", NULL, "Incorrect API key provided.");
 }
 
 int guard_check(const GuardPolicy *policy, const GuardRequest *q, RouteMatch *ret, ApiError *reterr) {

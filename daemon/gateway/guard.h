@@ -22,6 +22,8 @@ typedef struct GuardPolicy {
         char *const *host_names;        /* allowed besides IP literals and localhost */
         const ApiKeys *keys;            /* none: the peer itself must be trusted */
         bool (*peer_is_trusted)(void *userdata);        /* asked last, and only when it decides */
+        /* Whether the peer may be told that the key or cookie which it has shown is right, or wrong; NULL: always. */
+        bool (*may_tell)(const char *shown, bool cookie, bool right, void *userdata);
         void *userdata;
 } GuardPolicy;
 
@@ -31,5 +33,7 @@ int guard_check(const GuardPolicy *policy, const GuardRequest *q, RouteMatch *re
 /* A Host header's value that we answer to: IP literal, localhost or one of names, with this port. */
 bool host_is_allowed(const char *host, uint16_t port, char *const *names);
 
+/* The answer for somebody who has shown too many wrong keys. */
+int guard_set_guesser(ApiError *reterr);
 /* The answer for somebody who shows no key where none is configured (or whom the agent does not belong to). */
 int guard_set_stranger(ApiError *reterr);

@@ -3,6 +3,7 @@
 
 #include "guard.h"
 #include "json-util.h"
+#include "key-guesses.h"
 #include "tests.h"
 
 TEST(host_is_allowed) {
@@ -168,6 +169,92 @@ TEST(guard_check) {
                         ASSERT_EQ(world.asked, 0);
                 if (table[i].status == 405)
                         ASSERT_STREQ(match.allow, "POST");
+        }
+        api_keys_done(&keys);
+}
+
+static bool tell(KeyGuesses *g, const char *who, const char *shown, bool right, unsigned second) {
+        return key_guesses_may_tell(g, who, strlen(who), shown, right, (1000 + second) * USEC_PER_SEC);
+}
+
+TEST(key_guesses) {
+        _cleanup_(key_guesses_freep) KeyGuesses *g = NULL;
+        char key[16];
+
+        ASSERT_OK(key_guesses_new(&g));
+        ASSERT_TRUE(tell(g, "a", "right", true, 0));
+        ASSERT_FALSE(key_guesses_any(g));
+
+        /* One that is wrong again and again is no guess. */
+        for (unsigned i = 0; i < 1000; i++)
+                ASSERT_TRUE(tell(g, "a", i % 2 ? "old key" : "other old key", false, 0));
+        ASSERT_TRUE(key_guesses_any(g));
+        for (unsigned i = 0; i < 8; i++) {
+                (void) snprintf(key, sizeof(key), "guess %u", i);
+                ASSERT_TRUE(tell(g, "a", key, false, 0));
+        }
+        /* Then nothing is told any more, what would be right neither; to others it is. */
+        ASSERT_FALSE(tell(g, "a", "guess 8", false, 0));
+        ASSERT_FALSE(tell(g, "a", "right", true, 0));
+        ASSERT_FALSE(tell(g, "a", "right", true, 5));
+        ASSERT_TRUE(tell(g, "somebody else", "right", true, 0));
+        ASSERT_TRUE(tell(g, "somebody else", "wrong", false, 0));
+        /* One in six seconds, however often it is tried. */
+        ASSERT_TRUE(tell(g, "a", "right", true, 7));
+        ASSERT_TRUE(tell(g, "a", "guess 9", false, 7));
+        ASSERT_FALSE(tell(g, "a", "guess 10", false, 11));
+        ASSERT_TRUE(tell(g, "a", "guess 10", false, 13));
+        ASSERT_FALSE(tell(g, "a", "guess 11", false, 13));
+        /* And all of them after a minute. */
+        for (unsigned i = 0; i < 10; i++) {
+                (void) snprintf(key, sizeof(key), "later %u", i);
+                ASSERT_TRUE(tell(g, "a", key, false, 80));
+        }
+        ASSERT_FALSE(tell(g, "a", "later 10", false, 80));
+}
+
+TEST(noted_cookies) {
+        _cleanup_(key_guesses_freep) KeyGuesses *g = NULL;
+        char cookie[16];
+
+        ASSERT_OK(key_guesses_new(&g));
+        ASSERT_FALSE(key_guesses_is_noted(g, "c"));
+        key_guesses_note(g, "c");
+        key_guesses_note(g, "c");
+        ASSERT_TRUE(key_guesses_is_noted(g, "c"));
+        ASSERT_FALSE(key_guesses_is_noted(g, "d"));
+        for (unsigned i = 0; i < 64; i++) {
+                ASSERT_TRUE(key_guesses_is_noted(g, "c"));
+                (void) snprintf(cookie, sizeof(cookie), "cookie %u", i);
+                key_guesses_note(g, cookie);
+        }
+        ASSERT_FALSE(key_guesses_is_noted(g, "c"));
+        ASSERT_TRUE(key_guesses_is_noted(g, "cookie 0"));
+}
+
+/* Who may not be told gets one answer, whatever he has shown; who shows nothing is told so. */
+static bool may_not_tell(const char *shown, bool cookie, bool right, void *userdata) {
+        return false;
+}
+
+TEST(guessers) {
+        static const struct { GuardRequest q; unsigned status; } t[] = {
+                { { GOOD, KEY }, 429 }, { { GOOD, .authorization = "Bearer k", .n_authorization = 1 }, 429 },
+                { { GOOD, PAGE }, 429 }, { { GOOD, PAGE, .now_seconds = 2000 }, 429 },
+                { { GOOD, PAGE, .cookie = "x=1; " PAGE_COOKIE "=guess" }, 429 },
+                { { GOOD }, 401 }, { { GOOD, PAGE, .cookie = "other=1" }, 401 },
+                { { GOOD, PAGE, .n_fetch_site = 0 }, 401 },
+        };
+        ApiKeys keys = {};
+
+        ASSERT_OK(api_keys_add(&keys, "k1, k2"));
+        for (size_t i = 0; i < ELEMENTSOF(t); i++) {
+                _cleanup_api_error_ ApiError e = {};
+                RouteMatch match = {};
+
+                ASSERT_EQ(guard_check(&(GuardPolicy) { .port = 7011, .keys = &keys, .may_tell = may_not_tell }, &t[i].q,
+                                      &match, &e), -EBADMSG);
+                ASSERT_EQ(e.status, t[i].status);
         }
         api_keys_done(&keys);
 }

@@ -296,11 +296,43 @@ def test_page_session(bare):
         assert bare.request("POST", "/session", body, page)[0] == status
     assert bare.request("PUT", "/session")[2]["allow"] == "POST, DELETE"
     assert bare.request("POST", "/session", {"key": "two"}, page | {"Origin": "http://evil.example"})[0] == 403
-    # Guessing is slow, also for who knows the key.
+    # Guessing is slow, also for who knows the key. That cookie was the first of ten.
     seen = [bare.request("POST", "/session", {"key": f"wrong {i}"}, page) for i in range(10)]
-    assert [s[0] for s in seen] == 10 * [401] and seen[0][1]["error"]["code"] == "invalid_api_key"
+    assert [s[0] for s in seen] == 9 * [401] + [429] and seen[0][1]["error"]["code"] == "invalid_api_key"
     wait(lambda: bare.request("POST", "/session", {"key": "wrong"}, page)[0] == 429, "no more guesses are taken")
+    # Who is in already stays in.
     assert bare.request("GET", "/agents", headers=page | cookie)[0] == 200
+
+
+def test_guessed_keys(bare):
+    """As slow for who shows them directly. A client that was set up badly, and goes on and on, locks out nobody."""
+    bare.start_puffod()
+    bare.start_gateway(AGENT_PROXY_API_KEY="right", AGENT_PROXY_HOME=str(bare.directory))
+    bare.ready()
+
+    def ask(key, scheme="Bearer"):
+        return bare.request("GET", "/v1/models", headers={"Authorization": f"{scheme} {key}"})
+    inside = bare.connect()
+    inside.request("GET", "/v1/models", headers={"Authorization": "Bearer right"})
+    assert inside.getresponse().read() and ask("right")[0] == 200
+    for _ in range(30):
+        assert ask("of last year")[0] == 401
+        assert bare.request("GET", "/v1/models")[0] == 401
+    assert ask("right")[0] == 200
+    statuses = [ask(f"guess {n}")[0] for n in range(20)]
+    assert statuses[:9] == [401] * 9 and statuses[-1] == 429
+    status, answer, headers = ask("right")
+    assert status == 429 and answer["error"]["code"] == "rate_limit_exceeded" and headers["retry-after"]
+    # A cookie is a guess of the key, too.
+    page = {"Sec-Fetch-Site": "same-origin", "Cookie": "agent_proxy=99999999999.guess"}
+    assert bare.request("GET", "/agents", headers=page)[0] == 429
+    assert bare.request("POST", "/session", {"key": "right"}, {"Content-Type": "application/json"})[0] == 429
+    # Who has shown the right one on this connection does not have to wait.
+    inside.request("GET", "/v1/models", headers={"Authorization": "Bearer right"})
+    assert inside.getresponse().status == 200
+    inside.close()
+    assert bare.request("GET", "/healthz")[0] == 200
+    wait(lambda: ask("right")[0] == 200, "the guesses are forgotten in time", 120)
 
 
 def test_page_session_without_a_key(world):
