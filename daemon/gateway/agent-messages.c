@@ -149,17 +149,27 @@ static void messages_done(sd_bus_message *reply, const sd_bus_error *error, void
         c->bus_call = bus_call_free(c->bus_call);
 }
 
-void agent_messages(Call *c) {
+/* Of the path. -EBADMSG with *e. */
+static int find_agent(Call *c, MirroredAgent **ret, ApiError *e) {
         MirroredAgent *a = agent_mirror_resolve(c->gateway->agents, c->match.argument);
         _cleanup_free_ char *shown = NULL;
+
+        if (a && call_may_use(c, a)) {
+                *ret = a;
+                return 0;
+        }
+        shown = str_printable(c->match.argument, 100);
+        return api_error_set(e, 404, "agent_not_found", NULL, "There is no agent '%s'.", strempty(shown));
+}
+
+void agent_messages(Call *c) {
         _cleanup_api_error_ ApiError e = {};
+        MirroredAgent *a = NULL;
         MessagePage page;
         int r;
 
-        if (!a || !call_may_use(c, a)) {
-                shown = str_printable(c->match.argument, 100);
-                r = api_error_set(&e, 404, "agent_not_found", NULL, "There is no agent '%s'.", strempty(shown));
-        } else
+        r = find_agent(c, &a, &e);
+        if (r >= 0)
                 r = page_parse(c, &page, &e);
         if (r >= 0)
                 r = bus_call_start(&c->bus_call, c->gateway->event, c->gateway->bus, &(BusCallSpec) {
@@ -168,6 +178,58 @@ void agent_messages(Call *c) {
                         .member = "ListMessages",
                         .append = messages_append,
                         .done = messages_done,
+                        .userdata = c,
+                });
+        if (r == -EBADMSG)
+                call_reply_error(c, &e);
+        else if (r < 0)
+                call_reply_errno(c, r);
+}
+
+static int append_running(sd_bus_message *message, void *userdata) {
+        return sd_bus_message_append(message, "s", "");
+}
+
+static int interrupt_answer(Call *c, sd_bus_message *reply) {
+        _cleanup_json_ json_object *o = json_object_new_object();
+        int interrupted, r;
+
+        r = sd_bus_message_read(reply, "b", &interrupted);
+        if (r >= 0)
+                r = o ? json_put_bool(o, "interrupted", interrupted) : -ENOMEM;
+        if (r >= 0)
+                call_reply_json(c, 200, o);
+        return r;
+}
+
+static void interrupt_done(sd_bus_message *reply, const sd_bus_error *error, void *userdata) {
+        Call *c = userdata;
+        int r;
+
+        if (error)
+                call_reply_bus_error(c, error);
+        else {
+                r = interrupt_answer(c, reply);
+                if (r < 0)
+                        call_reply_errno(c, r);
+        }
+        c->bus_call = bus_call_free(c->bus_call);
+}
+
+/* Whatever the agent is at: somebody sees it going wrong, and does not know the turn by its id. */
+void agent_interrupt(Call *c) {
+        _cleanup_api_error_ ApiError e = {};
+        MirroredAgent *a = NULL;
+        int r;
+
+        r = find_agent(c, &a, &e);
+        if (r >= 0)
+                r = bus_call_start(&c->bus_call, c->gateway->event, c->gateway->bus, &(BusCallSpec) {
+                        .path = a->path,
+                        .interface = PUFFO_BUS_AGENT_INTERFACE,
+                        .member = "Interrupt",
+                        .append = append_running,
+                        .done = interrupt_done,
                         .userdata = c,
                 });
         if (r == -EBADMSG)

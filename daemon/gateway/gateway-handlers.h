@@ -10,6 +10,7 @@ void models_get(Call *c);
 void agents_list(Call *c);
 void agents_events(Call *c);
 void agent_messages(Call *c);
+void agent_interrupt(Call *c);
 void approvals_list(Call *c);
 void approval_answer(Call *c);
 void page_session_open(Call *c);

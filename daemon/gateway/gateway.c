@@ -147,6 +147,8 @@ static void dispatch(Call *c) {
                 return agents_events(c);
         case ROUTE_AGENT_MESSAGES:
                 return agent_messages(c);
+        case ROUTE_AGENT_INTERRUPT:
+                return agent_interrupt(c);
         case ROUTE_APPROVALS:
                 return approvals_list(c);
         case ROUTE_APPROVAL_ANSWER:

@@ -24,6 +24,7 @@ static const Pattern patterns[] = {
         { "/agents", "GET", ROUTE_AGENTS },
         { "/agents/events", "GET", ROUTE_AGENT_EVENTS },
         { "/agents/*/messages", "GET", ROUTE_AGENT_MESSAGES },
+        { "/agents/*/interrupt", "POST", ROUTE_AGENT_INTERRUPT },
         { "/approvals", "GET", ROUTE_APPROVALS },
         { "/approvals/*", "POST", ROUTE_APPROVAL_ANSWER },
         { "/hire", "POST", ROUTE_HIRE },

@@ -10,6 +10,7 @@ typedef enum Route {
         ROUTE_AGENTS,
         ROUTE_AGENT_EVENTS,
         ROUTE_AGENT_MESSAGES,
+        ROUTE_AGENT_INTERRUPT,
         ROUTE_APPROVALS,
         ROUTE_APPROVAL_ANSWER,
         ROUTE_SESSION_OPEN,

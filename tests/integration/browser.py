@@ -115,7 +115,7 @@ class Page:
                     raise
             if time.monotonic() > end:
                 with contextlib.suppress(Trouble):
-                    self.picture(f"trouble-{re.sub('[^a-z0-9]+', '-', what.lower())[:60]}")
+                    self.snapshot(f"trouble-{re.sub('[^a-z0-9]+', '-', what.lower())[:60]}")
                 raise Trouble(f"{what}: not within {seconds} s; the page shows: {self.text('body')}")
             time.sleep(0.03)
 
@@ -154,6 +154,13 @@ class Page:
     pictures = None
 
     def picture(self, name):
+        """As it is when what is on its way has arrived."""
+        if self.pictures:
+            self.wait(lambda: self.js("return document.getAnimations().every((a) => a.playState === 'finished' ||"
+                                      " a.effect.getComputedTiming().endTime === Infinity)"), "nothing moves")
+            self.snapshot(name)
+
+    def snapshot(self, name):
         if self.pictures:
             pathlib.Path(self.pictures).mkdir(parents=True, exist_ok=True)
             picture = base64.b64decode(self.call("GET", "/screenshot"))

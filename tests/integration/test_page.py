@@ -213,6 +213,21 @@ def test_others_turns_show_when_they_end(page, alices_engineer, user_mode):
     assert not page.maybe(".agent[data-agent=engineer_alice] .badge:not([hidden])")
 
 
+def test_others_turns_can_be_stopped(page, alices_engineer, user_mode, provider):
+    choose(page, "engineer_alice")
+    working = f"{shown('engineer_alice')} .elsewhere:not([hidden])"
+    assert not page.maybe(working)
+    text = fresh("of another client")
+    with user_mode.stream("engineer_alice", f"{text} [[words: 20]] [[hold: others]]") as stream:
+        stream.until("response.output_text.delta")
+        page.wait(lambda: "Alice is working." in page.text(working), "it says so")
+        page.picture("working-elsewhere")
+        page.one(f"{working} button").click()
+        assert stream.rest()[-1]["type"] == "response.incomplete"
+    provider.release("others")
+    page.wait(lambda: not page.maybe(working), "it is over")
+
+
 def test_older_messages_come_on_scrolling_up(page, user_mode):
     user_mode.hire("clerk", "ida")
     for n in range(40):

@@ -255,8 +255,8 @@ class Agent(dbus.service.Object):
     @dbus.service.method(AGENT, in_signature="s", out_signature="b")
     def Interrupt(self, id):
         log("Interrupt", self.id, id)
-        turn = self.turn(id)
-        if turn.ended():
+        turn = self.turn(id) if id else next((t for t in self.turns.values() if not t.ended()), None)
+        if not turn or turn.ended():
             return False
         turn.finish("cancelled")
         return True

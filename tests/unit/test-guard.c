@@ -277,6 +277,7 @@ TEST(route_find) {
                 { "GET", "/agents", ROUTE_AGENTS, "" },
                 { "GET", "/agents/events", ROUTE_AGENT_EVENTS, "" },
                 { "GET", "/agents/bot-9a7c/messages", ROUTE_AGENT_MESSAGES, "bot-9a7c" },
+                { "POST", "/agents/bot-9a7c/interrupt", ROUTE_AGENT_INTERRUPT, "bot-9a7c" },
                 { "GET", "/approvals", ROUTE_APPROVALS, "" },
                 { "POST", "/approvals/bot:a1", ROUTE_APPROVAL_ANSWER, "bot:a1" },
                 { "POST", "/approvals/bot%3Aa1", ROUTE_APPROVAL_ANSWER, "bot:a1" },

@@ -271,6 +271,20 @@ def test_messages(world):
     assert status == 404 and answer["error"]["code"] == "agent_not_found" and "'no one'" in answer["error"]["message"]
 
 
+def test_interrupt(world):
+    """Whatever an agent is at, without knowing how its turn is called."""
+    assert world.request("POST", "/agents/engineer_alice/interrupt", {})[:2] == (200, {"interrupted": False})
+    events = world.stream("[[hang]]")
+    events.until("response.output_text.delta")
+    assert world.request("POST", "/agents/engineer_alice/interrupt")[:2] == (200, {"interrupted": True})
+    assert list(events)[-1]["type"] == "response.incomplete"
+    status, answer, _ = world.request("POST", "/agents/no%20one/interrupt", {})
+    assert status == 404 and answer["error"]["code"] == "agent_not_found"
+    assert world.request("GET", "/agents/engineer_alice/interrupt")[2]["allow"] == "POST"
+    evil = {"Origin": "http://evil.example", "Content-Type": "text/plain"}
+    assert world.request("POST", "/agents/engineer_alice/interrupt", "", evil)[0] == 403
+
+
 def test_page_session(bare):
     bare.start_puffod()
     bare.start_gateway(AGENT_PROXY_API_KEY="one,two")

@@ -78,6 +78,7 @@ export const api = {
   hire: (role, name) => request("POST", "/hire", { body: { role, name } }),
   messages: (agent, before) =>
     request("GET", `/agents/${part(agent)}/messages?limit=50${before ? `&before=${part(before)}` : ""}`),
+  interrupt: (agent) => request("POST", `/agents/${part(agent)}/interrupt`, { body: {} }),
   approvals: () => request("GET", "/approvals"),
   decide: (id, decision) => request("POST", `/approvals/${part(id)}`, { body: { decision } }),
   response: (id) => request("GET", `/v1/responses/${part(id)}`),

@@ -12,6 +12,7 @@ import { Turn } from "./turn.js";
 
 const PINNED_WITHIN = 60;       // pixels from the end that count as the end
 const REMEMBERED_TEXT_MAX = 50_000;
+const STOPPING_FOR = 3000;      // milliseconds
 
 // Events: "turns" (one began or ended), "reply" (detail: the text of one that ended).
 export class Conversation extends EventTarget {
@@ -20,6 +21,8 @@ export class Conversation extends EventTarget {
   #top = h("div", { class: "top" });
   #state = h("div", { class: "state" });
   #working;
+  #workingNote = h("span", { role: "status" });
+  #interrupt = h("button", { type: "button", class: "link", onclick: () => this.#stopWorking() }, "Stop");
   #scroller;
   #latest;
   #known = new Map();           // message id → view
@@ -40,7 +43,7 @@ export class Conversation extends EventTarget {
     this.#agent = agent;
     this.#working = h("li", { class: "message assistant thinking elsewhere", hidden: true }, avatar(agent, "small"),
                       h("div", { class: "message-main" }, h("div", { class: "markdown" }),
-                        h("div", { class: "note" }, `${agentName(agent)} is working.`)));
+                        h("div", { class: "note" }, this.#workingNote, this.#interrupt)));
     this.#latest = h("button", { type: "button", class: "latest", "aria-label": "To the latest message", hidden: true,
                                  onclick: () => this.toEnd(true) }, icon("down"));
     this.#scroller = h("div", { class: "scroller", tabindex: "0", role: "region",
@@ -284,7 +287,30 @@ export class Conversation extends EventTarget {
 
   // The agent works on something that this page did not ask for.
   setWorking(working) {
-    this.#working.hidden = !working || this.running;
+    const hidden = !working || this.running;
+    if (hidden === this.#working.hidden)
+      return;
+    this.#working.hidden = hidden;
+    this.#sayWorking();
+  }
+
+  #sayWorking() {
+    this.#interrupt.hidden = false;
+    setText(this.#workingNote, this.#working.hidden ? "" : `${agentName(this.#agent)} is working.`);
+  }
+
+  async #stopWorking() {
+    this.#interrupt.hidden = true;
+    setText(this.#workingNote, `${agentName(this.#agent)} is being stopped.`);
+    this.#scroller.focus();
+    try {
+      await api.interrupt(this.#agent.agent);
+      // Should it be at the next one by then.
+      setTimeout(() => this.#sayWorking(), STOPPING_FOR);
+    } catch (e) {
+      this.#interrupt.hidden = false;
+      setText(this.#workingNote, `${agentName(this.#agent)} cannot be stopped: ${e.message}`);
+    }
   }
 
   // --- turns ---
