@@ -12,6 +12,7 @@
 #include "guard.h"
 #include "json-util.h"
 #include "log.h"
+#include "responses-request.h"
 #include "tcp-peer.h"
 
 #define STOP_USEC (2 * USEC_PER_SEC)
@@ -198,7 +199,7 @@ int call_parse_body(Call *c, json_object **ret, ApiError *e) {
         int r;
 
         text = http_exchange_body(c->exchange, &size);
-        r = json_parse(text, size, &body);
+        r = json_parse_deep(text, size, REQUEST_DEPTH_MAX, &body);
         if (r == -ENOMEM)
                 return r;
         if (r < 0 || !json_object_is_type(body, json_type_object))

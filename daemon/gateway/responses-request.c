@@ -363,7 +363,7 @@ int responses_request_parse(const char *text, size_t size, const RequestPolicy *
         const char *instructions;
         int r;
 
-        r = json_parse(text, size, &body);
+        r = json_parse_deep(text, size, REQUEST_DEPTH_MAX, &body);
         if (r == -EBADMSG || (r >= 0 && !json_object_is_type(body, json_type_object)))
                 return api_error_set(reterr, 400, NULL, NULL,
                                      "We could not parse the JSON body of your request. A JSON object is expected.");

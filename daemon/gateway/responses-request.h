@@ -6,6 +6,9 @@
 #include "api-error.h"
 #include "responses-files.h"
 
+/* Schemas of tools and answers have two levels for each of their own. What is stored of a request has some more. */
+#define REQUEST_DEPTH_MAX 100U
+
 /* A checked body of POST /v1/responses (responses-api §3). */
 typedef struct ResponsesRequest {
         char *model;

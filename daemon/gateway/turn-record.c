@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 
 #include "json-util.h"
+#include "responses-request.h"
 #include "string-util.h"
 #include "turn-record.h"
 
@@ -28,7 +29,7 @@ static int read_document(sd_bus_message *m, TurnRecord *t) {
         if (r < 0 || isempty(s))
                 return r;
         json_object_put(TAKE_PTR(t->document));
-        r = json_parse(s, strlen(s), &t->document);
+        r = json_parse_deep(s, strlen(s), 2 * REQUEST_DEPTH_MAX, &t->document);
         if (r < 0)
                 return r;
         return json_object_is_type(json_get(t->document, "response"), json_type_object) ? 0 : -EBADMSG;

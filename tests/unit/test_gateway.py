@@ -40,6 +40,23 @@ def test_files(world):
     assert status == 200 and json.loads(world.calls("Submit ")[-1].split(" ", 3)[3]).get("Text") is None
 
 
+def nested(levels):
+    """An array with so many levels of objects in it."""
+    return json.loads("[" + levels * '{"a":' + "1" + levels * "}" + "]")
+
+
+def test_deep_requests(world):
+    """Schemas have many levels; what was taken can be had back."""
+    for levels in (29, 30, 31, 60, 90):
+        status, response, _ = world.create("hello", tools=nested(levels))
+        assert status == 200 and response["tools"] == nested(levels), levels
+        assert world.request("GET", "/v1/responses/" + response["id"])[:2] == (200, response)
+    assert world.request("POST", "/v1/chat/completions", {
+        "model": "engineer_alice", "messages": [{"role": "user", "content": "hi"}], "tools": nested(60)})[0] == 200
+    status, answer, _ = world.create("hello", tools=nested(200))
+    assert status == 400 and answer["error"]["message"].startswith("We could not parse the JSON body")
+
+
 def test_chat_completions(world):
     """The same turns in the older dress: what is before the last answer is history, each message an item."""
     messages = [{"role": "system", "content": "be kind"}, {"role": "user", "content": "one"},
