@@ -5,6 +5,7 @@ import http.server
 import json
 import pathlib
 import re
+import shutil
 import threading
 
 import pytest
@@ -750,6 +751,36 @@ def test_telephone(browser, user_mode, alices_engineer, provider):
         assert small == []
         audit(page)
         assert not [m for m in page.console() if not expected(m)] and not page.js("return window.violations")
+
+
+def test_narrow_and_missing(browser, user_mode):
+    """The narrowest there is, and an agent that has lost its workspace: what is the matter, and what helps."""
+    agent = user_mode.hire("tester", "lee")
+    agent.call("Stop")
+    agent.wait_state("stopped")
+    shutil.rmtree(user_mode.user.home / ".agent_proxy/tester_lee")
+    user_mode.manager("Reload")
+    agent.wait_state("missing")
+    with browser.page(360, 740, mobile=True) as page:
+        page.go(BASE)
+        watch(page)
+        page.wait(lambda: page.one("#title").text == "Manager", "the manager is chosen")
+        page.one("#drawer-open").click()
+        assert "tester · Workspace is gone" in page.text(".agent[data-agent=tester_lee]")
+        page.one(".agent[data-agent=tester_lee]").click()
+        page.wait(lambda: page.one("#title").text == "Lee" and not page.maybe("body.drawer-open"), "it is chosen")
+        page.one("#message").type(fresh("anybody there?"))
+        page.one("#send").click()
+        error = page.one(f"{shown('tester_lee')} .note.error")
+        page.picture("narrow-missing")
+        assert "agent-proxy init tester_lee" in page.text("#subtitle") + error.text
+        assert page.js("return document.documentElement.scrollWidth") == 360, "nothing sticks out"
+        audit(page)
+        assert not [m for m in page.console() if not expected(m)] and not page.js("return window.violations")
+        # It is made again, and the message can be sent.
+        user_mode.hire("tester", "lee")
+        page.one(f"{shown('tester_lee')} .note.error .link").click()
+        reply(page, "tester_lee", "anybody there?")
 
 
 def test_long_reply_stays_quick(page, alices_engineer, provider):
