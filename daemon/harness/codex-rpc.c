@@ -226,7 +226,8 @@ int codex_advance(Harness *h) {
         case CODEX_READY:
                 c->phase = CODEX_READY;
                 r = codex_wait(h, CODEX_WAIT_ANSWER, 0);
-                return r < 0 || !c->text ? r : codex_begin_turn(h);
+                /* Without one it was to be made ready. */
+                return r < 0 ? r : c->text ? codex_begin_turn(h) : end_with(h, HARNESS_DONE, "");
         }
         return 0;
 }

@@ -81,18 +81,33 @@ static int codex_start(Harness *h, const HarnessSetup *s) {
         return c->thread_id ? 0 : -ENOMEM;
 }
 
+/* A turn that was dropped may have left it half way: answers to what was asked then are nobody's. */
+static void begin_anew(Codex *c) {
+        turn_done(c);
+        if (c->phase != CODEX_READY && c->phase != CODEX_ELSEWHERE)
+                c->phase = CODEX_NEW;
+}
+
 static int codex_turn(Harness *h, const char *text) {
         Codex *c = h->state;
         int r;
 
-        turn_done(c);
+        begin_anew(c);
         c->text = strdup(text);
         if (!c->text)
                 return -ENOMEM;
-        /* A turn that was dropped may have left it half way: answers to what was asked then are nobody's. */
-        if (c->phase != CODEX_READY && c->phase != CODEX_ELSEWHERE)
-                c->phase = CODEX_NEW;
         r = c->phase == CODEX_READY ? codex_begin_turn(h) : codex_advance(h);
+        return r < 0 ? r : 1;
+}
+
+static int codex_prepare(Harness *h) {
+        Codex *c = h->state;
+        int r;
+
+        begin_anew(c);
+        if (c->phase == CODEX_READY)
+                return 0;
+        r = codex_advance(h);
         return r < 0 ? r : 1;
 }
 
@@ -351,6 +366,7 @@ const HarnessDriver codex_driver = {
         .start = codex_start,
         .free = codex_free,
         .turn = codex_turn,
+        .prepare = codex_prepare,
         .adopt_turn = codex_adopt_turn,
         .turn_over = codex_turn_over,
         .line = codex_line,

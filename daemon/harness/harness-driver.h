@@ -41,6 +41,8 @@ typedef struct HarnessDriver {
         /* Writes the turn's text. May be NULL when it is part of the launch. > 0: it is written later, and then
          * harness_text_written() called. */
         int (*turn)(Harness *h, const char *text);
+        /* harness_prepare(). Or NULL: whatever runs is ready. */
+        int (*prepare)(Harness *h);
         int (*adopt_turn)(Harness *h, const char *last_message);        /* or NULL */
         /* After adopt_turn: writes what may have been written, so that it counts once. Or NULL: not supported. */
         int (*again)(Harness *h, const char *text);
@@ -98,7 +100,7 @@ struct Harness {
         bool adopted;
         bool settled;                   /* whatever was in the pipe when it was taken over has been read */
         TurnState turn;
-        char *turn_text;                /* while it waits */
+        char *turn_text;                /* while it waits; NULL: a turn without a text */
         char *output_schema, *effort, **images;         /* HarnessOptions */
         char *turn_name;                /* of the next or running turn, NULL: any */
         bool interrupting;              /* harness_interrupt() was called in this turn */

@@ -509,6 +509,31 @@ int harness_turn(Harness *h, const char *text) {
         return 0;
 }
 
+static int harness_begin_preparing(Harness *h) {
+        int r;
+
+        h->turn = TURN_RUNNING;
+        r = h->driver->prepare(h);
+        if (r <= 0)
+                h->turn = TURN_NONE;
+        return r;
+}
+
+int harness_prepare(Harness *h) {
+        if (h->turn != TURN_NONE)
+                return -EBUSY;
+        if (h->ended || h->deaf)
+                return -EPIPE;
+        if (!h->driver->prepare)
+                return 0;
+
+        h->interrupting = false;
+        if (h->settled)
+                return harness_begin_preparing(h);
+        h->turn = TURN_WAITING;
+        return 1;
+}
+
 int harness_set_options(Harness *h, const HarnessOptions *options) {
         int r;
 
@@ -640,7 +665,12 @@ static void harness_on_idle(LineReader *l, void *userdata) {
                 r = harness_end_turn(h, &(HarnessResult) { .outcome = HARNESS_INTERRUPTED, .message = "" });
         } else {
                 text = TAKE_PTR(h->turn_text);
-                r = harness_begin(h, text);
+                r = text ? harness_begin(h, text) : harness_begin_preparing(h);
+                /* It was so already. */
+                if (r == 0 && !text) {
+                        h->turn = TURN_RUNNING;
+                        r = harness_end_turn(h, &(HarnessResult) { .outcome = HARNESS_DONE, .message = "" });
+                }
         }
         if (r < 0)
                 TELL(h, on_failure, r);

@@ -172,6 +172,9 @@ bool harness_in_turn(const Harness *h);
 /* Begins a turn: one at a time. -EBUSY, -EPIPE: the program has ended, closed its input or does not read it,
  * -ENOMEM. */
 int harness_turn(Harness *h, const char *text);
+/* Makes it ready before there is a turn: it answers, is logged in, its conversation is open. This is a turn without a
+ * text, whose on_end says how it went. 0: there is nothing to be done; > 0: on_end follows. -EBUSY, -EPIPE. */
+int harness_prepare(Harness *h);
 /* What goes with the next turn; strings are copied and may be NULL. Kinds that know nothing of it go without. */
 typedef struct HarnessOptions {
         const char *output_schema;      /* JSON: the schema of the answer */

@@ -137,6 +137,45 @@ TEST(a_turn) {
         NOTHING_IS_HEARD(&s);
 }
 
+TEST(made_ready_before_a_turn) {
+        STAGE(s, NULL);
+
+        ASSERT_EQ(harness_prepare(s.harness), 1);
+        ASSERT_EQ(harness_prepare(s.harness), -EBUSY);
+        make_ready(&s, false);
+        stage_run(&s);
+        ASSERT_RECORD(&s, "done\n");
+        ASSERT_FALSE(s.result.started);
+        ASSERT_NULL(s.session);
+        ASSERT_EQ(harness_prepare(s.harness), 0);
+
+        /* Nothing but the text is left to be said. */
+        ASSERT_OK(harness_turn(s.harness, "hello"));
+        hear_and_answer(&s, "turn/start", BEGUN);
+        NOTHING_IS_HEARD(&s);
+}
+
+TEST(cannot_be_made_ready) {
+        STAGE(s, NULL);
+
+        ASSERT_EQ(harness_prepare(s.harness), 1);
+        hear_and_answer(&s, "initialize", AGENT("0.169.0"));
+        hear_and_answer(&s, "initialized", NULL);
+        hear_and_answer(&s, "account/read", "\"result\":{\"account\":null,\"requiresOpenaiAuth\":true}");
+        stage_run(&s);
+        ASSERT_TRUE(s.ended);
+        ASSERT_EQ(s.result.outcome, HARNESS_AUTH);
+
+        /* The next one begins at the beginning. */
+        ASSERT_EQ(harness_prepare(s.harness), 1);
+        hear_and_answer(&s, "initialize", ERROR("Already initialized"));
+        hear_and_answer(&s, "initialized", NULL);
+        hear_and_answer(&s, "account/read", LOGGED_IN);
+        hear_and_answer(&s, "thread/start", ERROR("no"));
+        stage_run(&s);
+        ASSERT_EQ(s.result.outcome, HARNESS_ERROR);
+}
+
 TEST(permission_modes) {
         static const struct { const char *mode, *given, *policy, *sandbox; } t[] = {
                 { "bypassPermissions", NULL, "never", "workspace-write" },
