@@ -63,11 +63,13 @@ static int want_running(Agent *a, sd_bus_message *message, sd_bus_error *reterr_
         return 0;
 }
 
-static int wait_until_ready(Agent *a, sd_bus_message *message, sd_bus_error *reterr_error) {
-        int r = pending_new(a, PENDING_READY, message, a->manager->connect_timeout_usec, NULL, reterr_error);
+static int wait_until_ready(Agent *a, sd_bus_message *message, bool prepare, sd_bus_error *reterr_error) {
+        Pending *p;
+        int r = pending_new(a, PENDING_READY, message, a->manager->connect_timeout_usec, &p, reterr_error);
 
         if (r < 0)
                 return r;
+        p->prepare = prepare;
         agent_evaluate(a);
         return 1;
 }
@@ -80,7 +82,7 @@ static int method_start(sd_bus_message *message, void *userdata, sd_bus_error *r
         if (r <= 0)
                 return r < 0 ? r : 1;
         r = want_running(a, message, reterr_error);
-        return r < 0 ? r : wait_until_ready(a, message, reterr_error);
+        return r < 0 ? r : wait_until_ready(a, message, /* prepare= */ false, reterr_error);
 }
 
 static int method_connect(sd_bus_message *message, void *userdata, sd_bus_error *reterr_error) {
@@ -108,7 +110,7 @@ static int method_connect(sd_bus_message *message, void *userdata, sd_bus_error 
         a->working_directory_pending = true;
         a->dirty |= AGENT_DIRTY_REPORT;
         agent_tell_working_directory(a);
-        return wait_until_ready(a, message, reterr_error);
+        return wait_until_ready(a, message, /* prepare= */ true, reterr_error);
 }
 
 void agent_tell_working_directory(Agent *a) {

@@ -47,11 +47,6 @@ static void relay_free(Relay *r) {
         free(r);
 }
 
-static bool connection_was_lost(const sd_bus_error *e) {
-        return sd_bus_error_has_names(e, SD_BUS_ERROR_NO_REPLY, SD_BUS_ERROR_DISCONNECTED, "System.Error.ECONNRESET",
-                                      "System.Error.ENOTCONN", "System.Error.ECONNABORTED");
-}
-
 static int park_again(Relay *relay) {
         return relay->agent ? pending_new(relay->agent, PENDING_RELAY, relay->call, PARK_TIMEOUT_USEC, NULL, NULL)
                             : -ENOENT;
@@ -64,8 +59,8 @@ static int on_reply(sd_bus_message *m, void *userdata, sd_bus_error *reterr_erro
         int r = 0;
 
         if (e) {
-                if (!connection_was_lost(e) || !relay->repeatable || park_again(relay) < 0)
-                        r = connection_was_lost(e) ? bus_reply_errorf(relay->call, PUFFO_ERROR_NOT_READY,
+                if (!session_connection_was_lost(e) || !relay->repeatable || park_again(relay) < 0)
+                        r = session_connection_was_lost(e) ? bus_reply_errorf(relay->call, PUFFO_ERROR_NOT_READY,
                                                                       "The session of agent '%s' ended "
                                                                       "while it was asked; ask again.",
                                                                       relay->agent_id)

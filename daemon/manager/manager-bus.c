@@ -227,6 +227,7 @@ static int make_role_ready(Manager *m, sd_bus_message *message, const char *role
         if (r < 0)
                 return r;
         p->created = created;
+        p->prepare = true;
         a->retry = sd_event_source_disable_unref(a->retry);
         agent_evaluate(a);
         return 1;

@@ -21,14 +21,17 @@ Pending* pending_free(Pending *p) {
         LIST_REMOVE(p, entries);
         p->agent->n_pending--;
         sd_event_source_disable_unref(p->timeout);
+        sd_bus_slot_unref(p->preparing);
         sd_bus_message_unref(p->call);
         return mfree(p);
 }
 
-static void reply_ready(Pending *p, bool in_time) {
+/* fault: why it is not, although it may look so; NULL: none. */
+static void reply_ready(Pending *p, bool in_time, const char *fault) {
         Agent *a = p->agent;
         uint32_t pid = a->unit_state.main_pid;
-        bool running = a->state == AGENT_READY || a->state == AGENT_BUSY;
+        bool running = !fault && (a->state == AGENT_READY || a->state == AGENT_BUSY);
+        const char *why = fault ?: a->status_text;
         _cleanup_bus_error_ sd_bus_error error = SD_BUS_ERROR_NULL;
 
         switch (p->kind) {
@@ -47,8 +50,7 @@ static void reply_ready(Pending *p, bool in_time) {
                         return;
                 }
                 (void) bus_error_setf(&error, PUFFO_ERROR_NOT_READY, "Agent '%s' is %s%s%s.", a->home->id,
-                                      in_time ? "not able to work" : "not ready yet", *a->status_text ? ": " : "",
-                                      a->status_text);
+                                      in_time ? "not able to work" : "not ready yet", *why ? ": " : "", why);
                 (void) sd_bus_reply_method_error(p->call, &error);
         }
 }
@@ -68,7 +70,7 @@ static int on_timeout(sd_event_source *s, uint64_t usec, void *userdata) {
         case PENDING_READY:
         case PENDING_INIT:
         case PENDING_HIRE:
-                reply_ready(p, /* in_time= */ false);
+                reply_ready(p, /* in_time= */ false, NULL);
                 break;
 
         case PENDING_RELAY:
@@ -103,7 +105,9 @@ int pending_new(Agent *a, PendingKind kind, sd_bus_message *call, uint64_t timeo
         p = new0(Pending, 1);
         if (!p)
                 return -ENOMEM;
-        *p = (Pending) { .agent = a, .kind = kind, .call = sd_bus_message_ref(call) };
+        *p = (Pending) {
+                .agent = a, .kind = kind, .call = sd_bus_message_ref(call), .timeout_usec = timeout_usec,
+        };
         /* Behind the others: calls that waited are carried out in the order in which they were made. */
         LIST_FOREACH(other, &a->pending, entries)
                 last = other;
@@ -257,6 +261,58 @@ static void answer_gone(Pending *p) {
         }
 }
 
+static bool waits_for_ready(const Pending *p) {
+        return p->kind == PENDING_READY || p->kind == PENDING_INIT || p->kind == PENDING_HIRE;
+}
+
+static int on_prepared(sd_bus_message *m, void *userdata, sd_bus_error *reterr_error) {
+        const sd_bus_error *e = sd_bus_message_get_error(m);
+        Pending *p = userdata;
+
+        p->preparing = sd_bus_slot_unref(p->preparing);
+        if (e && sd_bus_error_has_name(e, PUFFO_ERROR_NOT_READY)) {
+                reply_ready(p, /* in_time= */ true, strempty(e->message));
+                pending_free(p);
+                return 0;
+        }
+        /* The next session is asked again. */
+        if (e && session_connection_was_lost(e)) {
+                pending_check(p->agent);
+                return 0;
+        }
+        if (e && !sd_bus_error_has_name(e, SD_BUS_ERROR_UNKNOWN_METHOD))        /* of an older session */
+                log_warning("Agent '%s' could not be made ready: %s", p->agent->home->id, strempty(e->message));
+        p->prepared = true;
+        pending_check(p->agent);
+        return 0;
+}
+
+/* Whether the session is still to make ready what answers its turns; if so, it is asked to. */
+static bool must_prepare(Pending *p) {
+        _cleanup_bus_message_ sd_bus_message *call = NULL;
+        Agent *a = p->agent;
+        int r;
+
+        if (!p->prepare || p->prepared)
+                return false;
+        /* That it is ready was said by one that has gone. */
+        if (!session_link_is_up(a->link))
+                return a->state == AGENT_READY || a->state == AGENT_BUSY;
+        if (p->preparing)
+                return true;
+        r = session_link_new_call(a->link, "Prepare", &call);
+        if (r >= 0)
+                r = sd_bus_message_append(call, "t", p->timeout_usec);
+        /* It has a limit of its own, as the caller has. */
+        if (r >= 0)
+                r = sd_bus_call_async(session_link_bus(a->link), &p->preparing, call, on_prepared, p,
+                                      p->timeout_usec + 60 * USEC_PER_SEC);
+        if (r < 0)
+                (void) log_warning_errno(r, "The session of agent '%s' could not be asked, ignoring: %m",
+                                         a->home->id);
+        return r >= 0;
+}
+
 static bool is_due(const Pending *p) {
         const Agent *a = p->agent;
 
@@ -289,9 +345,11 @@ void pending_check(Agent *a) {
                         if (sd_bus_message_rewind(call, true) < 0 ||
                             sd_bus_enqueue_for_read(sd_bus_message_get_bus(call), call) < 0)
                                 (void) sd_bus_reply_method_errno(call, ENOMEM, NULL);
-                } else if (p->kind == PENDING_READY || p->kind == PENDING_INIT || p->kind == PENDING_HIRE)
-                        reply_ready(p, /* in_time= */ true);
-                else
+                } else if (waits_for_ready(p)) {
+                        if (must_prepare(p))
+                                continue;
+                        reply_ready(p, /* in_time= */ true, NULL);
+                } else
                         answer_gone(p);
                 pending_free(p);
         }

@@ -20,7 +20,11 @@ struct Pending {
         PendingKind kind;
         sd_bus_message *call;
         sd_event_source *timeout;
+        uint64_t timeout_usec;
         bool created;           /* Hire */
+        bool prepare;           /* Init, Hire, Connect: what answers turns is to be there, not only who takes them */
+        bool prepared;
+        sd_bus_slot *preparing; /* the session is asked for that */
 };
 
 /* Keeps call (a reference of its own). reterr_error: there are too many already; may be NULL, as ret may. */

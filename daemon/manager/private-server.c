@@ -63,6 +63,15 @@ bool session_link_is_up(const SessionLink *l) {
         return l && l->bus && sd_bus_is_open(l->bus) > 0;
 }
 
+sd_bus* session_link_bus(SessionLink *l) {
+        return l->bus;
+}
+
+bool session_connection_was_lost(const sd_bus_error *e) {
+        return sd_bus_error_has_names(e, SD_BUS_ERROR_NO_REPLY, SD_BUS_ERROR_DISCONNECTED, "System.Error.ECONNRESET",
+                                      "System.Error.ENOTCONN", "System.Error.ECONNABORTED");
+}
+
 Agent* session_link_agent(SessionLink *l) {
         return l->agent && l->agent->link == l ? l->agent : NULL;
 }

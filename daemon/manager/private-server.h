@@ -17,6 +17,10 @@ int session_link_call(SessionLink *l, sd_bus_message *m, sd_bus_message_handler_
                       uint64_t timeout_usec);
 /* Whether a call can be sent: a connection whose end has been seen is not, while those who wait on it are answered. */
 bool session_link_is_up(const SessionLink *l);
+/* For calls that their sender may call off. */
+sd_bus* session_link_bus(SessionLink *l);
+/* Whether a call's error says no more than that there was nobody to answer. */
+bool session_connection_was_lost(const sd_bus_error *e);
 /* Whose it is, once it has registered; else NULL. */
 Agent* session_link_agent(SessionLink *l);
 /* The methods that sessions call, at the object that they call them on; l: NULL for introspection. */

@@ -208,6 +208,10 @@ static int on_report(sd_event_source *s, void *userdata) {
         return 0;
 }
 
+void manager_link_report_now(ManagerLink *l) {
+        (void) on_report(l->report, l);
+}
+
 void manager_link_report(ManagerLink *l) {
         int r;
 

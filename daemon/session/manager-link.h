@@ -22,6 +22,8 @@ void manager_link_approval_answered(ManagerLink *l, const ApprovalRow *row);
 
 /* Sends the whole state soon; several changes become one report. */
 void manager_link_report(ManagerLink *l);
+/* Before anything else that is said on this connection from now on. */
+void manager_link_report_now(ManagerLink *l);
 
 /* A call of one of puffod's methods (dbus/ai.puffo.Private1.Manager.xml), to be filled in and sent. -ENOTCONN: we are
  * not registered now; session_on_connected() tells when we are. The answer to a call whose connection is lost is the

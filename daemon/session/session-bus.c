@@ -21,12 +21,17 @@
 #define SOURCE_SIZE_MAX 64
 #define LIST_MAX 200U
 #define PATH_SIZE_MAX 4096
+#define PREPARE_MIN_USEC (1 * USEC_PER_SEC)
+#define PREPARE_MAX_USEC (300 * USEC_PER_SEC)
+#define PREPARE_CALLS_MAX 128U
 
 struct SessionBus {
         Session *session;               /* borrowed */
         sd_bus_slot *slot;
         Backup *backup;
         sd_bus_message *backup_call;    /* answered when the backup is done */
+        sd_bus_message **prepare_calls; /* … when the agent's CLI is ready, or cannot be */
+        size_t n_prepare_calls;
 };
 
 static int invalid(sd_bus_error *reterr_error, const char *text) {
@@ -498,6 +503,49 @@ static int method_new_day(sd_bus_message *m, void *userdata, sd_bus_error *reter
         return sd_bus_reply_method_return(m, NULL);
 }
 
+static int reply_prepared(sd_bus_message *call, const char *fault) {
+        return fault ? bus_reply_errorf(call, PUFFO_ERROR_NOT_READY, "%s", fault)
+                     : sd_bus_reply_method_return(call, NULL);
+}
+
+static void on_prepared(const char *fault, void *userdata) {
+        SessionBus *b = userdata;
+
+        for (size_t i = 0; i < b->n_prepare_calls; i++) {
+                int r = reply_prepared(b->prepare_calls[i], fault);
+
+                if (r < 0)
+                        (void) log_warning_errno(r, "Failed to answer a call, ignoring: %m");
+                sd_bus_message_unref(b->prepare_calls[i]);
+        }
+        b->n_prepare_calls = 0;
+}
+
+static int method_prepare(sd_bus_message *m, void *userdata, sd_bus_error *reterr_error) {
+        _cleanup_free_ char *fault = NULL;
+        SessionBus *b = userdata;
+        sd_bus_message **grown;
+        uint64_t timeout;
+        int r;
+
+        r = sd_bus_message_read(m, "t", &timeout);
+        if (r < 0)
+                return r;
+        if (b->n_prepare_calls >= PREPARE_CALLS_MAX)
+                return sd_bus_error_set(reterr_error, SD_BUS_ERROR_LIMITS_EXCEEDED, "Too many wait already.");
+        grown = reallocarray(b->prepare_calls, b->n_prepare_calls + 1, sizeof(sd_bus_message*));
+        if (!grown)
+                return -ENOMEM;
+        b->prepare_calls = grown;
+        r = session_prepare(b->session, CLAMP(timeout, PREPARE_MIN_USEC, PREPARE_MAX_USEC), &fault);
+        if (r < 0)
+                return sd_bus_error_set_errnof(reterr_error, r, "The CLI could not be made ready: %m");
+        if (r == 0)
+                return MIN(reply_prepared(m, fault), 0) ?: 1;
+        grown[b->n_prepare_calls++] = sd_bus_message_ref(m);
+        return 1;
+}
+
 static void backup_done(Backup *backup, int error, void *userdata) {
         SessionBus *b = userdata;
         _cleanup_bus_message_ sd_bus_message *call = TAKE_PTR(b->backup_call);
@@ -575,6 +623,8 @@ static const sd_bus_vtable session_vtable[] = {
                                 SD_BUS_ARGS("s", id, "b", allow, "s", reason, "s", by, "s", token), SD_BUS_NO_RESULT,
                                 method_answer_approval, SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_METHOD_WITH_ARGS("Reload", SD_BUS_NO_ARGS, SD_BUS_NO_RESULT, method_reload, SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_METHOD_WITH_ARGS("Prepare", SD_BUS_ARGS("t", timeout_usec), SD_BUS_NO_RESULT, method_prepare,
+                                SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_METHOD_WITH_ARGS("NewDay", SD_BUS_NO_ARGS, SD_BUS_NO_RESULT, method_new_day,
                                 SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_METHOD_WITH_ARGS("BackupMessages", SD_BUS_ARGS("h", destination), SD_BUS_NO_RESULT, method_backup,
@@ -594,6 +644,7 @@ int session_bus_new(SessionBus **ret, sd_bus *bus, Session *session) {
         if (r < 0)
                 return r;
 
+        session_on_prepared(session, on_prepared, b);
         *ret = TAKE_PTR(b);
         return 0;
 }
@@ -602,6 +653,10 @@ SessionBus* session_bus_free(SessionBus *b) {
         if (!b)
                 return NULL;
 
+        session_on_prepared(b->session, NULL, NULL);
+        for (size_t i = 0; i < b->n_prepare_calls; i++)
+                sd_bus_message_unref(b->prepare_calls[i]);
+        free(b->prepare_calls);
         (void) backup_free(b->backup);
         (void) sd_bus_message_unref(b->backup_call);
         (void) sd_bus_slot_unref(b->slot);

@@ -35,6 +35,11 @@ struct Session {
         AgentConfig *agent;                     /* the last that was valid, or NULL */
         char *fault;                            /* why no turn can be taken, or NULL */
         char *lacking;                          /* as SessionConfig's */
+        bool preparing;                         /* its CLI, before a turn */
+        char *unready;                          /* why that was of no use, or NULL */
+        uint64_t prepare_pause_usec;            /* before it is tried again */
+        void (*on_prepared)(const char *fault, void *userdata);        /* SessionBus, or NULL */
+        void *on_prepared_userdata;
         char *waiting;                          /* what the running turn waits for, or NULL */
         char *status_text, *working_directory;
         char *model;                            /* that the agent has asked for; NULL or "": the configured one */
@@ -51,8 +56,15 @@ struct Session {
         int note_day;                           /* of the year; a day's note is made once */
         RuntimeFile written;                    /* what runtime.json holds; its strings: constants, written_error */
         char *written_error;
-        sd_event_source *update, *watch, *trim, *stop_timer, *drain_timer, *reopen, *sweep;
+        sd_event_source *update, *watch, *trim, *stop_timer, *drain_timer, *reopen, *sweep, *prepare;
 };
+
+/* --- session-prepare.c --- */
+
+/* Of HandsSpec. */
+void session_hands_prepared(const char *fault, void *userdata);
+/* The configuration has been read: what could not be made ready by an earlier one is tried again. */
+void session_prepare_configured(Session *s, const SessionConfig *c);
 
 /* --- session-status.c --- */
 

@@ -90,6 +90,10 @@ static char* status_text_new(Session *s) {
                         waiting = asprintf_new(", %zu more in the queue", n);
                 return strjoin("busy", s->waiting ? ": " : "", strempty(s->waiting), strempty(waiting));
         }
+        if (s->state == SESSION_STARTING)
+                return strdup("starting the CLI");
+        if (s->state == SESSION_FAILED && s->unready)
+                return strdup(s->unready);
         if (s->health == CHAT_HEALTH_AUTH_FAILED)
                 return strdup("ready, but the model provider refused the key at the last turn (auth)");
         if (s->budget && budget_check(s->budget, &v) > 0) {
@@ -108,7 +112,7 @@ static char* status_text_new(Session *s) {
 void session_runtime_write(Session *s, const char *status) {
         RuntimeFile f = {
                 .status = status,
-                .error = strempty(s->fault),
+                .error = s->fault ?: strempty(s->unready),
                 .health = session_health(s),
                 .started_at = s->started_usec / USEC_PER_SEC,
                 .msg_count = s->queue ? turn_queue_processed(s->queue) : 0,
@@ -219,7 +223,9 @@ void session_refresh(Session *s) {
 
         s->state = s->fault || !s->queue                ? SESSION_FAILED :
                    approvals_n_open(s->approvals) > 0   ? SESSION_WAITING_APPROVAL :
-                   turn_queue_running(s->queue) ? SESSION_BUSY : SESSION_READY;
+                   turn_queue_running(s->queue)         ? SESSION_BUSY :
+                   s->preparing                         ? SESSION_STARTING :
+                   s->unready                           ? SESSION_FAILED : SESSION_READY;
         text = status_text_new(s);
         if (text) {
                 if (!streq_ptr(text, s->status_text)) {

@@ -222,6 +222,8 @@ void session_reload(Session *s) {
                         hands_reload(s->hands, c);
                 if (s->outlet)
                         reload_outlet(s);
+                if (s->hands)
+                        session_prepare_configured(s, c);
                 if (c->agent && (chat_service_tools(s->service) || has_cli(c)))
                         write_prompt(s, c);
         }
@@ -725,7 +727,8 @@ static int session_init(Session *s, const SessionSpec *spec) {
                 .retry_max_usec = spec->retry_max_usec, .get_config = chat_get_config, .get_box = chat_get_box,
                 .get_approvals = get_approvals, .get_outlet = get_outlet,
                 .get_working_directory = get_working_directory, .on_end = chat_on_end, .on_health = chat_on_health,
-                .on_waiting = chat_on_waiting, .on_broken = driver_broken, .userdata = s,
+                .on_waiting = chat_on_waiting, .on_broken = driver_broken, .on_prepared = session_hands_prepared,
+                .userdata = s,
         };
         s->database_path = path_join(spec->directory, "messages.db");
         s->runtime_path = path_join(spec->directory, "runtime.json");
@@ -788,6 +791,7 @@ Session* session_free(Session *s) {
         (void) sd_event_source_disable_unref(s->stop_timer);
         (void) sd_event_source_disable_unref(s->drain_timer);
         (void) sd_event_source_disable_unref(s->reopen);
+        (void) sd_event_source_disable_unref(s->prepare);
         s->distress = distress_free(s->distress);
         (void) sd_event_source_disable_unref(s->sweep);
         if (s->runtime_path && s->written.status)
@@ -820,6 +824,7 @@ Session* session_free(Session *s) {
         free(s->database_path);
         free(s->runtime_path);
         free(s->lacking);
+        free(s->unready);
         free(s->fault);
         free(s->waiting);
         free(s->status_text);

@@ -70,4 +70,10 @@ int session_workspace(Session *s, char **ret);          /* as configured now */
 /* Before files of a turn are written, and when they may have lost their turn (turn-store.h). */
 int session_note_files(Session *s, const char *turn);
 void session_sweep_files(Session *s);
+/* Has what answers its turns started and made ready within this time, where it is something that can be. 0: there is
+ * nothing to wait for, *ret_fault then says what is wrong, or is NULL. > 0: on_prepared follows, once for all who have
+ * asked by then. */
+int session_prepare(Session *s, uint64_t timeout_usec, char **ret_fault);
+/* Who is told; NULL: nobody any more. */
+void session_on_prepared(Session *s, void (*on_prepared)(const char *fault, void *userdata), void *userdata);
 int session_set_working_directory(Session *s, const char *path);        /* "": none */

@@ -16,6 +16,9 @@ from machine import BASE, Suite, output_text
 CODEX = pathlib.Path("/srv/puffo/cli/node_modules/@openai/codex/bin/codex.js")
 PATIENCE = 120
 ID = "engineer_alice"
+SETTINGS = ".agent_proxy/.state/config.yaml"
+# 300 MB are read from a disk that may be slow.
+PATIENT = "start_timeout: 80\nconnect_timeout: 80\n"
 
 
 def tool(name, /, **arguments):
@@ -93,6 +96,7 @@ def suite(alice, provider):
     link.symlink_to(CODEX)
     suite = Suite("user", alice)
     forget(alice)
+    suite.user.write(suite.user.home / SETTINGS, PATIENT)
     suite.start()
     yield suite
     suite.stop()
@@ -120,6 +124,48 @@ def test_without_a_login(suite, provider):
     agent.wait_state("failed", deadline=PATIENCE)
     assert "codex login" in agent.StatusText and "puffoctl provider set" in agent.StatusText
     agent.call("Stop")
+
+
+def test_ready_before_the_first_turn(suite, engineer, provider):
+    """Whoever hires has Codex running, and its conversation open; nobody has been asked anything."""
+    assert engineer.agent.State == "ready" and not provider.log()
+    before = engineer.codex()
+    tree = suite.user.run(["agent-proxy", "status"]).stdout
+    assert re.search(rf"{ID}  \d+  ready\n(│ .*\n)*│ .* {before} \S*/@openai/codex", tree), tree
+    # It is there already.
+    assert suite.user.run(["agent-proxy", "hire", "engineer", "alice"]).stdout.startswith(ID)
+    assert engineer.codex() == before
+    # … and comes back for somebody who wants to talk, or asks for the agent, not for puffod's own sake.
+    suite.systemctl("stop", engineer.unit)
+    suite.user.run(["agent-proxy", "restart"])
+    assert engineer.show("ActiveState") == "inactive"
+    suite.user.run(["agent-proxy", "init", ID])
+    again = engineer.codex()
+    suite.systemctl("stop", engineer.unit)
+    engineer.agent.call("Connect", "s", str(suite.user.home))
+    assert engineer.codex() not in (before, again) and not provider.log()
+
+
+def test_cannot_be_started(suite, engineer):
+    """Who asks for it is told at once, and why; it comes by itself when that is put right."""
+    link = pathlib.Path("/usr/local/bin/codex")
+    suite.systemctl("stop", engineer.unit)
+    target = os.readlink(link)
+    link.unlink()
+    link.write_text("#!/bin/sh\necho out of order >&2\nexit 3\n")
+    link.chmod(0o755)
+    try:
+        result = suite.user.run(["agent-proxy", "init", ID], check=False)
+        assert result.returncode == 1 and result.stdout == ""
+        assert f"{ID} is not ready" in result.stderr and "out of order" in result.stderr
+        assert engineer.agent.State == "failed" and "exit status 3" in engineer.agent.StatusText
+        result = suite.user.run(["agent-proxy", "connect", ID], input="", check=False)
+        assert result.returncode == 1 and result.stderr == "not ready\n"
+    finally:
+        link.unlink()
+        link.symlink_to(target)
+    engineer.agent.wait_state("ready", deadline=PATIENCE)
+    assert engineer.codex()
 
 
 def test_two_turns(suite, engineer, provider):
@@ -369,7 +415,7 @@ def test_strict(engineer):
 
 def test_exec(suite, engineer):
     """The other driver: a process for each turn, in the same conversation."""
-    settings = suite.user.home / ".agent_proxy/.state/config.yaml"
+    settings = suite.user.home / SETTINGS
 
     def change(how):
         session = suite.main_pid(engineer.agent.Unit)
@@ -378,13 +424,13 @@ def test_exec(suite, engineer):
         engineer.agent.wait_state("ready", deadline=PATIENCE)
 
     engineer.say("Remember the egret. [[reply: Remembered.]]")
-    change(lambda: suite.user.write(settings, "driver: exec\n"))
+    change(lambda: suite.user.write(settings, PATIENT + "driver: exec\n"))
     try:
         assert engineer.say(f"By exec. {run('echo exec > exec.txt')} [[reply: Executed.]]") == "Executed."
         assert (engineer.workspace / "exec.txt").read_text() == "exec\n"
         assert "Remember the egret." in json.dumps(engineer.requests("By exec")[-1]["body"])
     finally:
-        change(settings.unlink)
+        change(lambda: suite.user.write(settings, PATIENT))
 
 
 def test_an_operators_login(suite, provider, engineer):

@@ -1,7 +1,9 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
 """Stands in for puffo-sandbox and the CLI that it starts: reads the launch, then speaks as Claude Code does, or, by
-its arguments, as Hermes or Gemini CLI (of the words below they know [[wait]] and [[reply: text]]).
+its arguments, as Hermes, Gemini CLI (of the words below they know [[wait]] and [[reply: text]]) or Codex' app-server
+([[reply: text]]; and of the file DIRECTORY/codex the words "die": when it is to open a conversation, "silent": it
+answers nothing, "logged-out").
 
     scripted-cli.py DIRECTORY
 
@@ -285,11 +287,55 @@ def gemini():
     say("result", status="success", stats={"total_tokens": 15, "input_tokens": 10, "output_tokens": 5, "cached": 3})
 
 
+def codex():
+    incoming, words = Input(), DIRECTORY / "codex"
+    turns, threads = 0, DIRECTORY / "threads"
+
+    def say(**value):
+        os.write(1, (json.dumps(value) + "\n").encode())
+
+    while line := incoming.line():
+        request = json.loads(line)
+        method, word = request["method"], words.read_text() if words.exists() else ""
+        log("asked", method=method)
+        if word == "silent" or "id" not in request:
+            continue
+        if word == "die" and method.startswith("thread/"):
+            print("thread 'main' panicked", file=sys.stderr, flush=True)
+            sys.exit(101)
+        if method == "initialize":
+            say(id=request["id"], result={"userAgent": "puffo/0.169.0 (Debian)"})
+        elif method == "account/read":
+            account = None if word == "logged-out" else {"type": "apiKey"}
+            say(id=request["id"], result={"account": account, "requiresOpenaiAuth": True})
+        elif method == "thread/resume" and not (threads / request["params"]["threadId"]).exists():
+            say(id=request["id"], error={"code": -32600, "message": "no rollout found for thread id x"})
+        elif method in ("thread/start", "thread/resume"):
+            thread = request["params"].get("threadId") or str(uuid.uuid4())
+            say(id=request["id"], result={"thread": {"id": thread}})
+        elif method == "turn/start":
+            turns += 1
+            text = request["params"]["input"][0]["text"]
+            log("text", text=text)
+            threads.mkdir(exist_ok=True)
+            (threads / thread).touch()
+            of = {"threadId": thread, "turnId": f"turn-{turns}"}
+            say(id=request["id"], result={"turn": {"id": f"turn-{turns}", "status": "inProgress"}})
+            say(method="turn/started", params={**of, "turn": {"id": f"turn-{turns}", "status": "inProgress"}})
+            item = {"type": "userMessage", "id": f"u{turns}"}
+            say(method="item/completed", params={**of, "item": item})
+            item = {"type": "agentMessage", "id": f"m{turns}", "text": next(pieces(text))}
+            say(method="item/completed", params={**of, "item": item})
+            say(method="turn/completed", params={**of, "turn": {"id": f"turn-{turns}", "status": "completed"}})
+
+
 def main():
     launch = json.loads(exactly(int(exactly(9), 16)))
     log("start", **launch)
     if launch["argv"][1] == "chat":
         hermes(launch["argv"])
+    elif "app-server" in launch["argv"]:
+        codex()
     elif "-p" not in launch["argv"]:
         gemini()
     else:

@@ -235,6 +235,8 @@ typedef struct Fixture {
         Outlet *outlet;
         ChatHealth health;
         char *waiting;
+        unsigned n_prepared;
+        char *unready;                  /* as it was told last */
 } Fixture;
 
 static int get_config(SessionConfig **ret, void *userdata) {
@@ -277,6 +279,13 @@ static void on_waiting(const char *text, void *userdata) {
         ASSERT_OK(free_and_strdup(&((Fixture*) userdata)->waiting, text));
 }
 
+static void on_prepared(const char *fault, void *userdata) {
+        Fixture *f = userdata;
+
+        f->n_prepared++;
+        ASSERT_OK(free_and_strdup(&f->unready, fault));
+}
+
 static void on_broken(int error, void *userdata) {
         fail_msg("The database is taken for damaged: %s", strerror(-error));
 }
@@ -309,7 +318,8 @@ static void fixture_open(Fixture *f) {
                 .event = f->event, .db = f->db, .budget = f->budget, .backend = &backend, .directory = world.directory,
                 .retry_min_usec = world.retry_usec ?: 1, .retry_max_usec = world.retry_usec ?: 2, .get_config = get_config, .get_box = get_box,
                 .get_outlet = get_outlet, .get_working_directory = get_working_directory, .on_end = on_end,
-                .on_health = on_health, .on_waiting = on_waiting, .on_broken = on_broken, .userdata = f,
+                .on_health = on_health, .on_waiting = on_waiting, .on_prepared = on_prepared, .on_broken = on_broken,
+                .userdata = f,
         }));
         ASSERT_OK(turn_queue_load(f->queue));
         turn_queue_set_enabled(f->queue, true);
@@ -365,6 +375,7 @@ static Fixture* fixture_new(const char *runtime) {
         ASSERT_OK(setenv("PUFFO_CLAUDE_BIN", SCRIPTED_CLI, 1));
         ASSERT_OK(setenv("PUFFO_HERMES_BIN", SCRIPTED_CLI, 1));
         ASSERT_OK(setenv("PUFFO_GEMINI_BIN", SCRIPTED_CLI, 1));
+        ASSERT_OK(setenv("PUFFO_CODEX_BIN", SCRIPTED_CLI, 1));
         f->path = path_join(world.directory, "messages.db");
         workspace = path_join(world.directory, "workspace");
         ASSERT_OK(mkdir(workspace, 0700));
@@ -387,6 +398,7 @@ static void fixture_free(Fixture **p) {
         free(world.description);
         free(f->path);
         free(f->waiting);
+        free(f->unready);
         free(f);
 }
 #define _fixture_ _cleanup_(fixture_free)
@@ -416,7 +428,7 @@ _unused_ static bool has_died(Fixture *f) {
 }
 
 /* Something of the answer has come. */
-static bool is_talking(Fixture *f) {
+_unused_ static bool is_talking(Fixture *f) {
         Turn *t = turn_queue_running(f->queue);
 
         return t && t->open_item && t->open_text.size > 0;
@@ -477,7 +489,7 @@ _unused_ static char* file_text(const char *name) {
         return text;
 }
 
-static void assert_log(const char *expected) {
+_unused_ static void assert_log(const char *expected) {
         _cleanup_free_ char *log = cli_log();
 
         ASSERT_STREQ(log, expected);

@@ -66,19 +66,26 @@ static char* flatten(const ChatPrompt *p) {
         return r < 0 ? NULL : strbuf_take(&b);
 }
 
+/* The names of the tools that it has. NULL: -ENOMEM. */
+static const char** list_tools(Hands *h) {
+        ToolBox *box = h->spec.get_box(h->spec.userdata);
+        const char **names = tool_names(box);
+
+        if (names && !box)
+                names[0] = NULL;
+        return names;
+}
+
 /* *ret_system: NULL for those that find it in their home. */
 static int make_text(Hands *h, const SessionConfig *config, HarnessKind kind, char **ret, char **ret_system) {
         _cleanup_(chat_prompt_done) ChatPrompt p = {};
-        ToolBox *box = h->spec.get_box(h->spec.userdata);
-        _cleanup_free_ const char **names = tool_names(box);
+        _cleanup_free_ const char **names = list_tools(h);
         bool forgets = harness_is_per_turn(kind) && kind == HARNESS_CLAUDE_SDK;
         const char *last;
         int r;
 
         if (!names)
                 return -ENOMEM;
-        if (!box)
-                names[0] = NULL;
         r = chat_prompt_build(&p, h->spec.db, config, h->row, names, NULL, CHAT_PROMPT_BYTES_MAX);
         if (r < 0)
                 return r;
@@ -111,11 +118,17 @@ static int new_token(Hands *h) {
         return r < 0 ? r : MIN(free_and_strdup(&h->launch.token, token), 0);
 }
 
-static int start_process(Hands *h, const SessionConfig *config) {
+static int make_system(Hands *h, const SessionConfig *config, char **ret) {
+        _cleanup_free_ const char **names = list_tools(h);
+
+        return names ? agent_home_system_prompt(config->home, config->agent, names, ret) : -ENOMEM;
+}
+
+int hands_start_process(Hands *h, const SessionConfig *config) {
         _cleanup_free_ char *text = NULL, *system = NULL;
         int r;
 
-        r = make_text(h, config, h->launch.kind, &text, &system);
+        r = h->turn ? make_text(h, config, h->launch.kind, &text, &system) : make_system(h, config, &system);
         if (r >= 0 && h->launch.kind != HARNESS_CLAUDE_SDK)
                 r = hands_conversation_load(h, config, &h->launch.session_id);
         h->launch.fresh = h->launch.conversation && !h->launch.session_id;
@@ -124,11 +137,12 @@ static int start_process(Hands *h, const SessionConfig *config) {
         if (r >= 0)
                 r = hands_launch_compose(&h->launch, config, system, text);
         if (r >= 0)
-                r = free_and_strdup(&h->launch.turn, h->turn->id);
+                r = free_and_strdup(&h->launch.turn, h->turn ? h->turn->id : NULL);
         if (r < 0)
                 return r;
         h->launch.kick = h->kick;
-        hands_tell_waiting(h, "starting the CLI");
+        if (h->turn)
+                hands_tell_waiting(h, "starting the CLI");
         r = cli_process_start(h->process, &(CliStart) {
                 .description = h->launch.description, .working_directory = h->launch.directory,
                 .read_write = h->launch.read_write, .read_only = h->launch.read_only,
@@ -136,7 +150,8 @@ static int start_process(Hands *h, const SessionConfig *config) {
         });
         explicit_bzero(h->launch.launch, strlen(h->launch.launch));
         if (r == -ENOTCONN) {
-                hands_tell_waiting(h, "waiting for puffod, which starts the CLI");
+                if (h->turn)
+                        hands_tell_waiting(h, "waiting for puffod, which starts the CLI");
                 return 0;               /* hands_connected() follows */
         }
         return r;
@@ -407,7 +422,7 @@ static int attempt(Hands *h, const SessionConfig *config) {
         hands_launch_done(&h->launch);
         h->launch = wanted;
         wanted = (HandsLaunch) {};
-        return start_process(h, config);
+        return hands_start_process(h, config);
 }
 
 int hands_attempt(Hands *h) {

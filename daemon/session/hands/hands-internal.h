@@ -75,7 +75,13 @@ struct Hands {
         SessionConfig *config;          /* as the turn began, for its first attempt; NULL: to be read */
         char *gone;                     /* the CLI has ended amid the turn: its last words; its cause is waited for */
 
-        sd_event_source *attempt, *silence, *limit, *idle;
+        /* Without a turn (hands-prepare.c). */
+        bool preparing;                 /* the CLI is to be made ready, and whoever wants that waits */
+        bool handshaking;               /* … and it is about to be */
+        char *unready;                  /* it has ended over that: its last words; its cause is waited for */
+        uint64_t patience_usec;
+
+        sd_event_source *attempt, *silence, *limit, *idle, *patience;
 };
 
 /* --- hands.c --- */
@@ -141,7 +147,23 @@ void hands_give_up_found(Hands *h);
 /* What the configuration says of a CLI that has nothing to do. */
 void hands_configure(Hands *h, const SessionConfig *config);
 
+/* h->launch is prepared; for the turn, if there is one. */
+int hands_start_process(Hands *h, const SessionConfig *config);
+
+/* --- hands-prepare.c --- */
+
+/* It is ready, or cannot be. */
+void hands_prepared(Hands *h, const char *fault);
+void hands_prepare_go_on(Hands *h);
+void hands_handshake_ended(Hands *h, const HarnessResult *result);
+/* As hands_on_process_failed() and hands_process_gone(), without a turn. cause may be NULL. */
+void hands_prepare_failed(Hands *h, int error, const char *text);
+void hands_prepare_gone(Hands *h, const char *cause);
+
 /* --- hands-talk.c --- */
+
+/* The CLI says that there is no such conversation. It is about to end by itself. */
+void hands_lose_conversation(Hands *h);
 
 /* Speaks to a CLI; takes fds over. */
 int hands_driver_new(Hands *h, const int fds[static 3], bool adopted);
@@ -149,6 +171,8 @@ int hands_driver_new(Hands *h, const int fds[static 3], bool adopted);
 /* --- hands-process.c --- */
 
 void hands_idle_begin(Hands *h);
+/* A CLI that has crashed is not started again sooner. */
+uint64_t hands_crash_pause(const Hands *h);
 /* It has ended, and there is nothing more to be read of it. */
 void hands_process_gone(Hands *h);
 /* Members of CliProcessSpec. */

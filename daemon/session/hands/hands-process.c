@@ -79,7 +79,7 @@ void hands_on_process_started(const int fds[static 3], void *userdata) {
         hands_go_on(h);
 }
 
-static uint64_t crash_pause(const Hands *h) {
+uint64_t hands_crash_pause(const Hands *h) {
         return h->spec.retry_max_usec > 0 ? h->spec.retry_max_usec : HANDS_CRASH_PAUSE_USEC;
 }
 
@@ -87,12 +87,15 @@ void hands_on_process_failed(int error, const char *text, void *userdata) {
         Hands *h = userdata;
 
         hands_driver_drop(h);
-        if (!h->turn)
+        if (!h->turn) {
+                if (h->preparing)
+                        hands_prepare_failed(h, error, text);
                 return;
+        }
         /* Whatever was there has been ended by now. */
         if (error == -ENOTCONN || error == -ETIMEDOUT || error == -ECONNRESET || error == -EBUSY || error == -EAGAIN) {
                 hands_log(h, LOG_NOTICE, error, "The CLI was not started", text);
-                hands_attempt_after(h, crash_pause(h));
+                hands_attempt_after(h, hands_crash_pause(h));
                 return;
         }
         hands_log(h, LOG_ERR, 0, "The CLI cannot be started", text ?: strerror(-error));
@@ -105,7 +108,7 @@ static void lost_amid_turn(Hands *h, const char *cause) {
         if (h->n_tools == 0 && !h->repeated) {
                 h->repeated = true;
                 h->kick = h->has_it ? HANDS_RESTARTED_LINE : NULL;
-                hands_pause(h, crash_pause(h));
+                hands_pause(h, hands_crash_pause(h));
                 return;
         }
         hands_fail(h, "server_error", "harness-gone", cause ?: "The CLI ended amid the turn (harness-gone).");
@@ -121,7 +124,7 @@ static void lost_before_turn(Hands *h, const char *cause) {
                 hands_fail(h, "server_error", "harness-gone",
                            failed && cause ? cause : "The CLI ended before it was told anything (harness-gone).");
         else if (failed)
-                hands_pause(h, crash_pause(h));
+                hands_pause(h, hands_crash_pause(h));
         else
                 hands_go_on(h);
 }
@@ -151,15 +154,20 @@ void hands_process_gone(Hands *h) {
         h->dropped = h->spent = h->ended = h->working = false;
         h->gone = mfree(h->gone);
         hands_run_end(h);
-        if (mid_turn)
+        if (mid_turn) {
                 lost_amid_turn(h, cause);
-        else if (unasked)
-                lost_before_turn(h, cause);
-        else {
-                if (h->has_end && hands_cause_is_failure(&h->end))
-                        log_warning("The CLI has ended: %s", strempty(cause));
-                hands_go_on(h);
+                return;
         }
+        if (unasked) {
+                lost_before_turn(h, cause);
+                return;
+        }
+        if (h->has_end && hands_cause_is_failure(&h->end))
+                log_warning("The CLI has ended: %s", strempty(cause));
+        if (h->turn || !h->preparing)
+                hands_go_on(h);
+        else
+                hands_prepare_gone(h, cause);
 }
 
 void hands_on_process_ended(const CliEnd *end, void *userdata) {
@@ -189,7 +197,7 @@ static int on_idle(sd_event_source *s, uint64_t usec, void *userdata) {
         Hands *h = userdata;
         int r;
 
-        if (h->turn || !h->driver)
+        if (h->turn || !h->driver || harness_in_turn(h->driver))
                 return 0;
         if (cli_process_state(h->process) == CLI_RUNNING && h->freeze_usec > 0 && !h->dropped) {
                 cli_process_freeze(h->process);

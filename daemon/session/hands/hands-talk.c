@@ -174,6 +174,7 @@ static void on_sent(Harness *d, void *userdata) {
 
         if (!h->working)
                 return;
+        hands_prepared(h, NULL);
         crash_point("cli-sent");
         h->launch.fresh = false;
         /* Its prompt ends with its input. */
@@ -290,7 +291,7 @@ static void refused(Hands *h) {
         hands_fail(h, "server_error", "auth", "The CLI is not logged in, or its login has expired (auth).");
 }
 
-static void forget_conversation(Hands *h) {
+void hands_lose_conversation(Hands *h) {
         int r;
 
         r = hands_conversation_save(h, NULL);
@@ -299,6 +300,10 @@ static void forget_conversation(Hands *h) {
         hands_log(h, LOG_NOTICE, 0, "The CLI does not know its conversation any more, it begins a new one", NULL);
         h->has_it = false;
         h->kick = NULL;
+        /* Its end brings us back. */
+        h->spent = true;
+        hands_driver_drop(h);
+        hands_limit_arm(h, HANDS_CLOSE_USEC);
 }
 
 static void turn_ended(Hands *h, const HarnessResult *result) {
@@ -306,6 +311,7 @@ static void turn_ended(Hands *h, const HarnessResult *result) {
 
         switch (result->outcome) {
         case HARNESS_DONE:
+                hands_prepared(h, NULL);        /* it may have ended before it was heard that it began */
                 h->spec.on_health(CHAT_HEALTH_OK, h->spec.userdata);
                 complete(h);
                 break;
@@ -342,11 +348,7 @@ static void turn_ended(Hands *h, const HarnessResult *result) {
                 hands_turn_end(h, &(TurnResult) { .status = TURN_INCOMPLETE, .reason = "max_turns" });
                 break;
         case HARNESS_LOST_SESSION:
-                forget_conversation(h);
-                /* It is about to end by itself, and its end brings us back. */
-                h->spent = true;
-                hands_driver_drop(h);
-                hands_limit_arm(h, HANDS_CLOSE_USEC);
+                hands_lose_conversation(h);
                 break;
         case HARNESS_PROTOCOL:
         case HARNESS_GONE:
@@ -372,6 +374,11 @@ static int on_end(Harness *d, const HarnessResult *result, void *userdata) {
         uint64_t cost = 0;
 
         hands_timer_stop(h->limit);
+        if (h->handshaking) {
+                hands_handshake_ended(h, result);
+                hands_go_on(h);
+                return 0;
+        }
         h->working = false;
         if (harness_is_per_turn(harness_kind(d))) {
                 h->spent = true;

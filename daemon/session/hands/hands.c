@@ -55,6 +55,7 @@ void hands_driver_drop(Hands *h) {
                 hands_asks_end(h->asks);
         h->mcp = hands_mcp_free(h->mcp);
         h->driver = harness_free(h->driver);
+        h->handshaking = false;
         h->open = mfree(h->open);
         h->adopted = false;
 }
@@ -62,8 +63,10 @@ void hands_driver_drop(Hands *h) {
 void hands_attempt_after(Hands *h, uint64_t delay) {
         int r = event_arm_timer(h->spec.event, &h->attempt, delay, delay > 0 ? 0 : 1, on_attempt, h);
 
-        if (r < 0)
+        if (r < 0 && h->turn)
                 hands_fail_errno(h, r, "Failed to arm a timer");
+        else if (r < 0 && h->preparing)
+                hands_prepared(h, "Out of memory.");
 }
 
 void hands_pause(Hands *h, uint64_t delay) {
@@ -75,7 +78,7 @@ void hands_pause(Hands *h, uint64_t delay) {
 void hands_go_on(Hands *h) {
         uint64_t now = now_boottime_usec();
 
-        if (h->turn && !h->working && !h->gone)
+        if (h->turn ? !h->working && !h->gone : h->preparing)
                 hands_attempt_after(h, h->not_before_usec > now ? h->not_before_usec - now : 0);
 }
 
@@ -116,6 +119,8 @@ void hands_turn_end(Hands *h, TurnResult *result) {
         hands_cancel(h);
         h->spec.on_end(t, result, h->spec.userdata);
         hands_idle_begin(h);
+        if (h->preparing)
+                hands_go_on(h);
 }
 
 void hands_fail(Hands *h, const char *code, const char *kind, const char *message) {
@@ -197,6 +202,8 @@ static int on_attempt(sd_event_source *s, uint64_t usec, void *userdata) {
         Hands *h = userdata;
         int r;
 
+        if (!h->turn && h->preparing)
+                hands_prepare_go_on(h);
         if (!h->turn || h->working || h->gone)
                 return 0;
         r = hands_attempt(h);
@@ -414,6 +421,8 @@ Hands* hands_free(Hands *h) {
         (void) sd_event_source_disable_unref(h->silence);
         (void) sd_event_source_disable_unref(h->limit);
         (void) sd_event_source_disable_unref(h->idle);
+        (void) sd_event_source_disable_unref(h->patience);
+        free(h->unready);
         free(h->directory);
         (void) harness_run_free(h->run);
         return mfree(h);

@@ -30,6 +30,9 @@ typedef struct HandsSpec {
         void (*on_end)(Turn *t, TurnResult *result, void *userdata);
         void (*on_health)(ChatHealth health, void *userdata);
         void (*on_waiting)(const char *text, void *userdata);
+        /* hands_prepare() has come to its end: fault NULL: the CLI is ready, else why it cannot be. Also without
+         * that, when a turn shows that it is ready. */
+        void (*on_prepared)(const char *fault, void *userdata);
         void (*on_broken)(int error, void *userdata);
         void *userdata;
 } HandsSpec;
@@ -43,6 +46,11 @@ DEFINE_TRIVIAL_CLEANUP_FUNC(Hands*, hands_free);
 /* Takes row and config over, on failure too. config: as of now, for the first attempt. Does not call back itself. */
 int hands_start(Hands *h, Turn *t, TurnRow *row, SessionConfig *config);
 void hands_cancel(Hands *h);
+/* Whether there is something to be made ready before a turn. */
+bool hands_can_prepare(const SessionConfig *config);
+/* Starts the CLI and makes it ready for a turn, within this time. 0: it is at work. > 0: on_prepared() follows, from
+ * the loop; who calls again meanwhile waits for the same. */
+int hands_prepare(Hands *h, uint64_t timeout_usec);
 /* The configuration has changed: for how long a CLI sleeps before it goes, too. */
 void hands_reload(Hands *h, const SessionConfig *config);
 /* The agent's tools from now on; NULL: those of before are going. */
