@@ -377,6 +377,10 @@ static int get_private_number(sd_bus *bus, const char *path, const char *interfa
 static int get_private_text(sd_bus *bus, const char *path, const char *interface, const char *property,
                             sd_bus_message *reply, void *userdata, sd_bus_error *reterr_error) {
         const Agent *a = userdata;
+        bool decided = agent_decides_itself(a) && runtime_kind_from_string(strempty(a->decided_kind)) >= 0 &&
+                       session_link_is_up(a->link);
+        const char *kind = runtime_kind_to_string(a->config->kind),
+                *harness = a->config->kind == RUNTIME_CHAT_LOCAL ? "" : agent_config_harness(a->config);
         const struct {
                 const char *name, *value;
         } texts[] = {
@@ -384,10 +388,10 @@ static int get_private_text(sd_bus *bus, const char *path, const char *interface
                 { "StatusText", a->status_text },
                 { "WorkingDirectory", a->working_directory },
                 { "Health", a->reported_health },
-                { "RuntimeKind", runtime_kind_to_string(a->config->kind) },
-                { "Provider", a->model.provider },
-                { "Model", a->model.model },
-                { "Harness", a->config->kind == RUNTIME_CHAT_LOCAL ? "" : agent_config_harness(a->config) },
+                { "RuntimeKind", decided ? a->decided_kind : kind },
+                { "Provider", decided ? strempty(a->decided_provider) : a->model.provider },
+                { "Model", decided ? strempty(a->decided_model) : a->model.model },
+                { "Harness", decided ? strempty(a->decided_harness) : harness },
                 { "SandboxProfile", sandbox_profile_to_string(a->config->sandbox) },
                 { "Slug", a->config->slug },
                 { "OperatorSlug", a->config->operator_slug },

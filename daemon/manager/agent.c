@@ -172,6 +172,10 @@ Agent* agent_free(Agent *a) {
         free(a->reported_text);
         free(a->reported_health);
         free(a->working_directory);
+        free(a->decided_kind);
+        free(a->decided_harness);
+        free(a->decided_provider);
+        free(a->decided_model);
         strv_free(a->approvals);
         return mfree(a);
 }
@@ -422,6 +426,10 @@ void agent_evaluate(Agent *a) {
                 agent_emit_changed(a);
         pending_check(a);
         manager_queue_settle(a->manager);
+}
+
+bool agent_decides_itself(const Agent *a) {
+        return a->home->role && a->config && !a->config->kind_given;
 }
 
 /* Whether a role agent works with Codex its session decides, at each start: it gets what it needs for both. */

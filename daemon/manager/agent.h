@@ -64,6 +64,8 @@ struct Agent {
         HarnessUnit *harness;
         SessionLink *link;              /* the session's connection, once it has registered */
         char *reported_status, *reported_text, *reported_health, *working_directory;
+        /* What the session works with, where agent.yml leaves that to it; NULL: not known. */
+        char *decided_kind, *decided_harness, *decided_provider, *decided_model;
         char **approvals;               /* ids of what it asks permission for */
         uint32_t queue_length;
         uint64_t messages_processed, last_event, created_at;
@@ -136,6 +138,8 @@ bool agent_is_wanted(const Agent *a);
 void agent_look_for_workspace(Agent *a);
 /* Works the state out of unit and report, answers whoever waited for it, has changes emitted. */
 void agent_evaluate(Agent *a);
+/* A role whose agent.yml does not say what it works with: its session decides that. */
+bool agent_decides_itself(const Agent *a);
 /* What of the configuration goes to the session when it starts: see credentials.c. */
 int agent_credential(Agent *a, char **ret, size_t *ret_size);
 /* Compares it with what the session has, which is started again when it is idle if that is out of date. */

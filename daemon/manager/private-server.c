@@ -47,6 +47,8 @@ static void link_free(SessionLink *l) {
         if (l->agent && l->agent->link == l) {
                 l->agent->link = NULL;
                 (void) free_and_strdup(&l->agent->reported_status, "");
+                if (agent_decides_itself(l->agent))
+                        l->agent->dirty |= AGENT_DIRTY_CONFIG;
                 agent_evaluate(l->agent);
         }
         LIST_REMOVE(l, links);
@@ -120,11 +122,16 @@ static int take_report_member(Agent *a, sd_bus_message *m, const char *name) {
         static const struct {
                 const char *name;
                 size_t offset;
+                bool config;            /* shown as a part of the configuration */
         } strings[] = {
-                { "Status", offsetof(Agent, reported_status) },
-                { "StatusText", offsetof(Agent, reported_text) },
-                { "Health", offsetof(Agent, reported_health) },
-                { "WorkingDirectory", offsetof(Agent, working_directory) },
+                { "Status", offsetof(Agent, reported_status), false },
+                { "StatusText", offsetof(Agent, reported_text), false },
+                { "Health", offsetof(Agent, reported_health), false },
+                { "WorkingDirectory", offsetof(Agent, working_directory), false },
+                { "RuntimeKind", offsetof(Agent, decided_kind), true },
+                { "Harness", offsetof(Agent, decided_harness), true },
+                { "Provider", offsetof(Agent, decided_provider), true },
+                { "Model", offsetof(Agent, decided_model), true },
         };
         const char *text;
         int r;
@@ -139,6 +146,8 @@ static int take_report_member(Agent *a, sd_bus_message *m, const char *name) {
                         /* The state may be the same, what is shown of it is not. */
                         if (r == 0 && streq(name, "Status"))
                                 a->dirty |= AGENT_DIRTY_STATE;
+                        if (r == 0 && strings[i].config && agent_decides_itself(a))
+                                a->dirty |= AGENT_DIRTY_CONFIG;
                         return r;
                 }
         if (streq(name, "Approvals"))

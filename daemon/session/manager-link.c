@@ -147,6 +147,7 @@ static int append_approvals(sd_bus_message *m, const Approvals *a) {
 
 static int report_append(sd_bus_message *m, Session *s, const char *credential) {
         TurnQueue *q = session_queue(s);
+        const char *runtime[9];
         int r;
 
         r = sd_bus_message_open_container(m, 'a', "{sv}");
@@ -168,6 +169,9 @@ static int report_append(sd_bus_message *m, Session *s, const char *credential) 
                 r = append_approvals(m, session_approvals(s));
         if (r >= 0)
                 r = bus_append_text_entry(m, "WorkingDirectory", session_working_directory(s));
+        session_runtime(s, runtime);
+        for (const char **p = runtime; *p && r >= 0; p += 2)
+                r = bus_append_text_entry(m, p[0], p[1]);
         if (r >= 0 && credential)
                 r = sd_bus_message_append(m, "{sv}", "Credential", "s", credential);
         if (r >= 0)

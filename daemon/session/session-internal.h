@@ -35,6 +35,7 @@ struct Session {
         AgentConfig *agent;                     /* the last that was valid, or NULL */
         char *fault;                            /* why no turn can be taken, or NULL */
         char *lacking;                          /* as SessionConfig's */
+        char *kind, *harness, *provider, *configured_model;    /* as it was read last; NULL: never */
         bool preparing;                         /* its CLI, before a turn */
         char *unready;                          /* why that was of no use, or NULL */
         uint64_t prepare_pause_usec;            /* before it is tried again */

@@ -63,6 +63,18 @@ const char* session_health(Session *s) {
         return names[s->health];
 }
 
+void session_runtime(Session *s, const char *ret[static 9]) {
+        const char *model = isempty(s->model) ? strempty(s->configured_model) : s->model;
+        const char *const all[9] = {
+                "RuntimeKind", strempty(s->kind), "Harness", strempty(s->harness), "Provider", strempty(s->provider),
+                "Model", model,
+        };
+
+        memcpy(ret, all, sizeof(all));
+        if (!s->kind)
+                ret[0] = NULL;
+}
+
 const char* session_status_text(Session *s) {
         return s->stopping ? "stopping" : strempty(s->status_text);
 }

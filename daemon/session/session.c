@@ -43,6 +43,21 @@ static bool has_cli(const SessionConfig *c) {
         return c->agent && (c->agent->kind_given || !c->home->role) && hands_kind(c->agent) >= 0;
 }
 
+/* Told to whoever looks: of a role it is decided here. */
+static int note_runtime(Session *s, const SessionConfig *c) {
+        const AgentConfig *a = c->agent;
+        int r;
+
+        if (!a)
+                return 0;
+        r = free_and_strdup(&s->kind, runtime_kind_to_string(a->kind));
+        if (r >= 0)
+                r = free_and_strdup(&s->harness, a->kind == RUNTIME_CHAT_LOCAL ? "" : agent_config_harness(a));
+        if (r >= 0)
+                r = free_and_strdup(&s->provider, strempty(c->provider));
+        return r < 0 ? r : MIN(free_and_strdup(&s->configured_model, strempty(c->model)), 0);
+}
+
 static int session_configure(Session *s, SessionConfig **ret) {
         _cleanup_(session_config_freep) SessionConfig *c = NULL;
         int r;
@@ -58,6 +73,9 @@ static int session_configure(Session *s, SessionConfig **ret) {
         }
         for (char **w = c->agent ? c->agent->warnings : NULL; w && *w && !ret; w++)
                 log_warning("%s", *w);
+        r = note_runtime(s, c);
+        if (r < 0)
+                return r;
         s->main_only = has_cli(c) && !hands_has_conversations(hands_kind(c->agent));
         s->turn_grace_usec = c->turn_grace_usec;
         s->retention_usec = c->retention_usec;
@@ -824,6 +842,10 @@ Session* session_free(Session *s) {
         free(s->database_path);
         free(s->runtime_path);
         free(s->lacking);
+        free(s->kind);
+        free(s->harness);
+        free(s->provider);
+        free(s->configured_model);
         free(s->unready);
         free(s->fault);
         free(s->waiting);

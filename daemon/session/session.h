@@ -70,6 +70,8 @@ int session_workspace(Session *s, char **ret);          /* as configured now */
 /* Before files of a turn are written, and when they may have lost their turn (turn-store.h). */
 int session_note_files(Session *s, const char *turn);
 void session_sweep_files(Session *s);
+/* What answers its turns: ends with NULL, name and value by turns; as the properties of Agent are called. */
+void session_runtime(Session *s, const char *ret[static 9]);
 /* Has what answers its turns started and made ready within this time, where it is something that can be. 0: there is
  * nothing to wait for, *ret_fault then says what is wrong, or is NULL. > 0: on_prepared follows, once for all who have
  * asked by then. */

@@ -132,6 +132,12 @@ def test_ready_before_the_first_turn(suite, engineer, provider):
     before = engineer.codex()
     tree = suite.user.run(["agent-proxy", "status"]).stdout
     assert re.search(rf"{ID}  \d+  ready\n(│ .*\n)*│ .* {before} \S*/@openai/codex", tree), tree
+    # What was decided on is what everybody sees.
+    agent = engineer.agent
+    assert (agent.RuntimeKind, agent.Harness) == ("cli-local", "codex")
+    assert (agent.Provider, agent.Model) == ("openai", "test-model")
+    shown = suite.user.run(["puffoctl", "agent", "show", ID]).stdout
+    assert "cli-local" in shown and "codex" in shown and "chat-local" not in shown
     # It is there already.
     assert suite.user.run(["agent-proxy", "hire", "engineer", "alice"]).stdout.startswith(ID)
     assert engineer.codex() == before
