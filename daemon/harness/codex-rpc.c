@@ -328,7 +328,7 @@ static int send_interrupt(Harness *h) {
         if (r < 0)
                 return r;
         c->interrupt_sent = true;
-        return c->unreachable ? codex_wait(h, CODEX_WAIT_INTERRUPTED, ANSWER_USEC) : 0;
+        return 0;
 }
 
 /* Of an adopted turn the name may not have been heard. */
@@ -347,11 +347,19 @@ static int ask_for_turn(Harness *h) {
 /* Before "turn/started" it would say that there is no turn to interrupt. */
 int codex_interrupt(Harness *h) {
         Codex *c = h->state;
+        bool wanted = c->interrupt_wanted;
+        int r;
 
         c->interrupt_wanted = true;
         if (!c->sent) {
                 c->text = mfree(c->text);
                 return codex_wait(h, CODEX_WAIT_DROPPED, 1);
+        }
+        /* Whoever wants it, and however far the turn is: a text that came after it would become a part of it. */
+        if (!wanted) {
+                r = codex_wait(h, CODEX_WAIT_INTERRUPTED, MIN(ANSWER_USEC, c->unreachable_usec));
+                if (r < 0)
+                        return r;
         }
         if (c->interrupt_sent || !c->thread_id)
                 return 0;

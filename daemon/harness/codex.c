@@ -208,7 +208,7 @@ static int on_error(Harness *h, json_object *params) {
 
         if (!json_get_bool(params, "willRetry", false))
                 return 0;               /* the turn's end says it again */
-        if (c->silent_since_usec > 0)
+        if (c->silent_since_usec > 0 || c->interrupt_wanted)
                 return 0;
         harness_warn(h, "The model's endpoint failed: %s (%s)", strempty(json_get_string(error, "message")),
                      json_get_string(error, "additionalDetails") ?: "nothing else is said");
@@ -221,7 +221,7 @@ static int on_error(Harness *h, json_object *params) {
 static int made_progress(Harness *h) {
         Codex *c = h->state;
 
-        if (c->silent_since_usec == 0 || c->unreachable)
+        if (c->silent_since_usec == 0 || c->interrupt_wanted)
                 return 0;
         c->silent_since_usec = 0;
         return codex_wait(h, CODEX_WAIT_NETWORK, 0);

@@ -27,7 +27,7 @@ typedef enum CodexWait {
         CODEX_WAIT_ANSWER,              /* to a request before the turn */
         CODEX_WAIT_WRITER,              /* until the thread is asked for again */
         CODEX_WAIT_NETWORK,             /* the model's endpoint is not reached */
-        CODEX_WAIT_INTERRUPTED,         /* … and the turn that waits for it does not end */
+        CODEX_WAIT_INTERRUPTED,         /* a turn that is to end does not */
         CODEX_WAIT_DROPPED,             /* the turn was interrupted before there was one */
 } CodexWait;
 

@@ -1,91 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 #define TEST_SUITE "harness-codex"
 
-#include "harness-fixture.h"
+#include "codex-stage.h"
 
 /* Codex's app-server, a line at a time: how it is made ready, taken over, asked and interrupted. */
-
-#define THREAD "01a1fbe9-55bc-77c0-ac19-c78609dff468"
-#define TURN "01a1fbe9-5606-7140-b3b6-002d2dd77f9d"
-#define OLD_TURN "01a1fbe9-5792-7530-8ba5-b0307eb5c787"
-#define NOTE(method, params) "{\"method\":\"" method "\",\"params\":{\"threadId\":\"" THREAD "\"," params "}}"
-#define TURN_STARTED NOTE("turn/started", "\"turn\":{\"id\":\"" TURN "\",\"status\":\"inProgress\"}")
-#define TURN_COMPLETED(status) \
-        NOTE("turn/completed", "\"turn\":{\"id\":\"" TURN "\",\"status\":\"" status "\",\"error\":null}")
-#define OF_TURN "\"turnId\":\"" TURN "\","
-#define ITEM(what, item) NOTE("item/" what, OF_TURN "\"item\":{" item "}")
-#define USER_MESSAGE ITEM("completed", "\"type\":\"userMessage\",\"id\":\"u1\"")
-#define MESSAGE_STARTED ITEM("started", "\"type\":\"agentMessage\",\"id\":\"m1\",\"text\":\"\"")
-#define DELTA(text) NOTE("item/agentMessage/delta", OF_TURN "\"itemId\":\"m1\",\"delta\":\"" text "\"")
-#define MESSAGE_COMPLETED(text) ITEM("completed", "\"type\":\"agentMessage\",\"id\":\"m1\",\"text\":\"" text "\"")
-#define USAGE(turn, n) \
-        NOTE("thread/tokenUsage/updated", "\"turnId\":\"" turn "\",\"tokenUsage\":{\"last\":{\"inputTokens\":" #n "," \
-             "\"outputTokens\":1,\"cachedInputTokens\":2}}")
-#define RETRIES NOTE("error", OF_TURN "\"willRetry\":true,\"error\":{\"message\":\"Reconnecting\"}")
-#define ASK(id) \
-        "{\"method\":\"item/commandExecution/requestApproval\",\"id\":" id ",\"params\":{\"threadId\":\"" THREAD \
-        "\"," OF_TURN "\"itemId\":\"c1\",\"command\":\"touch x\",\"cwd\":\"/w\",\"reason\":\"May I?\"}}"
-
-static HarnessSetup setup_of(const char *session) {
-        HarnessSetup setup = stage_setup(HARNESS_CODEX);
-
-        setup.session_id = session;
-        setup.permission_mode = "bypassPermissions";
-        setup.system_prompt = "You are alice.";
-        setup.model = "gpt-x";
-        return setup;
-}
-
-#define STAGE(s, session) \
-        _cleanup_(stage_end) Stage s; \
-        HarnessSetup s##_setup = setup_of(session); \
-        stage_begin(&s, &s##_setup)
-
-/* The driver's next request, which must be this one, and its id. */
-static json_object* hear(Stage *s, const char *method) {
-        json_object *o = stage_hears_json(s);
-
-        ASSERT_STREQ(strempty(json_get_string(o, "method")), method);
-        ASSERT_TRUE(json_object_is_type(json_get(o, "params"), json_type_object) || streq(method, "initialized"));
-        return o;
-}
-
-static void answer(Stage *s, json_object *request, const char *member) {
-        _cleanup_free_ char *line = asprintf_new("{\"id\":\"%s\",%s}", json_get_string(request, "id"), member);
-
-        stage_says(s, line);
-}
-
-static void hear_and_answer(Stage *s, const char *method, const char *member) {
-        _cleanup_json_ json_object *o = hear(s, method);
-
-        if (member)
-                answer(s, o, member);
-}
-
-#define NOTHING_IS_HEARD(s) ({ \
-        _cleanup_free_ char *_line = stage_hears(s); \
-        ASSERT_NULL(_line); })
-
-#define AGENT(version) "\"result\":{\"userAgent\":\"puffo/" version " (Debian 12.0.0; x86_64) xterm (puffo; 1)\"}"
-#define LOGGED_IN "\"result\":{\"account\":{\"type\":\"apiKey\"},\"requiresOpenaiAuth\":true}"
-#define OPENED "\"result\":{\"thread\":{\"id\":\"" THREAD "\"}}"
-#define BEGUN "\"result\":{\"turn\":{\"id\":\"" TURN "\",\"status\":\"inProgress\"}}"
-#define ERROR(text) "\"error\":{\"code\":-32600,\"message\":\"" text "\"}"
-
-static void make_ready(Stage *s, bool resumed) {
-        hear_and_answer(s, "initialize", AGENT("0.169.0"));
-        hear_and_answer(s, "initialized", NULL);
-        hear_and_answer(s, "account/read", LOGGED_IN);
-        hear_and_answer(s, resumed ? "thread/resume" : "thread/start", OPENED);
-}
-
-static void begin_turn(Stage *s, bool resumed) {
-        ASSERT_OK(harness_turn(s->harness, "hello"));
-        make_ready(s, resumed);
-        hear_and_answer(s, "turn/start", BEGUN);
-        stage_says(s, TURN_STARTED);
-}
 
 TEST(a_turn) {
         _cleanup_json_ json_object *initialize = NULL, *thread = NULL, *turn = NULL;
@@ -254,21 +172,6 @@ TEST(a_thread_that_is_lost) {
         ASSERT_RECORD(&s, "lost-session: no rollout found for thread id " THREAD "\n");
         /* Its input is closed: it goes by itself. */
         ASSERT_EQ(read(s.input, (char[1]) {}, 1) < 0 ? errno : 0, EAGAIN);
-}
-
-static void run_for(Stage *s, bool (*until)(Stage *s)) {
-        for (unsigned i = 0; i < 600 && !until(s); i++)
-                ASSERT_OK(sd_event_run(s->event, 100 * USEC_PER_MSEC));
-        ASSERT_TRUE(until(s));
-}
-
-static bool has_written(Stage *s) {
-        stage_listen(s);
-        return s->written.size > 0;
-}
-
-static bool has_ended(Stage *s) {
-        return s->ended;
 }
 
 TEST(a_thread_that_another_process_has) {
@@ -468,73 +371,39 @@ TEST(an_endpoint_that_is_not_reached) {
         ASSERT_RECORD(&s, "unreachable: backend unreachable\n");
 }
 
-/* ---- questions ---- */
-
-TEST(asks) {
-        _cleanup_free_ char *yes = NULL, *no = NULL;
-
-        STAGE(s, NULL);
-        begin_turn(&s, false);
-        stage_says(&s, ASK("7"));
-        ASSERT_RECORD(&s, "ask exec_command {\"command\":\"touch x\",\"cwd\":\"/w\",\"reason\":\"May I?\"}\n");
-        ASSERT_OK(harness_answer(s.harness, s.ask, true, NULL, NULL));
-        yes = stage_hears(&s);
-        ASSERT_STREQ(strempty(yes), "{\"id\":7,\"result\":{\"decision\":\"accept\"}}");
-        stage_says(&s, NOTE("serverRequest/resolved", "\"requestId\":7"));
-        ASSERT_ERROR(harness_answer(s.harness, s.ask, true, NULL, NULL), ENOENT);
-
-        stage_says(&s, "{\"method\":\"mcpServer/elicitation/request\",\"id\":\"e\",\"params\":{\"threadId\":\"" THREAD
-                       "\"," OF_TURN "\"serverName\":\"other\",\"message\":\"Allow?\",\"_meta\":{"
-                       "\"codex_approval_kind\":\"mcp_tool_call\",\"tool_name\":\"do\",\"tool_params\":{\"a\":1}}}}");
-        ASSERT_RECORD(&s, "ask mcp__other__do {\"a\":1}\n");
-        ASSERT_OK(harness_answer(s.harness, s.ask, false, NULL, "no"));
-        no = stage_hears(&s);
-        ASSERT_STREQ(strempty(no),
-                     "{\"id\":\"e\",\"result\":{\"action\":\"decline\",\"content\":null,\"_meta\":null}}");
-
-        /* One that is withdrawn, and one that the end of the turn takes with it. */
-        stage_says(&s, ASK("8"));
-        stage_says(&s, NOTE("serverRequest/resolved", "\"requestId\":8"));
-        stage_says(&s, ASK("9"));
-        strbuf_done(&s.record);
-        stage_says(&s, TURN_COMPLETED("completed"));
-        ASSERT_RECORD(&s, "withdrawn d:9\ndone\n");
-}
-
-TEST(a_change_of_files_is_shown) {
-        STAGE(s, NULL);
-        begin_turn(&s, false);
-        stage_says(&s, ITEM("started", "\"type\":\"fileChange\",\"id\":\"f1\",\"changes\":[{\"path\":\"/w/a\"}]"));
-        strbuf_done(&s.record);
-        stage_says(&s, "{\"method\":\"item/fileChange/requestApproval\",\"id\":1,\"params\":{\"threadId\":\"" THREAD
-                       "\"," OF_TURN "\"itemId\":\"f1\",\"reason\":null,\"grantRoot\":null}}");
-        ASSERT_RECORD(&s, "ask apply_patch {\"changes\":[{\"path\":\"/w/a\"}]}\n");
-}
-
-/* An answer to everything, or it waits for ever. */
-TEST(requests_that_nobody_knows) {
-        static const struct { const char *method, *reply; } t[] = {
-                { "account/chatgptAuthTokens/refresh",
-                  "{\"id\":3,\"error\":{\"code\":-32601,\"message\":\"method not supported\"}}" },
-                { "item/permissions/requestApproval",
-                  "{\"id\":3,\"error\":{\"code\":-32601,\"message\":\"method not supported\"}}" },
-                { "item/tool/requestUserInput", "{\"id\":3,\"result\":{\"answers\":{}}}" },
-                { "item/tool/call", "{\"id\":3,\"result\":{\"contentItems\":[],\"success\":false}}" },
-                { "mcpServer/elicitation/request",
-                  "{\"id\":3,\"result\":{\"action\":\"decline\",\"content\":null,\"_meta\":null}}" },
+/* However it was told to end: what it does then has a limit, or the next text would go into this turn. */
+TEST(does_not_end) {
+        static const struct { bool begun, retries, by_us; } t[] = {
+                { true, true, true }, { true, false, true }, { true, true, false }, { false, false, true },
         };
 
-        STAGE(s, NULL);
-        begin_turn(&s, false);
         for (size_t i = 0; i < ELEMENTSOF(t); i++) {
-                _cleanup_free_ char *line = asprintf_new("{\"id\":3,\"method\":\"%s\",\"params\":{}}", t[i].method),
-                                    *reply = NULL;
+                _cleanup_(stage_end) Stage s;
+                HarnessSetup setup = setup_of(NULL);
 
-                stage_says(&s, line);
-                reply = stage_hears(&s);
-                ASSERT_STREQ(strempty(reply), t[i].reply);
+                setup.unreachable_usec = 50 * USEC_PER_MSEC;
+                stage_begin(&s, &setup);
+                ASSERT_OK(harness_turn(s.harness, "hello"));
+                make_ready(&s, false);
+                hear_and_answer(&s, "turn/start", BEGUN);
+                if (t[i].begun)
+                        stage_says(&s, TURN_STARTED);
+                if (t[i].retries)
+                        stage_says(&s, RETRIES);
+                if (t[i].by_us)
+                        ASSERT_OK(harness_interrupt(s.harness));
+                else
+                        run_for(&s, has_written);
+                if (t[i].begun)
+                        hear_and_answer(&s, "turn/interrupt", "\"result\":{}");
+                /* Neither of these is an end. */
+                if (t[i].begun) {
+                        stage_says(&s, RETRIES);
+                        stage_says(&s, MESSAGE_STARTED);
+                }
+                run_for(&s, has_ended);
+                ASSERT_EQ(s.result.outcome, HARNESS_PROTOCOL);
         }
-        ASSERT_RECORD(&s, "");
 }
 
 /* ---- taking over ---- */

@@ -387,7 +387,9 @@ static int on_end(Harness *d, const HarnessResult *result, void *userdata) {
         }
         hands_charge(h, &result->usage, result->cost_known ? result->cost_micros : 0, &cost);
         if (!working) {
-                /* Of a turn that was interrupted. */
+                /* Of a turn that was interrupted. One that did not take notice is still at it. */
+                if (result->outcome == HARNESS_PROTOCOL && !h->ended)
+                        cli_process_stop(h->process);
                 if (h->turn)
                         hands_go_on(h);
                 else
