@@ -3,6 +3,8 @@
 /* What Codex asks us (codex-protocol §8). The id of an ask says in what words it is answered, a letter and the
  * program's own id as JSON: whoever takes over has nothing else. */
 
+#include <sys/stat.h>
+
 #include "codex.h"
 
 #define DECISION 'd'            /* {"decision": "accept"} */
@@ -119,6 +121,52 @@ static int ask(Harness *h, json_object *id, char kind, const char *tool_id, cons
         });
 }
 
+/* Whether path, relative to directory if it is, is below that, whatever links lie on the way. What is not there yet is
+ * where it would be made; a link to nowhere is an answer to nothing. */
+static bool is_below(const char *directory, const char *path) {
+        _cleanup_free_ char *root = realpath(directory, NULL), *rest = NULL;
+        bool made = false;      /* rest is a directory that something is to be made in */
+        const char *below;
+
+        rest = isempty(path) ? NULL : *path == '/' ? strdup(path) : strjoin(directory, "/", path);
+        while (root && rest) {
+                _cleanup_free_ char *real = realpath(rest, NULL);
+                struct stat st;
+                char *slash;
+
+                if (real) {
+                        below = startswith(real, root);
+                        return below && (*below == '/' || (*below == 0 && made));
+                }
+                if (errno != ENOENT || lstat(rest, &st) >= 0)
+                        return false;
+                slash = strrchr(rest, '/');
+                if (!slash || slash == rest || streq(slash, "/..") || streq(slash, "/.") || streq(slash, "/"))
+                        return false;
+                *slash = 0;
+                made = true;
+        }
+        return false;
+}
+
+/* What is accepted without a question: a change of files of the workspace, all of them known. */
+static bool is_edit_of_workspace(const Codex *c, json_object *params, json_object *call) {
+        json_object *changes = json_get(call, "changes");
+        size_t n = json_object_is_type(changes, json_type_array) ? json_object_array_length(changes) : 0;
+
+        if (!c->accepts_edits || json_get_string(params, "grantRoot"))
+                return false;
+        for (size_t i = 0; i < n; i++) {
+                json_object *change = json_object_array_get_idx(changes, i);
+                const char *moved = json_get_string(json_get(change, "kind"), "move_path");
+
+                if (!is_below(c->directory, json_get_string(change, "path")) ||
+                    (moved && !is_below(c->directory, moved)))
+                        return false;
+        }
+        return n > 0;
+}
+
 static int on_approval(Harness *h, json_object *id, json_object *params, const char *name) {
         static const char *const keys[] = { "command", "cwd", "reason", "grantRoot" };
         const char *item = strempty(json_get_string(params, "itemId")), *known, *text;
@@ -126,12 +174,12 @@ static int on_approval(Harness *h, json_object *id, json_object *params, const c
         Codex *c = h->state;
         int r = 0;
 
-        if (streq(name, "apply_patch") && c->accepts_edits && !json_get_string(params, "grantRoot"))
-                return reply_verdict(h, id, DECISION, true);
         /* Of a change of files only the item has told what it is. */
         known = codex_call_input(c, item);
         if (known && json_parse_deep(known, strlen(known), 200, &o) == -ENOMEM)
                 return -ENOMEM;
+        if (streq(name, "apply_patch") && is_edit_of_workspace(c, params, o))
+                return reply_verdict(h, id, DECISION, true);
         if (!o)
                 o = json_object_new_object();
         if (!o)
