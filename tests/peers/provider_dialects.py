@@ -117,12 +117,14 @@ def images_of(body):
         return [image for part in body for image in images_of(part)]
     if not isinstance(body, dict):
         return []
-    if "media_type" in body:
+    # In a tool's schema these are names of parameters, with an object behind each.
+    url = body.get("url", body.get("image_url"))
+    if isinstance(body.get("media_type"), str):
         kind, data = body["media_type"], body["data"]
-    elif "mimeType" in body:
+    elif isinstance(body.get("mimeType"), str):
         kind, data = body["mimeType"], body["data"]
-    elif body.get("url", "").startswith("data:"):
-        kind, data = body["url"][5:].split(";base64,")
+    elif isinstance(url, str) and url.startswith("data:"):
+        kind, data = url[5:].split(";base64,")
     else:
         return images_of(list(body.values()))
     return [f"{kind} {hashlib.sha256(base64.b64decode(data)).hexdigest()[:16]}"]
