@@ -146,20 +146,17 @@ static int end_failed(Harness *h, const char *text) {
         return harness_end_turn(h, &result);
 }
 
-/* What it counts is all of the conversation. */
 static int end_completed(Harness *h, json_object *usage) {
-        CodexExec *c = h->state;
-        HarnessResult result = { .outcome = HARNESS_DONE, .message = "", .started = true };
-
-        if (!c->resumed)
-                result.usage = (ModelUsage) {
+        return harness_end_turn(h, &(HarnessResult) {
+                .outcome = HARNESS_DONE, .message = "", .started = true, .usage_is_total = true,
+                .usage = {
                         .input_tokens = codex_count(usage, "input_tokens"),
                         .cached_tokens = codex_count(usage, "cached_input_tokens"),
                         .cache_write_tokens = codex_count(usage, "cache_write_input_tokens"),
                         .output_tokens = codex_count(usage, "output_tokens"),
                         .reasoning_tokens = codex_count(usage, "reasoning_output_tokens"),
-                };
-        return harness_end_turn(h, &result);
+                },
+        });
 }
 
 /* It tells its name before it has begun: of a conversation that has a file only when the turn is on its way. */
@@ -225,6 +222,7 @@ static int exec_eof(Harness *h) {
 const HarnessDriver codex_exec_driver = {
         .name = "codex-exec",
         .per_turn = true,
+        .fitted_by_launch = true,
         .launch = codex_exec_launch,
         .start = exec_start,
         .free = exec_free,

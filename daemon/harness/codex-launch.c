@@ -130,6 +130,17 @@ int codex_launch(const HarnessSetup *s, HarnessLaunch *l) {
         return r < 0 ? r : launch_add(l, "app-server");
 }
 
+/* It takes several images for one argument, separated by commas: such a path has another name by now. */
+static int launch_options(HarnessLaunch *l, const HarnessOptions *o) {
+        int r = 0;
+
+        if (!isempty(o->output_schema))
+                r = launch_add_value(l, "--output-schema", o->output_schema);
+        for (char *const *image = o->images; image && *image && r >= 0; image++)
+                r = strchr(*image, ',') ? -EINVAL : launch_add_value(l, "--image", *image);
+        return r;
+}
+
 int codex_exec_launch(const HarnessSetup *s, HarnessLaunch *l) {
         const char *policy, *sandbox;
         bool accepts;
@@ -145,6 +156,8 @@ int codex_exec_launch(const HarnessSetup *s, HarnessLaunch *l) {
                 r = launch_config_string(l, "sandbox_mode", sandbox ?: s->codex_sandbox ?: "workspace-write");
         if (r >= 0 && !isempty(s->system_prompt))
                 r = launch_config_string(l, "developer_instructions", s->system_prompt);
+        if (r >= 0 && s->options && !isempty(s->options->effort))
+                r = launch_config_string(l, "model_reasoning_effort", s->options->effort);
         if (r >= 0)
                 r = launch_add(l, "exec");
         if (r >= 0 && codex_thread_id_is_valid(s->session_id)) {
@@ -152,6 +165,8 @@ int codex_exec_launch(const HarnessSetup *s, HarnessLaunch *l) {
                 if (r >= 0)
                         r = launch_add(l, s->session_id);
         }
+        if (r >= 0 && s->options)
+                r = launch_options(l, s->options);
         if (r >= 0)
                 r = launch_add(l, "--json");
         if (r >= 0)

@@ -28,7 +28,7 @@ char* launch_model(const char *model);
 
 typedef struct HarnessDriver {
         const char *name;
-        bool per_turn, told_by_launch;
+        bool per_turn, told_by_launch, fitted_by_launch;        /* told_by_launch: fitted as well */
 
         /* argv[0] is there already, and of the environment $HOME and what every program may have: $PATH, language,
          * time zone, proxies (the proxy of the sandbox where there is one) and CA files. */

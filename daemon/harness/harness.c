@@ -83,6 +83,12 @@ bool harness_is_told_by_launch(HarnessKind k) {
         return d && d->told_by_launch;
 }
 
+bool harness_is_fitted_by_launch(HarnessKind k) {
+        const HarnessDriver *d = harness_driver_get(k);
+
+        return d && (d->told_by_launch || d->fitted_by_launch);
+}
+
 Harness* harness_hold(Harness *h) {
         h->n_ref++;
         return h;

@@ -30,6 +30,8 @@ HarnessKind harness_kind_from_string(const char *s);
 bool harness_is_per_turn(HarnessKind k);
 /* It is told the turn's text by its launch, and can be told no other. */
 bool harness_is_told_by_launch(HarnessKind k);
+/* What goes with the turn is a part of its launch: it is of use to no other turn. */
+bool harness_is_fitted_by_launch(HarnessKind k);
 
 /* What a program is started and spoken to with. Strings are borrowed and may be NULL where nothing else is said. */
 typedef struct HarnessSetup {
@@ -53,6 +55,8 @@ typedef struct HarnessSetup {
         bool codex_network;             /* … and whether what runs in it reaches the network */
         const char *codex_provider;     /* its model provider; NULL: its own choice, or the endpoint's */
         char *const *codex_config;      /* "key=value", whatever else it is to be told */
+        const struct HarnessOptions *options;   /* codex exec: what goes with the turn that it is started for; but
+                                                 * output_schema is the path of a file */
         uint64_t unreachable_usec;      /* codex: for so long it may wait for the model's endpoint; 0: two minutes */
         char *const *environment;       /* "NAME=value" to choose from: PATH, LANG, TZ, proxies, CA files … */
 } HarnessSetup;
@@ -90,6 +94,7 @@ typedef struct HarnessResult {
         const char *message;            /* for logs and operators, never for a chat; "" when there is nothing to say */
         long http_status;               /* of the model's endpoint, 0 when not known */
         ModelUsage usage;               /* of this turn; all zero when not known */
+        bool usage_is_total;            /* … no: of all turns of its conversation so far */
         uint64_t cost_micros;           /* of this turn, in millionths of a dollar, as the program estimates it */
         bool cost_known;                /* not after adoption, when what it had cost before is not known */
         size_t n_denied;                /* calls of tools that were not permitted */

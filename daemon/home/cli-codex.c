@@ -10,6 +10,7 @@
 
 #define CONFIG "config.toml"
 #define PUFFO "puffo"
+#define SCHEMA "puffo-schema.json"
 /* Above the longest wait of a tool: that for an agent that was asked (tools/tool-staff.c). */
 #define TOOL_TIMEOUT_SEC 1600
 
@@ -127,4 +128,44 @@ int cli_home_start_codex(const AgentHome *h, const CliHome *home) {
         if (fd < 0)
                 return fd;
         return MIN(cli_file_write(fd, CONFIG, home->codex_config, strlen(home->codex_config), 0600, 0), 0);
+}
+
+static int name_image(const AgentHome *h, int fd, const char *path, unsigned i, char ***ret) {
+        _cleanup_free_ char *name = NULL, *linked = NULL;
+        int r;
+
+        if (!strchr(path, ','))
+                return strv_extend(ret, path);
+        name = asprintf_new("puffo-image-%u", i);
+        linked = name ? strjoin(h->directory, "/.codex/", name) : NULL;
+        if (!linked)
+                return -ENOMEM;
+        if (strchr(linked, ','))
+                return -EINVAL;
+        if (unlinkat(fd, name, 0) < 0 && errno != ENOENT) {
+                r = errno == EISDIR ? cli_file_move_aside(fd, name) : -errno;
+                if (r < 0)
+                        return r;
+        }
+        return symlinkat(path, fd, name) < 0 ? -errno : strv_extend(ret, linked);
+}
+
+int cli_home_start_codex_turn(const AgentHome *h, const char *schema, char *const *images, char **ret_schema,
+                              char ***ret_images) {
+        _cleanup_close_ int fd = cli_directory_in(h->directory, ".codex", /* make= */ true);
+        _cleanup_(strv_freep) char **named = NULL;
+        _cleanup_free_ char *path = NULL;
+        int r = MIN(fd, 0);
+
+        if (r >= 0 && schema) {
+                path = strjoin(h->directory, "/.codex/" SCHEMA);
+                r = path ? cli_file_write(fd, SCHEMA, schema, strlen(schema), 0600, 0) : -ENOMEM;
+        }
+        for (unsigned i = 0; images && images[i] && r >= 0; i++)
+                r = name_image(h, fd, images[i], i, &named);
+        if (r < 0)
+                return r;
+        *ret_schema = TAKE_PTR(path);
+        *ret_images = TAKE_PTR(named);
+        return 0;
 }

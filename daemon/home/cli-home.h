@@ -34,6 +34,10 @@ int cli_home_prepare(CliHome *ret, const CliHomeSpec *spec);
 void cli_home_done(CliHome *h);
 /* Writes config.toml, which is not to be changed while a Codex is running. */
 int cli_home_start_codex(const AgentHome *h, const CliHome *home);
+/* What goes with a turn of "codex exec" as it takes it: the schema in a file (*ret_schema NULL: none), images by paths
+ * without a comma. */
+int cli_home_start_codex_turn(const AgentHome *h, const char *schema, char *const *images, char **ret_schema,
+                              char ***ret_images);
 
 /* Paths that exist on the machine of whoever wrote them, not where the agent's runtime lives (agent-runtime §10.5). */
 bool cli_command_is_host_local(const char *command);

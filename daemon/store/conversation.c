@@ -131,6 +131,12 @@ static int sweep_turns(Database *db, const char *note, const char *drop, uint64_
                     "FROM session_turns WHERE files <> '' AND (" which ")", \
                     "DELETE FROM session_turns WHERE " which, bound)
 
+/* Of conversations that have no messages any more. */
+#define SWEEP_VALUES(db, prefix) \
+        sweep_step(db, "DELETE FROM session_values WHERE ?1 >= 0 AND name GLOB '" prefix "*' " \
+                       "AND substr(name, length('" prefix "') + 1) " \
+                       "NOT IN (SELECT conversation FROM conversation_messages)", 0)
+
 int retention_sweep(Database *db, const Retention *retention, uint64_t now_usec) {
         _cleanup_(transaction_rollbackp) Transaction t = {};
         int r, n = 0;
@@ -165,9 +171,9 @@ int retention_sweep(Database *db, const Retention *retention, uint64_t now_usec)
                 if (r < 0)
                         return r;
                 n += r;
-                r = sweep_step(db, "DELETE FROM session_values WHERE ?1 >= 0 AND name GLOB '" CONVERSATION_CLI_PREFIX
-                                   "*' AND substr(name, length('" CONVERSATION_CLI_PREFIX "') + 1) "
-                                   "NOT IN (SELECT conversation FROM conversation_messages)", 0);
+                r = SWEEP_VALUES(db, CONVERSATION_CLI_PREFIX);
+                if (r >= 0)
+                        r = SWEEP_VALUES(db, CONVERSATION_USAGE_PREFIX);
                 if (r < 0)
                         return r;
         }

@@ -31,6 +31,9 @@ int retention_sweep(Database *db, const Retention *retention, uint64_t now_usec)
 /* Begins the names of values that tell of a CLI's side of a conversation; they go with the conversation's messages. */
 #define CONVERSATION_CLI_PREFIX "cli-conversation/"
 
+/* … and those that tell what all of its turns together have used. */
+#define CONVERSATION_USAGE_PREFIX "cli-usage/"
+
 /* Small values of the session itself (its working directory, …). 1 = found, 0 = none. value NULL: forget it. */
 int session_value_get(Database *db, const char *name, char **ret);
 int session_value_set(Database *db, const char *name, const char *value);

@@ -21,6 +21,12 @@ SETTINGS = ".agent_proxy/.state/config.yaml"
 PATIENT = "start_timeout: 80\nconnect_timeout: 80\n"
 
 
+PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+FORMAT = {"type": "json_schema", "name": "answer", "strict": True,
+          "schema": {"type": "object", "properties": {"a": {"type": "string"}}, "required": ["a"],
+                     "additionalProperties": False}}
+
+
 def tool(name, /, **arguments):
     return f"[[tool: {name} {json.dumps(arguments)}]]"
 
@@ -278,16 +284,12 @@ def test_conversations(engineer):
 
 
 def test_what_goes_with_a_turn(engineer):
-    schema = {"type": "object", "properties": {"a": {"type": "string"}}, "required": ["a"],
-              "additionalProperties": False}
-    engineer.say("Structured [[reply: {}]]", reasoning={"effort": "high"},
-                 text={"format": {"type": "json_schema", "name": "answer", "strict": True, "schema": schema}})
+    engineer.say("Structured [[reply: {}]]", reasoning={"effort": "high"}, text={"format": FORMAT})
     body = engineer.requests("Structured")[-1]["body"]
-    assert body["text"]["format"]["schema"] == schema and body["reasoning"]["effort"] == "high"
-    pixel = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+    assert body["text"]["format"]["schema"] == FORMAT["schema"] and body["reasoning"]["effort"] == "high"
     seen = engineer.say([{"role": "user", "content": [
         {"type": "input_text", "text": "Look at it [[reply: A pixel.]]"},
-        {"type": "input_image", "image_url": f"data:image/png;base64,{pixel}", "detail": "auto"}]}])
+        {"type": "input_image", "image_url": f"data:image/png;base64,{PIXEL}", "detail": "auto"}]}])
     assert seen == "A pixel."
     body = engineer.requests("Look at it")[-1]["body"]
     assert "format" not in body.get("text", {}), "the schema was the other turn's"
@@ -435,6 +437,22 @@ def test_exec(suite, engineer):
         assert engineer.say(f"By exec. {run('echo exec > exec.txt')} [[reply: Executed.]]") == "Executed."
         assert (engineer.workspace / "exec.txt").read_text() == "exec\n"
         assert "Remember the egret." in json.dumps(engineer.requests("By exec")[-1]["body"])
+        # What goes with a turn, in a conversation that goes on; and what that turn alone has used.
+        given = engineer.requests("By exec")[-1]["body"]
+        assert "format" not in given.get("text", {}) and "effort" not in given["reasoning"]
+        body = {"model": ID, "input": "Structured by exec [[reply: {}]]", "reasoning": {"effort": "low"},
+                "text": {"format": FORMAT}}
+        first = suite.http("POST", "/v1/responses", body).json
+        given = engineer.requests("Structured by exec")[-1]["body"]
+        assert given["text"]["format"]["schema"] == FORMAT["schema"] and given["reasoning"]["effort"] == "low"
+        pixel = {"type": "input_image", "image_url": f"data:image/png;base64,{PIXEL}", "detail": "auto"}
+        second = suite.turn(ID, [{"role": "user", "content": [
+            {"type": "input_text", "text": "Look by exec [[reply: Seen.]]"}, pixel]}])
+        given = engineer.requests("Look by exec")[-1]["body"]
+        assert "data:image/png;base64," in json.dumps(given) and "format" not in given.get("text", {})
+        for turn, text in (first, "Structured by exec"), (second, "Look by exec"):
+            assert turn["usage"]["output_tokens"] == len(output_text(turn).split()), turn["usage"]
+            assert turn["usage"]["input_tokens"] > 0, turn["usage"]
     finally:
         change(lambda: suite.user.write(settings, PATIENT))
 

@@ -3,7 +3,7 @@
 """Stands in for puffo-sandbox and the CLI that it starts: reads the launch, then speaks as Claude Code does, or, by
 its arguments, as Hermes, Gemini CLI (of the words below they know [[wait]] and [[reply: text]]) or Codex' app-server
 ([[reply: text]]; and of the file DIRECTORY/codex the words "die": when it is to open a conversation, "silent": it
-answers nothing, "logged-out").
+answers nothing, "logged-out"), or as Codex' exec.
 
     scripted-cli.py DIRECTORY
 
@@ -329,11 +329,35 @@ def codex():
             say(method="turn/completed", params={**of, "turn": {"id": f"turn-{turns}", "status": "completed"}})
 
 
+def codex_exec(argv):
+    resumed = argv[argv.index("resume") + 1] if "resume" in argv else None
+    data = b""
+    while part := os.read(0, 65536):
+        data += part
+    log("text", text=data.decode())
+    threads, thread = DIRECTORY / "threads", resumed or str(uuid.uuid4())
+    threads.mkdir(exist_ok=True)
+    turns = int((threads / thread).read_text()) + 1 if resumed else 1
+    (threads / thread).write_text(str(turns))
+    usage = {"input_tokens": 10 * turns, "cached_input_tokens": 3 * turns, "output_tokens": 5 * turns}
+
+    def say(**line):
+        os.write(1, (json.dumps(line) + "\n").encode())
+
+    say(type="thread.started", thread_id=thread)
+    say(type="turn.started")
+    text = "".join(pieces(data.decode()))
+    say(type="item.completed", item={"id": "item_1", "type": "agent_message", "text": text})
+    say(type="turn.completed", usage=usage)
+
+
 def main():
     launch = json.loads(exactly(int(exactly(9), 16)))
     log("start", **launch)
     if launch["argv"][1] == "chat":
         hermes(launch["argv"])
+    elif "exec" in launch["argv"]:
+        codex_exec(launch["argv"])
     elif "app-server" in launch["argv"]:
         codex()
     elif "-p" not in launch["argv"]:

@@ -28,6 +28,7 @@ static struct {
         bool frozen, no_freezing, no_thawing;
         unsigned n_settled;
         unsigned n_starts, n_stops, n_freezes, n_thaws, n_failures;
+        bool codex_exec;                /* Codex is driven so */
         bool no_end, die_at_end;        /* of a double of this process that was made by fork() */
         int start_error;
         uint64_t retry_usec;            /* 0: hardly any */
@@ -242,6 +243,8 @@ typedef struct Fixture {
 static int get_config(SessionConfig **ret, void *userdata) {
         int r = session_config_load(ret, "alice", world.directory, NULL);
 
+        if (r >= 0)
+                (*ret)->codex.exec = world.codex_exec;
         return r < 0 ? r : MIN(budget_configure(((Fixture*) userdata)->budget, *ret), 0);
 }
 

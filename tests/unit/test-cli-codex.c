@@ -282,4 +282,38 @@ TEST(settings_that_make_no_sense) {
         }
 }
 
+/* "codex exec" has no other way to be told them. */
+TEST(what_goes_with_a_turn) {
+        _cleanup_free_ char *schema = NULL, *text = NULL, *link = NULL, *expected = NULL, *none = NULL;
+        _cleanup_(strv_freep) char **images = NULL, **few = NULL;
+        char target[64] = {};
+
+        AGENT(a, "codex");
+        for (unsigned i = 0; i < 2; i++) {
+                schema = mfree(schema);
+                images = strv_free(images);
+                /* What has the name already, whatever it is, is not in the way. */
+                if (i == 1) {
+                        ASSERT_OK(unlink(link));
+                        ASSERT_OK(mkdir(link, 0700));
+                }
+                ASSERT_OK(cli_home_start_codex_turn(a.home, "{\"a\":1}",
+                                                    (char*[]) { (char*) "/w/a.png", (char*) "/w/b,c.png", NULL },
+                                                    &schema, &images));
+                link = link ?: strdup(images[1]);
+        }
+        text = get_file(a.home->directory, ".codex/puffo-schema.json");
+        ASSERT_STREQ(text, "{\"a\":1}");
+        expected = path_join(a.home->directory, ".codex/puffo-schema.json");
+        ASSERT_STREQ(schema, expected);
+        ASSERT_EQ(strv_length(images), 2);
+        ASSERT_STREQ(images[0], "/w/a.png");
+        ASSERT_TRUE(readlink(images[1], target, sizeof(target) - 1) > 0);
+        ASSERT_STREQ(target, "/w/b,c.png");
+        ASSERT_NULL(strchr(images[1], ','));
+        ASSERT_OK(cli_home_start_codex_turn(a.home, NULL, NULL, &none, &few));
+        ASSERT_NULL(none);
+        ASSERT_NULL(few);
+}
+
 TEST_MAIN();

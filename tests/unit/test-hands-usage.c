@@ -107,4 +107,74 @@ TEST(what_the_outlet_counts_counts_once) {
         ASSERT_EQ(world.n_starts, 1);
 }
 
+static void assert_usage(Fixture *f, const char *id, uint64_t input, uint64_t cached, uint64_t output) {
+        _cleanup_(turn_row_freep) TurnRow *row = NULL;
+
+        ASSERT_EQ(turn_store_get(f->db, id, &row), 1);
+        ASSERT_EQ(row->usage.input_tokens, input);
+        ASSERT_EQ(row->usage.cached_tokens, cached);
+        ASSERT_EQ(row->usage.output_tokens, output);
+}
+
+/* A program that tells what all turns of its conversation have used together. */
+TEST(what_counts_on_is_counted_by_turns) {
+        _fixture_ Fixture *f = fixture_new("");
+
+        world.codex_exec = true;
+        configure_as("runtime:\n  kind: cli-local\n  harness: codex\nlimits: {tokens_per_hour: 1000}\n");
+        answer(f, "t1", "Hello", "completed You said: Hello");
+        answer(f, "t2", "Again", "completed You said: Again");
+        assert_usage(f, "t1", 10, 3, 5);
+        assert_usage(f, "t2", 10, 3, 5);
+        /* Whoever follows knows what there was before. */
+        fixture_crash(f);
+        fixture_open(f);
+        answer(f, "t3", "And again", "completed You said: And again");
+        assert_usage(f, "t3", 10, 3, 5);
+        ASSERT_EQ(tokens_used(f), 45);
+        /* Another conversation begins at nothing, and the first one goes on from where it was. */
+        answer_in(f, "t4", "side", NULL, "Aside", "completed You said: Aside");
+        answer(f, "t5", "Back", "completed You said: Back");
+        assert_usage(f, "t4", 10, 3, 5);
+        assert_usage(f, "t5", 10, 3, 5);
+}
+
+static bool has_heard(Fixture *f) {
+        _cleanup_free_ char *log = cli_log();
+
+        return strstr(log, "[[wait]]");
+}
+
+/* Killed between what it has counted and the turn's end, which is read again: it is the same turn. */
+TEST(what_counts_on_counts_once) {
+        _fixture_ Fixture *f = fixture_new("");
+        int status;
+        pid_t pid;
+
+        world.codex_exec = true;
+        configure_as("runtime:\n  kind: cli-local\n  harness: codex\nlimits: {tokens_per_hour: 1000}\n");
+        answer(f, "t1", "Hello", "completed You said: Hello");
+        (void) close(submit(f, "t2", "[[wait]]"));
+        while (!has_heard(f))
+                ASSERT_OK(sd_event_run(f->event, 20 * USEC_PER_MSEC));
+        fixture_crash(f);
+        go();
+        pid = fork();
+        ASSERT_TRUE(pid >= 0);
+        if (pid == 0) {
+                world.no_end = world.die_at_end = true;
+                fixture_open(f);
+                run_until(f, is_idle);
+                _exit(1);
+        }
+        ASSERT_EQ(waitpid(pid, &status, 0), pid);
+        ASSERT_TRUE(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+        alter(f, "UPDATE session_turns SET attempts = 1 WHERE id = 't2'");
+        fixture_open(f);
+        run_until(f, is_idle);
+        assert_turn(f, "t2", "completed First second.");
+        assert_usage(f, "t2", 10, 3, 5);
+        ASSERT_EQ(tokens_used(f), 30);
+}
+
 TEST_MAIN();

@@ -237,6 +237,8 @@ static void replay_exec(const Scenario *t) {
         ASSERT_EQ(s.result.usage.input_tokens, t->input);
         ASSERT_EQ(s.result.usage.output_tokens, t->output);
         ASSERT_EQ(s.n_tools, t->n_tools);
+        /* With those of the turns before, where there were some. */
+        ASSERT_EQ(s.result.usage_is_total, t->input > 0);
         stage_end(&s);
         unload(lines, n);
 }
@@ -244,7 +246,7 @@ static void replay_exec(const Scenario *t) {
 TEST(exec) {
         static const Scenario t[] = {
                 { "plain", NULL, NULL, "Good morning.\ndone\n", 11, 3, 0, 0 },
-                { "resume", NULL, "01a1fbea-d21b-7483-a3b0-36527c00d28f", "Still here.\ndone\n", 0, 0, 0, 0 },
+                { "resume", NULL, "01a1fbea-d21b-7483-a3b0-36527c00d28f", "Still here.\ndone\n", 22, 5, 0, 0 },
                 { "resume-unknown", NULL, "01a1fbd8-0000-7b02-a297-43e1f331a224", "lost-session\n", 0, 0, 0, 0 },
                 { "tool", NULL, NULL, "Tool finished.\ndone\n", 22, 4, 1, 0 },
                 { "apply-patch", NULL, NULL, "Tool finished.\ndone\n", 22, 4, 1, 0 },

@@ -304,6 +304,19 @@ TEST(codex_exec) {
                                     "-c\nsandbox_mode=\"workspace-write\"\n-c\n"
                                     "developer_instructions=\"You are\\nalice.\"\nexec\nresume\n"
                                     "01a1fbe9-55bc-77c0-ac19-c78609dff468\n--json\n--skip-git-repo-check\n-\n");
+        s.options = &(HarnessOptions) {
+                .output_schema = "/srv/agent/schema.json", .effort = "hi\"gh",
+                .images = (char*[]) { (char*) "/srv/a.png", (char*) "/srv/-b c.png", NULL },
+        };
+        ASSERT_LAUNCHES(&s, "argv", CODEX_COMMON "-c\nsandbox_workspace_write.network_access=false\n"
+                                    "-c\nsandbox_mode=\"workspace-write\"\n-c\n"
+                                    "developer_instructions=\"You are\\nalice.\"\n-c\n"
+                                    "model_reasoning_effort=\"hi\\\"gh\"\nexec\nresume\n"
+                                    "01a1fbe9-55bc-77c0-ac19-c78609dff468\n--output-schema=/srv/agent/schema.json\n"
+                                    "--image=/srv/a.png\n--image=/srv/-b c.png\n--json\n--skip-git-repo-check\n-\n");
+        s.options = &(HarnessOptions) { .images = (char*[]) { (char*) "/srv/a,b.png", NULL } };
+        ASSERT_ERROR(harness_launch(&s, &(char*) { NULL }), EINVAL);
+        s.options = NULL;
         s.session_id = "--last";        /* no id */
         s.system_prompt = NULL;
         ASSERT_LAUNCHES(&s, "argv", CODEX_COMMON "-c\nsandbox_workspace_write.network_access=false\n"

@@ -125,6 +125,7 @@ static int make_system(Hands *h, const SessionConfig *config, char **ret) {
 }
 
 int hands_start_process(Hands *h, const SessionConfig *config) {
+        _cleanup_(hands_options_done) HandsOptions options = {};
         _cleanup_free_ char *text = NULL, *system = NULL;
         int r;
 
@@ -134,8 +135,10 @@ int hands_start_process(Hands *h, const SessionConfig *config) {
         h->launch.fresh = h->launch.conversation && !h->launch.session_id;
         if (r >= 0)
                 r = new_token(h);
+        if (r >= 0 && h->turn && harness_is_fitted_by_launch(h->launch.kind))
+                r = hands_options_read(h->row, &options);
         if (r >= 0)
-                r = hands_launch_compose(&h->launch, config, system, text);
+                r = hands_launch_compose(&h->launch, config, system, text, &options.options);
         if (r >= 0)
                 r = free_and_strdup(&h->launch.turn, h->turn ? h->turn->id : NULL);
         if (r < 0)
@@ -187,7 +190,7 @@ static int adopted_works_at(Hands *h) {
                 return -ESTALE;
         if (h->run->sent != RUN_NOTHING && streq(h->run->turn, h->turn->id))
                 return 1;
-        if (h->turn->attempts > 1 || harness_is_told_by_launch(harness_kind(h->driver)))
+        if (h->turn->attempts > 1 || harness_is_fitted_by_launch(harness_kind(h->driver)))
                 return -ESTALE;         /* it may have got the text, or a part of it */
         r = h->run->sent != RUN_NOTHING ? turn_store_get(h->spec.db, h->run->turn, &row) : 0;
         return r < 0 ? r : row && row->status != TURN_COMPLETED ? -ESTALE : 0;
@@ -345,7 +348,7 @@ static int use_process(Hands *h, const SessionConfig *config, const HandsLaunch 
         int r;
 
         /* It is about to answer another turn, which is over. */
-        if (harness_is_told_by_launch(kind) && !streq(h->run->turn, h->turn->id)) {
+        if (harness_is_fitted_by_launch(kind) && !streq(h->run->turn, h->turn->id)) {
                 cli_process_stop(h->process);
                 return 0;
         }

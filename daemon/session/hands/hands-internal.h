@@ -128,8 +128,23 @@ int hands_conversation_save(Hands *h, const char *session_id);
 
 /* --- hands-options.c --- */
 
-/* Tells the CLI what goes with the turn's text: the schema of the answer, the effort, images. */
+/* What goes with a turn's text: the schema of the answer, the effort, images. */
+typedef struct HandsOptions {
+        HarnessOptions options;         /* borrowed from the others */
+        json_object *document;
+        char **images;
+} HandsOptions;
+void hands_options_done(HandsOptions *o);
+int hands_options_read(const TurnRow *row, HandsOptions *ret);
+/* Tells the CLI. */
 int hands_options_use(Hands *h);
+
+/* --- hands-total.c --- */
+
+/* A conversation of this id begins, of which nothing has been counted yet. */
+int hands_total_begin(Hands *h, const char *session_id);
+/* usage: of the whole conversation; becomes that of the turn. */
+int hands_total_take(Hands *h, ModelUsage *usage);
 
 /* --- hands-attempt.c --- */
 

@@ -315,13 +315,16 @@ static int codex_instructions(const SessionConfig *config, const char *system, c
         return *ret ? 0 : -ENOMEM;
 }
 
-int hands_launch_compose(HandsLaunch *l, const SessionConfig *config, const char *system, const char *prompt) {
+int hands_launch_compose(HandsLaunch *l, const SessionConfig *config, const char *system, const char *prompt,
+                         const HarnessOptions *options) {
         const AgentConfig *a = config->agent;
         const char *url = config->codex.url ?: "http://127.0.0.1:7011";
         _cleanup_free_ char *path = strjoin("PATH=", l->path), *instructions = NULL,
                             *agent = strjoin("AGENT_PROXY_AGENT=", config->home->id),
                             *proxy = strjoin("AGENT_PROXY_URL=", url);
-        _cleanup_(strv_freep) char **environment = NULL;
+        _cleanup_(strv_freep) char **environment = NULL, **images = NULL;
+        HarnessOptions fitted = { .effort = options->effort };
+        _cleanup_free_ char *schema = NULL;
         int r;
 
         /* The first of a name counts; what of it the CLI gets, its driver says. */
@@ -338,6 +341,11 @@ int hands_launch_compose(HandsLaunch *l, const SessionConfig *config, const char
                         r = cli_home_start_codex(config->home, &l->home);
                 system = instructions;
         }
+        if (r >= 0 && l->kind == HARNESS_CODEX_EXEC) {
+                r = cli_home_start_codex_turn(config->home, options->output_schema, options->images, &schema, &images);
+                fitted.output_schema = schema;
+                fitted.images = images;
+        }
         if (r >= 0)
                 r = free_and_strdup(&l->system, system);
         if (r < 0)
@@ -353,5 +361,6 @@ int hands_launch_compose(HandsLaunch *l, const SessionConfig *config, const char
                 .codex_provider = config->codex.model_provider, .codex_config = config->codex.config,
                 .model_token = l->token, .model_socket = l->token ? MODEL_SOCKET : NULL,
                 .proxy_socket = l->has_proxy ? PROXY_SOCKET : NULL, .prompt = prompt, .environment = environment,
+                .options = &fitted,
         }, &l->launch);
 }

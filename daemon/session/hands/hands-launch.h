@@ -47,5 +47,7 @@ int hands_launch_login(const SessionConfig *config, CliLogin *ret);
  * there, with *ret_fault = what to do. */
 int hands_launch_prepare(HandsLaunch *ret, const SessionConfig *config, const char *working_directory, bool tools,
                          char **ret_fault);
-/* launch: with the conversation and the token of l, and, for a CLI that lives for one turn, with its prompts. */
-int hands_launch_compose(HandsLaunch *l, const SessionConfig *config, const char *system, const char *prompt);
+/* launch: with the conversation and the token of l, and, for a CLI that lives for one turn, with its prompts and
+ * options. */
+int hands_launch_compose(HandsLaunch *l, const SessionConfig *config, const char *system, const char *prompt,
+                         const HarnessOptions *options);

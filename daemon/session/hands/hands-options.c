@@ -26,25 +26,38 @@ static int list_images(const char *files, char ***ret) {
         return r;
 }
 
+void hands_options_done(HandsOptions *o) {
+        (void) json_object_put(o->document);
+        (void) strv_free(o->images);
+        *o = (HandsOptions) {};
+}
+
 /* The document is the request, as the gateway has stored it: what is asked of the answer stands in it. */
-int hands_options_use(Hands *h) {
-        _cleanup_json_ json_object *document = NULL;
-        _cleanup_(strv_freep) char **images = NULL;
+int hands_options_read(const TurnRow *row, HandsOptions *ret) {
+        _cleanup_(hands_options_done) HandsOptions o = {};
         json_object *response, *format, *schema;
-        HarnessOptions options = {};
         int r;
 
-        r = read_json(h->row->document, &document);
+        r = read_json(row->document, &o.document);
         if (r >= 0)
-                r = list_images(h->row->files, &images);
+                r = list_images(row->files, &o.images);
         if (r < 0)
                 return r;
-        response = json_get(document, "response");
+        response = json_get(o.document, "response");
         format = json_get(json_get(response, "text"), "format");
         schema = json_get(format, "schema");
         if (streq_ptr(json_get_string(format, "type"), "json_schema") && json_object_is_type(schema, json_type_object))
-                options.output_schema = json_text(schema, NULL);
-        options.effort = json_get_string(json_get(response, "reasoning"), "effort");
-        options.images = images;
-        return harness_set_options(h->driver, &options);
+                o.options.output_schema = json_text(schema, NULL);
+        o.options.effort = json_get_string(json_get(response, "reasoning"), "effort");
+        o.options.images = o.images;
+        *ret = o;
+        o = (HandsOptions) {};
+        return 0;
+}
+
+int hands_options_use(Hands *h) {
+        _cleanup_(hands_options_done) HandsOptions o = {};
+        int r = hands_options_read(h->row, &o);
+
+        return r < 0 ? r : harness_set_options(h->driver, &o.options);
 }

@@ -30,9 +30,10 @@ static int run_new(Hands *h, HarnessRun **ret) {
                 return -ENOMEM;
         memcpy(run->hash, l->hash, sizeof(run->hash));
         r = free_and_strdup(&run->session_id, l->session_id);
-        if (r >= 0 && harness_is_told_by_launch(l->kind)) {
-                r = hands_run_give(run, l->turn, l->kick);
-                run->sent = RUN_SENT;
+        if (r >= 0 && harness_is_fitted_by_launch(l->kind)) {
+                r = hands_run_give(run, strempty(l->turn), l->kick);
+                if (harness_is_told_by_launch(l->kind))
+                        run->sent = RUN_SENT;
         } else if (r >= 0 && h->turn)
                 r = hands_run_give(run, h->turn->id, h->kick);
         if (r < 0)
@@ -70,7 +71,7 @@ void hands_on_process_started(const int fds[static 3], void *userdata) {
         }
         hands_audit_session(&h->audit, h->launch.session_id);
         /* It begins with a turn that is over. */
-        if (harness_is_told_by_launch(h->launch.kind) && !(h->turn && streq(h->turn->id, run->turn))) {
+        if (harness_is_fitted_by_launch(h->launch.kind) && !(h->turn && streq(h->turn->id, run->turn))) {
                 cli_process_stop(h->process);
                 return;
         }

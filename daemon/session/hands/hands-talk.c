@@ -141,6 +141,8 @@ static int on_session(Harness *d, const char *session_id, void *userdata) {
                 (void) log_warning_errno(r, "Failed to keep the id of the CLI's conversation, ignoring: %m");
         if (streq_ptr(h->run->session_id, session_id))
                 return 0;
+        if (harness_kind(d) == HARNESS_CODEX_EXEC)
+                hands_stored(h, hands_total_begin(h, session_id));
         r = free_and_strdup(&h->run->session_id, session_id);
         hands_stored(h, r < 0 ? r : run_store_set_session(h->spec.db, h->run));
         return 0;
@@ -371,6 +373,7 @@ static void turn_ended(Hands *h, const HarnessResult *result) {
 static int on_end(Harness *d, const HarnessResult *result, void *userdata) {
         Hands *h = userdata;
         bool working = h->working;
+        ModelUsage usage = result->usage;
         uint64_t cost = 0;
 
         hands_timer_stop(h->limit);
@@ -385,7 +388,9 @@ static int on_end(Harness *d, const HarnessResult *result, void *userdata) {
                 cli_process_release_input(h->process);
                 hands_limit_arm(h, HANDS_CLOSE_USEC);
         }
-        hands_charge(h, &result->usage, result->cost_known ? result->cost_micros : 0, &cost);
+        if (result->usage_is_total)
+                hands_stored(h, hands_total_take(h, &usage));
+        hands_charge(h, &usage, result->cost_known ? result->cost_micros : 0, &cost);
         if (!working) {
                 /* Of a turn that was interrupted. One that did not take notice is still at it. */
                 if (result->outcome == HARNESS_PROTOCOL && !h->ended)
@@ -400,7 +405,7 @@ static int on_end(Harness *d, const HarnessResult *result, void *userdata) {
         if (result->outcome == HARNESS_AUTH)
                 h->n_refusals = has_login(h) ? h->n_refusals + 1 : 0;
         hands_audit_end(&h->audit, result, MAX(h->n_refusals, 1U), h->n_refusals > 0 ? LOGIN_ATTEMPTS : 1);
-        hands_count(h->turn, &result->usage, cost);
+        hands_count(h->turn, &usage, cost);
         h->has_it = h->has_it || result->started;
         if (result->outcome != HARNESS_DONE)
                 hands_log(h, LOG_WARNING, 0, harness_outcome_to_string(result->outcome), result->message);

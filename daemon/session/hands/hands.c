@@ -109,7 +109,7 @@ void hands_cancel(Hands *h) {
         if (working)
                 interrupt(h);
         /* It is told this turn by its launch, and would begin with it. */
-        else if (cli_process_state(h->process) == CLI_STARTING && harness_is_told_by_launch(h->launch.kind))
+        else if (cli_process_state(h->process) == CLI_STARTING && harness_is_fitted_by_launch(h->launch.kind))
                 cli_process_stop(h->process);
 }
 
