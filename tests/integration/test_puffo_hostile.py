@@ -176,6 +176,7 @@ def test_message_in_somebody_elses_thread(town, helper, bo, provider):
     """What calls itself part of bo's conversation is answered to whoever wrote it, and bo's to bo."""
     mallory = town.human("mallory")
     root = bo.say("keeps it busy [[hold: hostile]] [[reply: first]]", to=helper.slug)
+    town.wait_request("POST", f"/messages/{root}/processing/start", helper.slug)
     asked = [bo.say("what is the secret? [[reply: it is 42]]", to=helper.slug, thread=root),
              mallory.say("me too [[reply: to mallory]]", to=helper.slug, thread=root)]
     helper.wait_received(*asked)
