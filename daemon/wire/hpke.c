@@ -1,8 +1,5 @@
 /* SPDX-License-Identifier: MIT */
 
-#include <openssl/core_names.h>
-#include <openssl/evp.h>
-#include <openssl/params.h>
 #include <sodium.h>
 
 #include "hpke.h"
@@ -22,78 +19,47 @@ static const uint8_t schedule_suite[] = { 'H', 'P', 'K', 'E', 0x00, 0x20, 0x00, 
 #define KEM_SUITE ((Part) { kem_suite, sizeof(kem_suite) })
 #define SCHEDULE_SUITE ((Part) { schedule_suite, sizeof(schedule_suite) })
 
-/* Finding HMAC and SHA-256 costs more than using them: done once. A context remembers its last key. Between two uses
- * of this room that is no_salt, so that no secret stays in it, and the next extraction need not set it. */
-static EVP_MAC_CTX *hmac;
-static const uint8_t no_salt[HASH_SIZE];
+/* libsodium's HMAC, not OpenSSL's: that one hashes faster, but its calls cost more, which makes the difference small,
+ * and it would be all that a session loads libcrypto for, with half a megabyte of relocations.
+ *
+ * A state that has seen its key is kept, for its next use. */
+static crypto_auth_hmacsha256_state no_salt, last_key;
+static bool initialized;
 
-static int hmac_forget(void) {
-        return EVP_MAC_init(hmac, no_salt, HASH_SIZE, NULL) == 1 ? 0 : -EIO;
+static void hmac_forget(void) {
+        sodium_memzero(&last_key, sizeof(last_key));
 }
 
-int hpke_init(void) {
-        static char digest[] = "SHA256";
-        const OSSL_PARAM params[] = {
-                OSSL_PARAM_construct_utf8_string(OSSL_MAC_PARAM_DIGEST, digest, 0),
-                OSSL_PARAM_construct_end(),
-        };
-        EVP_MAC *algorithm;
+void hpke_init(void) {
+        static const uint8_t zeros[HASH_SIZE];
 
-        if (hmac)
-                return 0;
-        algorithm = EVP_MAC_fetch(NULL, "HMAC", NULL);
-        hmac = algorithm ? EVP_MAC_CTX_new(algorithm) : NULL;
-        EVP_MAC_free(algorithm);
-        if (hmac && (EVP_MAC_CTX_set_params(hmac, params) != 1 || hmac_forget() < 0)) {
-                EVP_MAC_CTX_free(hmac);
-                hmac = NULL;
-        }
-        return hmac ? 0 : -EIO;
+        if (initialized)
+                return;
+        (void) crypto_auth_hmacsha256_init(&no_salt, zeros, sizeof(zeros));
+        initialized = true;
 }
 
-/* What fits goes in at once: a call costs as much as hashing some dozens of bytes. */
-static int hmac_update(const Part *parts, size_t n) {
-        uint8_t joined[256];
-        size_t size = 0, used = 0;
-        bool done = true;
+static void hmac_sha256(const crypto_auth_hmacsha256_state *keyed, const Part *parts, size_t n,
+                        uint8_t ret[HASH_SIZE]) {
+        crypto_auth_hmacsha256_state state = *keyed;
 
-        for (size_t i = 0; i < n && done; i++) {
-                if (parts[i].size > sizeof(joined) - size) {
-                        done = EVP_MAC_update(hmac, joined, size) == 1;
-                        size = 0;
-                }
-                if (parts[i].size > sizeof(joined))
-                        done = done && EVP_MAC_update(hmac, parts[i].data, parts[i].size) == 1;
-                else if (parts[i].size > 0) {
-                        memcpy(joined + size, parts[i].data, parts[i].size);
-                        size += parts[i].size;
-                        used = MAX(used, size);
-                }
-        }
-        done = done && EVP_MAC_update(hmac, joined, size) == 1;
-        sodium_memzero(joined, used);
-        return done ? 0 : -EIO;
-}
-
-/* key NULL: that of the call before. */
-static int hmac_sha256(const uint8_t *key, const Part *parts, size_t n, uint8_t ret[HASH_SIZE]) {
-        size_t size;
-
-        if (EVP_MAC_init(hmac, key, key ? HASH_SIZE : 0, NULL) != 1 || hmac_update(parts, n) < 0)
-                return -EIO;
-        return EVP_MAC_final(hmac, ret, &size, HASH_SIZE) == 1 ? 0 : -EIO;
+        for (size_t i = 0; i < n; i++)
+                if (parts[i].size > 0)
+                        (void) crypto_auth_hmacsha256_update(&state, parts[i].data, parts[i].size);
+        (void) crypto_auth_hmacsha256_final(&state, ret);
 }
 
 static Part label_part(const char *label) {
         return (Part) { label, strlen(label) };
 }
 
-/* RFC 9180 §4, LabeledExtract, with RFC 5869 §2.2. salt NULL: none, which is as good as zeros; no other key may have
- * been used since hmac_forget(). */
-static int labeled_extract(Part suite, const uint8_t *salt, const char *label, Part ikm, uint8_t ret[HASH_SIZE]) {
+/* RFC 9180 §4, LabeledExtract, with RFC 5869 §2.2. salt NULL: none, which is as good as zeros. */
+static void labeled_extract(Part suite, const uint8_t *salt, const char *label, Part ikm, uint8_t ret[HASH_SIZE]) {
         const Part parts[] = { label_part(VERSION_LABEL), suite, label_part(label), ikm };
 
-        return hmac_sha256(salt, parts, ELEMENTSOF(parts), ret);
+        if (salt)
+                (void) crypto_auth_hmacsha256_init(&last_key, salt, HASH_SIZE);
+        hmac_sha256(salt ? &last_key : &no_salt, parts, ELEMENTSOF(parts), ret);
 }
 
 /* RFC 9180 §4, LabeledExpand, with RFC 5869 §2.3. prk NULL: that of the call before. */
@@ -101,11 +67,12 @@ static int labeled_expand(Part suite, const uint8_t *prk, const char *label, Par
                           size_t size) {
         const uint8_t length[] = { (uint8_t) (size >> 8), (uint8_t) size };
         uint8_t block[HASH_SIZE], counter = 0;
-        int r = 0;
 
         if (size > 255 * HASH_SIZE)
                 return -EIO;
-        for (size_t done = 0; done < size && r >= 0; done += HASH_SIZE) {
+        if (prk)
+                (void) crypto_auth_hmacsha256_init(&last_key, prk, HASH_SIZE);
+        for (size_t done = 0; done < size; done += HASH_SIZE) {
                 const Part parts[] = {
                         { block, done > 0 ? HASH_SIZE : 0 },
                         { length, sizeof(length) },
@@ -117,11 +84,11 @@ static int labeled_expand(Part suite, const uint8_t *prk, const char *label, Par
                 };
 
                 counter++;
-                r = hmac_sha256(done == 0 ? prk : NULL, parts, ELEMENTSOF(parts), block);
+                hmac_sha256(&last_key, parts, ELEMENTSOF(parts), block);
                 memcpy(ret + done, block, MIN(size - done, (size_t) HASH_SIZE));
         }
         sodium_memzero(block, sizeof(block));
-        return r;
+        return 0;
 }
 
 void hpke_context_done(HpkeContext *c) {
@@ -130,19 +97,15 @@ void hpke_context_done(HpkeContext *c) {
 
 /* key_schedule_context of RFC 9180 §5.1 in base mode. It says only what a key is for, and that is nearly always the
  * same: the last one is kept. */
-static int schedule_context(Part info, uint8_t ret[1 + 2 * HASH_SIZE]) {
+static void schedule_context(Part info, uint8_t ret[1 + 2 * HASH_SIZE]) {
         static uint8_t last[1 + 2 * HASH_SIZE], last_info[INFO_MAX];
         static size_t last_size = SIZE_MAX;
-        int r;
 
         if (info.size != last_size || (info.size > 0 && memcmp(info.data, last_info, info.size) != 0)) {
                 last_size = SIZE_MAX;
                 last[0] = 0x00;
-                r = labeled_extract(SCHEDULE_SUITE, NULL, "psk_id_hash", (Part) { "", 0 }, last + 1);
-                if (r >= 0)
-                        r = labeled_extract(SCHEDULE_SUITE, NULL, "info_hash", info, last + 1 + HASH_SIZE);
-                if (r < 0)
-                        return r;
+                labeled_extract(SCHEDULE_SUITE, NULL, "psk_id_hash", (Part) { "", 0 }, last + 1);
+                labeled_extract(SCHEDULE_SUITE, NULL, "info_hash", info, last + 1 + HASH_SIZE);
                 if (info.size > 0 && info.size <= INFO_MAX)
                         memcpy(last_info, info.data, info.size);
                 if (info.size <= INFO_MAX)
@@ -150,7 +113,6 @@ static int schedule_context(Part info, uint8_t ret[1 + 2 * HASH_SIZE]) {
         }
 
         memcpy(ret, last, sizeof(last));
-        return 0;
 }
 
 /* RFC 9180 §4.1 ExtractAndExpand, then §5.1 KeySchedule in base mode. exporter: whether its secret is wanted. */
@@ -162,16 +124,14 @@ static int key_schedule(const uint8_t dh[KEY_SIZE], const uint8_t enc[KEY_SIZE],
 
         memcpy(kem_context, enc, KEY_SIZE);
         memcpy(kem_context + KEY_SIZE, recipient, KEY_SIZE);
-        r = schedule_context(info, schedule);
-        if (r >= 0)
-                r = labeled_extract(KEM_SUITE, NULL, "eae_prk", (Part) { dh, KEY_SIZE }, prk);
-        if (r >= 0)
-                r = labeled_expand(KEM_SUITE, prk, "shared_secret", (Part) { kem_context, sizeof(kem_context) },
-                                   ret->shared_secret, sizeof(ret->shared_secret));
-        if (r >= 0)
-                r = labeled_extract(SCHEDULE_SUITE, ret->shared_secret, "secret", (Part) { "", 0 }, secret);
-        if (r >= 0)
+        schedule_context(info, schedule);
+        labeled_extract(KEM_SUITE, NULL, "eae_prk", (Part) { dh, KEY_SIZE }, prk);
+        r = labeled_expand(KEM_SUITE, prk, "shared_secret", (Part) { kem_context, sizeof(kem_context) },
+                           ret->shared_secret, sizeof(ret->shared_secret));
+        if (r >= 0) {
+                labeled_extract(SCHEDULE_SUITE, ret->shared_secret, "secret", (Part) { "", 0 }, secret);
                 r = labeled_expand(SCHEDULE_SUITE, secret, "key", context, ret->key, sizeof(ret->key));
+        }
         if (r >= 0)
                 r = labeled_expand(SCHEDULE_SUITE, NULL, "base_nonce", context, ret->base_nonce,
                                    sizeof(ret->base_nonce));
@@ -179,8 +139,7 @@ static int key_schedule(const uint8_t dh[KEY_SIZE], const uint8_t enc[KEY_SIZE],
                 r = labeled_expand(SCHEDULE_SUITE, NULL, "exp", context, ret->exporter_secret,
                                    sizeof(ret->exporter_secret));
 
-        if (hmac_forget() < 0)
-                r = -EIO;
+        hmac_forget();
         sodium_memzero(prk, sizeof(prk));
         sodium_memzero(secret, sizeof(secret));
         return r;
@@ -248,7 +207,8 @@ int hpke_context_open(const HpkeContext *c, uint64_t sequence, const void *aad, 
 int hpke_context_export(const HpkeContext *c, const void *context, size_t context_size, uint8_t *ret, size_t size) {
         int r = labeled_expand(SCHEDULE_SUITE, c->exporter_secret, "sec", (Part) { context, context_size }, ret, size);
 
-        return hmac_forget() < 0 ? -EIO : r;
+        hmac_forget();
+        return r;
 }
 
 int hpke_seal(const uint8_t recipient[KEY_SIZE], const uint8_t *ephemeral, const char *info, const void *aad,

@@ -33,4 +33,4 @@ int hpke_open(const KemKey *key, const uint8_t *enc, size_t enc_size, const char
               size_t aad_size, const void *sealed, size_t size, uint8_t *ret);
 
 /* Prepares HMAC; crypto_init() calls it. */
-int hpke_init(void);
+void hpke_init(void);
