@@ -35,10 +35,12 @@ static pid_t follow_journal(Scope scope, const sigset_t *signals) {
                 (void) dup2(STDERR_FILENO, STDOUT_FILENO);
                 if (scope == SCOPE_USER)
                         execl("/usr/bin/journalctl", "journalctl", "--user", "--follow", "--lines=0", "--output=short",
-                              "--user-unit=puffod.service", "--user-unit=puffo-gateway.service", (char*) NULL);
+                              "--user-unit=puffod.service", "--user-unit=puffo-gateway.service",
+                              "--user-unit=puffo-link.service", (char*) NULL);
                 else
                         execl("/usr/bin/journalctl", "journalctl", "--follow", "--lines=0", "--output=short",
-                              "--unit=puffod.service", "--unit=puffo-gateway.service", (char*) NULL);
+                              "--unit=puffod.service", "--unit=puffo-gateway.service", "--unit=puffo-link.service",
+                              (char*) NULL);
                 _exit(127);
         }
         return pid;

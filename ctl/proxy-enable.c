@@ -366,7 +366,8 @@ int proxy_enable(Ctl *c, const Arguments *a) {
  * it is gone before. Others may, too, and are not ours to stop. */
 static int stop_everything(Ctl *c, sd_bus_error *reterr) {
         static const char *const gateway[] = { "puffo-gateway.socket", "puffo-gateway.service", NULL },
-                          *const agents[] = { "puffo.slice", NULL };
+                          *const agents[] = { "puffo.slice", NULL },
+                          *const link[] = { "puffo-link.socket", "puffo-link.service", NULL };
         int r;
 
         for (unsigned tries = 0;; tries++) {
@@ -375,6 +376,9 @@ static int stop_everything(Ctl *c, sd_bus_error *reterr) {
                         r = systemd_run_jobs(c, reterr, "StopUnit", proxy_units);
                 if (r >= 0)
                         r = systemd_run_jobs(c, reterr, "StopUnit", agents);
+                /* It would end by itself, a minute later. */
+                if (r >= 0)
+                        r = systemd_run_jobs(c, reterr, "StopUnit", link);
                 if (r >= 0 || tries >= STOP_TRIES_MAX || !sd_bus_error_has_name(reterr, PUFFO_ERROR_FAILED))
                         return r;
                 sd_bus_error_free(reterr);

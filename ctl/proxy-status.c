@@ -296,6 +296,8 @@ static int print_status_json(Ctl *c, json_object *agents, const char *url, bool 
         if (r >= 0)
                 r = put_unit(c, o, "gateway", "puffo-gateway.service", url);
         if (r >= 0)
+                r = put_unit(c, o, "link", "puffo-link.service", NULL);
+        if (r >= 0)
                 r = put_unit(c, o, "puffod", "puffod.service", NULL);
         if (r >= 0)
                 r = json_put(o, "agents", json_object_get(agents));
@@ -305,8 +307,9 @@ static int print_status_json(Ctl *c, json_object *agents, const char *url, bool 
 int proxy_status(Ctl *c, const Arguments *a) {
         _cleanup_bus_error_ sd_bus_error error = SD_BUS_ERROR_NULL;
         _cleanup_json_ json_object *agents = NULL;
-        _cleanup_free_ char *url = NULL;
+        _cleanup_free_ char *url = NULL, *state = NULL;
         bool daemon_is_up;
+        uint32_t pid = 0;
         size_t n;
         int r, status;
 
@@ -327,6 +330,9 @@ int proxy_status(Ctl *c, const Arguments *a) {
                 return status == EXIT_SUCCESS && !daemon_is_up ? EXIT_NOT_RUNNING : status;
         }
         print_unit(c, "puffo-gateway.service", url);
+        /* There while an agent is connected to somewhere. */
+        if (systemd_unit_state(c, "puffo-link.service", &state, &pid) >= 0 && pid > 0)
+                print_unit(c, "puffo-link.service", NULL);
         print_unit(c, "puffod.service", NULL);
         n = json_object_array_length(agents);
         for (size_t i = 0; i < n; i++)

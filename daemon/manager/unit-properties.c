@@ -78,6 +78,11 @@ static int append_common(sd_bus_message *m, const Agent *a, const char *runtime_
                 r = unit_append_string(m, "Slice", a->slice);
         if (r >= 0)
                 r = unit_append_string(m, "CollectMode", "inactive");
+        /* Its network, which is there until it has said its farewell. */
+        if (r >= 0)
+                r = sd_bus_message_append(m, "(sv)", "Wants", "as", 1, "puffo-link.socket");
+        if (r >= 0)
+                r = sd_bus_message_append(m, "(sv)", "After", "as", 2, "puffo-link.socket", "puffo-link.service");
         if (r >= 0)
                 r = unit_append_string(m, "Type", "notify");
         if (r >= 0)
@@ -148,8 +153,8 @@ static int append_system_mode(sd_bus_message *m, const Agent *a, const char *run
                 r = sd_bus_message_append(m, "(sv)", "ProtectKernelLogs", "b", 1);
         if (r >= 0)
                 r = unit_append_string(m, "DevicePolicy", "closed");
-        /* The one socket of ours that it may see, by its directory: a socket that was bound alone would be the old one
-         * for ever when puffod.socket is started again. */
+        /* The sockets of ours that it may see, puffod's and puffo-link's, by their directory: one that was bound alone
+         * would be the old one for ever when its unit is started again. */
         if (r >= 0)
                 r = sd_bus_message_append(m, "(sv)", "BindReadOnlyPaths", "a(ssbt)", 1, sessions, runtime_directory, 0,
                                           (uint64_t) 0);

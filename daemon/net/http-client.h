@@ -8,8 +8,11 @@
 
 struct sockaddr;
 
-/* HTTP requests on sd-event through libcurl's multi interface. One HttpClient per process; connections are kept alive
- * and shared by its requests. Nothing here blocks; name resolution runs in libcurl's own resolver thread. */
+/* HTTP requests on sd-event. Connections are kept alive and shared by the requests of an HttpClient. Nothing here
+ * blocks.
+ *
+ * There are two of this, and of websocket.h: by libcurl (name resolution runs in its own thread), and by way of
+ * puffo-link (link-client.h), for processes that are to have neither TLS nor a parser of HTTP. A program links one. */
 typedef struct HttpClient HttpClient;
 typedef struct HttpRequest HttpRequest;
 
@@ -62,12 +65,14 @@ typedef struct HttpRequestSpec {
         uint64_t total_timeout_usec;    /* 0: none */
         size_t max_body;                /* of a collected body; 0: 16 MiB */
         const char *ca_file;            /* trusted in addition to the system's; NULL: none */
+        const char *ca_text;            /* the same, as what is in such a file; only one of them is looked at */
         http_data_t on_data;            /* NULL: collect */
         bool any_status;                /* on_data is called whatever the status is */
         bool identity;                  /* gzip is not asked for; undone all the same when it comes */
-        const char *proxy;              /* instead of the environment's; "": none. No host goes around it */
+        const char *proxy;              /* instead of the environment's; "": none */
+        const char *no_proxy;           /* what goes around it, as in the environment; NULL: no host */
         /* Whether there may be a connection to this address, which a name was found to have. Not called with a proxy.
-         * NULL: to any. */
+         * NULL: to any. By way of puffo-link nobody can be asked: -EOPNOTSUPP. */
         bool (*check_address)(const struct sockaddr *address, void *userdata);
         http_done_t on_done;
         void *userdata;
@@ -81,7 +86,7 @@ DEFINE_TRIVIAL_CLEANUP_FUNC(HttpClient*, http_client_free);
 
 /* Starts a request. On success *ret is the caller's, to be freed at any time (which cancels it). -EINVAL for a bad
  * URL, method or header (control characters), -ENOMEM, or why ca_file cannot be read. Proxies are taken from the
- * environment, redirects are not followed, gzip is accepted and undone. */
+ * environment of this process, redirects are not followed, gzip is accepted and undone. */
 int http_client_start(HttpClient *c, const HttpRequestSpec *spec, HttpRequest **ret);
 HttpRequest* http_request_free(HttpRequest *q);
 DEFINE_TRIVIAL_CLEANUP_FUNC(HttpRequest*, http_request_free);

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: MIT */
 
-#include <ctype.h>
 #include <dirent.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -241,17 +240,20 @@ static bool find_ca_directory(CURL *easy) {
 
 /* A blob replaces the system's bundle but leaves its directory in force; where that is no use the bundle goes in front
  * of our own. */
-static int request_set_ca(HttpRequest *q, bool has_directory, const char *ca_file) {
+static int request_set_ca(HttpRequest *q, bool has_directory, const HttpRequestSpec *spec) {
         _cleanup_(strbuf_done) StrBuf all = {};
-        _cleanup_free_ char *extra = NULL, *system = NULL;
-        const char *bundle = NULL;
-        size_t n_extra, n_system;
+        _cleanup_free_ char *read = NULL, *system = NULL;
+        const char *bundle = NULL, *extra = spec->ca_text;
         struct curl_blob blob;
+        size_t n_system;
         int r;
 
-        r = file_read(ca_file, CA_FILE_MAX, &extra, &n_extra);
-        if (r < 0)
-                return r;
+        if (!extra) {
+                r = file_read(spec->ca_file, CA_FILE_MAX, &read, NULL);
+                if (r < 0)
+                        return r;
+                extra = read;
+        }
 
         (void) curl_easy_getinfo(q->easy, CURLINFO_CAINFO, &bundle);
         if (!has_directory && bundle) {
@@ -263,7 +265,7 @@ static int request_set_ca(HttpRequest *q, bool has_directory, const char *ca_fil
                 if (r < 0 && r != -ENOENT)
                         return r;
         }
-        r = strbuf_append(&all, extra, n_extra);
+        r = strbuf_puts(&all, extra);
         if (r < 0)
                 return r;
 
@@ -317,7 +319,7 @@ static int request_set_options(HttpRequest *q, const HttpRequestSpec *spec) {
                 return -ENOMEM;
 
         if (spec->proxy && (curl_easy_setopt(easy, CURLOPT_PROXY, spec->proxy) != CURLE_OK ||
-                            curl_easy_setopt(easy, CURLOPT_NOPROXY, "") != CURLE_OK))
+                            curl_easy_setopt(easy, CURLOPT_NOPROXY, strempty(spec->no_proxy)) != CURLE_OK))
                 return -ENOMEM;
         if (spec->check_address && isempty(spec->proxy)) {
                 (void) curl_easy_setopt(easy, CURLOPT_OPENSOCKETFUNCTION, request_open_cb);
@@ -397,8 +399,8 @@ int request_new(HttpRequest **ret, HttpClient *c, const HttpRequestSpec *spec) {
                 r = request_set_headers(q, spec->headers);
         if (r >= 0)
                 r = request_set_options(q, spec);
-        if (r >= 0 && spec->ca_file)
-                r = request_set_ca(q, c->has_ca_directory, spec->ca_file);
+        if (r >= 0 && (spec->ca_file || spec->ca_text))
+                r = request_set_ca(q, c->has_ca_directory, spec);
         if (r < 0)
                 return r;
 
@@ -475,64 +477,4 @@ long http_request_status(HttpRequest *q) {
 
         (void) curl_easy_getinfo(q->easy, CURLINFO_RESPONSE_CODE, &status);
         return status;
-}
-
-/* Digits with at most one point among them, times unit; no sign, exponent or locale. */
-static int parse_decimal_usec(const char *s, uint64_t unit, uint64_t *ret) {
-        uint64_t whole = 0, part = 0, scale = unit;
-        bool any = false;
-
-        for (; *s >= '0' && *s <= '9'; s++, any = true)
-                if (__builtin_mul_overflow(whole, 10U, &whole) ||
-                    __builtin_add_overflow(whole, (uint64_t) (*s - '0'), &whole))
-                        return -ERANGE;
-        if (*s == '.')
-                for (s++; *s >= '0' && *s <= '9'; s++, any = true) {
-                        part += scale * (uint64_t) (*s - '0') / 10;
-                        scale /= 10;
-                }
-        if (*s || !any)
-                return -EINVAL;
-
-        if (__builtin_mul_overflow(whole, unit, &whole) || __builtin_add_overflow(whole, part, &whole) ||
-            whole == USEC_INFINITY)
-                return -ERANGE;
-        *ret = whole;
-        return 0;
-}
-
-uint64_t http_request_retry_after(HttpRequest *q) {
-        const char *value;
-        uint64_t usec, now;
-        time_t when;
-
-        assert(q);
-
-        value = http_request_header(q, "retry-after-ms");
-        if (value && parse_decimal_usec(value, USEC_PER_MSEC, &usec) >= 0)
-                return usec;
-
-        value = http_request_header(q, "retry-after");
-        if (!value)
-                return USEC_INFINITY;
-        if (parse_decimal_usec(value, USEC_PER_SEC, &usec) >= 0)
-                return usec;
-
-        /* An HTTP date begins with the day's name; curl_getdate() would take much else for a date, too. */
-        when = isalpha((unsigned char) value[0]) ? curl_getdate(value, NULL) : -1;
-        if (when < 0)
-                return USEC_INFINITY;
-        now = now_realtime_usec();
-        usec = (uint64_t) when * USEC_PER_SEC;
-        return usec > now ? usec - now : 0;
-}
-
-char* http_url_join(const char *base, const char *path) {
-        size_t n;
-
-        assert(base && path);
-
-        for (n = strlen(base); n > 0 && base[n - 1] == '/'; n--)
-                ;
-        return asprintf_new("%.*s/%s", (int) n, base, path + strspn(path, "/"));
 }

@@ -94,10 +94,6 @@ void curl_free(void *p) {
         LAZY(curl_free)(p);
 }
 
-time_t curl_getdate(const char *text, const time_t *unused) {
-        return LAZY(curl_getdate)(text, unused);
-}
-
 CURLM* curl_multi_init(void) {
         return LAZY(curl_multi_init)();
 }

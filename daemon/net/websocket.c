@@ -36,7 +36,7 @@ struct WebSocket {
         char key[WEBSOCKET_KEY_SIZE];
         StrBuf out, in;                         /* of the opening handshake; in: and what came behind it */
         WebSocketFrames frames;
-        bool opened, awaits_pong;
+        bool opened, awaits_pong, paused;
         uint16_t farewell;                      /* close code to send behind what is queued; 0: none */
         WebSocket **alive;                      /* cleared by websocket_free(), for whoever is calling out */
 };
@@ -129,7 +129,7 @@ static int websocket_update_io(WebSocket *w) {
         bool writes = w->state == WEBSOCKET_OPENING ? w->out.size > 0
                                                     : wslay_event_want_write(w->frames.wslay) || w->farewell > 0;
 
-        bool reads = w->state == WEBSOCKET_OPENING || websocket_frames_want_read(&w->frames);
+        bool reads = w->state == WEBSOCKET_OPENING || (!w->paused && websocket_frames_want_read(&w->frames));
 
         return sd_event_source_set_io_events(w->io, (reads ? EPOLLIN : 0) | (writes ? EPOLLOUT : 0));
 }
@@ -158,7 +158,7 @@ static int websocket_on_timer(sd_event_source *s, uint64_t usec, void *userdata)
                 return 0;
         case WEBSOCKET_OPEN:
                 /* Whatever came since is as good a sign of life as the pong itself. */
-                if (w->awaits_pong && !w->frames.pong && !w->frames.heard) {
+                if (w->awaits_pong && !w->paused && !w->frames.pong && !w->frames.heard) {
                         websocket_end(w, HTTP_FAILED_TIMEOUT, 0, "The server does not answer a ping");
                         return 0;
                 }
@@ -218,10 +218,10 @@ static void websocket_settle(WebSocket *w) {
 /* Hands messages out until there are none or the socket is gone. */
 static void websocket_read(WebSocket *w) {
         WebSocket *self = w;
-        int r = 1;
+        int r = 0;
 
         w->alive = &self;
-        for (unsigned n = 0; n < MESSAGES_PER_TURN; n++) {
+        for (unsigned n = 0; n < MESSAGES_PER_TURN && !w->paused; n++) {
                 _cleanup_(websocket_message_freep) WebSocketMessage *m = NULL;
 
                 r = websocket_frames_read(&w->frames, &m);
@@ -252,7 +252,7 @@ static void websocket_read(WebSocket *w) {
                                                  : "The connection broke");
         else {
                 /* More is waiting, perhaps inside of TLS where no poll sees it. */
-                if (r > 0 || w->frames.more)
+                if (!w->paused && (r > 0 || w->frames.more))
                         (void) sd_event_source_set_enabled(w->turn, SD_EVENT_ONESHOT);
                 websocket_settle(w);
         }
@@ -344,8 +344,12 @@ static int websocket_on_io(sd_event_source *s, int fd, uint32_t revents, void *u
                         websocket_send_request(w);
                 else
                         websocket_read_response(w);
-        } else
+        } else {
+                /* An end that is not to be seen yet would wake us over and over. */
+                if (w->paused && (revents & (EPOLLERR|EPOLLHUP)))
+                        (void) sd_event_source_set_enabled(s, SD_EVENT_OFF);
                 websocket_read(w);
+        }
         return 0;
 }
 
@@ -406,7 +410,10 @@ static int websocket_set_url(WebSocket *w, const char *url, char **ret) {
 int websocket_new(WebSocket **ret, HttpClient *client, sd_event *event, const WebSocketSpec *spec) {
         _cleanup_(websocket_freep) WebSocket *w = NULL;
         _cleanup_free_ char *url = NULL;
-        HttpRequestSpec connect = { .ca_file = spec->ca_file, .on_done = websocket_on_failed };
+        HttpRequestSpec connect = {
+                .ca_file = spec->ca_file, .ca_text = spec->ca_text, .proxy = spec->proxy, .no_proxy = spec->no_proxy,
+                .on_done = websocket_on_failed,
+        };
         int r;
 
         assert(ret && client && event && spec->url && spec->on_open && spec->on_text && spec->on_close);
@@ -416,7 +423,7 @@ int websocket_new(WebSocket **ret, HttpClient *client, sd_event *event, const We
                 return -ENOMEM;
         w->event = sd_event_ref(event);
         w->spec = *spec;
-        w->spec.url = w->spec.ca_file = NULL;
+        w->spec.url = w->spec.ca_file = w->spec.ca_text = w->spec.proxy = w->spec.no_proxy = NULL;
         w->spec.max_message = spec->max_message ?: MESSAGE_MAX;
         w->spec.open_timeout_usec = spec->open_timeout_usec ?: OPEN_TIMEOUT_USEC;
         w->spec.ping_interval_usec = spec->ping_interval_usec ?: PING_INTERVAL_USEC;
@@ -487,4 +494,20 @@ void websocket_close(WebSocket *w, unsigned code) {
         /* There is nothing to be polite to: it ends from the loop, as any other. */
         if (w->state == WEBSOCKET_CONNECTING || w->state == WEBSOCKET_OPENING)
                 (void) websocket_arm(w, 0);
+}
+
+void websocket_pause(WebSocket *w, bool pause) {
+        assert(w);
+
+        if (w->paused == pause)
+                return;
+        w->paused = pause;
+        if (w->state != WEBSOCKET_OPEN && w->state != WEBSOCKET_CLOSING)
+                return;
+        if (!pause) {
+                /* What was read already is handed out from the loop. */
+                (void) sd_event_source_set_enabled(w->turn, SD_EVENT_ONESHOT);
+                (void) sd_event_source_set_enabled(w->io, SD_EVENT_ON);
+        }
+        (void) websocket_update_io(w);
 }

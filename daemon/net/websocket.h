@@ -4,8 +4,8 @@
 #include "http-client.h"
 
 /* The client's side of a WebSocket (RFC 6455) on sd-event: the connection (TLS, proxy) is libcurl's, the framing
- * libwslay's. Pings are answered and sent, a peer that falls silent is noticed, and it ends in on_close exactly once.
- * No extension and no subprotocol is asked for. */
+ * libwslay's; or both are puffo-link's, see http-client.h. Pings are answered and sent, a peer that falls silent is
+ * noticed, and it ends in on_close exactly once. No extension and no subprotocol is asked for. */
 typedef struct WebSocket WebSocket;
 
 #define WEBSOCKET_CLOSE_NORMAL 1000U
@@ -23,6 +23,8 @@ typedef struct WebSocketEnd {
 typedef struct WebSocketSpec {
         const char *url;                /* ws:// or wss:// */
         const char *ca_file;            /* trusted beside the system's; NULL: none */
+        const char *ca_text;            /* the same, as what is in such a file; only one of them is looked at */
+        const char *proxy, *no_proxy;   /* as HttpRequestSpec's */
         size_t max_message;             /* 0: 16 MiB */
         uint64_t open_timeout_usec;     /* connection and opening handshake; 0: 10 s */
         uint64_t ping_interval_usec;    /* 0: 20 s */
@@ -49,3 +51,6 @@ int websocket_send_text(WebSocket *w, const char *text, size_t size);
 void websocket_close(WebSocket *w, unsigned code);
 /* Asks the peer for a sign of life within timeout_usec: after a resume nobody else tells that the connection died. */
 void websocket_probe(WebSocket *w, uint64_t timeout_usec);
+/* Hands out no messages, or goes on with it. After a while nothing more is read, and the peer's silence means
+ * nothing. */
+void websocket_pause(WebSocket *w, bool pause);

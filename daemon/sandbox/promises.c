@@ -318,12 +318,13 @@ bool socket_answers(const char *path) {
 int promises_sockets(char ***ret) {
         static const char *const of_system[] = {
                 "/run/dbus/system_bus_socket", "/run/systemd/private", "/run/docker.sock", "/run/podman/podman.sock",
-                "/run/containerd/containerd.sock", "/run/puffo/sessions/private", "/run/puffo/credentials",
+                "/run/containerd/containerd.sock", "/run/puffo/sessions/private", "/run/puffo/sessions/link",
+                "/run/puffo/credentials",
         };
         static const char *const of_user[] = {
-                "bus", "systemd/private", "systemd/notify", "puffo/private", "puffo/credentials", "podman/podman.sock",
-                "docker.sock", "gnupg/S.gpg-agent", "gnupg/S.gpg-agent.ssh", "keyring/control", "keyring/ssh",
-                "keyring/pkcs11",
+                "bus", "systemd/private", "systemd/notify", "puffo/private", "puffo/link", "puffo/credentials",
+                "podman/podman.sock", "docker.sock", "gnupg/S.gpg-agent", "gnupg/S.gpg-agent.ssh", "keyring/control",
+                "keyring/ssh", "keyring/pkcs11",
         };
         char **l = NULL;
         int r = 0;

@@ -10,6 +10,7 @@
 #include "config.h"
 #include "event-util.h"
 #include "file-util.h"
+#include "link-client.h"
 #include "log.h"
 #include "session.h"
 #include "string-util.h"
@@ -84,11 +85,18 @@ static int event_setup(sd_event **ret, Session **session) {
         return event_new_with_stop(ret, on_signal, session);
 }
 
+/* Of puffod's private bus; and tells the network where puffo-link is. */
 static int socket_path(Scope scope, char **ret) {
-        _cleanup_free_ char *directory = NULL;
+        _cleanup_free_ char *directory = NULL, *link = NULL;
         int r;
 
         r = scope_runtime_directory(scope, &directory);
+        if (r < 0)
+                return r;
+        link = path_join(directory, "link");
+        if (!link)
+                return -ENOMEM;
+        r = link_set_socket(link);
         if (r < 0)
                 return r;
         *ret = path_join(directory, "private");

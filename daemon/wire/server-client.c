@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 
 #include <ctype.h>
-#include <curl/curl.h>
 #include <stdio.h>
 
 #include "event-util.h"
+#include "http-util.h"
 #include "request-signing.h"
 #include "server-client-internal.h"
 
@@ -136,9 +136,9 @@ static CallFailure failure_from_http(HttpFailure f) {
 /* How far the server's clock is ahead of ours, as the answer's Date says; 0 without one. */
 static int64_t clock_skew_ms(HttpRequest *q) {
         const char *date = http_request_header(q, "date");
-        time_t when = date ? curl_getdate(date, NULL) : -1;
+        int64_t when;
 
-        return when < 0 ? 0 : (int64_t) when * 1000 - now_realtime_ms();
+        return date && http_date_parse(date, &when) >= 0 ? when * 1000 - now_realtime_ms() : 0;
 }
 
 /* "HTTP 403 FORBIDDEN: not a member" from {"error": …, "message": …}, or from whatever else the body is. */

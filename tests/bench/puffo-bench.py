@@ -21,6 +21,7 @@ from puffo_town import Resident, Town  # noqa: E402
 
 
 SETTLED_SECONDS = 20
+FORGOTTEN_SECONDS = 80   # the model's client has ended, and connections that nobody uses are closed
 PATIENCE_MS = 40_000     # the backlog takes less
 
 
@@ -55,22 +56,34 @@ def acknowledged(town, slug, count):
 
 def bench_idle(row, helper, seconds):
     pid = helper.agent.MainPID
-    before, cpu = status_of(pid), cpu_seconds(pid)
+    link = helper.suite.main_pid("puffo-link.service")
+    before, link_before, cpu = status_of(pid), status_of(link), cpu_seconds(pid)
     time.sleep(seconds)
-    after = status_of(pid)
-    switches = int(after["voluntary_ctxt_switches"]) - int(before["voluntary_ctxt_switches"])
+    switches, link_switches = (int(status_of(p)["voluntary_ctxt_switches"]) - int(b["voluntary_ctxt_switches"])
+                               for p, b in ((pid, before), (link, link_before)))
     pss = pss_kib(pid)
     row("PSS of an idle, connected session that shares its libraries with no other", f"{pss['Pss'] / 1024:.2f} MiB")
     row("… of that its own (anonymous)", f"{pss['Pss_Anon'] / 1024:.2f} MiB")
     row(f"its wakeups in {seconds} s", str(switches))
     row(f"its CPU time in {seconds} s", f"{cpu_seconds(pid) - cpu:.2f} s")
+    row(f"the wakeups of its puffo-link in {seconds} s", str(link_switches))
 
 
 def bench_idle_many(row, town, count):
     residents = [Resident(town, f"resident-{n}") for n in range(count)]
+
+    def sizes(when):
+        pss = sorted(pss_kib(resident.agent.MainPID)["Pss"] for resident in residents)
+        row(f"PSS of an idle, connected session, median of {count}, {when}", f"{pss[count // 2] / 1024:.2f} MiB")
+        link = pss_kib(town.suite.main_pid("puffo-link.service"))["Pss"]
+        row("… of puffo-link, which serves all of them and one more", f"{link / 1024:.2f} MiB")
+
     time.sleep(SETTLED_SECONDS)
-    sizes = sorted(pss_kib(resident.agent.MainPID)["Pss"] for resident in residents)
-    row(f"PSS of an idle, connected session, median of {count}", f"{sizes[count // 2] / 1024:.2f} MiB")
+    sizes("never asked")
+    for resident in residents:
+        town.operator.answer(town.operator.say("hi [[reply: hello]]", to=resident.slug))
+    time.sleep(FORGOTTEN_SECONDS)
+    sizes("after one answer each")
     for resident in residents:
         resident.remove()
 
@@ -84,6 +97,7 @@ def bench_backlog(row, town, helper, provider, count, threads):
                                      "start": 1, "text": f"thread {n} message {{n}}. [[reply: seen]]",
                                      "thread_root_id": f"msg_thread-{n}"})
     town.server.control("log", method="DELETE")
+    provider.reset()
     provider.request("/_script", "POST", [{"delay": PATIENCE_MS}])
     helper.agent.call("Start")
     connected = town.wait_log("stream_connected", lambda line: line["slug"] == helper.slug)["at"]

@@ -21,6 +21,8 @@ BASE = "http://127.0.0.1:7011"
 SLOWNESS = int(os.environ.get("PUFFO_TEST_SLOWNESS", "1"))
 UNITS = ["puffo-gateway.socket", "puffo-gateway.service", "puffod.socket", "puffod-credentials.socket",
          "puffod.service"]
+# Not to be enabled: it comes with the first session, and goes.
+LINK = ["puffo-link.socket", "puffo-link.service"]
 
 # What the service manager does for LoadCredential=, done by somebody else.
 ASK_FOR_CREDENTIAL = """
@@ -214,6 +216,7 @@ class Suite:
 
     def stop(self):
         self.systemctl("stop", *UNITS, "puffo.slice", check=False)
+        self.systemctl("stop", *LINK, check=False)
 
     def kill(self, unit, signal="KILL"):
         pid = self.main_pid(unit)
