@@ -8,7 +8,7 @@ import xml.etree.ElementTree as tree
 
 import pytest
 
-from machine import SOURCE, UNITS, Suite
+from machine import LINK, SOURCE, UNITS, Suite
 
 SERVICES = ["puffod.service", "puffo-gateway.service"]
 MAX_EXPOSURE = 4.0
@@ -24,9 +24,12 @@ def test_units_are_found_and_off(manager):
         assert manager.show(unit, "LoadState") == "loaded"
         # Installing the package starts nothing.
         assert manager.systemctl("is-enabled", unit, check=False).stdout.strip() == "disabled"
+    for unit in LINK:
+        assert manager.show(unit, "LoadState") == "loaded"
+        assert manager.systemctl("is-enabled", unit, check=False).stdout.strip() == "static"
 
 
-@pytest.mark.parametrize("service", SERVICES)
+@pytest.mark.parametrize("service", [*SERVICES, "puffo-link.service"])
 def test_exposure(manager, service):
     out = manager.user.run(["systemd-analyze", f"--{manager.scope}", "security", "--no-pager", service]).stdout
     exposure = float(re.search(r"exposure level for \S+: ([\d.]+)", out).group(1))
@@ -34,7 +37,8 @@ def test_exposure(manager, service):
 
 
 def test_verify(manager):
-    said = manager.user.run(["systemd-analyze", f"--{manager.scope}", "verify", "--man=no", *UNITS], check=False)
+    said = manager.user.run(["systemd-analyze", f"--{manager.scope}", "verify", "--man=no", *UNITS, *LINK],
+                            check=False)
     assert [line for line in (said.stdout + said.stderr).splitlines() if "puffo" in line] == []
 
 
@@ -85,7 +89,7 @@ def test_program_tells_its_interfaces(alice):
         assert interface_shape(found) == declared(name)
 
 
-@pytest.mark.parametrize("program", ["puffod", "puffo-gateway", "puffo-session"])
+@pytest.mark.parametrize("program", ["puffod", "puffo-gateway", "puffo-session", "puffo-link"])
 def test_programs_know_their_version(alice, program):
     version = re.search(r"version : '([\d.]+)'", (SOURCE / "meson.build").read_text()).group(1)
     assert version in alice.run([f"/usr/lib/puffo/{program}", "--version"]).stdout
