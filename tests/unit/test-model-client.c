@@ -413,6 +413,69 @@ TEST(images_reach_the_provider) {
         server_stop(&server);
 }
 
+/* The most memory that a child of ours has had, in KiB. Those that have ended have none. */
+static unsigned long child_peak(void) {
+        _cleanup_free_ char *children = NULL, *list = asprintf_new("/proc/self/task/%i/children", (int) getpid());
+        unsigned long peak = 0;
+        size_t n;
+
+        if (file_read(list, KIB(4), &children, &n) < 0)
+                skip();         /* not every kernel tells */
+        for (char *p = children, *pid; (pid = strsep(&p, " ")); ) {
+                _cleanup_free_ char *path = strjoin("/proc/", pid, "/status"), *status = NULL;
+                const char *line;
+
+                if (*pid && file_read(path, KIB(64), &status, &n) >= 0 && (line = strstr(status, "\nVmHWM:")))
+                        peak = MAX(peak, strtoul(line + 7, NULL, 10));
+        }
+        ASSERT_TRUE(peak > 0);
+        return peak;
+}
+
+/* What an image weighs is nothing to who sends it. */
+TEST(large_images_take_no_room) {
+        static const Answer ok = {
+                .bytes = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n"
+                         "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"seen\"},"
+                         "\"finish_reason\":\"stop\"}]}\n\ndata: [DONE]\n\n",
+        };
+        static const size_t sizes[] = { KIB(100), MIB(14) };
+        const Answer answers[] = { ok, ok };
+        _cleanup_(sd_event_unrefp) sd_event *event = loop_new();
+        _cleanup_(model_client_freep) ModelClient *c = NULL;
+        _cleanup_free_ char *url = NULL;
+        unsigned long peaks[ELEMENTSOF(sizes)];
+        Server server;
+
+        server_start(&server, event, answers, ELEMENTSOF(answers));
+        url = asprintf_new("http://127.0.0.1:%u/", server.port);
+        ASSERT_OK(model_client_new(&c, event, MODEL_PROGRAM));
+        for (size_t i = 0; i < ELEMENTSOF(sizes); i++) {
+                int fd = image_file("x");
+                ModelImage image = { "image/png", sizes[i], fd };
+                Call call = {};
+                ModelCall *m;
+
+                ASSERT_OK(ftruncate(fd, (off_t) sizes[i]));
+                ASSERT_OK(model_client_call_start(c, &(ModelCallSpec) {
+                        .provider = MODEL_OPENAI, .base_url = url, .on_delta = on_delta, .on_done = on_done,
+                        .userdata = &call, .n_messages = 1, .messages = &(ModelMessage) {
+                                .role = MODEL_ROLE_USER, .text = "look", .images = &image, .n_images = 1,
+                        },
+                }, &m));
+                ASSERT_OK(close(fd));
+                wait_done(event, &call);
+                ASSERT_EQ(call.error, MODEL_ERROR_NONE);
+                ASSERT_TRUE(strlen(server_body(&server, i)) > sizes[i] / 3 * 4);
+                peaks[i] = child_peak();
+                (void) model_client_call_free(m);
+                strbuf_done(&call.text);
+        }
+        if (peaks[1] > peaks[0] + 4096)
+                fail_msg("%lu KiB, then %lu KiB", peaks[0], peaks[1]);
+        server_stop(&server);
+}
+
 TEST(calls_come_through) {
         _cleanup_(model_answer_line_done) ModelAnswerLine l = {};
         StrBuf b = {};
