@@ -53,6 +53,7 @@ static int put_table(StrBuf *b, const char *key, json_object *table) {
 
 /* Calls of a server's tools need leave of their own, which nobody gives where nobody is asked. */
 static int put_server(StrBuf *b, const char *name, json_object *server, bool approved) {
+        static const char *const timeouts[] = { "startup_timeout_sec", "tool_timeout_sec" };
         const char *command = json_get_string(server, "command"), *url = json_get_string(server, "url");
         _cleanup_free_ char *quoted = toml_quote(name);
         int r;
@@ -66,6 +67,15 @@ static int put_server(StrBuf *b, const char *name, json_object *server, bool app
                 r = put_table(b, "env", json_get(server, "env"));
         if (r >= 0 && !command)
                 r = put_table(b, "http_headers", json_get(server, "headers"));
+        if (r >= 0 && json_get_string(server, "cwd"))
+                r = put_pair(b, "cwd", json_get_string(server, "cwd"));
+        if (r >= 0)
+                r = put_list(b, "enabled_tools", json_get(server, "enabled_tools"));
+        if (r >= 0)
+                r = put_list(b, "disabled_tools", json_get(server, "disabled_tools"));
+        for (size_t i = 0; i < ELEMENTSOF(timeouts) && r >= 0 && !streq(name, PUFFO); i++)
+                if (json_get_int(server, timeouts[i], 0) > 0)
+                        r = strbuf_printf(b, "%s = %" PRIi64 "\n", timeouts[i], json_get_int(server, timeouts[i], 0));
         if (r >= 0 && streq(name, PUFFO))
                 r = strbuf_printf(b, "tool_timeout_sec = %d\n", TOOL_TIMEOUT_SEC);
         if (r >= 0 && (approved || streq(name, PUFFO)))
@@ -90,21 +100,22 @@ static int make_config(CliWork *w, json_object *servers, char **ret) {
         return *ret ? 0 : -ENOMEM;
 }
 
-/* The operator's servers stand in a language that we do not read. */
 int cli_codex_prepare(CliWork *w, CliHome *ret) {
-        _cleanup_json_ json_object *none = json_object_new_object(), *config = NULL;
+        _cleanup_json_ json_object *operators = NULL, *config = NULL;
         _cleanup_close_ int fd = cli_directory_make(w->root_fd, ".codex", 0700), rules = -EBADF, project = -EBADF;
         _cleanup_free_ char *profile = NULL;
         int r;
 
-        if (fd < 0 || !none)
-                return fd < 0 ? fd : -ENOMEM;
+        if (fd < 0)
+                return fd;
         r = agent_home_read_profile(w->spec->home, w->spec->config, &profile);
         if (r < 0)
                 return r;
         /* It reads a role's instructions, and is told those of others, when it starts. */
         cli_work_hash(w, profile);
-        r = cli_mcp_collect(w, none, &config);
+        r = cli_mcp_of_operator(w, ".codex/" CONFIG, &operators);
+        if (r >= 0)
+                r = cli_mcp_collect(w, operators, &config);
         if (r >= 0)
                 r = make_config(w, json_get(config, "mcpServers"), &ret->codex_config);
         if (r < 0)

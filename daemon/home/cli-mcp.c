@@ -5,6 +5,7 @@
 
 #include "cli-home-internal.h"
 #include "file-util.h"
+#include "toml.h"
 
 #define OPERATOR_SIZE_MAX MIB(64)       /* with the history of all of his projects */
 #define SERVERS_MAX 64U
@@ -43,7 +44,9 @@ static bool strings_are_ok(json_object *o, json_type type) {
 static bool server_is_ok(const char *name, json_object *server) {
         const char *command = json_get_string(server, "command"), *url = json_get_string(server, "url");
 
-        if (isempty(name) || strlen(name) > SERVER_NAME_MAX * 4 || streq(name, PUFFO))
+        if (isempty(name) || strlen(name) > SERVER_NAME_MAX * 4 || streq(name, PUFFO) ||
+            !strings_are_ok(json_get(server, "enabled_tools"), json_type_array) ||
+            !strings_are_ok(json_get(server, "disabled_tools"), json_type_array))
                 return false;
         if (!isempty(command))
                 return strings_are_ok(json_get(server, "args"), json_type_array) &&
@@ -87,20 +90,94 @@ static char* file_signature(const struct stat *st) {
                             (int64_t) st->st_ctim.tv_sec, (long) st->st_ctim.tv_nsec);
 }
 
+/* What Codex calls otherwise. Whatever takes a secret from the environment of who starts it would find none: an agent has
+ * its own. > 0: it is taken. */
+static int server_of_codex(json_object *server, json_object **ret) {
+        static const char *const secrets[] = { "bearer_token_env_var", "env_vars", "env_http_headers" };
+        static const char *const same[] = {
+                "command", "args", "env", "url", "cwd", "enabled_tools", "disabled_tools", "startup_timeout_sec",
+                "tool_timeout_sec",
+        };
+        _cleanup_json_ json_object *o = json_object_new_object();
+        int r = o ? 0 : -ENOMEM;
+
+        if (!json_get_bool(server, "enabled", true))
+                return 0;
+        for (size_t i = 0; i < ELEMENTSOF(secrets); i++)
+                if (json_get(server, secrets[i]))
+                        return -ENOKEY;
+        for (size_t i = 0; i < ELEMENTSOF(same) && r >= 0; i++)
+                if (json_get(server, same[i]))
+                        r = json_put(o, same[i], json_object_get(json_get(server, same[i])));
+        if (r >= 0 && json_get(server, "http_headers"))
+                r = json_put(o, "headers", json_object_get(json_get(server, "http_headers")));
+        if (r < 0)
+                return r;
+        *ret = TAKE_PTR(o);
+        return 1;
+}
+
+/* ~/.codex/config.toml, as if it were like the others. */
+static int read_codex(CliWork *w, const char *path, const char *text, size_t size, json_object **ret) {
+        _cleanup_json_ json_object *config = NULL, *servers = json_object_new_object(), *o = json_object_new_object();
+        _cleanup_free_ char *fault = NULL;
+        json_object *theirs;
+        int r;
+
+        if (!servers || !o)
+                return -ENOMEM;
+        r = toml_parse(text, size, &config, &fault);
+        theirs = r < 0 ? NULL : json_get(config, "mcp_servers");
+        if (theirs && !json_object_is_type(theirs, json_type_object))
+                r = -EBADMSG;
+        if (r == -EBADMSG && cli_work_notice(w, "The MCP servers in '%s' cannot be had: %s.", path,
+                                             fault ?: "mcp_servers is no table") < 0)
+                return -ENOMEM;
+        if (r < 0)
+                return r;
+        if (theirs) {
+                json_object_object_foreach(theirs, name, server) {
+                        _cleanup_free_ char *shown = NULL;
+                        json_object *taken = NULL;
+
+                        r = server_of_codex(server, &taken);
+                        if (r > 0)
+                                r = json_put(servers, name, taken);
+                        if (r == -ENOKEY) {
+                                shown = str_printable(name, SERVER_NAME_MAX);
+                                r = !shown ? -ENOMEM :
+                                    cli_work_notice(w, "The MCP server '%s' is left out: it takes a secret from the "
+                                                       "operator's environment, which an agent does not have.", shown);
+                        }
+                        if (r < 0)
+                                return r;
+                }
+        }
+        r = json_put(o, "mcpServers", TAKE_PTR(servers));
+        if (r >= 0)
+                *ret = TAKE_PTR(o);
+        return r;
+}
+
 /* 0: it cannot be read; *ret is NULL then. */
 static int read_operators(CliWork *w, const char *path, json_object **ret) {
         _cleanup_json_ json_object *config = NULL;
         _cleanup_free_ char *text = NULL;
         size_t size, n_bad = 0;
+        bool is_toml;
         int r;
 
         r = file_read(path, OPERATOR_SIZE_MAX, &text, &size);
+        is_toml = endswith(path, ".toml");
         if (r >= 0)
-                r = json_parse(text, size, &config);
+                r = is_toml ? read_codex(w, path, text, size, &config) : json_parse(text, size, &config);
         if (r == -ENOMEM)
                 return r;
+        if (r == -EBADMSG && is_toml) /* that is said already, and why */
+                return 0;
         if (r < 0 && r != -ENOENT) {
-                r = cli_work_notice(w, "The MCP servers in '%s' cannot be had: it cannot be read as JSON.", path);
+                r = cli_work_notice(w, "The MCP servers in '%s' cannot be had: it cannot be read%s.", path,
+                                    is_toml ? "" : " as JSON");
                 return MIN(r, 0);
         }
         r = take_servers(config, ret, &n_bad);

@@ -76,6 +76,54 @@ TEST(servers) {
         }
 }
 
+/* What he has given his own Codex, its agents have as well, as long as he has it. */
+TEST(servers_of_the_operator) {
+        AGENT(a, CODEX);
+        _cleanup_free_ char *before = NULL, *after = NULL;
+
+        put_file(a.home->workspace, ".mcp.json", "{\"mcpServers\":{\"web\":{\"url\":\"https://agents.example/\"}}}");
+        put_file(a.user, ".codex/config.toml",
+                 "model = \"x\"\n[mcp_servers.tools]\ncommand = '/usr/bin/tools' # his\nargs = [\"a\",\n \"b\",]\n"
+                 "cwd = \"/srv\"\nenabled_tools = [\"one\"]\nstartup_timeout_sec = 20\n[mcp_servers.tools.env]\n"
+                 "A = \"1\"\n[mcp_servers.web]\nurl = \"https://his.example/\"\nhttp_headers = { X-Key = \"k\" }\n"
+                 "[mcp_servers.off]\nenabled = false\ncommand = \"/usr/bin/off\"\n[mcp_servers.secret]\n"
+                 "url = \"https://x.example/\"\nbearer_token_env_var = \"TOKEN\"\n[mcp_servers.hidden]\n"
+                 "command = \"/home/he/hidden\"\n[mcp_servers.puffo]\ncommand = \"/usr/bin/not-ours\"\n");
+        before = tree_picture(a.user);
+        {
+                PREPARED(h, a);
+                ASSERT_NOT_NULL(strstr(h.codex_config, "[mcp_servers.\"tools\"]\ncommand = \"/usr/bin/tools\"\n"
+                                       "args = [\"a\", \"b\"]\nenv = { \"A\" = \"1\" }\ncwd = \"/srv\"\n"
+                                       "enabled_tools = [\"one\"]\nstartup_timeout_sec = 20\n" APPROVED));
+                ASSERT_NOT_NULL(strstr(h.codex_config, "[mcp_servers.\"web\"]\nurl = \"https://his.example/\"\n"
+                                       "http_headers = { \"X-Key\" = \"k\" }\n" APPROVED));
+                ASSERT_NULL(strstr(h.codex_config, "/usr/bin/off"));
+                ASSERT_NULL(strstr(h.codex_config, "x.example"));
+                ASSERT_NULL(strstr(h.codex_config, "/home/he"));
+                ASSERT_NULL(strstr(h.codex_config, "not-ours"));
+                ASSERT_NOT_NULL(strstr(h.notice, "'secret' is left out"));
+                ASSERT_NOT_NULL(strstr(h.notice, "'hidden' is left out"));
+                after = tree_picture(a.user);
+                ASSERT_STREQ(before, after);
+
+                /* What he has got wrong changes nothing. */
+                put_file(a.user, ".codex/config.toml", "[mcp_servers.tools]\ncommand = /usr/bin/other\n");
+                PREPARED(wrong, a);
+                ASSERT_TRUE(same_hash(&h, &wrong));
+                ASSERT_NOT_NULL(strstr(wrong.notice, "config.toml' cannot be had: line 2: a value is missing."));
+
+                put_file(a.user, ".codex/config.toml", "mcp_servers = 5\n");
+                PREPARED(odd, a);
+                ASSERT_TRUE(same_hash(&h, &odd));
+                ASSERT_NOT_NULL(strstr(odd.notice, "mcp_servers is no table"));
+        }
+        put_file(a.user, ".codex/config.toml", "[mcp_servers]\n");
+        PREPARED(none, a);
+        ASSERT_NULL(strstr(none.codex_config, "/usr/bin/tools"));
+        ASSERT_NOT_NULL(strstr(none.codex_config, "https://agents.example/"));
+        ASSERT_NULL(none.notice);
+}
+
 /* ---- logins ---- */
 
 #define TOKENS(refresh) \
