@@ -14,22 +14,8 @@ import time
 
 import pytest
 
-from test_provider import Peer
-
 CLIENT = os.environ["OUTLET_CLIENT"]
 KEY = "sk-test-secret"
-
-
-@pytest.fixture(scope="module")
-def peer():
-    p = Peer()
-    yield p
-    p.stop()
-
-
-@pytest.fixture(autouse=True)
-def clean(peer):
-    peer.call("POST", "/_reset", [])
 
 
 class UnixConnection(http.client.HTTPConnection):

@@ -9,7 +9,8 @@ import subprocess
 import time
 
 import pytest
-from test_provider import DIALECTS, Peer
+
+from provider_peer import DIALECTS, clean, peer  # noqa: F401
 
 CLIENT = os.environ["CHAT_CLIENT"]
 SCRIPT = ('Hi. [[think: hm]] [[say: One moment.]] [[tool: look]] [[tool: send_message {"text": "ä \\"b\\""}]] [[then]] '
@@ -17,18 +18,6 @@ SCRIPT = ('Hi. [[think: hm]] [[say: One moment.]] [[tool: look]] [[tool: send_me
           '[[tool: send_message {"text": "d"}]] [[reply: Done.]]')
 EFFECTS = ['0/0 look ', '0/1 send_message {"text":"ä \\"b\\""}', '1/0 send_message {"text":"c"}',
            '2/0 send_message {"text":"d"}']
-
-
-@pytest.fixture(scope="module")
-def peer():
-    p = Peer()
-    yield p
-    p.stop()
-
-
-@pytest.fixture(autouse=True)
-def clean(peer):
-    peer.call("POST", "/_reset", [])
 
 
 class Agent:

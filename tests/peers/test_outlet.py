@@ -12,8 +12,8 @@ import time
 
 import pytest
 
-from outlet_world import KEY, Outlet, clean, error_of, log, peer, resident, start, wait_for  # noqa: F401
-from test_provider import DIALECTS, events
+from outlet_world import KEY, Outlet, error_of, log, resident, start, wait_for  # noqa: F401
+from provider_peer import DIALECTS, clean, events, peer  # noqa: F401
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)

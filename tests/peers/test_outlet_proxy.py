@@ -8,7 +8,8 @@ import time
 
 import pytest
 
-from outlet_world import KEY, UnixConnection, clean, log, peer, resident, start, wait_for  # noqa: F401
+from outlet_world import KEY, UnixConnection, log, resident, start, wait_for  # noqa: F401
+from provider_peer import clean, peer  # noqa: F401
 
 
 class Server:
