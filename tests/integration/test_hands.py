@@ -11,25 +11,18 @@ import signal
 
 import pytest
 
+from clis import MODULES, answers_by_tool, installed
 from machine import output_text
 from puffo_fixtures import bo, suite, town  # noqa: F401
 from puffo_town import PATIENCE, Resident, once
 
-MODULES = pathlib.Path("/srv/puffo/cli/node_modules")
 CLAUDE = "runtime:\n  kind: cli-local\n  harness: claude-code\n  sandbox_profile: workspace\n"
 
 
 @pytest.fixture(scope="module")
 def programs():
-    """The CLIs, where the user's service manager looks for programs."""
-    claude = MODULES / "@anthropic-ai/claude-code-linux-x64/claude"
-    if not claude.exists():
-        pytest.fail("the CLIs are not installed: ./check integration does that")
-    link = pathlib.Path("/usr/local/bin/claude")
-    link.unlink(missing_ok=True)
-    link.symlink_to(claude)
-    yield
-    link.unlink()
+    with installed("claude", MODULES / "@anthropic-ai/claude-code-linux-x64/claude"):
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -71,13 +64,7 @@ def requests(provider, text):
 
 def test_the_cli_answers_by_its_tool(town, worker, bo, provider):
     call = tool("mcp__puffo__send_message", channel=f"@{bo.slug}", text="Said by Claude.")
-    root = bo.say(f"Use your hands. {call} [[reply: Done.]]", to=worker.slug)
-    answer, = bo.wait(lambda m: m["sender_slug"] == worker.slug and m["text"] == "Said by Claude.", seconds=90)
-    assert answer["encrypted"] and answer["recipient_slug"] == bo.slug
-    worker.wait_settled()
-    bo.look()
-    # What it says besides is not for the chat.
-    assert [m["text"] for m in bo.inbox if m["sender_slug"] == worker.slug] == ["Said by Claude."]
+    answers_by_tool(worker, bo, f"Use your hands. {call} [[reply: Done.]]", "Said by Claude.")
     assert unit(worker, "ActiveState") == "active"
     asked = requests(provider, "Use your hands")
     assert asked and all(r["headers"]["user-agent"].startswith("claude-cli/") for r in asked)
@@ -86,7 +73,6 @@ def test_the_cli_answers_by_its_tool(town, worker, bo, provider):
                                                                                           "Bearer sk-test-alice"}
     environment = pathlib.Path(f"/proc/{pid_of(worker)}/environ").read_bytes()
     assert b"sk-test" not in environment
-    assert root
 
 
 def test_the_same_conversation_after_a_restart(town, worker, bo, provider):

@@ -11,9 +11,10 @@ import signal
 import pytest
 
 from conftest import forget
+from clis import MODULES, installed
 from machine import BASE, Suite, output_text
 
-CODEX = pathlib.Path("/srv/puffo/cli/node_modules/@openai/codex/bin/codex.js")
+CODEX = MODULES / "@openai/codex/bin/codex.js"
 PATIENCE = 120
 ID = "engineer_alice"
 SETTINGS = ".agent_proxy/.state/config.yaml"
@@ -94,19 +95,13 @@ class Role:
 
 @pytest.fixture(scope="module")
 def suite(alice, provider):
-    """Codex is where the user's service manager looks for programs."""
-    if not CODEX.exists():
-        pytest.fail("the CLIs are not installed: ./check integration does that")
-    link = pathlib.Path("/usr/local/bin/codex")
-    link.unlink(missing_ok=True)
-    link.symlink_to(CODEX)
-    suite = Suite("user", alice)
-    forget(alice)
-    suite.user.write(suite.user.home / SETTINGS, PATIENT)
-    suite.start()
-    yield suite
-    suite.stop()
-    link.unlink()
+    with installed("codex", CODEX):
+        suite = Suite("user", alice)
+        forget(alice)
+        suite.user.write(suite.user.home / SETTINGS, PATIENT)
+        suite.start()
+        yield suite
+        suite.stop()
     forget(alice)
 
 

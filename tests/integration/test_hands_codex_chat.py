@@ -2,10 +2,10 @@
 """Agents on the chat service that work with the real Codex: they answer by their tool, and ask their operator by message."""
 
 import json
-import pathlib
 
 import pytest
 
+from clis import answers_by_tool, installed
 from puffo_fixtures import bo, suite, town  # noqa: F401
 from puffo_town import PATIENCE, Resident, once
 from test_hands_codex import CODEX, run, tool
@@ -15,15 +15,10 @@ SETTINGS = "runtime:\n  kind: cli-local\n  harness: codex\n  sandbox_profile: wo
 
 @pytest.fixture(scope="module")
 def codex(suite, provider):  # noqa: F811
-    if not CODEX.exists():
-        pytest.fail("the CLIs are not installed: ./check integration does that")
-    link = pathlib.Path("/usr/local/bin/codex")
-    link.unlink(missing_ok=True)
-    link.symlink_to(CODEX)
     values = {"ApiKey": "sk-test-alice", "BaseUrl": provider.url + "/v1", "Model": "test-model"}
     suite.manager("SetProvider", "sa{sv}", "openai", {name: ("s", value) for name, value in values.items()})
-    yield
-    link.unlink()
+    with installed("codex", CODEX):
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -42,12 +37,7 @@ def requests(provider, text):
 
 def test_the_cli_answers_by_its_tool(town, worker, bo, provider):  # noqa: F811
     call = tool("mcp__puffo__send_message", channel=f"@{bo.slug}", text="Said by Codex.")
-    bo.say(f"Use your hands. {call} [[reply: Done.]]", to=worker.slug)
-    answer, = bo.wait(lambda m: m["sender_slug"] == worker.slug and m["text"] == "Said by Codex.", seconds=90)
-    assert answer["encrypted"] and answer["recipient_slug"] == bo.slug
-    worker.wait_settled()
-    bo.look()
-    assert [m["text"] for m in bo.inbox if m["sender_slug"] == worker.slug] == ["Said by Codex."]
+    answers_by_tool(worker, bo, f"Use your hands. {call} [[reply: Done.]]", "Said by Codex.")
     asked = requests(provider, "Use your hands")
     assert asked and {r["dialect"] for r in asked} == {"openai-responses"}
     # Who it is it was told when it began.

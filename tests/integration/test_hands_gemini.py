@@ -11,25 +11,19 @@ import time
 
 import pytest
 
+from clis import MODULES, answers_by_tool, installed
 from puffo_fixtures import bo, suite, town  # noqa: F401
 from puffo_town import Resident, once
 
-PROGRAM = pathlib.Path("/srv/puffo/cli/node_modules/@google/gemini-cli/bundle/gemini.js")
 GEMINI = "runtime:\n  kind: cli-local\n  harness: gemini-cli\n  sandbox_profile: workspace\n"
 
 
 @pytest.fixture(scope="module", autouse=True)
 def programs():
-    """The CLI, where the user's service manager looks for programs."""
-    if not PROGRAM.exists():
-        pytest.fail("the CLIs are not installed: ./check integration does that")
     version = subprocess.run(["node", "--version"], capture_output=True, text=True).stdout.strip()
     assert int(version.removeprefix("v").partition(".")[0]) >= 20, f"Gemini CLI needs Node.js 20, this is {version}"
-    link = pathlib.Path("/usr/local/bin/gemini")
-    link.unlink(missing_ok=True)
-    link.symlink_to(PROGRAM)
-    yield
-    link.unlink()
+    with installed("gemini", MODULES / "@google/gemini-cli/bundle/gemini.js"):
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -62,13 +56,7 @@ def requests(provider, text):
 
 def test_the_cli_answers_by_its_tool(town, worker, bo, provider):
     call = tool("send_message", channel=f"@{bo.slug}", text="Said by Gemini.")
-    bo.say(f"Gemini, use a tool. {call} [[reply: Done.]]", to=worker.slug)
-    answer, = bo.wait(lambda m: m["sender_slug"] == worker.slug and m["text"] == "Said by Gemini.", seconds=90)
-    assert answer["encrypted"] and answer["recipient_slug"] == bo.slug
-    worker.wait_settled()
-    bo.look()
-    # What it says besides is not for the chat.
-    assert [m["text"] for m in bo.inbox if m["sender_slug"] == worker.slug] == ["Said by Gemini."]
+    answers_by_tool(worker, bo, f"Gemini, use a tool. {call} [[reply: Done.]]", "Said by Gemini.")
     asked = requests(provider, "Gemini, use a tool")
     assert len(asked) == 2 and all(r["headers"]["user-agent"].startswith("GeminiCLI") for r in asked)
     assert {r["path"].rpartition("/")[2] for r in asked} == {"gemini-2.5-flash:streamGenerateContent"}

@@ -3,28 +3,13 @@
 
 import pytest
 
-from puffo_town import Resident, Town, quick_restarts
-
-
-@pytest.fixture(scope="module")
-def town(user_mode, alice, tmp_path_factory):
-    quick_restarts(alice)
-    file = alice.home / ".puffo-agent/daemon.yml"
-    alice.write(file, file.read_text() + "dispatch_jitter_ms: 0\n")
-    user_mode.manager("Reload")
-    made = Town(user_mode, tmp_path_factory.mktemp("town"))
-    yield made
-    made.close()
+from puffo_fixtures import bo, suite, town  # noqa: F401
+from puffo_town import Resident
 
 
 @pytest.fixture(scope="module")
 def reader(town):
     return Resident(town, "reader", profile="You read aloud.\n")
-
-
-@pytest.fixture(scope="module")
-def bo(town):
-    return town.human("bo", "Bo Lin")
 
 
 def prompt_files(resident):

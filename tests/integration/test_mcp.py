@@ -11,7 +11,8 @@ import subprocess
 import pytest
 
 from machine import SOURCE
-from puffo_town import PATIENCE, Resident, Town, quick_restarts
+from puffo_fixtures import bo, helper, suite, town  # noqa: F401
+from puffo_town import PATIENCE
 
 MODULES = pathlib.Path("/srv/puffo/openai/node_modules")
 
@@ -112,27 +113,6 @@ class Tools:
         text = result["content"][0]["text"]
         assert not result["isError"], text
         return text
-
-
-@pytest.fixture(scope="module")
-def town(user_mode, alice, tmp_path_factory):
-    quick_restarts(alice)
-    user_mode.manager("Reload")
-    made = Town(user_mode, tmp_path_factory.mktemp("town"))
-    yield made
-    made.close()
-
-
-@pytest.fixture(scope="module")
-def helper(town):
-    made = Resident(town, "helper")
-    made.join(town.lobby)
-    return made
-
-
-@pytest.fixture(scope="module")
-def bo(town):
-    return town.human("bo", "Bo Lin")
 
 
 @pytest.fixture

@@ -10,33 +10,13 @@ import time
 import pytest
 
 from machine import BusError
-from puffo_town import Resident, Town, quick_restarts
-
-
-@pytest.fixture(scope="module")
-def suite(user_mode, alice):
-    quick_restarts(alice)
-    file = alice.home / ".puffo-agent/daemon.yml"
-    alice.write(file, file.read_text() + "dispatch_jitter_ms: 0\n")
-    user_mode.manager("Reload")
-    return user_mode
-
-
-@pytest.fixture(scope="module")
-def town(suite, tmp_path_factory):
-    made = Town(suite, tmp_path_factory.mktemp("town"))
-    yield made
-    made.close()
+from puffo_fixtures import bo, suite, town  # noqa: F401
+from puffo_town import Resident
 
 
 @pytest.fixture(scope="module")
 def helper(town):
     return Resident(town, "tracee")
-
-
-@pytest.fixture(scope="module")
-def bo(town):
-    return town.human("bo", "Bo Lin")
 
 
 @pytest.fixture(scope="module")
