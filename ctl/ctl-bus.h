@@ -14,6 +14,7 @@
 #define CTL_START_TIMEOUT_USEC (90 * USEC_PER_SEC)
 #define CTL_STOP_TIMEOUT_USEC (15 * 60 * USEC_PER_SEC)
 
+/* Connects to the bus of the scope, or of the other machine, when there is no connection yet. */
 int ctl_connect(Ctl *c, sd_bus_error *reterr);
 void ctl_disconnect(Ctl *c);
 

@@ -13,6 +13,7 @@ typedef struct Option {
         const char *help;
 } Option;
 
+/* Whether --name may stand without a value. */
 bool option_value_is_optional(const Option *o);
 
 typedef struct GivenOption {
@@ -37,6 +38,7 @@ void arguments_done(Arguments *a);
 int arguments_parse(Arguments *a, int argc, char *const argv[], int *index, const Option *const tables[],
                     size_t max_words, size_t text_after, char **reterr);
 
+/* Whether it was given, however often. */
 bool arguments_has(const Arguments *a, const char *name);
 /* Its value; NULL when it was not given. */
 const char* arguments_value(const Arguments *a, const char *name);

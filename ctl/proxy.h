@@ -53,7 +53,9 @@ int proxy_linger_forget(const char *directory);
 /* Says why that address is not served. EXIT_FAILURE. */
 int proxy_refuse_open_address(const Ctl *c, const ProxyAddress *address);
 
+/* "http://127.0.0.1:7011". NULL when out of memory. */
 char* proxy_address_url(const ProxyAddress *a);
+/* What the units say without a drop-in. */
 bool proxy_address_is_default(const ProxyAddress *a);
 /* Text of the drop-ins. */
 char* proxy_listen_drop_in(const ProxyAddress *a);
@@ -66,6 +68,8 @@ int proxy_drop_in_directory(Scope scope, char **ret);
 
 /* --- the service manager: synchronous, on the program's bus connection --- */
 
+/* A call of its manager object; arguments as for sd_bus_message_append(). ret_reply may be NULL. Negative errno with
+ * *reterr. */
 int systemd_call(Ctl *c, sd_bus_error *reterr, sd_bus_message **ret_reply, const char *member, const char *types, ...);
 /* Runs a job (StartUnit, StopUnit, RestartUnit) on each of a NULL-terminated list and waits for all of them. A unit
  * that is not there is stopped. -EIO with *reterr when one did not end as "done". */

@@ -27,6 +27,7 @@ int event_pause_new(sd_event_source *io, sd_event_source **ret);
 /* Does not look at io for so long. */
 int event_pause(sd_event_source *io, sd_event_source *pause, uint64_t usec);
 
+/* The wall clock, which may be set; and the one that only goes on, also while the machine sleeps. */
 uint64_t now_realtime_usec(void);
 int64_t now_realtime_ms(void);        /* as times stand in Puffo's protocol */
 uint64_t now_boottime_usec(void);

@@ -9,6 +9,7 @@
 /* Lists of hosts that may be connected to. An entry is "example.org", "*.example.org" (what is below it, not the name
  * itself), "192.0.2.1" or "[2001:db8::1]", each with ":port" behind it; without one, port 443 is meant. */
 
+/* An entry as above. */
 bool host_pattern_is_valid(const char *pattern);
 
 /* A name of letters, digits, '-' and '_' in labels, which no resolver takes for a number. */

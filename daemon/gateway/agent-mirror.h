@@ -43,6 +43,7 @@ void agent_mirror_watch(AgentMirror *m, void (*changed)(void *userdata), void *u
  * only: who sent it has to be looked at before a word of it is believed. */
 bool agent_mirror_is_puffod(AgentMirror *m, sd_bus_message *message);
 
+/* It takes turns: its state is ready or busy. */
 bool mirrored_agent_is_ready(const MirroredAgent *a);
 
 /* Calls back once, from the loop or at once, when the list is loaded or after 5 s without it. The callback may free

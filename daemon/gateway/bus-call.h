@@ -20,6 +20,7 @@ typedef struct BusCallSpec {
         uint64_t retry_usec;            /* how long to go on trying; 0: 5 s */
 } BusCallSpec;
 
+/* Sends it; the path is copied, what else spec names is borrowed until done is called. -ENOMEM, errors of sending. */
 int bus_call_start(BusCall **ret, sd_event *event, sd_bus *bus, const BusCallSpec *spec);
 /* Gives up waiting; what was sent already may still happen. */
 BusCall* bus_call_free(BusCall *c);

@@ -38,7 +38,9 @@ int response_fold_finish(ResponseFold *f, const TurnRecord *t);
 /* Ends it as failed. code: server_error, rate_limit_exceeded or invalid_prompt; others become the first. */
 int response_fold_fail(ResponseFold *f, const char *code, const char *message);
 
+/* The object as it stands now. Borrowed. */
 json_object* response_fold_response(ResponseFold *f);
+/* Whether the event that ends it has been given. */
 bool response_fold_has_ended(ResponseFold *f);
 /* The number that the next event gets. */
 int64_t response_fold_sequence(ResponseFold *f);

@@ -31,5 +31,6 @@ int turn_client_new(TurnClient **ret, sd_event *event, sd_bus *bus, const TurnCl
 TurnClient* turn_client_free(TurnClient *c);
 DEFINE_TRIVIAL_CLEANUP_FUNC(TurnClient*, turn_client_free);
 
+/* While it is paused nothing is read from the stream: whoever reads the answer is behind. */
 void turn_client_set_paused(TurnClient *c, bool paused);
 bool turn_client_is_open(TurnClient *c);        /* on_open was called */

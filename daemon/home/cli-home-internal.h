@@ -51,10 +51,12 @@ int cli_skills_hash(CliWork *w, int root_fd, const char *directory);
 
 /* ---- cli-hermes.c ---- */
 
+/* Hermes' settings, with the servers that it starts. Negative errno. */
 int cli_hermes_prepare(CliWork *w);
 
 /* ---- cli-codex.c ---- */
 
+/* .codex with what has to be there, and in ret->codex_config what its config.toml is to be. Negative errno. */
 int cli_codex_prepare(CliWork *w, CliHome *ret);
 
 /* ---- cli-paths.c ---- */

@@ -55,6 +55,7 @@ typedef struct ConfigField {
         CONFIG_FIELD(struct_, limits.cpu_quota_usec_per_sec, "limits", "cpu_quota", CONFIG_CPU, \
                      .flags = CONFIG_OURS | CONFIG_NOT_EMPTY)
 
+/* Fills a zeroed object. -ENOMEM; it is to be given to config_done() all the same. */
 int config_set_defaults(const ConfigField *fields, size_t n, void *object);
 /* Frees and wipes strings and lists. */
 void config_done(const ConfigField *fields, size_t n, void *object);

@@ -31,6 +31,7 @@ struct YamlDocument {
         YamlNode *root;
 };
 
+/* An empty one of that kind. -ENOMEM. */
 int yaml_node_new(YamlNode **ret, YamlKind kind, unsigned line);
 YamlNode* yaml_node_free(YamlNode *n);
 DEFINE_TRIVIAL_CLEANUP_FUNC(YamlNode*, yaml_node_free);
@@ -38,6 +39,7 @@ DEFINE_TRIVIAL_CLEANUP_FUNC(YamlNode*, yaml_node_free);
 /* Both take the value over on success only. */
 int yaml_sequence_append(YamlNode *n, YamlNode *value);
 int yaml_mapping_append(YamlNode *n, const char *key, unsigned line, bool plain, YamlNode *value);
+/* Borrowed; NULL when there is none, or n is no mapping. */
 YamlPair* yaml_mapping_find(const YamlNode *n, const char *key);
 
 /* What PyYAML's resolver says of a plain scalar. */
@@ -51,6 +53,7 @@ typedef enum YamlType {
         YAML_TYPE_SPECIAL,      /* "<<" and "=": likewise */
 } YamlType;
 
+/* What s would be, written plain. */
 YamlType yaml_type_resolve(const char *s);
 /* Of texts that resolve to that type. -EINVAL when there are no digits, -ERANGE. */
 bool yaml_text_to_bool(const char *s);

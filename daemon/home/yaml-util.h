@@ -37,8 +37,10 @@ int yaml_node_to_double(const YamlNode *n, double *ret);        /* integers too 
 bool yaml_node_is_string(const YamlNode *n);
 
 size_t yaml_node_size(const YamlNode *n);               /* items or pairs */
+/* Borrowed, as all nodes are; NULL behind the end, and for others than sequences. */
 YamlNode* yaml_sequence_get(const YamlNode *n, size_t i);
 YamlNode* yaml_mapping_get(const YamlNode *n, const char *key);         /* NULL when absent */
+/* The i-th key and its line (ret_line may be NULL); NULL behind the end. */
 const char* yaml_mapping_key(const YamlNode *n, size_t i, unsigned *ret_line);
 
 /* Setters replace the value where the key is, or append the pair. "a.b" paths are not interpreted. -ENOMEM; -EINVAL

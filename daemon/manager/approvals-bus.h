@@ -5,6 +5,7 @@
 
 /* Requests for permission on the bus: the sessions have them, who asks for them asks here. */
 
+/* Methods of the Manager interface; the XML says what they do. */
 int manager_method_list_approvals(sd_bus_message *message, void *userdata, sd_bus_error *reterr_error);
 int manager_method_approve(sd_bus_message *message, void *userdata, sd_bus_error *reterr_error);
 

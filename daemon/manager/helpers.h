@@ -69,5 +69,6 @@ int worker_run(sd_event *event, worker_function_t fn, void *args, uint64_t timeo
 #define TRANSFERS_OF_USER_MAX 4U        /* in system mode */
 #define TRANSFER_TIME_USEC (30 * 60 * USEC_PER_SEC)
 
+/* < 0 with *reterr_error when there are too many already, of this user or of all. What was begun is to be ended. */
 int transfer_begin(Manager *m, uid_t uid, sd_bus_error *reterr_error);
 void transfer_end(Manager *m, uid_t uid);

@@ -38,5 +38,6 @@ int runtime_options_read(sd_bus_message *message, const RuntimeOption *more, Run
 int runtime_options_apply(const RuntimeOptions *o, AgentConfig *c, sd_bus_error *reterr_error);
 
 const char* runtime_options_string(const RuntimeOptions *o, const char *name);  /* NULL: not given */
+/* fallback: when it was not given. */
 bool runtime_options_bool(const RuntimeOptions *o, const char *name, bool fallback);
 uint64_t runtime_options_number(const RuntimeOptions *o, const char *name, uint64_t fallback);

@@ -14,6 +14,7 @@
 /* A method call of its manager object. */
 int unit_manager_call(Manager *m, const char *member, sd_bus_message **ret);
 
+/* One property each, as the struct (sv) that StartTransientUnit takes. Errors of sd_bus_message_append(). */
 int unit_append_string(sd_bus_message *m, const char *name, const char *value);
 int unit_append_time(sd_bus_message *m, const char *name, uint64_t usec);
 /* Each of names, ending with NULL, as true. */

@@ -52,6 +52,7 @@ DEFINE_TRIVIAL_CLEANUP_FUNC(HttpServer*, http_server_free);
 int http_server_quiesce(HttpServer *s);
 unsigned http_server_n_exchanges(HttpServer *s);
 
+/* What was asked. All of it is borrowed from the exchange. */
 const char* http_exchange_method(HttpExchange *x);
 const char* http_exchange_path(HttpExchange *x);        /* decoded by nobody: exactly as sent, without the query */
 const char* http_exchange_header(HttpExchange *x, const char *name);    /* NULL when absent */
@@ -79,6 +80,7 @@ const struct sockaddr* http_exchange_local(HttpExchange *x);
 void* http_exchange_connection_data(HttpExchange *x);
 void http_exchange_set_connection_data(HttpExchange *x, void *data, void (*destroy)(void *));
 
+/* The handler's own, of this exchange: to be freed in on_end. */
 void http_exchange_set_userdata(HttpExchange *x, void *userdata);
 void* http_exchange_userdata(HttpExchange *x);
 

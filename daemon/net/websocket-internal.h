@@ -40,6 +40,7 @@ typedef struct WebSocketFrames {
         bool no_memory;                 /* a message could not be kept */
 } WebSocketFrames;
 
+/* The caller sets read, write and transport. max_message: bytes that a text may have. -ENOMEM. */
 int websocket_frames_init(WebSocketFrames *f, size_t max_message);
 void websocket_frames_done(WebSocketFrames *f);
 /* Reads until there is a message (> 0, *ret is the caller's to free) or nothing more to read for now (0; f->more: it

@@ -53,7 +53,9 @@ typedef struct OutletReport {
         ModelUsage usage;
         bool estimated;
 } OutletReport;
+/* Appends a line of the outlet's. -ENOMEM. */
 int outlet_ask_format(StrBuf *b, uint64_t id);
 int outlet_usage_format(StrBuf *b, const OutletReport *r);
+/* Reads one: texts are borrowed from ret, which is to be given to outlet_report_done(). -EBADMSG, -ENOMEM. */
 int outlet_report_parse(OutletReport *ret, const char *line, size_t size);
 void outlet_report_done(OutletReport *r);

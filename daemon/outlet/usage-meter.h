@@ -20,6 +20,7 @@ int usage_meter_new(UsageMeter **ret, UsageDialect dialect, const char *content_
 UsageMeter* usage_meter_free(UsageMeter *m);
 DEFINE_TRIVIAL_CLEANUP_FUNC(UsageMeter*, usage_meter_free);
 
+/* The next bytes of the answer, split anywhere. */
 void usage_meter_feed(UsageMeter *m, const char *data, size_t size);
 /* complete: the answer has ended as it should. What it lacks of counts is estimated from sizes: nobody gets around the
  * budget by not asking for them, or by hanging up. -ENOMEM. */

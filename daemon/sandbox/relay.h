@@ -15,5 +15,7 @@ int relay_new(Relay **ret, sd_event *event, const char *socket_path);
 Relay* relay_free(Relay *r);
 DEFINE_TRIVIAL_CLEANUP_FUNC(Relay*, relay_free);
 
+/* Where it listens. */
 uint16_t relay_port(const Relay *r);
+/* How many are being carried. */
 unsigned relay_n_connections(const Relay *r);

@@ -27,6 +27,7 @@ void event_log_close(EventLog *l);
 /* Adds a reader; fd is taken over in any case. -EINVAL: neither a pipe nor a socket; -EBUSY: too many of them. */
 int event_log_subscribe(EventLog *l, int fd);
 
+/* Bytes of all events so far, and who reads them now. */
 size_t event_log_size(EventLog *l);
 unsigned event_log_n_readers(EventLog *l);
 /* Called from the event loop when the last reader of a finished log has gone. */

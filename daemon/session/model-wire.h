@@ -6,8 +6,9 @@
 #include "string-util.h"
 
 /* What a session and its model client say to each other. A request is two lines: the key (which may be empty) by
- * itself, so that it can be wiped, and a JSON object; with the first byte come the descriptors of its images. The answer is a JSON object a line: {"delta": text} …, then
- * {"done": {…}}. Words, not numbers: after an upgrade the two may be of different versions. */
+ * itself, so that it can be wiped, and a JSON object; with the first byte come the descriptors of its images. The
+ * answer is a JSON object a line: {"delta": text} …, then {"done": {…}}. Words, not numbers: after an upgrade the two
+ * may be of different versions. */
 
 /* Appends a request. -EINVAL: a key with control characters, or more than MODEL_IMAGES_MAX images. */
 int model_request_format(StrBuf *b, const ModelCallSpec *spec);
@@ -28,6 +29,7 @@ typedef struct ModelRequestLine {
 int model_request_parse(ModelRequestLine *ret, const char *line, size_t size, const int *fds, size_t n_fds);
 void model_request_line_done(ModelRequestLine *l);
 
+/* Appends a line of the answer: a piece of text, or how it ended. -ENOMEM. */
 int model_delta_format(StrBuf *b, const char *text, size_t size);
 int model_result_format(StrBuf *b, const ModelResult *r);
 

@@ -9,4 +9,5 @@ typedef struct RuntimeFile {
         uint64_t started_at, msg_count, last_event_at;  /* unix seconds, count, unix seconds */
 } RuntimeFile;
 
+/* Replaces the file. A text that is NULL is null there. Negative errno. */
 int runtime_file_write(const char *path, const RuntimeFile *f);

@@ -19,6 +19,7 @@ int database_open(Database **ret, const char *path, char **ret_set_aside);
 Database* database_free(Database *db);
 DEFINE_TRIVIAL_CLEANUP_FUNC(Database*, database_free);
 
+/* Both borrowed. */
 const char* database_path(Database *db);
 sqlite3* database_handle(Database *db);
 
@@ -30,6 +31,7 @@ int database_error(int code);
 int database_prepare(Database *db, const char *sql, sqlite3_stmt **ret);
 void database_statement_releasep(sqlite3_stmt **s);     /* reset: no lock stays; clear: no secret stays */
 
+/* One or more statements that give nothing back. Errors as database_error(). */
 int database_exec(Database *db, const char *sql);
 /* Rows changed by the last statement. */
 int database_changes(Database *db);

@@ -42,6 +42,7 @@ int invite_store_find_question(Database *db, const char *dm_envelope_id, InviteR
 /* The oldest rows of a state, or of any (_INVITE_STATE_INVALID), at most limit (0: all). */
 int invite_store_list(Database *db, InviteState state, unsigned limit, InviteRow ***ret, size_t *ret_n);
 
+/* What has become of a row; one that is not there stays away. 0, or errors of the database. */
 int invite_store_set_state(Database *db, const char *event_id, InviteState state, int64_t now_ms);
 int invite_store_announced(Database *db, const char *event_id, const char *dm_envelope_id, int64_t now_ms);
 int invite_store_answered(Database *db, const char *event_id, bool accept, int64_t now_ms);

@@ -35,8 +35,10 @@ char* outbox_row_lane(const OutboxRow *row);
 /* The first one that is not done and is in none of these conversations. 1 = found. */
 int outbox_store_next(Database *db, const char *const *busy_lanes, size_t n_lanes, OutboxRow **ret);
 
+/* It has its envelope, if it had none: state OUTBOX_SEALED. */
 int outbox_store_sealed(Database *db, int64_t id, const char *envelope_id, const char *envelope, size_t size,
                         int64_t now_ms);
+/* It has been tried once more. */
 int outbox_store_attempted(Database *db, int64_t id, int64_t now_ms);
 /* The server has it: it is one of the messages now. */
 int outbox_store_sent(Database *db, const OutboxRow *row, const char *own_slug, int64_t now_ms);

@@ -33,6 +33,8 @@ typedef struct Route {
         int64_t sent_at;        /* ms */
 } Route;
 
+/* Of the content of an envelope (§8.1), of its key for one device (§8.2), of a root key on its way (§8.3), and of an
+ * attachment (§12). */
 int aad_outer(StrBuf *b, const Route *route);
 int aad_wrap(StrBuf *b, Field envelope_id, Field device_id);
 int aad_root_key_envelope(StrBuf *b, const uint8_t nonce[32], const uint8_t recipient[KEY_SIZE],

@@ -92,6 +92,7 @@ int cert_chain_finish(CertChain *c, const CertPin *pin, CertPolicy policy);
 
 /* --- what is in a finished one; all is borrowed from it --- */
 
+/* Whose it is, and what came of it. */
 const char* cert_chain_slug(const CertChain *c);
 CertVerdict cert_chain_verdict(const CertChain *c);
 /* No device and no subkey. */

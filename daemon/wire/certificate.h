@@ -10,6 +10,8 @@
 #define SUBKEY_LIFETIME_MS ((int64_t) 47 * 3600 * 1000)
 #define SUBKEY_ROTATION_MARGIN_MS ((int64_t) 5 * 60 * 1000)
 
+/* Under the key that it names itself (§6.1), the root key (§§6.2, 6.3), the operator's root key (§6.5). What is
+ * handed out as a pointer is borrowed from cert. */
 int identity_cert_check(const SignedValue *cert, uint8_t ret_root[KEY_SIZE], char **reterr);
 int slug_binding_check(const SignedValue *cert, const uint8_t root[KEY_SIZE], const char **ret_slug, char **reterr);
 int device_cert_check(const SignedValue *cert, const uint8_t root[KEY_SIZE], uint8_t ret_signing[KEY_SIZE],

@@ -22,6 +22,7 @@ typedef struct SigningKey {
         uint8_t seed[KEY_SIZE], public[KEY_SIZE];
 } SigningKey;
 
+/* From the seed, which is copied. */
 void signing_key_init(SigningKey *k, const uint8_t seed[KEY_SIZE]);
 void signing_key_done(SigningKey *k);
 void signing_key_sign(const SigningKey *k, const void *message, size_t size, uint8_t ret_signature[SIGNATURE_SIZE]);
@@ -36,6 +37,7 @@ typedef struct KemKey {
         uint8_t secret[KEY_SIZE], public[KEY_SIZE];
 } KemKey;
 
+/* From the secret, which is copied. */
 void kem_key_init(KemKey *k, const uint8_t secret[KEY_SIZE]);
 void kem_key_done(KemKey *k);
 

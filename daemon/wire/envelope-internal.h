@@ -5,6 +5,7 @@
 
 /* Shared by envelope-open.c and envelope-seal.c. */
 
+/* What is not encrypted of it. Borrowed. */
 const SignedValue* envelope_outer(const Envelope *e);
 /* Checks 1–6 of wire-protocol §10.1: the key of the content, as it is wrapped for this device. To be wiped. -EBADMSG
  * with *reterr, -ENOMEM. */

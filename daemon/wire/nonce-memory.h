@@ -15,7 +15,9 @@ int nonce_memory_new(NonceMemory **ret, size_t max);
 NonceMemory* nonce_memory_free(NonceMemory *m);
 DEFINE_TRIVIAL_CLEANUP_FUNC(NonceMemory*, nonce_memory_free);
 
+/* How many are kept. */
 size_t nonce_memory_size(const NonceMemory *m);
+/* Whether this signer has used it, and its request would not be stale at now_ms. */
 bool nonce_memory_contains(NonceMemory *m, const char *signer_id, const char *nonce, int64_t now_ms);
 /* Keeps it as long as until_ms has not passed. 0, -EEXIST when it is there already, -ENOMEM. */
 int nonce_memory_record(NonceMemory *m, const char *signer_id, const char *nonce, int64_t until_ms, int64_t now_ms);

@@ -9,6 +9,7 @@
 #define TIMESTAMP_SKEW_MS ((int64_t) 5 * 60 * 1000)
 #define NONCE_TEXT_SIZE 23U     /* 16 bytes as base64url, with NUL */
 
+/* A fresh nonce, from the kernel's randomness. */
 void nonce_random(char ret[NONCE_TEXT_SIZE]);
 
 typedef struct SignedRequest {

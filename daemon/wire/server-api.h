@@ -108,6 +108,7 @@ int api_ack(ServerClient *c, const char *const *envelope_ids, size_t n, call_don
 
 #define BLOB_MAX (MIB(8) + KIB(64))
 
+/* As above. */
 bool blob_id_is_valid(const char *id);
 /* content_type NULL: as attachments go out. */
 int api_upload_blob(ServerClient *c, const void *data, size_t size, const char *content_type, call_done_t on_done,

@@ -45,6 +45,7 @@ SignedValue* signed_document_root(SignedDocument *d);
 /* What it takes in memory. */
 size_t signed_document_size(const SignedDocument *d);
 
+/* As signed_get(), for a key with its length. */
 SignedValue* signed_get_n(const SignedValue *o, const char *key, size_t size);
 /* Member of an object or NULL; o may be NULL or of another type. */
 static inline SignedValue* signed_get(const SignedValue *o, const char *key) {

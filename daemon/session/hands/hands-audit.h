@@ -18,6 +18,7 @@ void hands_audit_done(HandsAudit *a);
 int hands_audit_use(HandsAudit *a, const AgentHome *home);
 
 void hands_audit_session(HandsAudit *a, const char *session_id);        /* NULL: a new one */
+/* What the turn says, what the CLI answers, a tool that it has called. */
 void hands_audit_input(HandsAudit *a, const char *text);
 void hands_audit_text(HandsAudit *a, const char *text);
 void hands_audit_tool(HandsAudit *a, const HarnessTool *tool);

@@ -94,6 +94,7 @@ struct Directory {
         struct LookupList lookups;
 };
 
+/* NULL when it is not known. Borrowed, until another one is made. */
 Entry* entry_find(Directory *d, EntryKind kind, const char *key);
 /* The one there is, or a new one, for which the least recently used one goes. NULL when out of memory. */
 Entry* entry_get(Directory *d, EntryKind kind, const char *key);

@@ -31,6 +31,7 @@ int invites_new(Invites **ret, const InvitesSpec *spec);
 Invites* invites_free(Invites *i);
 DEFINE_TRIVIAL_CLEANUP_FUNC(Invites*, invites_free);
 
+/* From now on it is this one; NULL or "": none. -ENOMEM. */
 int invites_set_operator(Invites *i, const char *operator_slug);
 /* The sender of a message that was just verified is the operator: by its slug, and by its root key where our identity
  * names one. */

@@ -19,5 +19,6 @@ typedef struct StationOfMany {
         size_t n_envelopes, n_threads;          /* at most STATION_ENVELOPES_MAX each */
 } StationOfMany;
 
+/* One line in the journal; of one message, error (negative errno, or 0) is for %m. */
 void station_log_many(int level, const StationOfMany *s, const char *format, ...) _printf_(3, 4);
 void station_log(int level, int error, const Station *s, const char *format, ...) _printf_(4, 5);

@@ -90,6 +90,7 @@ int tool_put_line(StrBuf *b, const char *text, size_t max_chars);
 /* ISO 8601 in UTC, whole seconds; the number itself for a time that no calendar has. */
 int tool_put_time(StrBuf *b, int64_t ms);
 
+/* What the table of tools calls: ToolEntry.run of each. */
 int tool_send_message(ToolCall *c);
 int tool_upload_file(ToolCall *c);
 int tool_get_channel_history(ToolCall *c);
