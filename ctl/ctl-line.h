@@ -28,8 +28,8 @@ bool line_reader_is_interactive(const LineReader *l);
  * terminal is one, however many it has. 0: there is no more. -EINTR: Ctrl-C. */
 int line_reader_read(LineReader *l, char **ret);
 
-/* While somebody else writes to the terminal, what is typed is not shown; it waits for the next line. Ctrl-C goes on to
- * be a signal. Nothing to be done where there is no terminal. */
+/* While somebody else writes to the terminal, what is typed is not shown; it waits for the next line. Ctrl-C goes on
+ * to be a signal. Nothing to be done where there is no terminal. */
 void terminal_hold(void);
 void terminal_release(void);
 

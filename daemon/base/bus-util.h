@@ -54,7 +54,8 @@ int bus_reply_errorf(sd_bus_message *call, const char *name, const char *format,
 int bus_append_text(sd_bus_message *m, const char *s);
 /* The same as an entry {sv} of a dictionary. */
 int bus_append_text_entry(sd_bus_message *m, const char *key, const char *s);
-/* Appends a variant "as" with its name. entry: 'e' in a dictionary a{sv}, 'r' in an array a(sv). values: NULL for none. */
+/* Appends a variant "as" with its name. entry: 'e' in a dictionary a{sv}, 'r' in an array a(sv). values: NULL for
+ * none. */
 int bus_append_strings(sd_bus_message *m, char entry, const char *key, char *const *values);
 
 /* For the end of a connection between two peers that is the server, before sd_bus_start(): sd-bus takes what the peer

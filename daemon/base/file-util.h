@@ -39,7 +39,8 @@ int directory_make(const char *path, mode_t mode);
  * leaving its file system. A missing path is success. */
 int directory_remove(const char *path);
 
-/* The next entry of an open directory but "." and ".."; borrowed from d until the next call. 1, 0 at the end, -errno. */
+/* The next entry of an open directory but "." and ".."; borrowed from d until the next call. 1, 0 at the end, -errno.
+ */
 int directory_next(DIR *d, struct dirent **ret);
 
 /* Opens an existing path below dir_fd. Absolute paths and "..", in links too, are -EXDEV; other links are followed. */

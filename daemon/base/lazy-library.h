@@ -5,9 +5,9 @@
 
 #include "log.h"
 
-/* A library that most processes never need is loaded at its first call. Its functions are defined anew, each by one line,
- * to pass on what they are called with; who calls them does not know. Relocating libcurl and what it wants costs a
- * process a megabyte of its own. */
+/* A library that most processes never need is loaded at its first call. Its functions are defined anew, each by one
+ * line, to pass on what they are called with; who calls them does not know. Relocating libcurl and what it wants costs
+ * a process a megabyte of its own. */
 
 /* A library that is not there ends the process, as it would have at its start. */
 static inline void* lazy_library_symbol(void **handle, const char *file, const char *name) {

@@ -217,7 +217,8 @@ static int answer_parse(Call *c, bool *ret_allow, json_object **ret_body, ApiErr
                 return api_error_set(e, 400, "invalid_value", "decision",
                                      "Invalid value for 'decision': expected 'allow' or 'deny'.");
         if (json_get(body, "reason") && !json_get_string(body, "reason"))
-                return api_error_set(e, 400, "invalid_type", "reason", "Invalid type for 'reason': expected a string.");
+                return api_error_set(e, 400, "invalid_type", "reason",
+                                     "Invalid type for 'reason': expected a string.");
         *ret_allow = streq(decision, "allow");
         *ret_body = TAKE_PTR(body);
         return 0;

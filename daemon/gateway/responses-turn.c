@@ -235,7 +235,8 @@ void response_turn_on_end(ResponseTurn *t, bool client_gone) {
         if (client_gone && t->mine && !t->background && !response_fold_has_ended(t->fold) && !g->stopping &&
             g->settings->interrupt_on_disconnect && !turn_has_other_listeners(t))
                 (void) turn_interrupt(t);
-        /* The answer may have come while the last words to the client were on their way: nothing else would free it. */
+        /* The answer may have come while the last words to the client were on their way: nothing else would free it.
+         */
         if (!t->interrupting || t->interrupted || g->stopping || !t->client) {
                 response_turn_free(t);
                 return;

@@ -5,8 +5,8 @@
 #include "paths.h"
 
 /* Beside a messages.db that came with an archive, until a session has taken it over: what waits or runs in there is
- * not this agent's. Import cannot see to it, being no user of databases, and neither can the export of an agent that is
- * not running. */
+ * not this agent's. Import cannot see to it, being no user of databases, and neither can the export of an agent that
+ * is not running. */
 #define AGENT_MESSAGES_COPIED "messages.db.copied"
 
 /* One agent's directory: what lies where, and what can be done with it as files. No process, no bus. In system mode

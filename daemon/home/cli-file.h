@@ -25,8 +25,8 @@ int cli_file_read(int dir_fd, const char *name, size_t max, char **ret, size_t *
 int cli_file_read_object(int dir_fd, const char *name, size_t max, json_object **ret);
 
 typedef enum CliFileFlags {
-        /* Overwritten where it lies. A sandbox that runs has this very file mounted, and keeps the old one; or it loses
-         * the mount, when it sees the directory as well, and with that may write what it was only to read. */
+        /* Overwritten where it lies. A sandbox that runs has this very file mounted, and keeps the old one; or it
+         * loses the mount, when it sees the directory as well, and with that may write what it was only to read. */
         CLI_FILE_KEEP_INODE = 1 << 0,
         CLI_FILE_SYNC = 1 << 1,
 } CliFileFlags;

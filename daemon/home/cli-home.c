@@ -271,8 +271,8 @@ static int write_instructions(CliWork *w, int dir_fd, const char *name) {
 
 /* ---- Claude Code ---- */
 
-/* The model writes this file: variables in it go before those that the CLI is started with, and with them it would call
- * another endpoint than the one that counts; and a key in it is a login. */
+/* The model writes this file: variables in it go before those that the CLI is started with, and with them it would
+ * call another endpoint than the one that counts; and a key in it is a login. */
 static bool claude_drop_ways_out(CliWork *w, json_object *config) {
         static const char *const keys[] = { "env", "primaryApiKey" };
         bool dropped = false;

@@ -47,8 +47,8 @@ int daemon_config_save(DaemonConfig *c, const char *path);
 /* The provider's block by name ("anthropic", …), or NULL ("echo" and unknown names have none). */
 ProviderConfig* daemon_config_provider(const DaemonConfig *c, const char *name);
 
-/* What the agent's model calls use, its own or its CLI's (agent-runtime §5.5): provider, key, model, base URL, each from the
- * agent, else the daemon, else "". The strings are copies. -ENOMEM. */
+/* What the agent's model calls use, its own or its CLI's (agent-runtime §5.5): provider, key, model, base URL, each
+ * from the agent, else the daemon, else "". The strings are copies. -ENOMEM. */
 typedef struct ResolvedModel {
         char *provider, *api_key, *model, *base_url;
 } ResolvedModel;

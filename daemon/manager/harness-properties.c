@@ -97,9 +97,10 @@ bool harness_place_is_covered(const Agent *a, const char *path) {
 
 /* --- properties --- */
 
-/* Neither ProtectKernelTunables= nor ProtectKernelLogs= is among them. They cover parts of /proc, and where that is so the
- * kernel gives puffo-sandbox no new one: unless a whole one is still there below the unit's root, as systemd 252 leaves it
- * and one that calls pivot_root() does not. In the new one nothing of theirs is left; what they protect is root's. */
+/* Neither ProtectKernelTunables= nor ProtectKernelLogs= is among them. They cover parts of /proc, and where that is so
+ * the kernel gives puffo-sandbox no new one: unless a whole one is still there below the unit's root, as systemd 252
+ * leaves it and one that calls pivot_root() does not. In the new one nothing of theirs is left; what they protect is
+ * root's. */
 static int append_common(sd_bus_message *m, const Sandbox *s) {
         static const char *const yes[] = {
                 "PrivateUsers", "NoNewPrivileges", "ProtectControlGroups", "RestrictSUIDSGID", "LockPersonality",

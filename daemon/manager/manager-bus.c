@@ -58,8 +58,8 @@ int manager_check_limits(const Manager *m, uid_t owner, sd_bus_error *reterr_err
         if (n < OWNER_AGENTS_MAX)
                 return 0;
         return bus_error_setf(reterr_error, PUFFO_ERROR_AGENT_LIMIT,
-                              "You have %zu agents on this machine already, and no more than %u; archive or delete some, "
-                              "or have agents of your own user instead (puffoctl --user).", n, OWNER_AGENTS_MAX);
+                              "You have %zu agents on this machine already, and no more than %u; archive or delete "
+                              "some, or have agents of your own user instead (puffoctl --user).", n, OWNER_AGENTS_MAX);
 }
 
 /* Hiring is open to agents themselves: it has a limit that the operator sets. */

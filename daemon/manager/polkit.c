@@ -140,9 +140,8 @@ static int ask(Polkit *p, sd_bus_message *call, const char *action, const char *
                 r = agent ? sd_bus_message_append(q, "a{ss}", 2, "agent", agent, "owner", owner_text)
                           : sd_bus_message_append(q, "a{ss}", 0);
         if (r >= 0)
-                r = sd_bus_message_append(
-                                q, "us",
-                                !quietly && sd_bus_message_get_allow_interactive_authorization(call) > 0 ? 1U : 0U, "");
+                r = sd_bus_message_append(q, "us", !quietly &&
+                                          sd_bus_message_get_allow_interactive_authorization(call) > 0 ? 1U : 0U, "");
         if (r < 0)
                 return r;
 

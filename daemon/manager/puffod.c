@@ -134,7 +134,8 @@ static int on_name_acquired(sd_bus_message *m, void *userdata, sd_bus_error *ret
                 return sd_event_exit(manager->event, 1);
         }
         /* Now there is no other who could be at it, and what we make ourselves is younger. */
-        r = worker_run(manager->event, sweep_run, &(SweepArgs) { manager->paths, time(NULL) - 1 }, 0, sweep_done, NULL);
+        r = worker_run(manager->event, sweep_run, &(SweepArgs) { manager->paths, time(NULL) - 1 }, 0, sweep_done,
+                       NULL);
         if (r < 0)
                 sweep_done(r, NULL, NULL);
         (void) sd_notify(/* unset_environment= */ 0, "READY=1\nSTATUS=Keeping agents as they should be");

@@ -3,8 +3,8 @@
 
 #include <stddef.h>
 
-/* What names lead to when links are followed. Each is looked at once: a few dozen places are compared with each path of a
- * request, and whoever moves one of them meanwhile gets one answer for all. */
+/* What names lead to when links are followed. Each is looked at once: a few dozen places are compared with each path
+ * of a request, and whoever moves one of them meanwhile gets one answer for all. */
 
 typedef struct RealName {
         char *name, *real;

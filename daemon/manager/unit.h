@@ -36,7 +36,8 @@ int unit_start_reader(Manager *m, const char *name, const char *const *argv, int
 /* Its arguments of StartTransientUnit, for tests. */
 int unit_append_reader(sd_bus_message *message, Scope scope, const char *name, const char *const *argv, int stdout_fd,
                        bool follow);
-/* The pause after a session has ended by itself n times in succession: twice as long each time, ten minutes at most. */
+/* The pause after a session has ended by itself n times in succession: twice as long each time, ten minutes at most.
+ */
 uint64_t unit_end_pause(uint64_t restart_usec, unsigned n_ends);
 /* The dynamic user of an agent in system mode (systemd-facts §4.6). */
 char* unit_user_name(const char *id);

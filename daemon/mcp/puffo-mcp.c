@@ -11,7 +11,8 @@
 #include "mcp-bridge.h"
 
 /* An MCP server by stdio for the tools of one agent: the session behind $PUFFO_TOOL_SOCKET is the one that answers. A
- * session that is started again is waited for. There is nothing to clean up: signals end it as they end every program. */
+ * session that is started again is waited for. There is nothing to clean up: signals end it as they end every program.
+ */
 
 #define READ_SIZE KIB(64)
 /* As long as so much waits to be written on one side, nothing is read on the other. */
@@ -144,7 +145,8 @@ static int step(Link *l) {
         fds[CLIENT_OUT].events = bridge_output_size(to_client) > 0 ? POLLOUT : 0;
         fds[SESSION].events = (short) ((bridge_output_size(to_client) < OUTPUT_HIGH ? POLLIN : 0) |
                                        (bridge_output_size(to_session) > 0 ? POLLOUT : 0));
-        /* One below 0 is passed over. A hang-up would be told again and again, whether or not somebody wants to know. */
+        /* One below 0 is passed over. A hang-up would be told again and again, whether or not somebody wants to know.
+         */
         fds[SESSION].fd = fds[SESSION].events ? l->fd : -1;
         if (poll(fds, ELEMENTSOF(fds), timeout) < 0)
                 return errno == EINTR ? 0 : -errno;

@@ -22,9 +22,9 @@ ModelProvider model_provider_from_string(const char *s) {
         return _MODEL_PROVIDER_INVALID;
 }
 
-/* Anthropic: 5 MiB of base64 an image and 32 MB a request, of which some is left to the text; pixels count for less when
- * there are more than 20. OpenAI: 50 MB a request; what a turn may come with is less than it takes of one. Google: 20 MB
- * a request, and no GIF. */
+/* Anthropic: 5 MiB of base64 an image and 32 MB a request, of which some is left to the text; pixels count for less
+ * when there are more than 20. OpenAI: 50 MB a request; what a turn may come with is less than it takes of one.
+ * Google: 20 MB a request, and no GIF. */
 static const ModelImageLimits image_limits[_MODEL_PROVIDER_MAX] = {
         [MODEL_ANTHROPIC] = { .each = MIB(5) / 4 * 3, .total = MIB(18), .gif = true },
         [MODEL_OPENAI] = { .each = MIB(15), .total = MIB(24), .gif = true },

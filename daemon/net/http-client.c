@@ -13,8 +13,9 @@
 
 #define CONNECTIONS_CACHED 4L
 
-/* libcurl brings GnuTLS along for protocols that nobody here speaks. It would fill the heap of each process with tables
- * before main(), unless it finds this (gnutls.h, GNUTLS_SKIP_GLOBAL_INIT). A libcurl that uses it for TLS starts it. */
+/* libcurl brings GnuTLS along for protocols that nobody here speaks. It would fill the heap of each process with
+ * tables before main(), unless it finds this (gnutls.h, GNUTLS_SKIP_GLOBAL_INIT). A libcurl that uses it for TLS
+ * starts it. */
 __attribute__((visibility("default"))) int _gnutls_global_init_skip(void);
 int _gnutls_global_init_skip(void) {
         return 1;

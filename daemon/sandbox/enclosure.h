@@ -6,8 +6,8 @@
 /* What the service manager does not do for an ordinary user. Each of these: negative errno with *reterr_step naming
  * what was refused, a string constant. */
 
-/* A user, a mount, an IPC and a process namespace; the first child will be process 1 of the last. Users and groups keep
- * their numbers. */
+/* A user, a mount, an IPC and a process namespace; the first child will be process 1 of the last. Users and groups
+ * keep their numbers. */
 int enclosure_enter(const char **reterr_step);
 /* For process 1: a /proc that shows the new namespace alone. */
 int enclosure_mount_proc(const char **reterr_step);

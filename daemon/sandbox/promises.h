@@ -4,7 +4,8 @@
 #include "mount-table.h"
 #include "profile.h"
 
-/* What a profile promises, looked at from inside: sandbox options of a service manager may be ignored without a word. */
+/* What a profile promises, looked at from inside: sandbox options of a service manager may be ignored without a word.
+ */
 
 /* Fills in what is to be compared later. Before anything else is done, as the next one. */
 void promises_look_outside(Sandbox *s);

@@ -165,7 +165,8 @@ int main(int argc, char *argv[]) {
         InitSpec spec = { .sandbox = &o.sandbox, .run = run_probe, .userdata = &o.target };
         int r;
 
-        /* Whatever came along is not for the CLI; three descriptors there must be, so that no other gets their number. */
+        /* Whatever came along is not for the CLI; three descriptors there must be, so that no other gets their number.
+         */
         for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
                 if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", O_RDWR) != fd)
                         return EXIT_REFUSED;

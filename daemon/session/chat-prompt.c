@@ -26,8 +26,8 @@ void chat_prompt_done(ChatPrompt *p) {
 
 /* message-pipeline §11.6 */
 #define RESTARTED_LINE \
-        "[puffo-agent system message] this turn was interrupted by a restart. Finish it now; what you have sent already " \
-        "does not have to be sent again."
+        "[puffo-agent system message] this turn was interrupted by a restart. Finish it now; what you have sent " \
+        "already does not have to be sent again."
 
 static int paragraph(StrBuf *b, const char *text) {
         int r = 0;

@@ -29,8 +29,8 @@
 /* Replies that are cut within a call in one turn. */
 #define CUT_CALLS_MAX 2U
 #define CUT_CALL_LINE \
-        "[puffo-agent system message] your last reply was cut off at the limit of its length in the middle of a tool " \
-        "call, so that nothing of it was done. Make the call again, shorter; several smaller calls will do as well."
+        "[puffo-agent system message] your last reply was cut off at the limit of its length in the middle of a " \
+        "tool call, so that nothing of it was done. Make the call again, shorter; several smaller calls will do as well."
 #define BAD_ARGUMENTS "The arguments are not valid JSON. Nothing was done; call the tool again with a JSON object."
 #define NO_BOX "The tools cannot be used at present: this agent's identity on the chat service is not available."
 

@@ -4,7 +4,8 @@
 #include "string-util.h"
 
 /* One message of the chat service as the model gets to see it (message-pipeline §9.2): lines of what is known about
- * it, then the text as it is. Names and ids are of others' choice and are made to fit their line: nobody forges one. */
+ * it, then the text as it is. Names and ids are of others' choice and are made to fit their line: nobody forges one.
+ */
 
 typedef enum MentionKind {
         MENTION_SELF,

@@ -154,7 +154,8 @@ static ssize_t out_send(ModelClient *c) {
                 m.msg_control = &control;
                 m.msg_controllen = CMSG_SPACE(c->n_fds * sizeof(int));
                 control.head = (struct cmsghdr) {
-                        .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS, .cmsg_len = CMSG_LEN(c->n_fds * sizeof(int)),
+                        .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS,
+                        .cmsg_len = CMSG_LEN(c->n_fds * sizeof(int)),
                 };
                 memcpy(CMSG_DATA(&control.head), c->fds, c->n_fds * sizeof(int));
         }

@@ -55,8 +55,8 @@ int approval_store_add(Database *db, const ApprovalRow *row) {
                 row->id, row->turn, row->ask, row->tool, strempty(row->summary), row->input, row->input_hash,
         };
         const int64_t numbers[] = { row->input_size, row->created_at, row->expires_at };
-        int r = database_prepare(db, "INSERT OR IGNORE INTO approvals (id, turn, ask, tool, summary, input, input_hash, "
-                                 "input_size, created_at, expires_at, state) "
+        int r = database_prepare(db, "INSERT OR IGNORE INTO approvals (id, turn, ask, tool, summary, input, "
+                                 "input_hash, input_size, created_at, expires_at, state) "
                                  "VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, 'pending')", &s);
 
         for (size_t i = 0; i < ELEMENTSOF(texts) && r >= 0; i++)

@@ -106,9 +106,9 @@ int turn_store_disown(sqlite3 *db);
 /* Forgets a turn, not its conversation's messages. 1 = it was there. */
 int turn_store_delete(Database *db, const char *id);
 
-/* The files of a turn lie outside of the database: what is noted in it is where some may be that no turn needs, so that
- * nothing is left over by a crash, nor removed too early. Noted by turn_store_delete() and retention_sweep() of turns
- * with files, in their transactions, and taken back by turn_store_submit(). */
+/* The files of a turn lie outside of the database: what is noted in it is where some may be that no turn needs, so
+ * that nothing is left over by a crash, nor removed too early. Noted by turn_store_delete() and retention_sweep() of
+ * turns with files, in their transactions, and taken back by turn_store_submit(). */
 
 /* Before the first file of a turn is written that is to be submitted. */
 int turn_store_note_files(Database *db, const char *id);

@@ -72,7 +72,8 @@ typedef uint64_t Eights2 __attribute__((vector_size(16)));
 #define IN(b, first, last) ((Bytes16) (((b) >= (uint8_t) (first)) & ((b) <= (uint8_t) (last))))
 #define IS(b, c) ((Bytes16) ((b) == (uint8_t) (c)))
 
-/* Sixteen characters to twelve bytes, and two of no meaning behind them. What is none has its bits in *seen_foreign. */
+/* Sixteen characters to twelve bytes, and two of no meaning behind them. What is none has its bits in *seen_foreign.
+ */
 static void decode16(const char *text, uint8_t out[14], Bytes16 *seen_foreign) {
         Bytes16 b, upper, lower, digit, plus, slash, value;
         Words8 pairs;

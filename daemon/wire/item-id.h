@@ -3,8 +3,8 @@
 
 #include "string-util.h"
 
-/* Finds the envelope's id in an item of GET /messages/pending that is too large to be kept: it is read byte by byte, and
- * nothing stays of it but that id. The item is {"envelope": {"envelope_id": …, …}, …}, or the envelope itself. */
+/* Finds the envelope's id in an item of GET /messages/pending that is too large to be kept: it is read byte by byte,
+ * and nothing stays of it but that id. The item is {"envelope": {"envelope_id": …, …}, …}, or the envelope itself. */
 typedef struct ItemId {
         unsigned depth;                 /* of brackets */
         bool quoted, escaped, at_value;

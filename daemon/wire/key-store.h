@@ -5,9 +5,9 @@
 
 #include "crypto.h"
 
-/* The key files of an agent, <agent>/keys/ (wire-protocol §16): SLUG.json is who it is on the server, SLUG.session.json
- * the subkey that signs for now. Those that the original wrote can be read, and it can read ours. Secrets lie in locked
- * memory and are wiped. crypto_init() first. */
+/* The key files of an agent, <agent>/keys/ (wire-protocol §16): SLUG.json is who it is on the server,
+ * SLUG.session.json the subkey that signs for now. Those that the original wrote can be read, and it can read ours.
+ * Secrets lie in locked memory and are wiped. crypto_init() first. */
 
 /* File names are made of slugs: not empty, no ".", "..", no '/', at most 200 bytes. */
 bool slug_is_valid(const char *slug);

@@ -20,8 +20,8 @@ typedef struct Receipt {
         const char *reason;             /* of the others: a name of §10.1, or a line */
 } Receipt;
 
-/* Called once for each receiver_take(), perhaps from inside of it; may take the next one, but not free the receiver. The
- * receipt is borrowed for the call. */
+/* Called once for each receiver_take(), perhaps from inside of it; may take the next one, but not free the receiver.
+ * The receipt is borrowed for the call. */
 typedef void (*received_t)(Receiver *r, const Receipt *receipt, void *userdata);
 
 /* identity and cache outlive the receiver. -ENOMEM. */

@@ -7,8 +7,8 @@
 #include "key-store.h"
 #include "signed-json.h"
 
-/* Signed calls to a Puffo server (server-api §§1, 2; wire-protocol §§6.7, 14): every call is signed by a subkey that is
- * made, registered and renewed here, one at a time, whoever needs it. What is signed is exactly what is sent. */
+/* Signed calls to a Puffo server (server-api §§1, 2; wire-protocol §§6.7, 14): every call is signed by a subkey that
+ * is made, registered and renewed here, one at a time, whoever needs it. What is signed is exactly what is sent. */
 typedef struct ServerClient ServerClient;
 typedef struct ServerCall ServerCall;
 

@@ -6,8 +6,8 @@
 #include "stream-internal.h"
 
 /* What was fetched is acknowledged over HTTP, because the stream may die meanwhile; what came live, by the stream. A
- * server that knows no such route gets everything by the stream (server-api §9.3). Acknowledgements that are lost do no
- * harm: the messages come again, and whoever has stored them knows. */
+ * server that knows no such route gets everything by the stream (server-api §9.3). Acknowledgements that are lost do
+ * no harm: the messages come again, and whoever has stored them knows. */
 
 /* A commit costs much more than a message in it. */
 #define COMMIT_MAX 128U

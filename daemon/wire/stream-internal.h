@@ -9,7 +9,8 @@
 #include "stream.h"
 #include "websocket.h"
 
-/* Shared by stream.c (the connection), stream-inbox.c (what came and who has it), stream-ack.c (what is told of it). */
+/* Shared by stream.c (the connection), stream-inbox.c (what came and who has it), stream-ack.c (what is told of it).
+ */
 
 /* server-api §9.3 */
 #define ACK_CHUNK 25U
@@ -100,7 +101,8 @@ void acks_done(Stream *s);
 void acks_add(Stream *s, const char *envelope_id, bool missed);
 /* What was added is on disk when the user says so, and else put off. */
 void acks_commit(Stream *s);
-/* The same, but while a list is being fetched for many at a time, or after a moment. Tells the server of whole chunks. */
+/* The same, but while a list is being fetched for many at a time, or after a moment. Tells the server of whole chunks.
+ */
 void acks_commit_soon(Stream *s);
 /* Tells the server; whole chunks only unless all. */
 void acks_flush(Stream *s, bool all);

@@ -24,11 +24,11 @@ typedef enum Delivery {
 } Delivery;
 
 typedef struct StreamHandlers {
-        /* A message, live or missed; the same one may come twice. Answer with stream_delivered(), now or later: until then
-         * no other is handed out. e is borrowed up to that answer. */
+        /* A message, live or missed; the same one may come twice. Answer with stream_delivered(), now or later: until
+         * then no other is handed out. e is borrowed up to that answer. */
         void (*on_envelope)(Stream *s, Envelope *e, void *userdata);
-        /* Puts on disk what was stored since the last call: nothing is acknowledged before. < 0: it could not be, and all
-         * of it comes again. May be NULL, when it is there already. */
+        /* Puts on disk what was stored since the last call: nothing is acknowledged before. < 0: it could not be, and
+         * all of it comes again. May be NULL, when it is there already. */
         int (*commit)(Stream *s, void *userdata);
         /* A signed event of a space, not verified. May be NULL, as the next ones. */
         void (*on_event)(Stream *s, const char *space_id, const SignedValue *event, void *userdata);

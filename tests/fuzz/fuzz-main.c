@@ -7,8 +7,8 @@
 #include "fuzz.h"
 #include "macro.h"
 
-/* Stands in for libFuzzer where there is none: every file of the command line, and each of them a fixed number of times
- * with bytes changed, doubled or cut away, always in the same way. */
+/* Stands in for libFuzzer where there is none: every file of the command line, and each of them a fixed number of
+ * times with bytes changed, doubled or cut away, always in the same way. */
 #define MUTATIONS 300U
 
 static uint32_t random_next(uint32_t *state) {

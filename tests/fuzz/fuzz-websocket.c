@@ -86,8 +86,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         b = read_all(data, size, 1, &bytes);
         if (a == -ENOMEM || b == -ENOMEM)
                 return 0;
-        /* How it ends may differ: of two faults at once either may be seen first, and libwslay looks at the reason of a
-         * close frame only when it comes in one piece. What was received before must not. */
+        /* How it ends may differ: of two faults at once either may be seen first, and libwslay looks at the reason of
+         * a close frame only when it comes in one piece. What was received before must not. */
         if (whole.size != bytes.size || (whole.size > 0 && memcmp(whole.text, bytes.text, whole.size) != 0))
                 abort();
         return 0;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 
 /* wire-client KEYS SLUG SERVER [CA-FILE]: the wire room's client as a program that tests can drive. It stays connected
- * to the server's stream, writes the id of each envelope to KEYS/ledger and to the disk before it takes it, and says on
- * stdout, one JSON object a line, what happens. Commands come on stdin, one a line; see commands[] below. */
+ * to the server's stream, writes the id of each envelope to KEYS/ledger and to the disk before it takes it, and says
+ * on stdout, one JSON object a line, what happens. Commands come on stdin, one a line; see commands[] below. */
 
 #include <fcntl.h>
 #include <stdio.h>

@@ -3,8 +3,8 @@
 
 #include "signed-json.h"
 
-/* The same text with a space behind each bracket, comma and colon: objects in a list that are found out as a whole when
- * they are compact are parsed one by one then. */
+/* The same text with a space behind each bracket, comma and colon: objects in a list that are found out as a whole
+ * when they are compact are parsed one by one then. */
 static inline int json_spaced(const char *text, size_t size, StrBuf *ret) {
         bool quoted = false, escaped = false;
         int r = 0;

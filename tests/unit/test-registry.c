@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 
-/* The registry of agents on a bus of its own, where no service manager answers: what can be seen of agents that come and
- * go. */
+/* The registry of agents on a bus of its own, where no service manager answers: what can be seen of agents that come
+ * and go. */
 
 #include <signal.h>
 #include <stdio.h>

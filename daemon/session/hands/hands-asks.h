@@ -12,9 +12,9 @@ int hands_asks_new(HandsAsks **ret);
 HandsAsks* hands_asks_free(HandsAsks *a);
 DEFINE_TRIVIAL_CLEANUP_FUNC(HandsAsks*, hands_asks_free);
 
-/* The turn that it is about, and who is to be told: approvals and driver are borrowed until hands_asks_end(). run names
- * the CLI's process: another one's questions are others, whatever ids it gives them. taken_over: what it has asked before
- * and not been told is waited for. -EUCLEAN and other errors of the database, -ENOMEM. */
+/* The turn that it is about, and who is to be told: approvals and driver are borrowed until hands_asks_end(). run
+ * names the CLI's process: another one's questions are others, whatever ids it gives them. taken_over: what it has
+ * asked before and not been told is waited for. -EUCLEAN and other errors of the database, -ENOMEM. */
 int hands_asks_begin(HandsAsks *a, Approvals *approvals, Harness *driver, const char *run, const char *turn,
                      bool taken_over);
 /* The questions of the turn are of no interest any more. */

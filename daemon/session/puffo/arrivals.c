@@ -100,7 +100,8 @@ static void log_many(const Arrivals *a, bool queued, size_t *at) {
                         threads[n_threads++] = i->thread;
         }
         if (n > 0)
-                station_log_many(LOG_INFO, &(StationOfMany) { station_of(queued), NULL, envelopes, threads, n, n_threads },
+                station_log_many(LOG_INFO,
+                                 &(StationOfMany) { station_of(queued), NULL, envelopes, threads, n, n_threads },
                                  "Received %zu message%s in %zu thread%s, %s for the model.", n, n == 1 ? "" : "s",
                                  n_threads, n_threads == 1 ? "" : "s", queued ? "all" : "none");
 }
