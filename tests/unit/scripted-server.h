@@ -4,12 +4,12 @@
 /* An HTTP server for tests, on the same event loop as what is tested: each connection takes one request, which is
  * kept, and gets the next canned answer, byte for byte and in pieces of a given size. */
 
-#include <arpa/inet.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <sys/socket.h>
 #include <systemd/sd-event.h>
 
+#include "loopback.h"
 #include "string-util.h"
 #include "tests.h"
 
@@ -115,18 +115,11 @@ static int server_on_io(sd_event_source *s, int fd, uint32_t revents, void *user
 }
 
 static void server_start(Server *server, sd_event *event, const Answer *answers, size_t n_answers) {
-        struct sockaddr_in a = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
-
         *server = (Server) { .event = event, .fd = -EBADF, .answers = answers, .n_answers = n_answers };
         for (size_t i = 0; i < SERVER_CONNECTIONS_MAX; i++)
                 server->connections[i].fd = -EBADF;
         ASSERT_TRUE(n_answers <= SERVER_CONNECTIONS_MAX);
-        server->fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-        ASSERT_TRUE(server->fd >= 0);
-        ASSERT_OK(bind(server->fd, (struct sockaddr*) &a, sizeof(a)));
-        ASSERT_OK(getsockname(server->fd, (struct sockaddr*) &a, &(socklen_t) { sizeof(a) }));
-        ASSERT_OK(listen(server->fd, 16));
-        server->port = ntohs(a.sin_port);
+        server->fd = listen_loopback(SOCK_NONBLOCK, &server->port);
         ASSERT_OK(sd_event_add_io(event, &server->io, server->fd, EPOLLIN, server_on_io, server));
 }
 

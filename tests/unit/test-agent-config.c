@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 
-#include <dirent.h>
 
 #include "agent-config.h"
+#include "count-entries.h"
 #include "home-fixture.h"
 
 /* agent-home §5.2, as upstream writes it. */
@@ -53,17 +53,6 @@ static char* save(const Fixture *f, AgentConfig *c) {
         ASSERT_OK(agent_config_save(c, path));
         ASSERT_EQ(get_mode(f->root, "saved.yml"), 0600);
         return get_file(f->root, "saved.yml");
-}
-
-static size_t count_entries(const char *path) {
-        DIR *d = opendir(path);
-        size_t n = 0;
-
-        ASSERT_NOT_NULL(d);
-        while (readdir(d))
-                n++;
-        (void) closedir(d);
-        return n - 2;
 }
 
 TEST(round_trip) {

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 
-#include <dirent.h>
 #include <sched.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
 
 #include "agent-home.h"
+#include "count-entries.h"
 #include "home-fixture.h"
 #include "role.h"
 #include "tree.h"
@@ -26,17 +26,6 @@ static AgentConfig* load(const AgentHome *h) {
         if (agent_config_load(&c, h->config_path, h->id, &error) < 0)
                 fail_msg("%s", error);
         return c;
-}
-
-static size_t count_entries(const char *path) {
-        DIR *d = opendir(path);
-        size_t n = 0;
-
-        ASSERT_NOT_NULL(d);
-        while (readdir(d))
-                n++;
-        (void) closedir(d);
-        return n - 2;
 }
 
 TEST(create) {

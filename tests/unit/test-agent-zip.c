@@ -2,11 +2,11 @@
 
 #include <archive.h>
 #include <archive_entry.h>
-#include <dirent.h>
 #include <fcntl.h>
 #include <locale.h>
 
 #include "agent-home.h"
+#include "count-entries.h"
 #include "home-fixture.h"
 #include "role.h"
 
@@ -83,17 +83,6 @@ static char* list_zip(int fd) {
         for (char **i = names; i && *i; i++)
                 ASSERT_OK(strbuf_printf(&b, "%s\n", *i));
         return strbuf_take(&b);
-}
-
-static size_t count_entries(const char *path) {
-        DIR *d = opendir(path);
-        size_t n = 0;
-
-        ASSERT_NOT_NULL(d);
-        while (readdir(d))
-                n++;
-        (void) closedir(d);
-        return n - 2;
 }
 
 static AgentConfig* load(const AgentHome *h) {

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 
-#include <dirent.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 
+#include "count-entries.h"
 #include "file-util.h"
 #include "string-util.h"
 #include "tests.h"
@@ -16,17 +16,6 @@ static char* temporary_directory(void) {
 
         ASSERT_NOT_NULL(mkdtemp(path));
         return path;
-}
-
-static size_t count_entries(const char *path) {
-        DIR *d = opendir(path);
-        size_t n = 0;
-
-        ASSERT_NOT_NULL(d);
-        while (readdir(d))
-                n++;
-        (void) closedir(d);
-        return n - 2;
 }
 
 TEST(write_atomic) {

@@ -1,12 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 
-#include <arpa/inet.h>
 #include <stdio.h>
-#include <sys/socket.h>
 #include <time.h>
 
 #include "event-util.h"
 #include "http-client.h"
+#include "loopback.h"
 #include "string-util.h"
 #include "tests.h"
 
@@ -81,22 +80,9 @@ static int peer_on_connection(sd_event_source *s, int fd, uint32_t revents, void
         return 0;
 }
 
-static int listen_loopback(uint16_t *ret_port) {
-        struct sockaddr_in a = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
-        socklen_t size = sizeof(a);
-        int fd = socket(AF_INET, SOCK_STREAM|SOCK_CLOEXEC, 0);
-
-        ASSERT_TRUE(fd >= 0);
-        ASSERT_EQ(bind(fd, (struct sockaddr*) &a, sizeof(a)), 0);
-        ASSERT_EQ(getsockname(fd, (struct sockaddr*) &a, &size), 0);
-        ASSERT_EQ(listen(fd, 16), 0);
-        *ret_port = ntohs(a.sin_port);
-        return fd;
-}
-
 static void peer_start(Peer *p, sd_event *event, const Answer *answers) {
         uint16_t port;
-        int fd = listen_loopback(&port);
+        int fd = listen_loopback(0, &port);
 
         *p = (Peer) { .event = event, .answers = answers, .url = asprintf_new("http://127.0.0.1:%u", port) };
         ASSERT_NOT_NULL(p->url);
@@ -366,7 +352,7 @@ TEST(refused_connection) {
         uint16_t port;
 
         /* A port that was just ours and is closed again. */
-        safe_close(listen_loopback(&port));
+        safe_close(listen_loopback(0, &port));
         url = asprintf_new("http://127.0.0.1:%u/", port);
         exchange(NULL, (HttpRequestSpec) { .url = url }, &o, NULL);
         ASSERT_EQ(o.failure, HTTP_FAILED_CONNECT);

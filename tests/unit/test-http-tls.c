@@ -1,13 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 
-#include <arpa/inet.h>
 #include <microhttpd.h>
 #include <stdio.h>
-#include <sys/socket.h>
 
 #include "event-util.h"
 #include "file-util.h"
 #include "http-client.h"
+#include "loopback.h"
 #include "string-util.h"
 #include "tests.h"
 
@@ -43,19 +42,6 @@ static void on_done(HttpRequest *q, const HttpReply *reply, void *userdata) {
         o->done = true;
         o->failure = reply->failure;
         o->text = strdup(reply->error ?: reply->body);
-}
-
-static int listen_loopback(uint16_t *ret_port) {
-        struct sockaddr_in a = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
-        socklen_t size = sizeof(a);
-        int fd = socket(AF_INET, SOCK_STREAM|SOCK_CLOEXEC, 0);
-
-        ASSERT_TRUE(fd >= 0);
-        ASSERT_EQ(bind(fd, (struct sockaddr*) &a, sizeof(a)), 0);
-        ASSERT_EQ(getsockname(fd, (struct sockaddr*) &a, &size), 0);
-        ASSERT_EQ(listen(fd, 16), 0);
-        *ret_port = ntohs(a.sin_port);
-        return fd;
 }
 
 static void fetch(sd_event *event, HttpClient *c, uint16_t port, const char *ca_file, Outcome *o) {
@@ -107,7 +93,7 @@ TEST(https) {
         safe_close(fd);
 
         mhd = MHD_start_daemon(MHD_USE_EPOLL|MHD_USE_TLS, 0, NULL, NULL, tls_on_request, NULL,
-                               MHD_OPTION_LISTEN_SOCKET, listen_loopback(&port),
+                               MHD_OPTION_LISTEN_SOCKET, listen_loopback(0, &port),
                                MHD_OPTION_HTTPS_MEM_KEY, server_key,
                                MHD_OPTION_HTTPS_MEM_CERT, server_certificate, MHD_OPTION_END);
         ASSERT_NOT_NULL(mhd);
@@ -175,7 +161,7 @@ TEST(broken_handshake) {
                 Plain p = { .text = t[i].text };
                 Outcome o = {};
                 uint16_t port;
-                int fd = listen_loopback(&port);
+                int fd = listen_loopback(0, &port);
 
                 ASSERT_OK(sd_event_new(&event));
                 ASSERT_OK(sd_event_add_io(event, &p.listener, fd, EPOLLIN, plain_on_connection, &p));

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: MIT */
 
-#include <arpa/inet.h>
 #include <fcntl.h>
 #include <malloc.h>
 #include <netinet/in.h>
@@ -10,6 +9,7 @@
 #include <sys/wait.h>
 
 #include "event-util.h"
+#include "loopback.h"
 #include "string-util.h"
 #include "tests.h"
 #include "websocket-handshake.h"
@@ -147,20 +147,13 @@ static void serve(int fd, const Script *script) {
 }
 
 static pid_t server_start(const Script *script, uint16_t *ret_port) {
-        struct sockaddr_in a = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
-        int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-        pid_t pid;
+        int fd = listen_loopback(0, ret_port);
+        pid_t pid = fork();
 
-        ASSERT_TRUE(fd >= 0);
-        ASSERT_EQ(bind(fd, (struct sockaddr*) &a, sizeof(a)), 0);
-        ASSERT_EQ(getsockname(fd, (struct sockaddr*) &a, &(socklen_t) { sizeof(a) }), 0);
-        ASSERT_EQ(listen(fd, 1), 0);
-        pid = fork();
         ASSERT_TRUE(pid >= 0);
         if (pid == 0)
                 serve(accept(fd, NULL, NULL), script);
         (void) close(fd);
-        *ret_port = ntohs(a.sin_port);
         return pid;
 }
 
