@@ -304,6 +304,15 @@ int strbuf_reserve(StrBuf *b, size_t extra) {
         return 0;
 }
 
+void strbuf_trim(StrBuf *b) {
+        char *p = b->allocated > b->size + 1 ? realloc(b->text, b->size + 1) : NULL;
+
+        if (!p)
+                return;
+        b->text = p;
+        b->allocated = b->size + 1;
+}
+
 int strbuf_append(StrBuf *b, const char *s, size_t n) {
         int r = strbuf_reserve(b, n);
 

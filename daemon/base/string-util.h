@@ -56,6 +56,8 @@ int strbuf_reserve(StrBuf *b, size_t n);
 int strbuf_printf(StrBuf *b, const char *format, ...) _printf_(2, 3);
 /* Hands the text over (never NULL on success) and empties the buffer. NULL when out of memory. */
 char* strbuf_take(StrBuf *b);
+/* Gives back what was allocated ahead: nothing follows. */
+void strbuf_trim(StrBuf *b);
 /* Drops the first n bytes. */
 void strbuf_consume(StrBuf *b, size_t n);
 

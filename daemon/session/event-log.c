@@ -187,6 +187,7 @@ int event_log_finish(EventLog *l, const char *type, json_object *members) {
 
 void event_log_close(EventLog *l) {
         l->finished = true;
+        strbuf_trim(&l->lines);
         readers_flush(l);
 }
 

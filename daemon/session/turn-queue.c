@@ -35,6 +35,7 @@ struct TurnQueue {
         bool held;
         size_t n_unsettled;
         sd_event_source *settle_timer;
+        sd_event_source *expiry;        /* when the oldest of those that have ended is dropped */
 };
 
 static void list_free(TurnList *l) {
@@ -57,6 +58,7 @@ TurnQueue* turn_queue_free(TurnQueue *q) {
         free(q->unsettled);
         (void) sd_event_source_disable_unref(q->settle_timer);
         (void) sd_event_source_disable_unref(q->hold);
+        (void) sd_event_source_disable_unref(q->expiry);
         list_free(&q->waiting);
         list_free(&q->ended);
         (void) sd_event_source_disable_unref(q->dispatch);
@@ -169,23 +171,40 @@ static void drop_ended(TurnQueue *q, Turn *t) {
         (void) turn_free(t);
 }
 
-static int on_expired(sd_event_source *s, uint64_t usec, void *userdata) {
-        TurnQueue *q = userdata;
+static void expire(TurnQueue *q, Turn *t) {
+        /* The id of a turn that is not to be stored is known as long as its stream is. */
+        int r = t->store ? 0 : turn_store_delete(q->db, t->id);
 
-        for (Turn *t = TAILQ_FIRST(&q->ended), *next; t; t = next) {
-                next = TAILQ_NEXT(t, turns);
-                if (t->expiry == s) {
-                        /* The id of a turn that is not to be stored is known as long as its stream is. */
-                        if (!t->store) {
-                                int r = turn_store_delete(q->db, t->id);
-                                if (r < 0)
-                                        (void) log_warning_errno(r, "Failed to forget turn '%s', ignoring: %m", t->id);
-                        }
-                        drop_ended(q, t);
-                        changed(q);
-                        break;
-                }
-        }
+        if (r < 0)
+                (void) log_warning_errno(r, "Failed to forget turn '%s', ignoring: %m", t->id);
+        drop_ended(q, t);
+        changed(q);
+}
+
+static int on_expired(sd_event_source *s, uint64_t usec, void *userdata);
+
+/* One timer for all: they end in the order in which they are kept. Ten minutes, give or take: an exact timer would
+ * wake an idle machine for nothing. */
+static void arm_expiry(TurnQueue *q, uint64_t now) {
+        const Turn *t = TAILQ_FIRST(&q->ended);
+        int r;
+
+        if (!t)
+                return;
+        r = event_arm_timer(q->event, &q->expiry, t->expires_usec > now ? t->expires_usec - now : 0,
+                            30 * USEC_PER_SEC, on_expired, q);
+        if (r < 0)
+                (void) log_warning_errno(r, "Failed to arm a timer, streams are kept for longer: %m");
+}
+
+static int on_expired(sd_event_source *s, uint64_t usec, void *userdata) {
+        uint64_t now = now_boottime_usec();
+        TurnQueue *q = userdata;
+        Turn *t;
+
+        while ((t = TAILQ_FIRST(&q->ended)) && t->expires_usec <= now)
+                expire(q, t);
+        arm_expiry(q, now);
         return 0;
 }
 
@@ -195,16 +214,16 @@ static void on_drained(void *userdata) {
 
 /* Takes the turn over. */
 static void keep_ended(TurnQueue *q, Turn *t) {
-        int r;
+        bool first = TAILQ_EMPTY(&q->ended);
+        uint64_t now = now_boottime_usec();
 
+        turn_keep_stream(t);
+        t->expires_usec = now + STREAM_KEEP_USEC;
         TAILQ_INSERT_TAIL(&q->ended, t, turns);
         q->ended_bytes += event_log_size(t->log);
         event_log_on_drained(t->log, on_drained, q);
-
-        /* Ten minutes, give or take: an exact timer would wake an idle machine for nothing. */
-        r = event_arm_timer(q->event, &t->expiry, STREAM_KEEP_USEC, 30 * USEC_PER_SEC, on_expired, q);
-        if (r < 0)
-                (void) log_warning_errno(r, "Failed to arm a timer, a stream is kept for longer: %m");
+        if (first)
+                arm_expiry(q, now);
         while (q->ended_bytes > STREAM_KEEP_BYTES && TAILQ_FIRST(&q->ended) != t)
                 drop_ended(q, TAILQ_FIRST(&q->ended));
 }

@@ -36,17 +36,22 @@ int turn_new(Turn **ret, sd_event *event, const TurnRow *row) {
         return turn_alloc(ret, event, row);
 }
 
+void turn_keep_stream(Turn *t) {
+        turn_items_free(t->items, t->n_items);
+        t->items = NULL;
+        t->n_items = 0;
+        strbuf_done(&t->open_text);
+        strbuf_done(&t->spoken);
+        t->open_item = mfree(t->open_item);
+        t->context = mfree(t->context);
+}
+
 Turn* turn_free(Turn *t) {
         if (!t)
                 return NULL;
 
-        (void) sd_event_source_disable_unref(t->expiry);
+        turn_keep_stream(t);
         (void) event_log_free(t->log);
-        turn_items_free(t->items, t->n_items);
-        strbuf_done(&t->open_text);
-        strbuf_done(&t->spoken);
-        free(t->open_item);
-        free(t->context);
         free(t->source);
         free(t->conversation);
         free(t->id);

@@ -31,7 +31,7 @@ typedef struct Turn {
         StrBuf spoken;                          /* the texts of the former, for the conversation */
 
         EventLog *log;
-        sd_event_source *expiry;                /* when the stream of an ended turn is dropped */
+        uint64_t expires_usec;                  /* CLOCK_BOOTTIME: when the stream of an ended turn is dropped */
         TAILQ_ENTRY(Turn) turns;
 } Turn;
 typedef TAILQ_HEAD(TurnList, Turn) TurnList;
@@ -59,3 +59,5 @@ int turn_emit_tool_started(Turn *t, const char *call, const char *name);
 int turn_emit_tool_ended(Turn *t, const char *call, const char *name, bool ok);
 /* The final event, as the result says. */
 int turn_emit_end(Turn *t, const TurnResult *result);
+/* It has ended, and that is stored: of all it holds, only the stream is still wanted. */
+void turn_keep_stream(Turn *t);

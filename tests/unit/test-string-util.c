@@ -143,6 +143,22 @@ TEST(strbuf) {
         ASSERT_STREQ(s, "");
 }
 
+TEST(strbuf_trim) {
+        _cleanup_(strbuf_done) StrBuf b = {};
+
+        strbuf_trim(&b);
+        ASSERT_NULL(b.text);
+        ASSERT_OK(strbuf_puts(&b, "abc"));
+        ASSERT_TRUE(b.allocated > 4);
+        strbuf_trim(&b);
+        ASSERT_EQ(b.allocated, 4U);
+        ASSERT_STREQ(b.text, "abc");
+        strbuf_trim(&b);
+        ASSERT_OK(strbuf_puts(&b, "def"));
+        ASSERT_STREQ(b.text, "abcdef");
+        ASSERT_EQ(b.size, 6U);
+}
+
 #define TEST_SUITE "string-util"
 static int read_back(sd_bus_message *m, const char **ret) {
         int r = sd_bus_message_seal(m, 1, 0);

@@ -10,6 +10,36 @@
 #include "tests.h"
 #include "turn-queue.h"
 
+#define STREAM_KEEP_USEC (600 * USEC_PER_SEC)
+
+/* The clock of a test, and the timers for which a test cannot wait. */
+static uint64_t clock_usec = 1000 * USEC_PER_SEC;
+static unsigned n_timers;
+static uint64_t timer_delay;
+static sd_event_time_handler_t timer_callback;
+static void *timer_userdata;
+
+uint64_t __wrap_now_boottime_usec(void);
+int __real_event_arm_timer(sd_event *event, sd_event_source **s, uint64_t delay, uint64_t accuracy,
+                           sd_event_time_handler_t callback, void *userdata);
+int __wrap_event_arm_timer(sd_event *event, sd_event_source **s, uint64_t delay, uint64_t accuracy,
+                           sd_event_time_handler_t callback, void *userdata);
+
+uint64_t __wrap_now_boottime_usec(void) {
+        return clock_usec;
+}
+
+int __wrap_event_arm_timer(sd_event *event, sd_event_source **s, uint64_t delay, uint64_t accuracy,
+                           sd_event_time_handler_t callback, void *userdata) {
+        if (accuracy == 30 * USEC_PER_SEC) {
+                n_timers += !*s;
+                timer_delay = delay;
+                timer_callback = callback;
+                timer_userdata = userdata;
+        }
+        return __real_event_arm_timer(event, s, delay, accuracy, callback, userdata);
+}
+
 /* A driver whose turns end when the test says so. */
 typedef struct Fixture {
         char *directory, *path;
@@ -346,6 +376,71 @@ TEST(not_to_be_stored) {
         ASSERT_EQ(turn_queue_get(f->queue, "one", &row), 0);
         ASSERT_EQ(submit_full(f, "two", "one", true, NULL), -ENOENT);
         ASSERT_EQ(submit(f, "one"), 1);         /* but still the same turn */
+}
+
+static void end_one(Fixture *f, const char *id, bool store) {
+        ASSERT_EQ(submit_full(f, id, NULL, store, NULL), 0);
+        settle(f);
+        end(f, TURN_COMPLETED);
+}
+
+static bool row_is_there(Fixture *f, const char *id) {
+        _cleanup_(turn_row_freep) TurnRow *row = NULL;
+
+        return turn_store_get(f->db, id, &row) == 1;
+}
+
+/* However many have ended, one timer is enough; and each goes when its own time has come, not with the first one. */
+TEST(streams_expire_one_by_one) {
+        _fixture_ Fixture *f = fixture_new();
+
+        n_timers = 0;
+        end_one(f, "one", false);
+        ASSERT_EQ(timer_delay, STREAM_KEEP_USEC);
+        clock_usec += 60 * USEC_PER_SEC;
+        end_one(f, "two", false);
+        end_one(f, "three", true);
+        ASSERT_EQ(n_timers, 1U);
+
+        clock_usec += STREAM_KEEP_USEC - 60 * USEC_PER_SEC;
+        ASSERT_OK(timer_callback(NULL, 0, timer_userdata));
+        ASSERT_FALSE(row_is_there(f, "one"));
+        ASSERT_TRUE(row_is_there(f, "two"));
+        ASSERT_EQ(timer_delay, 60 * USEC_PER_SEC);
+
+        clock_usec += 60 * USEC_PER_SEC;
+        timer_delay = 0;
+        ASSERT_OK(timer_callback(NULL, 0, timer_userdata));
+        ASSERT_FALSE(row_is_there(f, "two"));
+        ASSERT_TRUE(row_is_there(f, "three"));  /* its stream can be made anew at any time */
+        ASSERT_EQ(timer_delay, 0U);             /* none is left, and none is awaited */
+        end_one(f, "four", true);
+        ASSERT_EQ(timer_delay, STREAM_KEEP_USEC);
+        ASSERT_EQ(n_timers, 1U);
+}
+
+/* What has ended is read from the database; its stream, and nothing else of it, stays in memory. */
+TEST(ended_turns_hold_their_stream_alone) {
+        _cleanup_(turn_row_freep) TurnRow *row = NULL;
+        _fixture_ Fixture *f = fixture_new();
+        int reader = -EBADF;
+        Turn *t;
+
+        ASSERT_EQ(submit_full(f, "one", NULL, true, &reader), 0);
+        settle(f);
+        t = f->current;
+        t->context = strdup("context");
+        ASSERT_OK(strbuf_puts(&t->spoken, "said"));
+        say(f, "x");
+        end(f, TURN_COMPLETED);
+        ASSERT_NULL(t->context);
+        ASSERT_NULL(t->spoken.text);
+        ASSERT_NULL(t->items);
+        ASSERT_EQ(t->n_items, 0U);
+        ASSERT_EQ(turn_queue_get(f->queue, "one", &row), 1);
+        ASSERT_EQ(row->n_items, 1U);
+        ASSERT_STREQ(row->items[0].text, "x");
+        assert_events(reader, "queued started message_started delta message_done=x/completed completed|");
 }
 
 TEST(running_turns_show_what_is_there) {
