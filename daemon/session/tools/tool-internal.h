@@ -26,7 +26,6 @@ struct ToolBox {
         Puffo *puffo;                   /* borrowed; NULL: no identity on the chat service */
         char *workspace, *directory, *harness;
         RuntimeKind kind;
-        json_object **schemas;          /* parsed, in the order of the table */
         struct ToolCallList calls;
         unsigned n_asks;                /* calls of others that are under way */
         bool leaving;

@@ -64,7 +64,6 @@ bool tool_is_answer(const char *name) {
 
 int tool_box_new(ToolBox **ret, const ToolBoxSpec *spec) {
         _cleanup_(tool_box_freep) ToolBox *b = NULL;
-        int r;
 
         b = new0(ToolBox, 1);
         if (!b)
@@ -79,17 +78,8 @@ int tool_box_new(ToolBox **ret, const ToolBoxSpec *spec) {
         b->workspace = strdup(spec->home->workspace);
         b->directory = strdup(spec->home->directory);
         b->harness = strdup(strempty(spec->harness));
-        b->schemas = new0(json_object*, TOOLS_MAX);
-        if (!b->workspace || !b->directory || !b->harness || !b->schemas)
+        if (!b->workspace || !b->directory || !b->harness)
                 return -ENOMEM;
-
-        for (size_t i = 0; i < TOOLS_MAX; i++) {
-                const char *schema = tool_table[i].tool.schema;
-
-                r = json_parse(schema, strlen(schema), b->schemas + i);
-                if (r < 0)
-                        return r;
-        }
 
         *ret = TAKE_PTR(b);
         return 0;
@@ -119,9 +109,6 @@ ToolBox* tool_box_free(ToolBox *b) {
         b->leaving = true;
         while ((c = LIST_FIRST(&b->calls)))
                 call_stop(c);
-        for (size_t i = 0; b->schemas && i < TOOLS_MAX; i++)
-                json_object_put(b->schemas[i]);
-        free(b->schemas);
         free(b->workspace);
         free(b->directory);
         free(b->harness);
@@ -225,10 +212,14 @@ int tool_fail_call(ToolCall *c, const char *what, const CallReply *reply) {
 }
 
 static int call_run(ToolCall *c, json_object *given) {
+        _cleanup_json_ json_object *schema = NULL;
         _cleanup_free_ char *error = NULL;
         int r;
 
-        r = tool_arguments_check(c->box->schemas[c->entry - tool_table], given, &c->arguments, &error);
+        /* Parsed when it is needed: all of them are 75 KB, of every session and at all times. */
+        r = json_parse(c->entry->tool.schema, strlen(c->entry->tool.schema), &schema);
+        if (r >= 0)
+                r = tool_arguments_check(schema, given, &c->arguments, &error);
         if (r == -EINVAL)
                 return tool_fail(c, "%s", error);
         if (r < 0)
