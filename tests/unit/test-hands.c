@@ -2,6 +2,7 @@
 #define TEST_SUITE "hands"
 
 #include "hands-cause.h"
+#include "hands-internal.h"
 #include "hands-world.h"
 
 TEST(two_turns_of_one_process) {
@@ -340,7 +341,28 @@ TEST(sleeps) {
         ASSERT_EQ(world.n_starts, 2);
 }
 
-/* What comes while it is on its way out is for the next one. */
+static bool nothing_runs(Fixture *f) {
+        return cli_process_state(f->hands->process) == CLI_NONE && !f->hands->driver;
+}
+
+/* Of a CLI that runs what it was started with is known, but for the launch, which holds its token; of one that has ended
+ * nothing is kept. */
+TEST(holds_nothing_of_what_has_ended) {
+        _fixture_ Fixture *f = fixture_new("  freeze_after_seconds: 0\n  stop_after_seconds: 600\n");
+
+        answer(f, "t1", "Hello", "completed You said: Hello");
+        ASSERT_NOT_NULL(f->hands->launch.program);
+        ASSERT_NULL(f->hands->launch.launch);
+        configure("  freeze_after_seconds: 0\n  stop_after_seconds: 0.05\n");
+        reload(f);
+        run_until(f, nothing_runs);
+        ASSERT_NULL(f->hands->launch.program);
+        ASSERT_NULL(f->hands->launch.system);
+        ASSERT_NULL(f->hands->launch.token);
+        answer(f, "t2", "Again", "completed You said: Again");
+        ASSERT_EQ(world.n_starts, 2);
+}
+
 /* One that cannot be woken is ended, at once and after one try (puffod makes more of one), and there is another. */
 TEST(does_not_wake) {
         _fixture_ Fixture *f = fixture_new("  freeze_after_seconds: 0.05\n  stop_after_seconds: 600\n");
@@ -355,6 +377,7 @@ TEST(does_not_wake) {
         assert_log("start|text Hello|start+|text Again");
 }
 
+/* What comes while it is on its way out is for the next one. */
 TEST(asked_while_it_goes) {
         _fixture_ Fixture *f = fixture_new("  freeze_after_seconds: 0\n  stop_after_seconds: 0.05\n");
 

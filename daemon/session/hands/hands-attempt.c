@@ -151,7 +151,7 @@ int hands_start_process(Hands *h, const SessionConfig *config) {
                 .read_write = h->launch.read_write, .read_only = h->launch.read_only,
                 .sockets = (const char *const*) h->launch.sockets, .launch = h->launch.launch,
         });
-        explicit_bzero(h->launch.launch, strlen(h->launch.launch));
+        hands_launch_sent(&h->launch);
         if (r == -ENOTCONN) {
                 if (h->turn)
                         hands_tell_waiting(h, "waiting for puffod, which starts the CLI");

@@ -17,6 +17,12 @@
 #define PROXY_SOCKET "/run/puffo/proxy.sock"
 #define MCP_PROGRAM PKGLIBEXECDIR "/puffo-mcp"
 
+void hands_launch_sent(HandsLaunch *l) {
+        if (l->launch)
+                explicit_bzero(l->launch, strlen(l->launch));
+        l->launch = mfree(l->launch);
+}
+
 void hands_launch_done(HandsLaunch *l) {
         free(l->conversation);
         free(l->session_id);
@@ -30,9 +36,7 @@ void hands_launch_done(HandsLaunch *l) {
         (void) strv_free(l->allowed_tools);
         free(l->program);
         free(l->path);
-        if (l->launch)
-                explicit_bzero(l->launch, strlen(l->launch));
-        free(l->launch);
+        hands_launch_sent(l);
         free(l->description);
         free(l->system);
         free(l->directory);

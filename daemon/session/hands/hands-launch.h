@@ -32,6 +32,8 @@ typedef struct HandsLaunch {
         uint8_t hash[32];               /* when it differs from that of the running CLI, a new one is needed */
 } HandsLaunch;
 void hands_launch_done(HandsLaunch *l);
+/* The CLI has it: what is in it, the token too, is not needed any more. */
+void hands_launch_sent(HandsLaunch *l);
 
 /* Of an agent of this configuration; < 0: none (kinds without a CLI, and those that this version has no driver
  * for). */

@@ -155,6 +155,8 @@ void hands_process_gone(Hands *h) {
         h->dropped = h->spent = h->ended = h->working = false;
         h->gone = mfree(h->gone);
         hands_run_end(h);
+        /* The next one gets a new one; until then the agent may sleep for days. */
+        hands_launch_done(&h->launch);
         if (mid_turn) {
                 lost_amid_turn(h, cause);
                 return;
