@@ -243,6 +243,7 @@ TEST(session_properties) {
                                         "RestartUSec",
                                         "StartLimitIntervalUSec",
                                         "WatchdogUSec",
+                                        "Environment",
                                         "FileDescriptorStoreMax",
                                         "LoadCredential",
                                         "PrivateUsers",
