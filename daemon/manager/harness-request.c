@@ -324,21 +324,23 @@ static int take_path(HarnessRequest *q, const Agent *a, RealNames *names, Harnes
 
 static int take_socket(HarnessRequest *q, const Agent *a, RealNames *names, const char *source, const char *target,
                        sd_bus_error *error) {
-        _cleanup_free_ char *run = path_join(a->home->directory, "run");
         _cleanup_(found_done) Found f = { .fd = -EBADF };
         Check c = { a, source, false, error, names };
-        const char *name = startswith(target, INNER_SOCKETS), *real_run;
+        const char *name = startswith(target, INNER_SOCKETS), *own;
+        _cleanup_free_ char *run = NULL;
         int r;
 
-        if (!run)
-                return -ENOMEM;
         r = resolve(&c, &f);
         if (r >= 0)
-                r = real_names_get(names, run, &real_run);
+                r = real_names_get(names, a->home->directory, &own);
         if (r < 0)
                 return r;
-        if (!S_ISSOCK(f.st.st_mode) || !real_run || !path_is_below(f.real, real_run) ||
-            strchr(f.real + strlen(real_run) + 1, '/'))
+        /* Not where a link of that name leads to: the directory is the session's, and so would be every socket of the
+         * system. */
+        run = own ? strjoin(own, "/run/") : NULL;
+        if (own && !run)
+                return -ENOMEM;
+        if (!S_ISSOCK(f.st.st_mode) || !run || !startswith(f.real, run) || strchr(f.real + strlen(run), '/'))
                 return refuse(&c, "a socket in the agent's run directory is expected");
         if (isempty(name) || strlen(name) > 64 || *name == '.' ||
             strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789-_.") != strlen(name))

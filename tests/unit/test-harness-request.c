@@ -6,7 +6,9 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 
 #include "harness-properties.h"
 #include "harness-unit.h"
@@ -269,6 +271,70 @@ TEST(requests) {
                         fail_msg("'%s': %d", t[i].path, r);
         }
 
+}
+
+static int socket_at(const char *path) {
+        struct sockaddr_un address = { .sun_family = AF_UNIX };
+        int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+        ASSERT_TRUE(strlen(path) < sizeof(address.sun_path));
+        memcpy(address.sun_path, path, strlen(path) + 1);
+        ASSERT_EQ(bind(fd, (struct sockaddr*) &address, sizeof(address)), 0);
+        return fd;
+}
+
+static int read_socket_request(World *w, const char *path) {
+        _cleanup_(harness_request_freep) HarnessRequest *q = NULL;
+        _cleanup_bus_message_ sd_bus_message *m = NULL;
+        _cleanup_bus_error_ sd_bus_error e = SD_BUS_ERROR_NULL;
+        int r;
+
+        ASSERT_OK(sd_bus_message_new_method_call(w->manager.bus, &m, SYSTEMD, "/o", "i.f", "StartHarness"));
+        ASSERT_OK(sd_bus_message_append(m, "a{sv}", 1, "Sockets", "a(ss)", 1, path, "/run/puffo/tools.sock"));
+        ASSERT_OK(sd_bus_message_seal(m, 1, 0));
+        r = harness_request_read(&q, w->agent, m, &e);
+        if (r >= 0)
+                return r;
+        ASSERT_TRUE(sd_bus_error_has_name(&e, PUFFO_ERROR_INVALID_ARGUMENT));
+        ASSERT_NOT_NULL(strstr(e.message, "a socket in the agent's run directory is expected"));
+        return -EPERM;
+}
+
+/* The directory of an agent's sockets is its session's, which may have made something else of it: the socket itself, or a
+ * link to where those of the system are. */
+TEST(sockets) {
+        _cleanup_free_ char *run = NULL, *elsewhere = NULL, *bus = NULL, *in = NULL, *deep = NULL, *deeper = NULL;
+        _cleanup_(world_done) World w;
+
+        world_init(&w);
+        run = path_join(w.agent->home->directory, "run");
+        in = path_join(run, "bus");
+        deep = path_join(run, "deep");
+        deeper = path_join(deep, "s");
+        elsewhere = path_join(w.directory, "elsewhere");
+        bus = path_join(elsewhere, "bus");
+        ASSERT_OK(directory_make(w.agent->home->directory, 0700));
+        ASSERT_OK(directory_make(elsewhere, 0700));
+        (void) close(socket_at(bus));
+
+        (void) close(socket_at(run));
+        ASSERT_ERROR(read_socket_request(&w, run), EPERM);
+        ASSERT_EQ(unlink(run), 0);
+
+        ASSERT_EQ(symlink(elsewhere, run), 0);
+        ASSERT_ERROR(read_socket_request(&w, in), EPERM);
+        ASSERT_ERROR(read_socket_request(&w, bus), EPERM);
+        ASSERT_EQ(unlink(run), 0);
+
+        ASSERT_OK(directory_make(deep, 0700));
+        (void) close(socket_at(deeper));
+        ASSERT_ERROR(read_socket_request(&w, deeper), EPERM);
+        ASSERT_ERROR(read_socket_request(&w, deep), EPERM);
+        ASSERT_EQ(symlink(bus, in), 0);
+        ASSERT_ERROR(read_socket_request(&w, in), EPERM);
+        ASSERT_EQ(unlink(in), 0);
+        (void) close(socket_at(in));
+        ASSERT_OK(read_socket_request(&w, in));
 }
 
 /* In the user's own view a directory that holds protected ones is there anyway, and what it holds is covered; but none
