@@ -420,6 +420,12 @@ static int on_limits_set(sd_bus_message *m, void *userdata, sd_bus_error *reterr
                 start_failed(h, PUFFO_ERROR_FAILED, e->message ?: e->name);
                 return 0;
         }
+        /* agent.yml may have been read again: no profile is started that was not probed, and none but that is told. */
+        if (h->profile != h->agent->config->sandbox) {
+                h->job = mfree(h->job);
+                manager_queue_settle(h->agent->manager);
+                return 0;
+        }
         r = call_start(h, &error);
         if (r < 0)
                 start_failed(h, error.name ?: PUFFO_ERROR_FAILED, error.message ?: strerror(-r));

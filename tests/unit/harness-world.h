@@ -29,6 +29,7 @@ typedef struct Hands {
         bool hides;                     /* says nothing of properties */
         const char *swap[2];            /* when limits are set: the first is renamed to the second, and is a link to … */
         const char *swap_to;
+        bool changes;                   /* when limits are set: the agent's profile is strict from then on */
         const char *result;
         int32_t code, status;
         int child_stdout;               /* what a harness got for its standard output */
@@ -118,6 +119,8 @@ static int on_harness_call(sd_bus_message *m, void *userdata, sd_bus_error *rete
         }
         if (sd_bus_message_is_method_call(m, NULL, "SetUnitProperties")) {
                 note(h, "Limits");
+                if (h->changes)
+                        h->w.agent->config->sandbox = SANDBOX_STRICT;
                 if (h->swap_to) {
                         ASSERT_EQ(rename(h->swap[0], h->swap[1]), 0);
                         ASSERT_EQ(symlink(h->swap_to, h->swap[0]), 0);

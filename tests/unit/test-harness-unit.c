@@ -56,6 +56,20 @@ TEST(a_path_that_changes) {
         ASSERT_STREQ(harness_unit_state(h.unit), "none");
 }
 
+/* agent.yml is read again amid a start: nothing is started in a profile that was not looked for ways out of. */
+TEST(a_profile_that_changes) {
+        _cleanup_(hands_done) Hands h;
+
+        hands_init(&h, NULL);
+        h.changes = true;
+        ask_start(&h);
+        ASSERT_STREQ(h.log, "Probe Limits Probe");
+        ASSERT_NOT_NULL(startswith(h.answer, "SandboxUnavailable: "));
+        ASSERT_NOT_NULL(strstr(h.answer, "'strict'"));
+        ASSERT_EQ(units_n_starting(&h.w.manager), 0);
+        ASSERT_STREQ(harness_unit_state(h.unit), "none");
+}
+
 TEST(end) {
         _cleanup_(hands_done) Hands h;
 
