@@ -27,6 +27,7 @@ unless they say otherwise:
     [[tool: NAME]]       calls a tool, which is said to have succeeded
     [[ask: NAME]]        asks for leave, and says what it was told
     [[garbage]]          a line that is no JSON, then the answer
+    [[other]]            a message that is another one in the end than it was when it was streamed
 """
 
 import json
@@ -219,6 +220,10 @@ class Claude:
             if (DIRECTORY / "leave").exists():
                 sys.exit(0)
             return None
+        if "other" in directives:
+            self.begin("a")
+            self.end("ä!")
+            return self.result("ä!")
         if "bye" in directives:
             said = ["bye " * 5000] * 25
         for one in said:

@@ -377,6 +377,13 @@ TEST(does_not_wake) {
         assert_log("start|text Hello|start+|text Again");
 }
 
+/* What has been streamed cannot be taken back; of what is said instead no character is cut in two. */
+TEST(says_something_else_than_it_has_streamed) {
+        _fixture_ Fixture *f = fixture_new("");
+
+        answer(f, "t1", "[[other]]", "completed a!");
+}
+
 /* What comes while it is on its way out is for the next one. */
 TEST(asked_while_it_goes) {
         _fixture_ Fixture *f = fixture_new("  freeze_after_seconds: 0\n  stop_after_seconds: 0.05\n");
