@@ -125,8 +125,8 @@ static int on_mounts_changed(sd_event_source *s, int fd, uint32_t revents, void 
         _cleanup_free_ char *reason = NULL;
         Init *i = userdata;
 
-        return places_check(&i->spec->sandbox->places, &reason) != -ESTALE ? 0 :
-               sd_event_exit(i->event, EXIT_REPLACED);
+        /* Nor is it let go on when there is no memory to say what it was. */
+        return places_check(&i->spec->sandbox->places, &reason) >= 0 ? 0 : sd_event_exit(i->event, EXIT_REPLACED);
 }
 
 static int watch_mounts(Init *i) {
