@@ -49,8 +49,9 @@ static void reply_ready(Pending *p, bool in_time, const char *fault) {
                         (void) sd_bus_reply_method_return(p->call, "u", pid);
                         return;
                 }
-                (void) bus_error_setf(&error, PUFFO_ERROR_NOT_READY, "Agent '%s' is %s%s%s.", a->home->id,
-                                      in_time ? "not able to work" : "not ready yet", *why ? ": " : "", why);
+                (void) bus_error_setf(&error, PUFFO_ERROR_NOT_READY, "Agent '%s' is %s%s%s%s", a->home->id,
+                                      in_time ? "not able to work" : "not ready yet", *why ? ": " : "", why,
+                                      endswith(why, ".") ? "" : ".");
                 (void) sd_bus_reply_method_error(p->call, &error);
         }
 }
