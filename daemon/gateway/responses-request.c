@@ -330,6 +330,10 @@ static int fields_check(json_object *body, const RequestPolicy *policy, Response
         if (json_get(body, "prompt"))
                 return api_error_set(reterr, 400, "unsupported_parameter", "prompt",
                                      "Unsupported parameter: 'prompt'.");
+        s = json_get_string(body, "truncation");
+        if (s && !streq(s, "auto") && !streq(s, "disabled"))
+                return api_error_set(reterr, 400, "invalid_value", "truncation",
+                                     "Invalid value for 'truncation'. Supported values are: 'auto' and 'disabled'.");
         r = metadata_check(json_get(body, "metadata"), reterr);
         if (r < 0)
                 return r;

@@ -81,12 +81,18 @@ static int turn_on_silence(sd_event_source *s, uint64_t usec, void *userdata) {
         return 0;
 }
 
+static bool event_is_last(const char *type) {
+        return streq(type, "response.completed") || streq(type, "response.incomplete") || streq(type, "response.failed");
+}
+
 int response_turn_emit(const char *type, json_object *event, void *userdata) {
+        int64_t sequence = json_get_int(event, "sequence_number", 0);
         ResponseTurn *t = userdata;
         const char *text;
         size_t size;
 
-        if (json_get_int(event, "sequence_number", 0) <= t->after)
+        /* Who asks for what comes after the end has not seen that: without one he would take it for still running. */
+        if (sequence <= t->after && !(sequence < t->after && event_is_last(type)))
                 return 0;
         if (t->chat)
                 return chat_answer_emit(t->chat, type, event, response_fold_response(t->fold), &t->out);

@@ -26,6 +26,8 @@ TEST(refused) {
                 { "{\"input\":\"x\"} y", NULL, NULL },
                 { "{\"input\":\"\xff\"}", NULL, NULL },
                 { "{}", "missing_required_parameter", "input" },
+                { "{\"input\":\"x\",\"truncation\":\"some\"}", "invalid_value", "truncation" },
+                { "{\"input\":\"x\",\"truncation\":true}", "invalid_type", "truncation" },
                 { "{\"input\":null}", "missing_required_parameter", "input" },
                 { "{\"input\":\"\"}", "missing_required_parameter", "input" },
                 { "{\"input\":[]}", "missing_required_parameter", "input" },

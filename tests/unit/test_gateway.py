@@ -203,6 +203,13 @@ def test_stream_again(world):
         connection.request("GET", f"/v1/responses/{id}?{query}")
         assert list(Events(connection.getresponse())) == events[0 if after is None else after + 1:]
         connection.close()
+    # No stream ends without an end, but for who has seen it.
+    for after, expected in [(len(events) - 2, events[-1:]), (len(events) - 1, []), (len(events), events[-1:]),
+                            (2147483647, events[-1:])]:
+        connection = world.connect()
+        connection.request("GET", f"/v1/responses/{id}?stream=true&starting_after={after}")
+        assert list(Events(connection.getresponse())) == expected, after
+        connection.close()
     assert world.request("GET", f"/v1/responses/{id}?stream=true&starting_after=x")[0] == 400
     status, response, _ = world.create("[[gone]]")
     status, answer, _ = world.request("GET", f"/v1/responses/{response['id']}?stream=true")
