@@ -121,6 +121,10 @@ static int make_tools(ChatService *c, const SessionConfig *config) {
         });
         if (r < 0)
                 return r;
+        /* What is under way for others is ended with the box that it knows: they are told so while that can still call
+         * off what it has begun elsewhere. */
+        if (c->mcp && c->tools)
+                mcp_server_set_tools(c->mcp, NULL);
         drop_tools(c);
         c->tools = tools;
         return serve_tools(c);
