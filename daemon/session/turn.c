@@ -83,6 +83,8 @@ static int emit_queued(Turn *t, size_t ahead, const char *mark) {
         if (!o)
                 return -ENOMEM;
         r = json_put_int(o, "ahead", (int64_t) ahead);
+        if (r >= 0)
+                r = json_put_int(o, "created_at", (int64_t) t->created_usec);
         if (r >= 0 && mark)
                 r = json_put_bool(o, mark, true);
         if (r < 0)

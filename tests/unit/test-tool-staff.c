@@ -298,6 +298,33 @@ TEST(the_wait_has_an_end) {
         ASSERT_ASKED(&o, "ask engineer_alice build it\n");
 }
 
+/* For a session that follows another one it is the rest of the same time. */
+TEST(the_wait_goes_on_after_a_crash) {
+        _cleanup_free_ char *queued = NULL;
+        uint64_t before, waited;
+        OFFICE(o);
+
+        for (unsigned i = 0; i < 2; i++) {
+                /* Asked twenty minutes ago, and an hour. */
+                uint64_t ago = (i == 0 ? 20 : 60) * 60 * USEC_PER_SEC, most = i == 0 ? 300 : 10;
+
+                queued = mfree(queued);
+                queued = asprintf_new("{\"type\":\"queued\",\"ahead\":0,\"created_at\":%" PRIu64 "}\n",
+                                      now_realtime_usec() - ago);
+                bench_start(&o.bench, "ask_agent", NULL, ASK);
+                answer(&o, "");
+                says(&o, queued);
+                ASSERT_FALSE(o.bench.is_done);
+                before = fake.now_usec;
+                while (!o.bench.is_done)
+                        ASSERT_TRUE(fake_pass(o.bench.event));
+                waited = (fake.now_usec - before) / USEC_PER_SEC;
+                ASSERT_TRUE(waited >= most - 5 && waited <= most + 5);
+                ASSERT_REFUSED(&o.bench, "Error executing tool ask_agent: engineer_alice: has not answered within 25 "
+                                         "minutes. It is still at it; ask it later what has come of it");
+        }
+}
+
 TEST(only_so_many_at_once) {
         ToolCall *calls[8];
         OFFICE(o);

@@ -14,11 +14,14 @@
 #include "tool-internal.h"
 
 #define PUFFOD_GONE "the agents cannot be reached at the moment; try again in a minute"
-#define HIRE_TIMEOUT_USEC (60 * USEC_PER_SEC)
+/* Above the longest start_timeout that there can be. */
+#define HIRE_TIMEOUT_USEC (90 * USEC_PER_SEC)
 /* puffod keeps a question for a minute while the other one is started again. */
 #define SUBMIT_TIMEOUT_USEC (90 * USEC_PER_SEC)
 /* Below the silence after which a turn is ended (task_timeout_seconds, 30 minutes), which this is part of. */
 #define ASK_TIMEOUT_USEC (25 * 60 * USEC_PER_SEC)
+/* For the answer of one that has ended meanwhile. */
+#define ASK_REST_USEC (10 * USEC_PER_SEC)
 #define RETRY_USEC_MIN (250 * USEC_PER_MSEC)
 #define RETRY_USEC_MAX (4 * USEC_PER_SEC)
 #define ASKS_MAX 8U
@@ -170,6 +173,17 @@ static int on_deadline(sd_event_source *s, uint64_t usec, void *userdata) {
                                   "of it");
 }
 
+/* It has been waited for since it was asked first, which may have been by a session before this one. */
+static int heed_age(Ask *a, int64_t created_usec) {
+        int64_t rest = created_usec + (int64_t) ASK_TIMEOUT_USEC - (int64_t) now_realtime_usec();
+
+        if (created_usec <= 0)
+                return 0;
+        return event_arm_timer(a->call->box->event, &a->deadline,
+                               (uint64_t) CLAMP(rest, (int64_t) ASK_REST_USEC, (int64_t) ASK_TIMEOUT_USEC),
+                               USEC_PER_SEC, on_deadline, a);
+}
+
 static int take_event(Ask *a, const char *line, size_t size) {
         _cleanup_json_ json_object *event = NULL;
         const char *type, *text;
@@ -182,6 +196,8 @@ static int take_event(Ask *a, const char *line, size_t size) {
         text = json_get_string(event, "text");
         a->n_retries = 0;
 
+        if (streq(type, "queued"))
+                return heed_age(a, json_get_int(event, "created_at", 0));
         if (streq(type, "restarted"))
                 a->answer = mfree(a->answer);
         else if (streq(type, "message_done") && !isempty(text))
