@@ -10,6 +10,8 @@
 
 #define USEC_PER_HOUR (3600 * USEC_PER_SEC)
 #define HOURS_PER_DAY 24U
+/* A sum of what is owed must be one that can be stored. */
+#define OWED_MAX (INT64_MAX / 1000000)
 /* What is stored of usage is forgotten after so long. */
 #define KEPT_HOURS (400U * HOURS_PER_DAY)
 
@@ -24,6 +26,9 @@ struct Budget {
         PriceList prices;
         uint64_t told[_BUDGET_KIND_MAX];        /* the hour or day that was told of; UINT64_MAX: none */
         uint64_t swept_hour;
+        TurnUsage owed;                         /* to the database, since it could not take it */
+        uint64_t n_owed, owed_hour;             /* calls; of the latest */
+        char *owed_model;
         char *unpriced;                         /* the latest model that was said to have no price */
 };
 
@@ -45,6 +50,7 @@ Budget* budget_free(Budget *b) {
 
         price_list_done(&b->prices);
         free(b->unpriced);
+        free(b->owed_model);
         return mfree(b);
 }
 
@@ -111,7 +117,7 @@ static uint64_t now_hour(const Budget *b) {
 
 static int look(Budget *b, BudgetKind kind, BudgetVerdict *ret) {
         uint64_t hour = now_hour(b), since = hour - hour % kinds[kind].hours;
-        TurnUsage u;
+        TurnUsage u, owed = b->n_owed > 0 && b->owed_hour >= since ? b->owed : (TurnUsage) {};
         int r;
 
         if (b->limits[kind] == UINT64_MAX)
@@ -122,11 +128,21 @@ static int look(Budget *b, BudgetKind kind, BudgetVerdict *ret) {
         *ret = (BudgetVerdict) {
                 .kind = kind,
                 .limit = b->limits[kind],
-                .used = kind == BUDGET_TOKENS ? u.input_tokens + u.output_tokens : u.cost_micro,
+                .used = kind == BUDGET_TOKENS
+                                ? u.input_tokens + owed.input_tokens + u.output_tokens + owed.output_tokens
+                                : u.cost_micro + owed.cost_micro,
                 .since_usec = since * USEC_PER_HOUR,
                 .until_usec = (since + kinds[kind].hours) * USEC_PER_HOUR,
         };
         return ret->used >= ret->limit;
+}
+
+static void settle(Budget *b) {
+        if (b->n_owed == 0 ||
+            usage_store_add(b->spec.db, b->owed_hour, strempty(b->owed_model), b->n_owed, &b->owed) < 0)
+                return;
+        b->n_owed = 0;
+        b->owed = (TurnUsage) {};
 }
 
 /* Of several, the one that holds longest: the day's. */
@@ -134,6 +150,7 @@ int budget_check(Budget *b, BudgetVerdict *ret) {
         BudgetVerdict v;
         int r = 0;
 
+        settle(b);
         for (size_t i = _BUDGET_KIND_MAX; i > 0 && r == 0; i--)
                 r = look(b, (BudgetKind) (i - 1), &v);
         if (r > 0 && ret)
@@ -157,6 +174,30 @@ static int tell(Budget *b) {
         return 0;
 }
 
+static TurnUsage usage_of(const Budget *b, const char *model, const ModelUsage *u, uint64_t cost_micro) {
+        return (TurnUsage) {
+                .input_tokens = u->input_tokens, .cached_tokens = u->cached_tokens,
+                .cache_write_tokens = u->cache_write_tokens, .output_tokens = u->output_tokens,
+                .reasoning_tokens = u->reasoning_tokens, .cost_micro = cost_micro ?: budget_price(b, model, u),
+        };
+}
+
+void budget_owe(Budget *b, const char *model, const ModelUsage *u, uint64_t cost_micro) {
+        TurnUsage t = usage_of(b, model, u, cost_micro), *o = &b->owed;
+        const struct { uint64_t *sum, n; } sums[] = {
+                { &o->input_tokens, t.input_tokens }, { &o->cached_tokens, t.cached_tokens },
+                { &o->cache_write_tokens, t.cache_write_tokens }, { &o->output_tokens, t.output_tokens },
+                { &o->reasoning_tokens, t.reasoning_tokens }, { &o->cost_micro, t.cost_micro },
+        };
+
+        for (size_t i = 0; i < ELEMENTSOF(sums); i++)
+                *sums[i].sum = MIN(*sums[i].sum + MIN(sums[i].n, (uint64_t) OWED_MAX), (uint64_t) OWED_MAX);
+        b->n_owed++;
+        b->owed_hour = now_hour(b);
+        (void) free_and_strdup(&b->owed_model, model);
+        (void) tell(b);
+}
+
 static int add(Budget *b, const char *model, uint64_t calls, const TurnUsage *u) {
         uint64_t hour = now_hour(b);
         int r;
@@ -168,7 +209,12 @@ static int add(Budget *b, const char *model, uint64_t calls, const TurnUsage *u)
                         return r;
         }
         r = usage_store_add(b->spec.db, hour, model, calls, u);
-        return r < 0 ? r : tell(b);
+        if (r < 0)
+                return r;
+        r = tell(b);
+        if (r < 0)      /* it is stored, and counts */
+                (void) log_warning_errno(r, "Whether the budget is used up could not be looked up: %m");
+        return 0;
 }
 
 /* A limit that does not hold as somebody thinks it does is worth a word. */
@@ -187,11 +233,7 @@ static void tell_unpriced(Budget *b, const char *model) {
 }
 
 int budget_add(Budget *b, const char *model, const ModelUsage *u, uint64_t cost_micro, uint64_t *ret_cost_micro) {
-        TurnUsage t = {
-                .input_tokens = u->input_tokens, .cached_tokens = u->cached_tokens,
-                .cache_write_tokens = u->cache_write_tokens, .output_tokens = u->output_tokens,
-                .reasoning_tokens = u->reasoning_tokens, .cost_micro = cost_micro ?: budget_price(b, model, u),
-        };
+        TurnUsage t = usage_of(b, model, u, cost_micro);
 
         if (ret_cost_micro)
                 *ret_cost_micro = t.cost_micro;

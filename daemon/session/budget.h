@@ -51,6 +51,10 @@ int budget_add(Budget *b, const char *model, const ModelUsage *u, uint64_t cost_
 /* A cost that a CLI has reported besides, for calls that were counted without one. */
 int budget_add_cost(Budget *b, const char *model, uint64_t cost_micro);
 
+/* What could not be stored, or not with what belongs to it: it counts all the same, and is stored by budget_check() as
+ * soon as it can be. cost_micro as budget_add()'s. */
+void budget_owe(Budget *b, const char *model, const ModelUsage *u, uint64_t cost_micro);
+
 /* 0: there is budget left. > 0: not before ret->until_usec. ret may be NULL. */
 int budget_check(Budget *b, BudgetVerdict *ret);
 

@@ -410,8 +410,10 @@ static void usage_count(Chat *c, const ModelUsage *u) {
         if (!c->spec.budget || c->echo || (u->input_tokens == 0 && u->output_tokens == 0))
                 return;
         r = budget_add(c->spec.budget, c->model, u, 0, &cost);
-        if (r < 0)
+        if (r < 0) {
                 log_turn_errno(c, LOG_WARNING, r, "What a call of the model has used could not be stored", NULL);
+                budget_owe(c->spec.budget, c->model, u, 0);
+        }
         c->turn->usage.cost_micro += cost;
 }
 

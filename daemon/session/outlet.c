@@ -120,8 +120,10 @@ static void usage_take(Outlet *o, const OutletReport *report) {
         /* A call that was refused or never got there has used nothing. One whose answer nobody has waited for has. */
         if (o->spec.budget && (u.usage.input_tokens > 0 || u.usage.output_tokens > 0)) {
                 r = budget_add(o->spec.budget, u.model, &u.usage, 0, &u.cost_micro);
-                if (r < 0)
+                if (r < 0) {
                         (void) log_warning_errno(r, "What a call of the model has used could not be stored: %m");
+                        budget_owe(o->spec.budget, u.model, &u.usage, 0);
+                }
         }
         if (o->spec.on_usage)
                 o->spec.on_usage(o, &u, o->spec.userdata);

@@ -4,6 +4,7 @@
 #include "file-util.h"
 #include "string-util.h"
 #include "tests.h"
+#include "usage-store.h"
 
 #define HOUR (3600 * USEC_PER_SEC)
 /* 2026-03-04 22:30 UTC. */
@@ -180,6 +181,55 @@ TEST(both_limits) {
         ASSERT_EQ(f.n_told, 2);
         ASSERT_EQ(budget_check(f.budget, &v), 1);
         ASSERT_EQ(v.kind, BUDGET_COST);
+}
+
+/* As when the disk is full. */
+static void break_store(Fixture *f) {
+        ASSERT_OK(database_exec(f->db, "CREATE TRIGGER full BEFORE INSERT ON model_usage BEGIN "
+                                       "SELECT RAISE(ABORT, 'full'); END"));
+}
+
+static uint64_t used(Fixture *f) {
+        TurnUsage u;
+
+        ASSERT_OK(usage_store_sum(f->db, 0, &u));
+        return u.input_tokens + u.output_tokens;
+}
+
+TEST(what_cannot_be_stored_counts) {
+        _fixture_ Fixture f = fixture_new();
+
+        budget_open(&f, 3000, UINT64_MAX);
+        ASSERT_OK(budget_add(f.budget, "m", &some, 0, NULL));
+        break_store(&f);
+        for (unsigned i = 0; i < 2; i++) {
+                ASSERT_TRUE(budget_add(f.budget, "m", &some, 0, NULL) < 0);
+                ASSERT_EQ(budget_check(f.budget, NULL), 0);
+                budget_owe(f.budget, "m", &some, 0);
+        }
+        ASSERT_EQ(f.n_told, 1);
+        ASSERT_EQ(budget_check(f.budget, NULL), 1);
+        ASSERT_EQ(used(&f), 1000);
+
+        ASSERT_OK(database_exec(f.db, "DROP TRIGGER full"));
+        ASSERT_EQ(budget_check(f.budget, NULL), 1);
+        ASSERT_EQ(used(&f), 3000);
+        ASSERT_EQ(budget_check(f.budget, NULL), 1);
+        ASSERT_EQ(used(&f), 3000);
+        now_usec += HOUR;
+        ASSERT_EQ(budget_check(f.budget, NULL), 0);
+}
+
+/* What is too much to be true is no reason not to count it. */
+TEST(nonsense_is_owed) {
+        static const ModelUsage odd = { .input_tokens = UINT64_MAX, .output_tokens = UINT64_MAX };
+        _fixture_ Fixture f = fixture_new();
+
+        budget_open(&f, 1000, UINT64_MAX);
+        for (unsigned i = 0; i < 3; i++)
+                budget_owe(f.budget, "m", &odd, 0);
+        ASSERT_EQ(budget_check(f.budget, NULL), 1);
+        ASSERT_TRUE(used(&f) > 1000);
 }
 
 TEST(nonsense_of_a_provider) {

@@ -22,6 +22,22 @@ TEST(budget) {
         answer(f, "t5", "Again", "completed You said: Again");
 }
 
+/* As when the disk is full. */
+TEST(what_cannot_be_stored_counts) {
+        _fixture_ Fixture *f = fixture_new("limits: {tokens_per_hour: 30}\n");
+
+        ASSERT_OK(database_exec(f->db, "CREATE TRIGGER full BEFORE INSERT ON model_usage BEGIN "
+                                       "SELECT RAISE(ABORT, 'full'); END"));
+        answer(f, "t1", "Hello", "completed You said: Hello");
+        answer(f, "t2", "Hello", "completed You said: Hello");
+        answer(f, "t3", "Never", "failed/budget");
+        ASSERT_OK(database_exec(f->db, "DROP TRIGGER full"));
+        answer(f, "t4", "Never", "failed/budget");
+        fixture_crash(f);
+        fixture_open(f);
+        answer(f, "t5", "Never", "failed/budget");
+}
+
 static uint64_t tokens_used(Fixture *f) {
         TurnUsage u;
 

@@ -100,7 +100,8 @@ static int find_program(HandsLaunch *l, const SessionConfig *config, const char 
         return *ret_fault ? -ENOENT : -ENOMEM;
 }
 
-/* Hermes asks nobody and can be told nothing of the kind: what is to be asked about, or not to be done, it would do. */
+/* Hermes asks nobody and can be told nothing of the kind: what is to be asked about, or not to be done, it would
+ * do. */
 static int check_mode(HarnessKind kind, const AgentConfig *a, char **ret_fault) {
         const char *mode = strempty(a->permission_mode);
         bool bypass = streq(mode, "bypassPermissions"), only_bypass = kind == HARNESS_HERMES;

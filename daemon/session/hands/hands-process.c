@@ -25,8 +25,8 @@ static int run_new(Hands *h, HarnessRun **ret) {
                 .own_sandbox = strdup(l->own_sandbox), .conversation = strdup(strempty(l->conversation)),
                 .turn = strdup(""), .message = strdup(""), .kick = strdup(""), .charged = strdup(""),
         };
-        if (!run->invocation || !run->kind || !run->model || !run->token || !run->directory ||
-            !run->permission_mode || !run->own_sandbox || !run->conversation || !run->turn || !run->message || !run->kick || !run->charged)
+        if (!run->invocation || !run->kind || !run->model || !run->token || !run->directory || !run->permission_mode ||
+            !run->own_sandbox || !run->conversation || !run->turn || !run->message || !run->kick || !run->charged)
                 return -ENOMEM;
         memcpy(run->hash, l->hash, sizeof(run->hash));
         r = free_and_strdup(&run->session_id, l->session_id);

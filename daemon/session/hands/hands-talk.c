@@ -243,14 +243,26 @@ static int charge(Hands *h, const ModelUsage *u, uint64_t known, uint64_t price)
         return r < 0 ? r : database_commit(&t);
 }
 
+/* As budget_take() would. */
+static void owe(Hands *h, const ModelUsage *u, uint64_t known, uint64_t price) {
+        const HarnessRun *run = h->run;
+
+        if (!run->has_outlet && (u->input_tokens > 0 || u->output_tokens > 0))
+                budget_owe(h->spec.budget, run->model, u, known);
+        else if (run->has_outlet && known > 0 && price == 0)
+                budget_owe(h->spec.budget, run->model, &(ModelUsage) {}, known);
+}
+
 void hands_charge(Hands *h, const ModelUsage *u, uint64_t known_cost_micro, uint64_t *ret_cost_micro) {
         uint64_t price = h->spec.budget ? budget_price(h->spec.budget, h->run->model, u) : 0;
         int r = 0;
 
         if (h->spec.budget && !streq(h->run->charged, h->run->message))
                 r = charge(h, u, known_cost_micro, price);
-        if (r < 0)
+        if (r < 0) {
                 hands_log(h, LOG_WARNING, r, "What the turn has used could not be stored", NULL);
+                owe(h, u, known_cost_micro, price);
+        }
         *ret_cost_micro = known_cost_micro ?: price;
 }
 
