@@ -38,6 +38,16 @@ TEST(what_cannot_be_stored_counts) {
         answer(f, "t5", "Never", "failed/budget");
 }
 
+static char *token;                     /* the last that the outlet was told to take, but for new ones */
+
+int __real_outlet_set_token(Outlet *o, const char *t);
+int __wrap_outlet_set_token(Outlet *o, const char *t);
+
+int __wrap_outlet_set_token(Outlet *o, const char *t) {
+        ASSERT_OK(free_and_strdup(&token, t));
+        return __real_outlet_set_token(o, t);
+}
+
 static uint64_t tokens_used(Fixture *f) {
         TurnUsage u;
 
@@ -121,6 +131,13 @@ TEST(what_the_outlet_counts_counts_once) {
         answer(f, "t2", "More", "completed You said: More");
         ASSERT_EQ(tokens_used(f), 0);
         ASSERT_EQ(world.n_starts, 1);
+
+        /* Its token is good as long as it is there. */
+        ASSERT_EQ(strlen(strempty(token)), 43);
+        ASSERT_OK(kill(world.pid, SIGKILL));
+        while (!streq_ptr(token, ""))
+                ASSERT_TRUE(ASSERT_OK(sd_event_run(f->event, 20 * USEC_PER_SEC)) > 0);
+        token = mfree(token);
 }
 
 static void assert_usage(Fixture *f, const char *id, uint64_t input, uint64_t cached, uint64_t output) {

@@ -149,6 +149,22 @@ TEST(noise_is_no_progress) {
         ASSERT_STREQ(row->reason, "deadline");
 }
 
+/* It cannot be forgotten: the next process would be given it again, and so on. */
+TEST(a_lost_conversation_that_cannot_be_forgotten) {
+        _fixture_ Fixture *f = fixture_new("");
+        _cleanup_free_ char *sessions = path_join(world.directory, "sessions");
+
+        answer_in(f, "a1", "a", NULL, "One", "completed You said: One");
+        answer(f, "m1", "Main", "completed You said: Main");
+        ASSERT_OK(directory_remove(sessions));
+        ASSERT_OK(database_exec(f->db, "CREATE TRIGGER full BEFORE DELETE ON session_values BEGIN "
+                                       "SELECT RAISE(ABORT, 'full'); END"));
+        answer_in(f, "a2", "a", NULL, "Two", "failed/internal");
+        ASSERT_EQ(world.n_starts, 3);
+        ASSERT_OK(database_exec(f->db, "DROP TRIGGER full"));
+        answer_in(f, "a3", "a", NULL, "[[reply: Three]]", "completed Three");
+}
+
 TEST(does_not_know_its_conversation) {
         _fixture_ Fixture *f = fixture_new("");
         _cleanup_free_ char *sessions = path_join(world.directory, "sessions");

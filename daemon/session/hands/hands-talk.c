@@ -308,13 +308,16 @@ static void refused(Hands *h) {
         hands_fail(h, "server_error", "auth", "The CLI is not logged in, or its login has expired (auth).");
 }
 
+/* As long as it is not forgotten, the next process would be given it again, and would say the same. */
 void hands_lose_conversation(Hands *h) {
         int r;
 
         r = hands_conversation_save(h, NULL);
         if (r < 0)
-                (void) log_warning_errno(r, "Failed to forget the CLI's conversation: %m");
-        hands_log(h, LOG_NOTICE, 0, "The CLI does not know its conversation any more, it begins a new one", NULL);
+                hands_fail_errno(h, r, "Failed to forget the CLI's conversation");
+        else
+                hands_log(h, LOG_NOTICE, 0, "The CLI does not know its conversation any more, it begins a new one",
+                          NULL);
         h->has_it = false;
         h->kick = NULL;
         /* Its end brings us back. */

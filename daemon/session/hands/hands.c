@@ -36,10 +36,20 @@ void hands_stored(Hands *h, int r) {
                 h->spec.on_broken(r, h->spec.userdata);
 }
 
+/* The token was for its process. */
+static void revoke_token(Hands *h) {
+        Outlet *o = h->run->has_outlet ? h->spec.get_outlet(h->spec.userdata) : NULL;
+        int r = o ? outlet_set_token(o, "") : 0;
+
+        if (r < 0)
+                (void) log_warning_errno(r, "The token of the CLI that has ended could not be revoked: %m");
+}
+
 void hands_run_end(Hands *h) {
         if (!h->run || h->run->ended)
                 return;
         h->run->ended = true;
+        revoke_token(h);
         hands_stored(h, run_store_end(h->spec.db, h->run));
 }
 
