@@ -40,6 +40,10 @@ static int launch_common(const HarnessSetup *s, HarnessLaunch *l) {
         return r;
 }
 
+/* The agent's tools need no permission, but for the one that has a program started: where somebody is asked about
+ * commands, he is asked about that. Such a rule goes before those that allow. */
+#define ASKED "{\"permissions\":{\"ask\":[\"mcp__puffo__install_mcp_server\"]}}"
+
 static int launch_add_mode(const HarnessSetup *s, HarnessLaunch *l) {
         const char *mode = isempty(s->permission_mode) ? "default" : s->permission_mode;
         int r;
@@ -49,7 +53,9 @@ static int launch_add_mode(const HarnessSetup *s, HarnessLaunch *l) {
         for (size_t i = 0; i < ELEMENTSOF(modes); i++)
                 if (streq(mode, modes[i])) {
                         r = launch_add_value(l, "--permission-mode", mode);
-                        return r < 0 ? r : launch_add_value(l, "--permission-prompt-tool", "stdio");
+                        if (r >= 0)
+                                r = launch_add_value(l, "--permission-prompt-tool", "stdio");
+                        return r < 0 ? r : launch_add_value(l, "--settings", ASKED);
                 }
         return -EINVAL;
 }

@@ -41,6 +41,9 @@ int cli_home_start_codex_turn(const AgentHome *h, const char *schema, char *cons
 
 /* Paths that exist on the machine of whoever wrote them, not where the agent's runtime lives (agent-runtime §10.5). */
 bool cli_command_is_host_local(const char *command);
+/* Whether a CLI would take the tools of an MCP server of this name for ours: they are called mcp__NAME__TOOL, with "_" in
+ * the place of what is neither a letter nor a digit nor "-", and what ends the name is the first "__". */
+bool cli_server_name_is_ours(const char *name);
 
 /* The conversation that a CLI goes on with, cli_session.json (agent-home §5.8). > 0: *ret is its id, "" for the CLIs
  * that only know "the latest"; 0: none, *ret is NULL. Another harness's file counts as none. */

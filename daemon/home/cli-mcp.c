@@ -21,6 +21,16 @@ bool cli_command_is_host_local(const char *command) {
                startswith(command, "/Users/") || startswith(command, "/tmp/") || startswith(command, "/var/folders/");
 }
 
+static bool becomes_line(char c) {
+        return !(c >= 'a' && c <= 'z') && !(c >= 'A' && c <= 'Z') && !(c >= '0' && c <= '9') && c != '-';
+}
+
+bool cli_server_name_is_ours(const char *name) {
+        const char *rest = startswith(name, PUFFO);
+
+        return rest && (!*rest || (becomes_line(*rest) && (!rest[1] || becomes_line(rest[1]))));
+}
+
 static bool strings_are_ok(json_object *o, json_type type) {
         if (!o)
                 return true;
@@ -44,7 +54,7 @@ static bool strings_are_ok(json_object *o, json_type type) {
 static bool server_is_ok(const char *name, json_object *server) {
         const char *command = json_get_string(server, "command"), *url = json_get_string(server, "url");
 
-        if (isempty(name) || strlen(name) > SERVER_NAME_MAX * 4 || streq(name, PUFFO) ||
+        if (isempty(name) || strlen(name) > SERVER_NAME_MAX * 4 || cli_server_name_is_ours(name) ||
             !strings_are_ok(json_get(server, "enabled_tools"), json_type_array) ||
             !strings_are_ok(json_get(server, "disabled_tools"), json_type_array))
                 return false;

@@ -139,3 +139,15 @@ def test_time_denies(town, worker, bo, provider):  # noqa: F811
     call = Call(town, worker, bo)
     assert call.done() and call.times() == 0
     assert "nobody answered within 3 seconds" in json.dumps(requests(provider, call.name)[-1]["body"])
+
+
+@pytest.mark.parametrize("answer", ["y", "n"])
+def test_a_server_of_its_own_is_a_program(town, worker, bo, answer):  # noqa: F811
+    """Who is asked about commands is asked about what starts one."""
+    call = "[[tool: mcp__puffo__install_mcp_server " + json.dumps({"name": f"mine-{answer}", "command": "/usr/bin/true"}) + "]]"
+    root = bo.say(f"Install {answer}. {call} [[reply: So be it {answer}.]]", to=worker.slug)
+    question, = town.operator.wait(lambda m: f"mine-{answer}" in m.get("text", ""), seconds=90)
+    assert "install_mcp_server" in question["text"]
+    town.operator.say(answer, to=worker.slug, thread=question["envelope_id"])
+    assert once(bo, worker, root, seconds=90)["text"] == f"So be it {answer}."
+    assert (f"mine-{answer}" in (worker.workspace / ".mcp.json").read_text()) == (answer == "y")

@@ -641,6 +641,18 @@ TEST(what_a_running_cli_has_mounted) {
         }
 }
 
+TEST(names_that_are_ours) {
+        static const char *const ours[] = { "puffo", "puffo_", "puffo.", "puffo__x", "puffo  x", "puffo_\xc3\xa4",
+                                            "puffo\xc3\xa4x" };
+        static const char *const others[] = { "", "p", "puff", "puffo_x", "puffo.x", "puffo-", "puffo2", "puffox__y",
+                                              "my_puffo", "my__puffo__x" };
+
+        for (size_t i = 0; i < ELEMENTSOF(ours); i++)
+                ASSERT_TRUE(cli_server_name_is_ours(ours[i]));
+        for (size_t i = 0; i < ELEMENTSOF(others); i++)
+                ASSERT_FALSE(cli_server_name_is_ours(others[i]));
+}
+
 TEST(instructions_of_who_is_not_on_puffo) {
         AGENT(a, CLAUDE);
         _cleanup_free_ char *text = NULL;

@@ -60,11 +60,13 @@ static char* launched(const HarnessSetup *setup, const char *what) {
         "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC=1\nDISABLE_AUTOUPDATER=1\nDISABLE_BUG_COMMAND=1\n" \
         "CLAUDE_CODE_MAX_RETRIES=4\nCLAUDE_CODE_DISABLE_CRON=1\nCLAUDE_CODE_DISABLE_BACKGROUND_TASKS=1\n"
 
+#define ASKED "--settings={\"permissions\":{\"ask\":[\"mcp__puffo__install_mcp_server\"]}}\n"
+
 TEST(claude) {
         HarnessSetup s = setup_of(HARNESS_CLAUDE);
         static const char *const dirs[] = { "/srv/data", NULL };
 
-        ASSERT_LAUNCHES(&s, "argv", COMMON "--permission-mode=default\n--permission-prompt-tool=stdio\n"
+        ASSERT_LAUNCHES(&s, "argv", COMMON "--permission-mode=default\n--permission-prompt-tool=stdio\n" ASKED
                                     "--allowedTools=mcp__puffo\n");
         ASSERT_LAUNCHES(&s, "env", PLAIN SWITCHES);
         ASSERT_LAUNCHES(&s, "cwd", "/srv/agent/workspace/project");
@@ -77,7 +79,7 @@ TEST(claude) {
         s.session_id = "5c2e8f5e-0000-4000-8000-000000000001";
         s.extra_dirs = (char *const*) dirs;
         ASSERT_LAUNCHES(&s, "argv", COMMON "--model=--dangerously-skip-permissions\n--add-dir=/srv/data\n"
-                                    "--permission-mode=acceptEdits\n--permission-prompt-tool=stdio\n"
+                                    "--permission-mode=acceptEdits\n--permission-prompt-tool=stdio\n" ASKED
                                     "--allowedTools=mcp__puffo\n--mcp-config=/srv/agent/mcp.json\n"
                                     "--strict-mcp-config\n"
                                     "--resume=5c2e8f5e-0000-4000-8000-000000000001\n");
@@ -86,7 +88,7 @@ TEST(claude) {
         s.permission_mode = "bypassPermissions";
         ASSERT_LAUNCHES(&s, "argv", COMMON "--dangerously-skip-permissions\n--allowedTools=mcp__puffo\n");
         s.permission_mode = "auto";
-        ASSERT_LAUNCHES(&s, "argv", COMMON "--permission-mode=auto\n--permission-prompt-tool=stdio\n"
+        ASSERT_LAUNCHES(&s, "argv", COMMON "--permission-mode=auto\n--permission-prompt-tool=stdio\n" ASKED
                                     "--allowedTools=mcp__puffo\n");
 }
 
@@ -228,7 +230,7 @@ TEST(conversations_that_are_none) {
                 HarnessSetup s = setup_of(HARNESS_CLAUDE);
 
                 s.session_id = ids[i];
-                ASSERT_LAUNCHES(&s, "argv", COMMON "--permission-mode=default\n--permission-prompt-tool=stdio\n"
+                ASSERT_LAUNCHES(&s, "argv", COMMON "--permission-mode=default\n--permission-prompt-tool=stdio\n" ASKED
                                             "--allowedTools=mcp__puffo\n");
         }
 }

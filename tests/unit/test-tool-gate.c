@@ -75,6 +75,8 @@ TEST(patterns) {
                 { "Read", "mcp__other__x", NULL, false },
                 { "Read", "mcp__puffo__send_message", NULL, true },
                 { "Read", "mcp__puffo", NULL, false },
+                { "Read", "mcp__puffo__x__run", NULL, false },
+                { "Read", "mcp__puffo___run", NULL, false },
                 { "Read", "Write", NULL, false },
                 { "", "", NULL, true },
                 { "*(/srv/*)", "Write", "{\"file_path\":\"/srv/x\"}", true },

@@ -294,6 +294,10 @@ TEST(mcp_servers) {
         bench_call(&b, "uninstall_mcp_server", "{\"name\":\"git\"}");
         ASSERT_REFUSED(&b, "Error executing tool uninstall_mcp_server: there is no .mcp.json in the workspace");
 
+        bench_call(&b, "install_mcp_server", "{\"name\":\"puffo__git\",\"command\":\"x\"}");
+        ASSERT_REFUSED(&b, "Error executing tool install_mcp_server: the name 'puffo__git' would be taken for this "
+                       "agent's own server");
+
         bench_call(&b, "install_mcp_server", "{\"name\":\"git\",\"command\":\"/usr/bin/git-mcp\",\"args\":[\"--all\"],"
                    "\"env\":{\"A\":\"b/c\"}}");
         ASSERT_ANSWER(&b, "Registered MCP server 'git'. Call refresh() to make it available.");

@@ -363,6 +363,8 @@ int tool_install_mcp_server(ToolCall *c) {
         r = check_server_name(c, name);
         if (r <= 0)
                 return r;
+        if (cli_server_name_is_ours(name))
+                return tool_fail(c, "the name '%s' would be taken for this agent's own server", name);
         if (command[strspn(command, " \t\r\n\v\f")] == 0)
                 return tool_fail(c, "command must not be blank");
         if (c->box->kind != RUNTIME_CLI_LOCAL && cli_command_is_host_local(command))
