@@ -223,6 +223,26 @@ static bool has_started_again(Fixture *f) {
         return world.n_starts == 2;
 }
 
+/* Hermes reads it nowhere: it stands in front of the first text, and of the next one when it has changed. */
+TEST(told_who_it_is) {
+        static const struct { const char *profile; bool told; } turns[] = {
+                { "You are A.", true }, { "You are A.", false }, { "You are B.", true }, { "You are B.", false },
+        };
+        _fixture_ Fixture *f = fixture_new("");
+        _cleanup_free_ char *profile = path_join(world.directory, "profile.md"), *path = path_join(world.directory, "log");
+
+        configure_as(HERMES);
+        for (size_t i = 0; i < ELEMENTSOF(turns); i++) {
+                _cleanup_free_ char *id = asprintf_new("t%zu", i), *log = NULL;
+
+                (void) unlink(path);
+                ASSERT_OK(file_write_atomic(profile, turns[i].profile, strlen(turns[i].profile), 0600));
+                answer(f, id, "[[reply: Yes]]", "completed Yes");
+                log = file_text("log");
+                ASSERT_EQ(strstr(strstr(log, "\"text\""), turns[i].profile) != NULL, turns[i].told);
+        }
+}
+
 /* Nothing is done in a mode that its CLI does not have. */
 TEST(modes_that_cannot_be_kept) {
         static const char *const files[] = { HERMES "  permission_mode: default\n", GEMINI "  permission_mode: auto\n",

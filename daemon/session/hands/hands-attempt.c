@@ -134,6 +134,8 @@ int hands_start_process(Hands *h, const SessionConfig *config) {
                 r = hands_conversation_load(h, config, &h->launch.session_id);
         h->launch.fresh = h->launch.conversation && !h->launch.session_id;
         if (r >= 0)
+                r = hands_prompt_add(h, system, &text);
+        if (r >= 0)
                 r = new_token(h);
         if (r >= 0 && h->turn && harness_is_fitted_by_launch(h->launch.kind))
                 r = hands_options_read(h->row, &options);

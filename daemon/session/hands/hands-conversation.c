@@ -8,6 +8,8 @@
 /* What a CLI calls the conversations that clients have named: "<harness>:<its id>". The main one is in a file that the
  * original knows, too (cli_session_load()). */
 #define PREFIX CONVERSATION_CLI_PREFIX
+/* The value with the hash of what the CLI has been told of itself. */
+#define PROMPT_TOLD "cli-prompt"
 
 /* Each conversation has an id of the CLI's; those of sdk-local are told all of theirs in each turn. */
 static bool has_ids(HarnessKind k) {
@@ -91,4 +93,33 @@ int hands_conversation_save(Hands *h, const char *session_id) {
         if (!name || (session_id && !value))
                 return -ENOMEM;
         return session_value_set(h->spec.db, name, value);
+}
+
+/* With a conversation's first text the launch says it. */
+int hands_prompt_add(Hands *h, const char *system, char **text) {
+        uint8_t hash[crypto_generichash_BYTES];
+        _cleanup_free_ char *told = NULL;
+        char *both;
+        int r;
+
+        h->prompt[0] = 0;
+        if (h->launch.kind != HARNESS_HERMES || isempty(system))
+                return 0;
+        (void) crypto_generichash(hash, sizeof(hash), (const uint8_t*) system, strlen(system), NULL, 0);
+        (void) sodium_bin2hex(h->prompt, sizeof(h->prompt), hash, sizeof(hash));
+        if (!h->launch.session_id)
+                return 0;
+        r = session_value_get(h->spec.db, PROMPT_TOLD, &told);
+        if (r < 0 || streq_ptr(told, h->prompt))
+                return MIN(r, 0);
+        both = strjoin(system, "\n\n---\n\n", *text);
+        if (!both)
+                return -ENOMEM;
+        free(*text);
+        *text = both;
+        return 0;
+}
+
+int hands_prompt_told(Hands *h) {
+        return *h->prompt ? session_value_set(h->spec.db, PROMPT_TOLD, h->prompt) : 0;
 }

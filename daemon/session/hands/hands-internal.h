@@ -63,6 +63,7 @@ struct Hands {
         bool has_it;                    /* the text of this turn is part of the CLI's conversation */
         bool repeated;                  /* once after an end that nobody wanted */
         const char *kick;               /* HANDS_…_LINE: what is sent instead of the text, NULL: that itself */
+        char prompt[65];                /* hash of what a CLI is told of itself with the text; "": nothing */
         char *open;                     /* the CLI's id of the message that grows, or NULL */
         bool known;                     /* … which was stored before */
         size_t streamed;                /* bytes of it */
@@ -125,6 +126,10 @@ int hands_conversation_use(Hands *h, const SessionConfig *config, const HandsLau
 int hands_conversation_load(Hands *h, const SessionConfig *config, char **ret);
 /* That of h->run. session_id NULL: forget it. */
 int hands_conversation_save(Hands *h, const char *session_id);
+/* Puts system in front of *text for a CLI that reads it nowhere, when its conversation does not know it as it is now. */
+int hands_prompt_add(Hands *h, const char *system, char **text);
+/* The conversation knows it now. */
+int hands_prompt_told(Hands *h);
 
 /* --- hands-options.c --- */
 

@@ -333,6 +333,9 @@ static void turn_ended(Hands *h, const HarnessResult *result) {
         case HARNESS_DONE:
                 hands_prepared(h, NULL);        /* it may have ended before it was heard that it began */
                 h->spec.on_health(CHAT_HEALTH_OK, h->spec.userdata);
+                r = hands_prompt_told(h);
+                if (r < 0)
+                        hands_log(h, LOG_WARNING, r, "What the CLI was told of itself is told again", NULL);
                 complete(h);
                 break;
         case HARNESS_TRANSIENT:
