@@ -38,6 +38,7 @@ typedef struct HarnessSetup {
         HarnessKind kind;
         const char *program;            /* absolute; never NULL */
         const char *home, *workspace, *working_directory;       /* $HOME, workspace, where it runs; never NULL */
+        const char *provider;           /* hermes: "anthropic" or "openai"; NULL, "": the first */
         const char *model;              /* NULL, "": the program's own choice */
         const char *permission_mode;    /* default, acceptEdits, plan, dontAsk, bypassPermissions; NULL: default */
         const char *mcp_config;         /* path of the MCP configuration */

@@ -9,6 +9,7 @@
 #define ARGUMENT_MAX KIB(128)
 #define TEXT_MAX MIB(16)
 #define MODEL_DEFAULT "anthropic/claude-opus-4-6"
+#define MODEL_DEFAULT_OPENAI "gpt-4o"
 #define LOST_WORDS "No previous CLI session found to continue"
 #define RESUMED_WORDS "\xe2\x86\xbb"                             /* ↻ */
 #define NORMALIZED_WORDS "\xe2\x9a\xa0\xef\xb8\x8f"              /* ⚠️ */
@@ -22,11 +23,21 @@ typedef struct Hermes {
 
 /* ---- launch ---- */
 
+static bool is_openai(const HarnessSetup *s) {
+        return streq(strempty(s->provider), "openai");
+}
+
 static int launch_add_model(const HarnessSetup *s, HarnessLaunch *l) {
         _cleanup_free_ char *model = launch_model(s->model), *full = NULL;
+        const char *name;
 
         if (!model)
                 return -ENOMEM;
+        /* Of names with a vendor's in front only collections of many vendors know. */
+        if (is_openai(s)) {
+                name = startswith(model, "openai/") ?: model;
+                return launch_add_value(l, "--model", isempty(name) ? MODEL_DEFAULT_OPENAI : name);
+        }
         full = !*model ? strdup(MODEL_DEFAULT) : strchr(model, '/') ? strdup(model) : strjoin("anthropic/", model);
         if (!full)
                 return -ENOMEM;
@@ -55,7 +66,7 @@ static int hermes_launch(const HarnessSetup *s, HarnessLaunch *l) {
                 return -ENOMEM;
         r = launch_add(l, "chat");
         if (r >= 0)
-                r = launch_add_value(l, "--provider", "anthropic");
+                r = launch_add_value(l, "--provider", is_openai(s) ? "openai-api" : "anthropic");
         if (r >= 0)
                 r = launch_add(l, "--quiet");
         if (r >= 0)
@@ -66,6 +77,10 @@ static int hermes_launch(const HarnessSetup *s, HarnessLaunch *l) {
                 r = launch_add(l, "--continue");
         if (r >= 0)
                 r = launch_add_text(s, l);
+        if (r >= 0 && !isempty(s->model_token) && is_openai(s)) {
+                r = launch_set(l, "OPENAI_BASE_URL", "http://127.0.0.1:{model_port}/v1");
+                return r < 0 ? r : launch_set(l, "OPENAI_API_KEY", s->model_token);
+        }
         if (r >= 0 && !isempty(s->model_token)) {
                 r = launch_set(l, "ANTHROPIC_BASE_URL", "http://127.0.0.1:{model_port}");
                 if (r >= 0)

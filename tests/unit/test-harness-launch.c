@@ -157,6 +157,9 @@ TEST(hermes) {
                 { " claude-opus-4-6 [1m] ", "anthropic/claude-opus-4-6" },
                 { "nous/hermes-4[x]", "nous/hermes-4" }, { "--x", "anthropic/--x" },
         };
+        static const struct { const char *model, *argument; } openai_models[] = {
+                { NULL, "gpt-4o" }, { "gpt-5.5[x]", "gpt-5.5" }, { "openai/gpt-5.5", "gpt-5.5" }, { "openai/", "gpt-4o" },
+        };
         HarnessSetup s = setup_of(HARNESS_HERMES);
         _cleanup_free_ char *big = malloc(KIB(128)), *json = NULL;
 
@@ -179,6 +182,19 @@ TEST(hermes) {
                         PLAIN "ANTHROPIC_BASE_URL=http://127.0.0.1:{model_port}\nANTHROPIC_API_KEY=tok\n");
         s.session_id = "";
         ASSERT_LAUNCHES(&s, "argv", HERMES("anthropic/m") "--continue\n--query=- hello=1\n");
+
+        s.provider = "openai";
+        ASSERT_LAUNCHES(&s, "env",
+                        PLAIN "OPENAI_BASE_URL=http://127.0.0.1:{model_port}/v1\nOPENAI_API_KEY=tok\n");
+        for (size_t i = 0; i < ELEMENTSOF(openai_models); i++) {
+                _cleanup_free_ char *expected = asprintf_new(
+                        "chat\n--provider=openai-api\n--quiet\n--source=puffoagent:agent\n--model=%s\n--continue\n"
+                        "--query=- hello=1\n", openai_models[i].argument);
+
+                s.model = openai_models[i].model;
+                ASSERT_LAUNCHES(&s, "argv", expected);
+        }
+        s.provider = "anthropic";
 
         /* As long as the kernel takes it. */
         ASSERT_NOT_NULL(big);

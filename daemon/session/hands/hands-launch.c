@@ -358,7 +358,8 @@ int hands_launch_compose(HandsLaunch *l, const SessionConfig *config, const char
         l->launch = mfree(l->launch);
         return harness_launch(&(HarnessSetup) {
                 .kind = l->kind, .program = l->program, .home = config->home->directory,
-                .workspace = config->home->workspace, .working_directory = l->directory, .model = l->model,
+                .workspace = config->home->workspace, .working_directory = l->directory,
+                .provider = config->provider, .model = l->model,
                 .permission_mode = a->permission_mode, .mcp_config = l->home.mcp_config, .system_prompt = system,
                 .session_id = l->session_id, .max_turns = a->max_turns, .allowed_tools = a->allowed_tools,
                 .puffo_tools = l->kind == HARNESS_CLAUDE_SDK, .extra_dirs = l->extra,
