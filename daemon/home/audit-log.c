@@ -168,6 +168,10 @@ static int file_open_audit(int dir) {
         return -ELOOP;
 }
 
+const char* audit_event_to_string(AuditEvent e) {
+        return e >= 0 && e < _AUDIT_EVENT_MAX ? events[e] : NULL;
+}
+
 int audit_log_append(const AgentHome *h, AuditEvent event, json_object *fields) {
         _cleanup_close_ int dir = -EBADF, fd = -EBADF;
         _cleanup_free_ char *line = NULL;

@@ -21,5 +21,7 @@ typedef enum AuditEvent {
         _AUDIT_EVENT_MAX,
 } AuditEvent;
 
+const char* audit_event_to_string(AuditEvent e);
+
 /* fields: an object or NULL; borrowed, unchanged. */
 int audit_log_append(const AgentHome *h, AuditEvent event, json_object *fields);

@@ -388,7 +388,7 @@ static int attempt(Hands *h, const SessionConfig *config) {
         int r;
 
         hands_configure(h, config);
-        r = config->agent ? hands_audit_use(&h->audit, config->home) : 0;
+        r = config->agent ? hands_audit_use(&h->audit, config->home, h->turn ? h->turn->id : NULL) : 0;
         if (r >= 0)
                 r = turn_begin(h, config);
         if (r >= 0 && h->found[1] >= 0)

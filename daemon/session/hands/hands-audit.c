@@ -8,18 +8,54 @@
 void hands_audit_done(HandsAudit *a) {
         free(a->home.id);
         free(a->home.workspace);
+        free(a->turn);
 }
 
-int hands_audit_use(HandsAudit *a, const AgentHome *home) {
+int hands_audit_use(HandsAudit *a, const AgentHome *home, const char *turn) {
         int r = free_and_strdup(&a->home.id, home->id);
 
-        return r < 0 ? r : free_and_strdup(&a->home.workspace, home->workspace);
+        if (r >= 0)
+                r = free_and_strdup(&a->home.workspace, home->workspace);
+        free(a->turn);
+        a->turn = turn ? strjoin("PUFFO_TURN=", turn) : NULL;
+        return r < 0 ? r : turn && !a->turn ? -ENOMEM : 0;
+}
+
+static int describe(json_object *o, StrBuf *b) {
+        static const char *const told[] = {
+                "name", "resume", "outcome", "tool_calls", "input_tokens", "output_tokens", "duration_ms", "phase",
+                "attempt", "of", "attempts",
+        };
+        int r = 0;
+
+        for (size_t i = 0; i < ELEMENTSOF(told) && r >= 0; i++) {
+                json_object *v = json_get(o, told[i]);
+                _cleanup_free_ char *value = v ? str_printable(json_object_get_string(v), 100) : NULL;
+
+                if (v)
+                        r = value ? strbuf_printf(b, "%s%s %s", b->size > 0 ? ", " : ": ", told[i], value) : -ENOMEM;
+        }
+        return r;
+}
+
+static void tell_journal(const HandsAudit *a, AuditEvent event, json_object *o) {
+        _cleanup_free_ char *name = strjoin("PUFFO_EVENT=", audit_event_to_string(event));
+        _cleanup_(strbuf_done) StrBuf b = {};
+        const char *const fields[] = { name, a->turn, NULL };
+
+        if (!name || describe(o, &b) < 0) {
+                (void) log_oom();
+                return;
+        }
+        (void) log_fields(LOG_INFO, 0, fields, "Audit: %s%s", audit_event_to_string(event), strempty(b.text));
 }
 
 /* r: of putting fields together. */
 static void append(HandsAudit *a, AuditEvent event, json_object *fields, int r) {
         if (!a->home.workspace)
                 return;
+        if (r >= 0)
+                tell_journal(a, event, fields);
         if (r >= 0)
                 r = audit_log_append(&a->home, event, fields);
         if (r < 0 && !a->failed)
