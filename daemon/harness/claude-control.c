@@ -3,6 +3,7 @@
 /* The control protocol (claude-cli-protocol §9): requests and answers in both directions between the other lines. */
 
 #include "claude.h"
+#include "crash-point.h"
 #include "tool-gate.h"
 
 #define GATE "gate"
@@ -322,7 +323,7 @@ static int claude_on_mcp_message(Harness *h, const char *id, json_object *reques
         json_object *message = json_get(request, "message");
         const char *text;
 
-        if (!c->sdk || !c->wants_puffo || !h->handler.on_mcp ||
+        if (!c->sdk || (!c->wants_puffo && !h->adopted) || !h->handler.on_mcp ||
             !streq_ptr(json_get_string(request, "server_name"), "puffo"))
                 return claude_respond(h, id, NULL, "There is no such MCP server.");
         if (!json_object_is_type(message, json_type_object))
@@ -350,13 +351,18 @@ int claude_on_request(Harness *h, json_object *line) {
         json_object *request = json_get(line, "request");
         const char *id = json_get_string(line, "request_id"), *subtype = strempty(json_get_string(request, "subtype"));
         _cleanup_free_ char *error = NULL;
+        int r;
 
         if (isempty(id))
                 return 0;
         if (streq(subtype, "can_use_tool"))
                 return claude_on_can_use_tool(h, id, request);
-        if (streq(subtype, "hook_callback"))
-                return claude_on_hook(h, id, request);
+        if (streq(subtype, "hook_callback")) {
+                crash_point("sdk-hook");
+                r = claude_on_hook(h, id, request);
+                crash_point("sdk-hook-answered");
+                return r;
+        }
         if (streq(subtype, "mcp_message"))
                 return claude_on_mcp_message(h, id, request);
         /* Of a kind that was not announced: left to others, says the protocol. */

@@ -79,7 +79,7 @@ static int claude_start_real(Harness *h, const HarnessSetup *s, bool sdk) {
                 if (r < 0)
                         return r;
         }
-        return h->adopted ? 0 : claude_initialize_new(c, s, &c->initialize);
+        return claude_initialize_new(c, s, &c->initialize);
 }
 
 static int claude_start(Harness *h, const HarnessSetup *s) {
@@ -134,6 +134,21 @@ static int claude_name_turn(Harness *h) {
         return MIN(r, 0);
 }
 
+/* It reads them in this order; nobody needs to wait for an answer between the two. A second initialization does no
+ * harm. */
+static int claude_write_turn(Harness *h, json_object *line) {
+        Claude *c = h->state;
+        int r;
+
+        if (c->initialize) {
+                r = harness_write_json(h, c->initialize);
+                if (r < 0)
+                        return r;
+                (void) json_object_put(TAKE_PTR(c->initialize));
+        }
+        return harness_write_json(h, line);
+}
+
 static int claude_turn(Harness *h, const char *text) {
         _cleanup_json_ json_object *line = NULL;
         Claude *c = h->state;
@@ -144,27 +159,24 @@ static int claude_turn(Harness *h, const char *text) {
         if (r < 0)
                 return r;
         r = claude_turn_line(c, text, &line);
-        if (r < 0)
-                return r;
-
-        /* It reads them in this order; nobody needs to wait for an answer between the two. */
-        if (c->initialize) {
-                r = harness_write_json(h, c->initialize);
-                if (r < 0)
-                        return r;
-                (void) json_object_put(TAKE_PTR(c->initialize));
-        }
-        return harness_write_json(h, line);
+        return r < 0 ? r : claude_write_turn(h, line);
 }
 
 static int claude_adopt_turn(Harness *h, const char *last_message) {
         Claude *c = h->state;
 
+        int r;
+
         claude_turn_done(c);
         c->started = true;
         if (h->turn_name) {
-                int r = claude_name_turn(h);
-
+                r = claude_name_turn(h);
+                if (r < 0)
+                        return r;
+        }
+        /* It would wait for the rest of an answer that an earlier process has given in part, and asks a lot. */
+        if (c->sdk) {
+                r = harness_write(h, "\n", 1);
                 if (r < 0)
                         return r;
         }
@@ -187,7 +199,7 @@ static int claude_again(Harness *h, const char *text) {
         r = claude_turn_line(c, text, &line);
         if (r >= 0)
                 r = harness_write(h, "\n", 1);
-        return r < 0 ? r : harness_write_json(h, line);
+        return r < 0 ? r : claude_write_turn(h, line);
 }
 
 static void usage_sum(ModelUsage *sum, const ModelUsage *u) {
@@ -694,6 +706,7 @@ const HarnessDriver claude_sdk_driver = {
         .free = claude_free,
         .turn = claude_turn,
         .adopt_turn = claude_adopt_turn,
+        .again = claude_again,
         .usage = claude_usage,
         .turn_over = claude_turn_over,
         .line = claude_line,

@@ -31,7 +31,7 @@ typedef struct Claude {
         bool initialized;               /* "system/init" was seen of this process */
         bool mcp_warned;
         char *session_id;               /* NULL: not known */
-        json_object *initialize;        /* to be sent before the turn, or NULL */
+        json_object *initialize;        /* to be sent before the turn's text, or NULL */
         char *initialize_id;
         char **allowed_tools;
         char *prefix;                   /* of the ids of our requests: unlike those of an earlier process */

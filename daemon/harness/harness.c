@@ -470,6 +470,10 @@ int harness_write_json(Harness *h, json_object *line) {
         return r < 0 ? r : harness_write(h, b.text, b.size);
 }
 
+bool harness_has_written(const Harness *h) {
+        return h->queue.size == 0;
+}
+
 void harness_close_input(Harness *h) {
         h->closing = true;
         if (h->queue.size == 0)

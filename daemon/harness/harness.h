@@ -209,6 +209,8 @@ int harness_interrupt(Harness *h);
  * adoption). */
 int harness_answer(Harness *h, const char *ask_id, bool allow, const char *input, const char *message);
 int harness_mcp_reply(Harness *h, const char *request_id, const char *message);
+/* All that it was told is in its pipe, and reaches it whatever becomes of this process. */
+bool harness_has_written(const Harness *h);
 /* From the next call of the model on. NULL, "": the program's own choice. -EOPNOTSUPP. */
 int harness_set_model(Harness *h, const char *model);
 /* Asks it to end: what is still to be written is written, then its input is closed. It sees that when nobody else holds

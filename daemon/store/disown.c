@@ -12,7 +12,8 @@ static const char of_the_chat[] =
         " WHERE state IN ('queued', 'sealed');"
         "UPDATE invites SET state = 'done' WHERE state IN ('accepting', 'announcing', 'answered', 'acting');"
         "DELETE FROM session_values WHERE name GLOB 'introduce/*' OR name GLOB 'find-channel/*';"
-        "DELETE FROM harness_runs;";
+        "DELETE FROM harness_runs;"
+        "DELETE FROM harness_requests;";
 
 static int exec(sqlite3 *db, const char *sql) {
         return database_error(sqlite3_exec(db, sql, NULL, NULL, NULL));

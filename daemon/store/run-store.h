@@ -26,6 +26,7 @@ typedef struct HarnessRun {
         char *directory;        /* where it works */
         char *permission_mode;
         char *own_sandbox;      /* that the CLI makes, "": its own choice */
+        char **allowed_tools;   /* that it may use, where we say so call by call; NULL: none */
         char *conversation;     /* that it is in, as clients call it; "": the main one */
         uint8_t hash[RUN_HASH_SIZE];    /* of what it was started with */
         bool has_outlet, has_proxy;
@@ -50,3 +51,16 @@ int run_store_give(Database *db, const HarnessRun *r);
 int run_store_set_session(Database *db, const HarnessRun *r);
 int run_store_set_charged(Database *db, const HarnessRun *r);
 int run_store_end(Database *db, const HarnessRun *r);
+
+/* What it has asked the agent's tools over its pipes and was not answered yet, by its own id of the question. It goes
+ * with the run. */
+typedef struct HarnessRequest {
+        char *id, *message;
+} HarnessRequest;
+void harness_requests_free(HarnessRequest *q, size_t n);
+
+/* Of an id that is there already the message stays. */
+int run_store_ask(Database *db, const char *id, const char *message);
+int run_store_answered(Database *db, const char *id);
+/* In the order in which they were asked. */
+int run_store_open(Database *db, HarnessRequest **ret, size_t *ret_n);

@@ -190,6 +190,11 @@ const char *const schema_steps[SCHEMA_VERSION] = {
         " ended INTEGER NOT NULL DEFAULT 0);"
         "DELETE FROM session_values WHERE name IN "
         "('harness_run', 'harness_hash', 'harness_turn', 'harness_token', 'harness_conversation');",
+        "ALTER TABLE harness_runs ADD COLUMN allowed_tools TEXT NOT NULL DEFAULT '[]';"
+        "CREATE TABLE harness_requests ("
+        " seq INTEGER PRIMARY KEY,"
+        " id TEXT NOT NULL UNIQUE,"
+        " message TEXT NOT NULL);",
 };
 
 const char schema_original[] =

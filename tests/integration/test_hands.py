@@ -259,6 +259,26 @@ def test_sdk_local(programs, town, bo, provider):
     helper.remove()
 
 
+def test_sdk_local_is_killed_amid_the_turn(programs, town, bo, provider):
+    helper = Resident(town, "clerk", "runtime:\n  kind: sdk-local\n  sandbox_profile: workspace\n"
+                                     "  allowed_tools: ['Bash(echo *)']\n")
+    for n in range(3):
+        call, made, go = tool("mcp__puffo__send_message", channel=f"@{bo.slug}", text=f"Sent {n}."), f"made-{n}", f"go-{n}"
+        wait = tool("Bash", command=f"echo x >> {made}; until [ -e {go} ]; do sleep 0.1; done", timeout=600000)
+        bo.say(f"Amid {n} {call} [[then]] {wait} [[reply: Done.]]", to=helper.slug)
+        helper.suite.wait((helper.workspace / made).exists, 90, "it is amid its tools", helper.agent.properties)
+        cli, restarts = pid_of(helper), helper.agent.Restarts
+        os.kill(int(show(helper, helper.agent.Unit, "MainPID")), signal.SIGKILL)
+        helper.suite.wait(lambda: helper.agent.Restarts == restarts + 1 and helper.agent.State == "busy", 60,
+                          "the session is back at it", helper.agent.properties)
+        assert pid_of(helper) == cli, "the CLI has gone on"
+        helper.suite.user.write(helper.workspace / go, "")
+        helper.wait_settled()
+        assert [m["text"] for m in bo.look() if m.get("text") == f"Sent {n}."] == [f"Sent {n}."]
+        assert (helper.workspace / made).read_text() == "x\n"
+    helper.remove()
+
+
 @pytest.mark.parametrize("victim", ["session", "puffod"])
 def test_killed_amid_the_turn(town, worker, bo, provider, victim):
     for n in range(5):

@@ -11,13 +11,22 @@ from puffo_fixtures import bo, suite, town  # noqa: F401
 from puffo_town import Resident, once
 from test_hands import CLAUDE, programs, tool  # noqa: F401
 
-POINTS = sorted({name for path in (SOURCE / "daemon/session/hands").rglob("*.c")
-                 for name in re.findall(r'crash_point\("([a-z0-9-]+)"\)', path.read_text())})
+ALL = sorted({name for room in ("session/hands", "harness") for path in (SOURCE / "daemon" / room).rglob("*.c")
+              for name in re.findall(r'crash_point\("([a-z0-9-]+)"\)', path.read_text())})
+POINTS = [name for name in ALL if not name.startswith("sdk-")]
+# What it asks the session on its way to the first call is three messages, of which two want an answer.
+SDK_POINTS = [(name, 0) for name in ALL] + [("sdk-call", 3), ("sdk-call-stored", 3), ("sdk-call-answered", 2)]
 
 
 @pytest.fixture(scope="module")
 def worker(programs, town):  # noqa: F811
     return Resident(town, "worker", CLAUDE)
+
+
+@pytest.fixture(scope="module")
+def scribe(programs, town):  # noqa: F811
+    return Resident(town, "scribe", "runtime:\n  kind: sdk-local\n  sandbox_profile: workspace\n"
+                                    "  allowed_tools: ['Bash(echo *)']\n")
 
 
 def settled(worker, restarts, point):
@@ -29,14 +38,14 @@ def settled(worker, restarts, point):
                       "the session is back", worker.agent.properties)
 
 
-def prepare(worker, point):
+def prepare(worker, point, passes=0):
     """Points of its start are passed by a CLI that does not run yet."""
     if point.startswith("cli-start"):
         worker.agent.call("Stop")
         worker.agent.call("Start")
         worker.agent.wait_state("ready")
     restarts = worker.agent.Restarts
-    worker.crash_at(point)
+    worker.crash_at(point, passes)
     return restarts
 
 
@@ -50,8 +59,18 @@ def test_dies_at_with_words(point, worker, bo):  # noqa: F811
 
 @pytest.mark.parametrize("point", POINTS)
 def test_dies_at_with_tools(point, worker, bo):  # noqa: F811
-    restarts = prepare(worker, point)
-    text, file = f"sent at {point}.", f"made-{point}"
+    with_tools(point, worker, bo)
+
+
+@pytest.mark.parametrize("point,passes", SDK_POINTS)
+def test_sdk_dies_at_with_tools(point, passes, scribe, bo):  # noqa: F811
+    """Tools, leave for them and the prompt go over the pipes of the CLI, which the next process answers on."""
+    with_tools(point, scribe, bo, passes)
+
+
+def with_tools(point, worker, bo, passes=0):  # noqa: F811
+    restarts = prepare(worker, point, passes)
+    text, file = f"sent at {point} {passes}.", f"made-{point}-{passes}"
     calls = [tool("mcp__puffo__send_message", channel=f"@{bo.slug}", text=text),
              tool("Bash", command=f"echo x >> {file}")]
     bo.say(f"Tools at {point}. {calls[0]} [[then]] {calls[1]} [[reply: Done.]]", to=worker.slug)

@@ -19,6 +19,7 @@ unless they say otherwise:
     [[noise]]            as [[hang]], with a sign of life that says nothing every few milliseconds
     [[deaf]]             as [[hang]], and interruptions are not heard either
     [[wait]]             half of an answer; the other half when the file DIRECTORY/go is there
+    [[asklater: NAME]]   with [[wait]]: asks for leave before the other half, and says as that what it was told
     [[auth]]             not logged in; as long as there is the file DIRECTORY/logged-out, always
     [[limit: 2]]         overloaded for the first two messages of this conversation
     [[bye]]              half a megabyte of an answer, and the end of the process right behind it
@@ -214,9 +215,10 @@ class Claude:
             self.begin("First ")
             while not (DIRECTORY / "go").exists():
                 time.sleep(0.02)
-            self.delta("second.")
-            self.end("First second.")
-            self.result("First second.")
+            rest = f"{self.ask(directives['asklater'])}." if "asklater" in directives else "second."
+            self.delta(rest)
+            self.end(f"First {rest}")
+            self.result(f"First {rest}")
             if (DIRECTORY / "leave").exists():
                 sys.exit(0)
             return None

@@ -227,7 +227,7 @@ TEST(a_damaged_state_is_noticed) {
 TEST(a_database_of_before_gets_the_table) {
         WORLD(w);
 
-        ASSERT_OK(database_exec(w.db, "DROP TABLE approvals; DROP TABLE model_usage; DROP TABLE harness_runs;"
+        ASSERT_OK(database_exec(w.db, "DROP TABLE approvals; DROP TABLE model_usage; DROP TABLE harness_runs; DROP TABLE harness_requests;"
                                 " ALTER TABLE session_turns DROP COLUMN cost_micro;"
                                 " ALTER TABLE session_turns DROP COLUMN files;"
                                 " ALTER TABLE conversation_messages DROP COLUMN files; PRAGMA user_version = 3"));

@@ -347,4 +347,88 @@ TEST(one_still_runs) {
         }
 }
 
+#define SDK "runtime:\n  kind: sdk-local\n  harness: claude-code\n"
+
+TEST(sdk_local_is_taken_over) {
+        _fixture_ Fixture *f = fixture_new("");
+        _cleanup_free_ char *log = NULL;
+
+        configure_as(SDK "  allowed_tools: ['Bash(touch *)']\n");
+        (void) close(submit(f, "t1", "[[wait]] [[asklater: Bash]]"));
+        run_until(f, is_talking);
+        fixture_crash(f);
+        /* What it may do is what it was told at its start. */
+        configure_as(SDK);
+        go();
+        fixture_open(f);
+        run_until(f, is_idle);
+        assert_turn(f, "t1", "completed First allow.");
+        assert_log("start|text [[wait]] [[asklater: Bash]]|answer|end");
+        answer(f, "t2", "[[wait]] [[asklater: Bash]]", "completed First deny.");
+        ASSERT_EQ(world.n_starts, 2);
+}
+
+/* It has ended its turn, or itself, while nobody was there. */
+TEST(sdk_local_is_taken_over_behind_its_turn) {
+        for (size_t i = 0; i < 2; i++) {
+                _fixture_ Fixture *f = fixture_new("");
+                _cleanup_free_ char *leave = path_join(world.directory, "leave");
+                siginfo_t si;
+
+                configure_as(SDK);
+                (void) close(submit(f, "t1", "[[wait]]"));
+                run_until(f, is_talking);
+                fixture_crash(f);
+                if (i > 0)
+                        ASSERT_OK(file_write_snapshot(leave, "", 0, 0600));
+                go();
+                if (i > 0)
+                        ASSERT_OK(waitid(P_PID, (id_t) world.pid, &si, WEXITED | WNOWAIT));
+                fixture_open(f);
+                run_until(f, is_idle);
+                assert_turn(f, "t1", "completed First second.");
+                answer_in(f, "t2", "other", NULL, "More", "completed You said: More");
+                ASSERT_EQ(world.n_starts, 2);
+        }
+}
+
+/* Nobody knows whether it has its text: it is told all again, and takes no notice of what it had before. */
+TEST(sdk_local_is_told_again) {
+        for (size_t i = 0; i < 2; i++) {
+                _fixture_ Fixture *f = fixture_new("");
+                _cleanup_free_ char *log = NULL;
+
+                configure_as(SDK);
+                (void) close(submit(f, "t1", i == 0 ? "Hello" : "[[wait]]"));
+                if (i == 0)
+                        run_until(f, has_run);
+                else
+                        run_until(f, is_talking);
+                fixture_crash(f);
+                if (i > 0)
+                        forget_that_it_was_sent(f);
+                go();
+                fixture_open(f);
+                run_until(f, is_idle);
+                assert_turn(f, "t1", i == 0 ? "completed You said: Hello" : "completed First second.");
+                ASSERT_EQ(world.n_starts, 1);
+                log = file_text("log");
+                ASSERT_NOT_NULL(strstr(log, "PreToolUse"));
+        }
+}
+
+/* Of a turn that nobody wants any more it is not asked for more. */
+TEST(sdk_local_is_found_at_nothing) {
+        _fixture_ Fixture *f = fixture_new("limits: {tokens_per_hour: 1000}\n");
+
+        configure_as(SDK "limits: {tokens_per_hour: 1000}\n");
+        (void) close(submit(f, "t1", "[[hang]]"));
+        run_until(f, is_talking);
+        ASSERT_EQ(turn_queue_interrupt(f->queue, ""), 1);
+        fixture_crash(f);
+        fixture_open(f);
+        answer_in(f, "t2", "other", NULL, "Next", "completed You said: Next");
+        ASSERT_EQ(world.n_starts, 2);
+}
+
 TEST_MAIN();

@@ -149,4 +149,55 @@ TEST(a_beginning_that_is_refused) {
         ASSERT_RECORD(&s, "warning A request was refused: No such thing\nerror: No such thing\n");
 }
 
+/* A later process answers in the place of the first: what it was told is still true. */
+TEST(taken_over) {
+        _cleanup_free_ char *line = NULL;
+
+        STAGE(s);
+        ASSERT_OK(harness_turn(s.harness, "hello"));
+        stage_listen(&s);
+        strbuf_done(&s.written);
+        s.harness = harness_free(s.harness);
+        stage_write(&s, s.output, ASK("Bash", "{\"command\":\"echo x\"}") "\n",
+                    strlen(ASK("Bash", "{\"command\":\"echo x\"}") "\n"));
+
+        s_setup.puffo_tools = false;            /* they are not there yet */
+        stage_start(&s, &s_setup, /* adopted= */ true);
+        ASSERT_OK(harness_turn_adopt(s.harness, NULL));
+        line = stage_hears(&s);
+        ASSERT_STREQ(line, "");
+        ASSERT_ANSWER(&s, "{}", "{\"behavior\":\"allow\",\"updatedInput\":{\"command\":\"echo x\"}}");
+        ASSERT_ANSWER(&s, HOOK("Glob", "{}"),
+                      "{\"hookSpecificOutput\":{\"hookEventName\":\"PreToolUse\",\"permissionDecision\":\"deny\","
+                      "\"permissionDecisionReason\":\"" REFUSED("Glob") "\"}}");
+        ASSERT_ANSWER(&s, REQUEST("{\"subtype\":\"mcp_message\",\"server_name\":\"puffo\",\"message\":{\"id\":1}}"),
+                                  "nothing");
+        ASSERT_RECORD(&s, "mcp {\"id\":1}\n");
+        ASSERT_TRUE(harness_has_written(s.harness));
+        stage_says(&s, "{\"type\":\"result\",\"subtype\":\"success\",\"is_error\":false,\"uuid\":\"r\",\"result\":\"x\"}");
+        ASSERT_TRUE(s.ended);
+}
+
+/* … or tells it all again. */
+TEST(told_again) {
+        static const char name[] = "5c2e8f5e-0000-4000-8000-000000000002";
+        _cleanup_json_ json_object *initialize = NULL, *line = NULL;
+        _cleanup_free_ char *first = NULL, *second = NULL;
+
+        STAGE(s);
+        s.harness = harness_free(s.harness);
+        stage_start(&s, &s_setup, /* adopted= */ true);
+        ASSERT_OK(harness_name_turn(s.harness, name));
+        ASSERT_OK(harness_turn_again(s.harness, "hello", NULL));
+        first = stage_hears(&s);
+        second = stage_hears(&s);
+        ASSERT_STREQ(first, "");
+        ASSERT_STREQ(second, "");
+        initialize = stage_hears_json(&s);
+        ASSERT_STREQ(json_get_string(json_get(initialize, "request"), "subtype"), "initialize");
+        line = stage_hears_json(&s);
+        ASSERT_STREQ(json_get_string(line, "uuid"), name);
+        ASSERT_STREQ(json_get_string(json_get(line, "message"), "content"), "hello");
+}
+
 TEST_MAIN();

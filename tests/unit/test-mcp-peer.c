@@ -362,4 +362,18 @@ TEST(a_line_without_an_end) {
         ASSERT_ERROR(r, E2BIG);
 }
 
+/* Its introduction was with an earlier process, or comes again. */
+TEST(resumed) {
+        DESK(d);
+
+        d.peer = mcp_peer_free(d.peer);
+        ASSERT_OK(mcp_peer_new(&d.peer, &(McpPeerSpec) { d.bench.box, desk_write, &d, .resumed = true }));
+        ASSERT_OK(feed(&d, "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"tools/list\"}\n"));
+        ASSERT_NOT_NULL(strstr(strempty(d.output.text), "\"tools\":["));
+        initialize(&d, "2025-06-18");
+        ASSERT_NOT_NULL(strstr(strempty(d.output.text), "2025-06-18"));
+        initialize(&d, "2025-06-18");
+        ASSERT_NOT_NULL(strstr(strempty(d.output.text), "Already initialized"));
+}
+
 TEST_MAIN();

@@ -3,11 +3,14 @@
 
 #include "database-fixture.h"
 #include "run-store.h"
+#include "string-util.h"
 
 static HarnessRun example(const char *invocation) {
+        static const char *const tools[] = { "Read", "Bash(echo \"\n*)", NULL };
         HarnessRun r = {
                 .invocation = (char*) invocation, .kind = (char*) "claude-code", .model = (char*) "m",
                 .token = (char*) "secret", .directory = (char*) "/w", .permission_mode = (char*) "plan", .conversation = (char*) "c1",
+                .allowed_tools = (char**) tools,
                 .has_outlet = true, .turn = (char*) "t1", .message = (char*) "m1", .sent = RUN_SENDING,
         };
 
@@ -32,6 +35,8 @@ TEST(what_was_started_is_known_again) {
         ASSERT_STREQ(r->permission_mode, "plan");
         ASSERT_STREQ(r->own_sandbox, "");
         ASSERT_STREQ(r->conversation, "c1");
+        ASSERT_EQ(strv_length(r->allowed_tools), 2);
+        ASSERT_STREQ(r->allowed_tools[1], "Bash(echo \"\n*)");
         ASSERT_STREQ(r->turn, "t1");
         ASSERT_STREQ(r->message, "m1");
         ASSERT_STREQ(r->kick, "");
@@ -76,11 +81,41 @@ TEST(what_becomes_of_it) {
         ASSERT_STREQ(second->turn, "t1");
 }
 
+TEST(what_it_has_asked) {
+        _fixture_ Fixture f = fixture_new();
+        HarnessRequest *list = NULL;
+        HarnessRun run = example("aa"), next = example("bb");
+        size_t n = 0;
+
+        ASSERT_OK(run_store_begin(f.db, &run));
+        ASSERT_OK(run_store_ask(f.db, "q2", "two"));
+        ASSERT_OK(run_store_ask(f.db, "q1", "one"));
+        ASSERT_OK(run_store_ask(f.db, "q3", "three"));
+        /* A line that is seen again. */
+        ASSERT_OK(run_store_ask(f.db, "q2", "two, again"));
+        ASSERT_OK(run_store_answered(f.db, "q1"));
+        ASSERT_OK(run_store_answered(f.db, "q0"));
+        fixture_reopen(&f);
+        ASSERT_OK(run_store_open(f.db, &list, &n));
+        ASSERT_EQ(n, 2);
+        ASSERT_STREQ(list[0].id, "q2");
+        ASSERT_STREQ(list[0].message, "two");
+        ASSERT_STREQ(list[1].id, "q3");
+        harness_requests_free(list, n);
+
+        ASSERT_OK(run_store_begin(f.db, &next));
+        ASSERT_OK(run_store_open(f.db, &list, &n));
+        ASSERT_EQ(n, 0);
+        harness_requests_free(list, n);
+}
+
 /* Whoever edits the file may put anything there. */
 TEST(what_is_no_run) {
         static const char *const edits[] = {
                 "UPDATE harness_runs SET sent = 'perhaps'", "UPDATE harness_runs SET hash = x'00'",
                 "UPDATE harness_runs SET hash = 'text'",
+                "UPDATE harness_runs SET allowed_tools = '[1]'", "UPDATE harness_runs SET allowed_tools = '{}'",
+                "UPDATE harness_runs SET allowed_tools = '['",
         };
 
         for (size_t i = 0; i < ELEMENTSOF(edits); i++) {

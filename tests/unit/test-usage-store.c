@@ -63,7 +63,7 @@ TEST(taken_over_from_the_version_before) {
         ASSERT_OK(turn_store_submit(f.db, &(TurnSubmission) {
                 .id = "t1", .text = "x", .document = "{}", .store = true, .now_usec = 1,
         }, &t));
-        ASSERT_OK(database_exec(f.db, "DROP TABLE model_usage; DROP TABLE harness_runs"));
+        ASSERT_OK(database_exec(f.db, "DROP TABLE model_usage; DROP TABLE harness_runs; DROP TABLE harness_requests"));
         ASSERT_OK(database_exec(f.db, "ALTER TABLE session_turns DROP COLUMN cost_micro"));
         ASSERT_OK(database_exec(f.db, "ALTER TABLE session_turns DROP COLUMN files"));
         ASSERT_OK(database_exec(f.db, "ALTER TABLE conversation_messages DROP COLUMN files"));

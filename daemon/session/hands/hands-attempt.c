@@ -162,6 +162,17 @@ int hands_start_process(Hands *h, const SessionConfig *config) {
         return r;
 }
 
+/* What sdk-local is told besides the text may have to be told again with that. */
+static int recall_system(Hands *h, const SessionConfig *config) {
+        HarnessKind kind = harness_kind_from_string(h->run->kind);
+        _cleanup_free_ char *text = NULL;
+
+        if (kind != HARNESS_CLAUDE_SDK || h->run->sent != RUN_SENDING || !config->agent)
+                return 0;
+        h->launch.system = mfree(h->launch.system);
+        return make_text(h, config, kind, &text, &h->launch.system);
+}
+
 int hands_driver_adopt(Hands *h) {
         int fds[3];
 
@@ -187,13 +198,11 @@ static int adopted_works_at(Hands *h) {
         int r;
 
         h->adopted = false;
-        /* What it has asked the tools and got no answer to, nobody would answer it any more. */
-        if (harness_kind(h->driver) == HARNESS_CLAUDE_SDK)
-                return -ESTALE;
         if (h->run->sent != RUN_NOTHING && streq(h->run->turn, h->turn->id))
                 return 1;
-        if (h->turn->attempts > 1 || harness_is_fitted_by_launch(harness_kind(h->driver)))
-                return -ESTALE;         /* it may have got the text, or a part of it */
+        if (h->turn->attempts > 1 || harness_is_fitted_by_launch(harness_kind(h->driver)) ||
+            harness_is_per_turn(harness_kind(h->driver)))
+                return -ESTALE;         /* it may have got the text, or a part of it; or it was another's */
         r = h->run->sent != RUN_NOTHING ? turn_store_get(h->spec.db, h->run->turn, &row) : 0;
         return r < 0 ? r : row && row->status != TURN_COMPLETED ? -ESTALE : 0;
 }
@@ -241,6 +250,8 @@ static int take_over(Hands *h, const SessionConfig *config) {
                 r = harness_turn_adopt(h->driver, last_message(h));
         else
                 r = config->agent ? send_again(h, config) : -EOPNOTSUPP;
+        if (r >= 0 && h->mcp)
+                r = hands_mcp_take_up(h->mcp);
         if (r < 0) {
                 hands_asks_end(h->asks);
                 return r == -EOPNOTSUPP || r == -EPIPE ? -ESTALE : r;
@@ -391,6 +402,8 @@ static int attempt(Hands *h, const SessionConfig *config) {
         r = config->agent ? hands_audit_use(&h->audit, config->home, h->turn ? h->turn->id : NULL) : 0;
         if (r >= 0)
                 r = turn_begin(h, config);
+        if (r >= 0 && h->found[1] >= 0)
+                r = recall_system(h, config);
         if (r >= 0 && h->found[1] >= 0)
                 r = hands_driver_adopt(h);
         if (r < 0)

@@ -30,6 +30,8 @@ static int run_new(Hands *h, HarnessRun **ret) {
                 return -ENOMEM;
         memcpy(run->hash, l->hash, sizeof(run->hash));
         r = free_and_strdup(&run->session_id, l->session_id);
+        for (char *const *tool = l->allowed_tools; tool && *tool && r >= 0; tool++)
+                r = strv_extend(&run->allowed_tools, *tool);
         if (r >= 0 && harness_is_fitted_by_launch(l->kind)) {
                 r = hands_run_give(run, strempty(l->turn), l->kick);
                 if (harness_is_told_by_launch(l->kind))

@@ -464,6 +464,7 @@ static const HarnessHandler hands_handler = {
 
 int hands_driver_new(Hands *h, const int fds[static 3], bool adopted) {
         HarnessKind kind = harness_kind_from_string(h->run->kind);
+        ToolBox *box = h->spec.get_box(h->spec.userdata);
         HarnessHandler bound = hands_handler;
         int r;
 
@@ -473,10 +474,12 @@ int hands_driver_new(Hands *h, const int fds[static 3], bool adopted) {
                 .workspace = h->run->directory, .working_directory = h->run->directory, .model = h->run->model,
                 .permission_mode = h->run->permission_mode,
                 .mcp_config = h->launch.home.mcp_config, .system_prompt = h->launch.system,
-                .session_id = h->run->session_id, .allowed_tools = h->launch.allowed_tools,
-                .puffo_tools = h->spec.get_box(h->spec.userdata), .codex_sandbox = h->run->own_sandbox,
+                .session_id = h->run->session_id, .allowed_tools = h->run->allowed_tools,
+                .puffo_tools = box, .codex_sandbox = h->run->own_sandbox,
         }, fds, adopted, &bound);
         if (r >= 0 && kind == HARNESS_CLAUDE_SDK)
-                r = hands_mcp_new(&h->mcp, h->driver, h->spec.get_box(h->spec.userdata));
+                r = hands_mcp_new(&h->mcp, &(HandsMcpSpec) {
+                        .db = h->spec.db, .driver = h->driver, .tools = box, .adopted = adopted,
+                });
         return r;
 }

@@ -319,12 +319,13 @@ void hands_give_up_found(Hands *h) {
         cli_process_stop(h->process);
 }
 
-/* Of one whose input has ended, only a turn that was begun can come. */
+/* Of one whose input has ended, only a turn that was begun can come. That of sdk-local ends with its turn. */
 static bool can_be_adopted(const Hands *h) {
         HarnessKind kind = harness_kind_from_string(h->run->kind);
 
         return kind >= 0 && (cli_process_has_input(h->process) ||
-                             (harness_is_per_turn(kind) && kind != HARNESS_CLAUDE_SDK));
+                             (harness_is_per_turn(kind) &&
+                              (kind != HARNESS_CLAUDE_SDK || h->run->sent == RUN_SENT)));
 }
 
 /* It may be at a turn that nobody waits for any more: what that has used is still to be known. */

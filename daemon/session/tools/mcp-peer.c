@@ -186,7 +186,7 @@ static void on_initialize(McpPeer *p, json_object *id, json_object *params) {
                 answer_error(p, id, ERROR_PARAMS, "protocolVersion is required");
                 return;
         }
-        if (p->revision) {
+        if (p->revision && !p->spec.resumed) {
                 answer_error(p, id, ERROR_REQUEST, "Already initialized");
                 return;
         }
@@ -199,6 +199,7 @@ static void on_initialize(McpPeer *p, json_object *id, json_object *params) {
                 json_object_put(info);
                 return;
         }
+        p->spec.resumed = false;
         /* The client goes away if it cannot do what it is offered instead. */
         p->revision = REVISION_NEWEST;
         for (size_t i = 0; i < ELEMENTSOF(revisions); i++)
@@ -456,6 +457,7 @@ int mcp_peer_new(McpPeer **ret, const McpPeerSpec *spec) {
                 return -ENOMEM;
         LIST_INIT(&p->calls);
         p->spec = *spec;
+        p->revision = spec->resumed ? REVISION_NEWEST : NULL;
         p->name = random_hex(16);
         if (!p->name)
                 return -ENOMEM;

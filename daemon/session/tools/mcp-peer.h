@@ -14,6 +14,8 @@ typedef struct McpPeerSpec {
         /* Takes a whole line. Called from mcp_peer_feed() and from the loop; must not free the peer. */
         void (*write)(const char *line, size_t size, void *userdata);
         void *userdata;
+        /* The client may have introduced itself to an earlier process, or may be about to. */
+        bool resumed;
 } McpPeerSpec;
 
 int mcp_peer_new(McpPeer **ret, const McpPeerSpec *spec);
