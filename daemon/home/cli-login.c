@@ -231,13 +231,15 @@ static int take_scopes(json_object *tokens, CliLoginFile *f) {
         return r;
 }
 
-/* file: NULL when it is none of a login. */
-static int describe(json_object *file, CliLoginFile *f) {
+/* file: NULL when it is none of a login. without: what it is called when it has none in it. */
+static int describe(json_object *file, const char *without, CliLoginFile *f) {
         json_object *tokens = json_get(file, "claudeAiOauth");
         int64_t expires_msec = json_get_int(tokens, "expiresAt", 0);
 
         if (!json_object_is_type(tokens, json_type_object)) {
-                f->problem = strdup("parse-error: it is no JSON of a login");
+                bool none = json_object_is_type(file, json_type_object) && !tokens;
+
+                f->problem = strdup(none ? without : "parse-error: it is no JSON of a login");
                 return f->problem ? 0 : -ENOMEM;
         }
         if (expires_msec > 0 && expires_msec <= EXPIRES_MSEC_MAX)
@@ -247,7 +249,7 @@ static int describe(json_object *file, CliLoginFile *f) {
         return take_scopes(tokens, f);
 }
 
-static int look(int fd, const char *name, CliLoginFile *f) {
+static int look(int fd, const char *name, const char *without, CliLoginFile *f) {
         _cleanup_json_ json_object *file = NULL;
         _cleanup_free_ char *text = NULL;
         struct stat st;
@@ -264,12 +266,12 @@ static int look(int fd, const char *name, CliLoginFile *f) {
         if (r == -ENOMEM)
                 return r;
         if (r >= 0)
-                return describe(file, f);
+                return describe(file, without, f);
         f->problem = r == -ENOENT ? strdup("not present") : strjoin("stat failed: ", strerror(-r));
         return f->problem ? 0 : -ENOMEM;
 }
 
-static int look_below(const char *directory, CliLoginFile *ret) {
+static int look_below(const char *directory, const char *without, CliLoginFile *ret) {
         _cleanup_(cli_login_file_done) CliLoginFile f = { .path = path_join(directory, LOGIN) };
         _cleanup_close_ int root = open(directory, O_PATH | O_DIRECTORY | O_CLOEXEC), fd = -EBADF;
         int r;
@@ -277,7 +279,7 @@ static int look_below(const char *directory, CliLoginFile *ret) {
         if (!f.path)
                 return -ENOMEM;
         fd = root < 0 ? -errno : cli_directory_open(root, ".claude", O_PATH);
-        r = look(fd, strrchr(LOGIN, '/') + 1, &f);
+        r = look(fd, strrchr(LOGIN, '/') + 1, without, &f);
         if (r < 0)
                 return r;
         *ret = f;
@@ -286,9 +288,10 @@ static int look_below(const char *directory, CliLoginFile *ret) {
 }
 
 int cli_login_look_operator(const char *user_home, CliLoginFile *ret) {
-        return look_below(user_home, ret);
+        return look_below(user_home, "not logged in", ret);
 }
 
 int cli_login_look_agent(const AgentHome *h, CliLoginFile *ret) {
-        return look_below(h->directory, ret);
+        /* What cli_login_remove() leaves. */
+        return look_below(h->directory, CLI_LOGIN_HAS_KEY, ret);
 }

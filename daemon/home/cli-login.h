@@ -53,7 +53,8 @@ uint64_t cli_login_refresh_usec(const CliLogin *l, uint64_t attempt_usec);
 /* What there is to be told of a login file, but for the tokens in it. */
 typedef struct CliLoginFile {
         char *path;
-        char *problem;                  /* "not present", or why nothing can be told of it; NULL: it can */
+        char *problem;                  /* "not present", that there is none in it, or why nothing can be told of it;
+                                         * NULL: it can */
         uint64_t modified_usec, expires_usec;   /* CLOCK_REALTIME; 0: it does not say */
         bool has_access_token, has_refresh_token;
         char **scopes;                  /* printable */
@@ -61,4 +62,6 @@ typedef struct CliLoginFile {
 /* The operator's, and the agent's view of it or login of its own. -ENOMEM. */
 int cli_login_look_operator(const char *user_home, CliLoginFile *ret);
 int cli_login_look_agent(const AgentHome *h, CliLoginFile *ret);
+/* The problem of a file which is of no use as the CLI works with a key. */
+#define CLI_LOGIN_HAS_KEY "no login: the agent's CLI works with a key"
 void cli_login_file_done(CliLoginFile *f);

@@ -50,6 +50,9 @@ int agent_method_get_login(sd_bus_message *message, void *userdata, sd_bus_error
                 r = home ? cli_login_look_operator(home, &theirs) : -ENXIO;
         if (r >= 0)
                 r = cli_login_look_agent(a->home, &view);
+        /* Whether its session has removed the view yet or not. */
+        if (r >= 0 && (!isempty(a->config->api_key) || !isempty(a->config->llm_base_url)))
+                r = free_and_strdup(&view.problem, CLI_LOGIN_HAS_KEY);
         if (r >= 0)
                 r = sd_bus_message_new_method_return(message, &reply);
         if (r >= 0)

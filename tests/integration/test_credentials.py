@@ -226,6 +226,19 @@ def test_refresh_ping(user_mode, alice, fresh_daemon, worker):
     assert again["after"]["agent"]["expires_at"] == again["after"]["operator"]["expires_at"]
 
 
+def test_refresh_ping_of_one_with_a_key(user_mode, alice, fresh_daemon, worker):
+    put_login(alice, 3600)
+    worker.call("SetRuntime", "a{sv}", {"ApiKey": ("s", "sk-test-worker")}, user=alice)
+    for _ in range(2):
+        done = ping(alice, "worker")
+        assert done.returncode == 0, done.stderr
+        lines = done.stdout.splitlines()
+        assert "accessToken=yes" in lines[1], lines
+        assert lines[2].endswith(".credentials.json: no login: the agent's CLI works with a key"), lines
+        # Its view goes with its first turn.
+        user_mode.turn("worker", "What do you see?")
+
+
 def test_refresh_ping_of_others(user_mode, alice):
     user_mode.manager("CreateAgent", "sa{sv}", "talker", {"RuntimeKind": ("s", "chat-local"),
                                                           "Provider": ("s", "echo")}, user=alice)

@@ -315,6 +315,16 @@ TEST(what_is_told_of_a_login) {
         put_file(a.user, LOGIN, "{\"claudeAiOauth\":[]}");
         ASSERT_OK(cli_login_look_operator(a.user, &broken));
         ASSERT_STREQ(broken.problem, "parse-error: it is no JSON of a login");
+        cli_login_file_done(&broken);
+
+        /* Logging out leaves a file, and so does giving an agent a key. */
+        put_file(a.user, LOGIN, "{}");
+        ASSERT_OK(cli_login_look_operator(a.user, &broken));
+        ASSERT_STREQ(broken.problem, "not logged in");
+        cli_login_file_done(&view);
+        ASSERT_OK(cli_login_remove(a.home));
+        ASSERT_OK(cli_login_look_agent(a.home, &view));
+        ASSERT_STREQ(view.problem, "no login: the agent's CLI works with a key");
 }
 
 TEST(no_program) {
