@@ -14,6 +14,7 @@
  * the model have too. */
 static const char *const inherited[] = {
         "PATH", "LANG", "LANGUAGE", "TZ", "AGENT_PROXY_AGENT", "AGENT_PROXY_URL",
+        /* Those of certificates, which are shown to it (cli_certificates_find() of daemon/home). */
         "NODE_EXTRA_CA_CERTS", "SSL_CERT_FILE", "SSL_CERT_DIR", "CURL_CA_BUNDLE", "REQUESTS_CA_BUNDLE",
 };
 static const char *const proxies[] = {

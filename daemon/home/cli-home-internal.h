@@ -27,6 +27,11 @@ void cli_work_hash(CliWork *w, const char *text);
 /* An object in the state by its name, made when it is not there. Borrowed. */
 int cli_work_state(CliWork *w, const char *key, json_object **ret);
 
+/* ---- cli-certificates.c ---- */
+
+/* A sandbox shows everything but these. */
+bool cli_path_is_hidden(const char *path, const char *user_home);
+
 /* ---- cli-mcp.c ---- */
 
 /* What the operator's own CLI has in "mcpServers" of a file in his home, as an object; without such a file an empty

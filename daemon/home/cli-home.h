@@ -51,6 +51,10 @@ int cli_session_load(const AgentHome *h, const char *harness, char **ret);
 /* session_id NULL: forget it. -EINVAL for an id that no CLI makes. Writes nothing when it says that already. */
 int cli_session_save(const AgentHome *h, const char *harness, const char *model, const char *session_id);
 
+/* The files and directories of certificates to trust that this environment names, as far as a sandbox does not show them
+ * anyway; *ret may be NULL. What is not there is left out. */
+int cli_certificates_find(char *const *environment, const char *user_home, char ***ret);
+
 /* Finds the CLI's program: $PUFFO_CLAUDE_BIN (…CODEX…, …GEMINI…, …HERMES…; $AGENT_PROXY_CODEX), given (a path, or
  * another name for it; NULL), path (a PATH; NULL: none), the places where its installers put it. Of Codex it is the
  * program itself, not the script that starts it. *ret_program: without links. *ret_roots: what must be bound read-only

@@ -6,7 +6,7 @@
 #include <sys/stat.h>
 
 #include "agent-file.h"
-#include "cli-home.h"
+#include "cli-home-internal.h"
 #include "file-util.h"
 #include "string-util.h"
 
@@ -104,21 +104,11 @@ static int find_at_home(size_t cli, const char *user_home, char **ret) {
 
 /* ---- what it needs ---- */
 
-/* A sandbox shows everything but these. */
-static bool is_hidden(const char *path, const char *user_home) {
-        static const char *const hidden[] = { "/home", "/root", "/run", "/tmp", "/var/tmp", "/var/lib" };
-
-        for (size_t i = 0; i < ELEMENTSOF(hidden); i++)
-                if (is_below(path, hidden[i]))
-                        return true;
-        return user_home && is_below(path, user_home);
-}
-
 /* Roots below others go. */
 static int add_root(char ***roots, const char *root, const char *user_home) {
         char **out;
 
-        if (!is_hidden(root, user_home))
+        if (!cli_path_is_hidden(root, user_home))
                 return 0;
         out = *roots;
         for (char **r = *roots; r && *r; r++) {

@@ -8,6 +8,7 @@
 #include "file-util.h"
 #include "harness-home.h"
 #include "harness-properties.h"
+#include "log.h"
 #include "real-names.h"
 #include "string-util.h"
 
@@ -362,6 +363,41 @@ static int take_paths(HarnessRequest *q, const Agent *a, RealNames *names, Harne
         return r < 0 ? r : sd_bus_message_exit_container(m);
 }
 
+static int take_optional(char ***list, sd_bus_message *m) {
+        const char *path;
+        int r = sd_bus_message_enter_container(m, 'a', "s");
+
+        while (r >= 0 && (r = sd_bus_message_read(m, "s", &path)) > 0)
+                r = strv_length(*list) >= BINDS_MAX ? -E2BIG : strv_extend(list, path);
+        return r < 0 ? r : sd_bus_message_exit_container(m);
+}
+
+static bool is_bound(const HarnessRequest *q, const char *path) {
+        for (size_t i = 0; i < q->n_binds; i++)
+                if (path_is_below(path, q->binds[i].target))
+                        return true;
+        return false;
+}
+
+/* What would be of use, and is no reason to do without a harness. */
+static int bind_optional(HarnessRequest *q, const Agent *a, RealNames *names, char *const *list) {
+        int r = 0;
+
+        for (size_t i = 0; i < strv_length(list) && r >= 0; i++) {
+                _cleanup_bus_error_ sd_bus_error error = SD_BUS_ERROR_NULL;
+
+                if (q->n_binds >= BINDS_MAX || is_bound(q, list[i]))
+                        continue;
+                r = take_path(q, a, names, HARNESS_BIND_READ_ONLY, list[i], &error);
+                if (r < 0 && sd_bus_error_has_name(&error, PUFFO_ERROR_INVALID_ARGUMENT)) {
+                        (void) log_agent(a, LOG_NOTICE, 0, "The agent's tools do without a path that the environment "
+                                         "names: %s", error.message);
+                        r = 0;
+                }
+        }
+        return r;
+}
+
 static int take_sockets(HarnessRequest *q, const Agent *a, RealNames *names, sd_bus_message *m,
                         sd_bus_error *e) {
         const char *source, *target;
@@ -393,13 +429,13 @@ static int take_text(HarnessRequest *q, const char *name, sd_bus_message *m, sd_
         return MIN(r, 0);
 }
 
-static int take_member(HarnessRequest *q, const Agent *a, RealNames *names, const char *name, sd_bus_message *m,
-                       sd_bus_error *e) {
+static int take_member(HarnessRequest *q, char ***optional, const Agent *a, RealNames *names, const char *name,
+                       sd_bus_message *m, sd_bus_error *e) {
         static const struct {
                 const char *name, *type;
         } members[] = {
                 { "Description", "s" }, { "ReadWritePaths", "as" }, { "ReadOnlyPaths", "as" }, { "Sockets", "a(ss)" },
-                { "WorkingDirectory", "s" },
+                { "OptionalPaths", "as" }, { "WorkingDirectory", "s" },
         };
         int r;
 
@@ -411,6 +447,7 @@ static int take_member(HarnessRequest *q, const Agent *a, RealNames *names, cons
                         break;
                 r = streq(name, "ReadWritePaths")  ? take_paths(q, a, names, HARNESS_BIND_WRITABLE, m, e)
                     : streq(name, "ReadOnlyPaths") ? take_paths(q, a, names, HARNESS_BIND_READ_ONLY, m, e)
+                    : streq(name, "OptionalPaths") ? take_optional(optional, m)
                     : streq(name, "Sockets")       ? take_sockets(q, a, names, m, e)
                                                    : take_text(q, name, m, e);
                 return r < 0 ? r : sd_bus_message_exit_container(m);
@@ -453,6 +490,7 @@ static int check_targets(const HarnessRequest *q, sd_bus_error *e) {
 int harness_request_read(HarnessRequest **ret, const Agent *a, sd_bus_message *m, sd_bus_error *reterr_error) {
         _cleanup_(harness_request_freep) HarnessRequest *q = new0(HarnessRequest, 1);
         _cleanup_(real_names_done) RealNames names = {};
+        _cleanup_(strv_freep) char **optional = NULL;
         int r;
 
         if (!q)
@@ -465,7 +503,7 @@ int harness_request_read(HarnessRequest **ret, const Agent *a, sd_bus_message *m
 
                 r = sd_bus_message_read(m, "s", &name);
                 if (r >= 0)
-                        r = take_member(q, a, &names, name, m, reterr_error);
+                        r = take_member(q, &optional, a, &names, name, m, reterr_error);
                 if (r >= 0)
                         r = sd_bus_message_exit_container(m);
                 if (r < 0)
@@ -475,6 +513,8 @@ int harness_request_read(HarnessRequest **ret, const Agent *a, sd_bus_message *m
                 r = sd_bus_message_exit_container(m);
         if (r >= 0)
                 r = check_targets(q, reterr_error);
+        if (r >= 0)
+                r = bind_optional(q, a, &names, optional);
         if (r >= 0)
                 r = check_links(q, reterr_error);
         if (r < 0)

@@ -170,6 +170,8 @@ for line in sys.stdin:
         "operator": refused(lambda: open("/home/alice/.claude/.credentials.json")),
         "own": refused(lambda: open("own", "w")),
         "state": refused(lambda: open(os.path.expanduser("~/.claude/x"), "w")),
+        "authority": [refused(lambda: open(os.environ.get("NODE_EXTRA_CA_CERTS", "/none"))),
+                      refused(lambda: open(os.environ.get("NODE_EXTRA_CA_CERTS", "/none"), "r+"))],
         "argv": sys.argv[1:]})
     say({"type": "system", "subtype": "init", "mcp_servers": [{"name": "puffo", "status": "connected"}]})
     say({"type": "assistant", "message": {"id": "msg_" + uuid.uuid4().hex, "role": "assistant", "model": "m",
@@ -246,6 +248,24 @@ def test_refresh_ping_of_others(user_mode, alice):
     assert done.returncode == 2 and "only kind cli-local" in done.stderr and done.stdout == ""
     assert ping(alice, "nobody").returncode == 2 and ping(alice).returncode == 2
     user_mode.agent("talker").call("Delete", user=alice)
+
+
+def test_certificates_of_the_user(user_mode, alice, fresh_daemon, worker):
+    """A file of certificates in the user's home, which the sandbox does not show, is there; one that is not for anybody
+    is no reason to do nothing."""
+    alice.write("own/authority.pem", "x")
+    put_login(alice, 3600)
+    for path, seen in [("own/authority.pem", True), (".puffo-agent/daemon.yml", False)]:
+        alice.run(["systemctl", "--user", "set-environment", f"NODE_EXTRA_CA_CERTS={alice.home / path}"])
+        try:
+            worker.call("Restart", user=alice)
+            worker.wait_state("ready")
+            read, written = ask_worker(user_mode)["authority"]
+        finally:
+            alice.run(["systemctl", "--user", "unset-environment", "NODE_EXTRA_CA_CERTS"])
+        assert (read == "no") == seen and written != "no", (path, read, written)
+    worker.call("Restart", user=alice)
+    worker.wait_state("ready")
 
 
 def test_a_cli_works_with_a_view(user_mode, alice, fresh_daemon, worker):

@@ -344,5 +344,25 @@ TEST(no_program) {
         ASSERT_EQ(unsetenv("PUFFO_CLAUDE_BIN"), 0);
 }
 
+TEST(certificates) {
+        AGENT(a, CLAUDE);
+        _cleanup_free_ char *file = path_join(a.user, "ca/own.pem"), *more = path_join(a.user, "more"),
+                            *node = strjoin("NODE_EXTRA_CA_CERTS=", file), *curl = strjoin("CURL_CA_BUNDLE=", file),
+                            *missing = strjoin("SSL_CERT_FILE=", a.user, "/not/there"),
+                            *directories = strjoin("SSL_CERT_DIR=/etc/ssl/certs:", more, "::", a.user, "/gone");
+        char *const environment[] = { node, curl, missing, directories, (char*) "REQUESTS_CA_BUNDLE=ca/own.pem",
+                                      (char*) "PATH=/home", NULL }, *const none[] = { NULL };
+        _cleanup_(strv_freep) char **found = NULL, **nothing = NULL;
+
+        put_file(a.user, "ca/own.pem", "x");
+        ASSERT_OK(directory_make(more, 0700));
+        ASSERT_OK(cli_certificates_find(environment, a.user, &found));
+        ASSERT_EQ(strv_length(found), 2);
+        ASSERT_STREQ(found[0], file);
+        ASSERT_STREQ(found[1], more);
+        ASSERT_OK(cli_certificates_find(none, a.user, &nothing));
+        ASSERT_NULL(nothing);
+}
+
 #define TEST_SUITE "cli-login"
 TEST_MAIN();

@@ -337,6 +337,39 @@ TEST(sockets) {
         ASSERT_OK(read_socket_request(&w, in));
 }
 
+/* What nobody is to see, or is there already, is left out. */
+TEST(optional_paths) {
+        static const struct { const char *path; size_t n; } t[] = {
+                { "/usr/lib", 2 }, { "/run", 1 }, { "@/keys", 1 }, { "~/agents/other", 1 }, { "/not/there", 1 },
+                { "@/.ca.pem", 2 }, { "relative", 1 }, { "@/workspace", 1 },
+        };
+        _cleanup_free_ char *keys = NULL, *file = NULL;
+        _cleanup_(world_done) World w;
+
+        world_init(&w);
+        ASSERT_OK(setenv("XDG_RUNTIME_DIR", "/run/user/1000", 1));
+        keys = path_join(w.agent->home->directory, "keys");
+        file = path_join(w.agent->home->directory, ".ca.pem");
+        ASSERT_OK(directory_make(keys, 0700));
+        ASSERT_OK(directory_make(w.agent->home->workspace, 0700));
+        ASSERT_OK(file_write_atomic(file, "x", 1, 0600));
+        w.agent->config->sandbox = SANDBOX_WORKSPACE;
+        for (size_t i = 0; i < ELEMENTSOF(t); i++) {
+                const char *base = *t[i].path == '@'   ? w.agent->home->directory
+                                   : *t[i].path == '~' ? w.paths->home
+                                                       : "";
+                _cleanup_free_ char *path = strjoin(base, t[i].path + (*base ? 1 : 0));
+                _cleanup_(harness_request_freep) HarnessRequest *q = NULL;
+
+                ASSERT_OK(read_request(&w, "OptionalPaths", path, &q));
+                if (q->n_binds != t[i].n)
+                        fail_msg("'%s': %zu", t[i].path, q->n_binds);
+                ASSERT_EQ(q->binds[0].kind, HARNESS_BIND_WRITABLE);
+                if (q->n_binds > 1)
+                        ASSERT_EQ(q->binds[1].kind, HARNESS_BIND_READ_ONLY);
+        }
+}
+
 /* In the user's own view a directory that holds protected ones is there anyway, and what it holds is covered; but none
  * is mounted over what covers it. */
 TEST(requests_of_host) {

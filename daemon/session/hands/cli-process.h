@@ -23,6 +23,7 @@ typedef enum CliState {
 typedef struct CliStart {
         const char *description, *working_directory;
         char *const *read_write, *const *read_only;
+        char *const *optional;          /* read-only, and no harm is done when it cannot be had */
         const char *const *sockets;     /* pairs: the path outside, the path inside */
         const char *launch;             /* JSON for puffo-sandbox, to be the first that it reads */
 } CliStart;

@@ -151,6 +151,7 @@ int hands_start_process(Hands *h, const SessionConfig *config) {
         r = cli_process_start(h->process, &(CliStart) {
                 .description = h->launch.description, .working_directory = h->launch.directory,
                 .read_write = h->launch.read_write, .read_only = h->launch.read_only,
+                .optional = h->launch.certificates,
                 .sockets = (const char *const*) h->launch.sockets, .launch = h->launch.launch,
         });
         hands_launch_sent(&h->launch);

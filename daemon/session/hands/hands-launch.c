@@ -45,6 +45,7 @@ void hands_launch_done(HandsLaunch *l) {
         (void) strv_free(l->roots);
         (void) strv_free(l->read_only);
         (void) strv_free(l->read_write);
+        (void) strv_free(l->certificates);
         (void) strv_free(l->extra);
         cli_home_done(&l->home);
         *l = (HandsLaunch) {};
@@ -143,6 +144,8 @@ static void make_hash(HandsLaunch *l, const SessionConfig *config, const char *w
         hash_text(&s, working_directory);
         for (char **d = a->extra_dirs; d && *d; d++)
                 hash_text(&s, *d);
+        for (char **path = l->certificates; path && *path; path++)
+                hash_text(&s, *path);
         hash_text(&s, l->has_tools ? "tools" : "");
         hash_text(&s, l->has_outlet ? "outlet" : "");
         (void) crypto_generichash_update(&s, l->home.hash, sizeof(l->home.hash));
@@ -291,6 +294,9 @@ int hands_launch_prepare(HandsLaunch *ret, const SessionConfig *config, const ch
                 });
         if (r >= 0)
                 r = name_things(&l, config);
+        /* In the user's own view they are where they are. */
+        if (r >= 0 && config->agent->sandbox != SANDBOX_HOST)
+                r = cli_certificates_find(environ, home, &l.certificates);
         if (r < 0)
                 return r;
         make_hash(&l, config, working_directory);

@@ -26,7 +26,8 @@ typedef struct HandsLaunch {
         char *sockets[7];               /* pairs (CliStart) */
         bool has_tools, has_outlet, has_proxy;
         char **roots, **read_only, **read_write;
-        char **extra;                   /* of the latter, what lies elsewhere than the CLI expects */
+        char **certificates;            /* that the environment names, where it would not see them */
+        char **extra;                   /* of the writable ones, what lies elsewhere than the CLI expects */
         CliHome home;
         CliLogin login;                 /* that it works with; none when it has an outlet */
         uint8_t hash[32];               /* when it differs from that of the running CLI, a new one is needed */

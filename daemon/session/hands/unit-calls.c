@@ -251,6 +251,9 @@ static int append_start(sd_bus_message *m, const CliStart *what, const int fds[s
                 r = bus_append_strings(m, 'e', "ReadWritePaths", what->read_write);
         if (r >= 0)
                 r = bus_append_strings(m, 'e', "ReadOnlyPaths", what->read_only);
+        /* A puffod from before an update does not know it. */
+        if (r >= 0 && strv_length(what->optional) > 0)
+                r = bus_append_strings(m, 'e', "OptionalPaths", what->optional);
         if (r >= 0)
                 r = append_sockets(m, what->sockets);
         if (r >= 0)
