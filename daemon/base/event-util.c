@@ -54,6 +54,10 @@ int event_arm_timer(sd_event *event, sd_event_source **s, uint64_t delay_usec, u
         return sd_event_source_set_enabled(*s, SD_EVENT_ONESHOT);
 }
 
+int event_limit_connections(sd_event_source *io) {
+        return sd_event_source_set_ratelimit(io, 100 * USEC_PER_MSEC, 100);
+}
+
 bool errno_is_shortage(int error) {
         return error == EMFILE || error == ENFILE || error == ENOMEM || error == ENOBUFS;
 }

@@ -19,6 +19,9 @@ int event_new_with_stop(sd_event **ret, sd_event_signal_handler_t on_stop, void 
 int event_arm_timer(sd_event *event, sd_event_source **s, uint64_t delay_usec, uint64_t accuracy_usec,
                     sd_event_time_handler_t callback, void *userdata);
 
+/* For a listening socket to which whoever runs as the same user may connect as often as he likes: a thousand a second,
+ * one by one, and the loop has time for everything else. */
+int event_limit_connections(sd_event_source *io);
 /* Whether accept4() has failed for want of something that others may give back (descriptors, memory): what waits to be
  * accepted would wake us again at once. */
 bool errno_is_shortage(int error);

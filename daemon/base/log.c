@@ -8,7 +8,10 @@
 #define SD_JOURNAL_SUPPRESS_LOCATION
 #include <systemd/sd-journal.h>
 
+#include "event-util.h"
 #include "log.h"
+
+#define LIMIT_USEC (10 * USEC_PER_SEC)
 
 #define PROCESS_FIELDS_MAX 8
 
@@ -133,4 +136,17 @@ int log_full(int level, int error, const char *file, int line, const char *func,
         (void) fprintf(stderr, "%s: %s\n", log_identifier, message + 8);
         errno = saved;
         return -abs(error);
+}
+
+bool log_limit_passes(LogLimit *l) {
+        uint64_t now = now_boottime_usec();
+
+        if (l->last_usec > 0 && now - l->last_usec < LIMIT_USEC) {
+                l->n_left_out++;
+                return false;
+        }
+        if (l->n_left_out > 0)
+                log_warning("%u lines like the next one were left out.", l->n_left_out);
+        *l = (LogLimit) { .last_usec = now };
+        return true;
 }

@@ -12,6 +12,14 @@
 /* Name for SYSLOG_IDENTIFIER=, borrowed; call first thing in main(). */
 void log_open(const char *identifier);
 
+/* For lines of which somebody else decides how many there are: false for those that come within ten seconds of the last
+ * one. How many were left out stands in the log before the next one. */
+typedef struct LogLimit {
+        uint64_t last_usec;
+        unsigned n_left_out;
+} LogLimit;
+bool log_limit_passes(LogLimit *l);
+
 /* Highest priority number that is written (LOG_INFO by default, $PUFFO_LOG_LEVEL, or LogControl1). */
 void log_set_max_level(int level);
 int log_get_max_level(void);

@@ -20,6 +20,7 @@ struct CredentialServer {
         Manager *manager;
         int fd;
         sd_event_source *io, *pause;
+        LogLimit refusals;
 };
 
 int credential_name_parse(const char *path, size_t size, char **ret_unit, char **ret_credential) {
@@ -138,7 +139,7 @@ static int on_connection(sd_event_source *s, int listen_fd, uint32_t revents, vo
         if (fd < 0)
                 return 0;
         r = answer(c->manager, fd, &what);
-        if (r < 0)
+        if (r < 0 && log_limit_passes(&c->refusals))
                 (void) log_warning_errno(r, "A credential was not given out (%s): %m", what);
         return 0;
 }
@@ -158,6 +159,8 @@ int credential_server_new(CredentialServer **ret, Manager *m, int listen_fd) {
         if (r >= 0)
                 r = sd_event_source_set_priority(c->io, SD_EVENT_PRIORITY_IMPORTANT);
         if (r >= 0)
+                r = event_limit_connections(c->io);
+        if (r >= 0)
                 r = event_pause_new(c->io, &c->pause);
         if (r < 0) {
                 credential_server_free(c);
@@ -165,6 +168,11 @@ int credential_server_new(CredentialServer **ret, Manager *m, int listen_fd) {
         }
         *ret = c;
         return 0;
+}
+
+void credential_server_pause(CredentialServer *c) {
+        if (c)
+                (void) sd_event_source_set_enabled(c->io, SD_EVENT_OFF);
 }
 
 CredentialServer* credential_server_free(CredentialServer *c) {

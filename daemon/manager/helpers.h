@@ -35,6 +35,8 @@ int reader_refuse(const Manager *m, const char *what, sd_bus_error *reterr_error
 /* listen_fd is taken over, on failure too. */
 int credential_server_new(CredentialServer **ret, Manager *m, int listen_fd);
 CredentialServer* credential_server_free(CredentialServer *s);
+/* Takes no more connections: they are for the next puffod. s may be NULL. */
+void credential_server_pause(CredentialServer *s);
 /* "\0<random>/unit/<unit>/<credential>", as the service manager binds its end, into its parts. -EBADMSG. */
 int credential_name_parse(const char *path, size_t size, char **ret_unit, char **ret_credential);
 

@@ -41,6 +41,7 @@ struct PrivateServer {
         sd_event_source *io, *pause;
         LIST_HEAD(SessionLinkList, SessionLink) links;
         unsigned n_links;
+        LogLimit refusals;
 };
 
 static void link_free(SessionLink *l) {
@@ -381,13 +382,16 @@ static int link_new(PrivateServer *s, int fd) {
         }
         l->agent = find_agent_of_peer(s->manager, fd);
         if (!l->agent) {
-                (void) log_warning_errno(EPERM, "Process %d is in no session's unit: disconnected.", (int) l->pid);
+                if (log_limit_passes(&s->refusals))
+                        (void) log_warning_errno(EPERM, "Process %d is in no session's unit: disconnected.",
+                                                 (int) l->pid);
                 r = -EPERM;
                 goto fail;
         }
         if (count_links(s, l->agent) > LINKS_PER_AGENT_MAX) {
-                (void) log_warning_errno(EMFILE, "The session of agent '%s' has more than %u connections: one was "
-                                                 "disconnected.", l->agent->home->id, LINKS_PER_AGENT_MAX);
+                if (log_limit_passes(&s->refusals))
+                        (void) log_warning_errno(EMFILE, "The session of agent '%s' has more than %u connections: one "
+                                                 "was disconnected.", l->agent->home->id, LINKS_PER_AGENT_MAX);
                 r = -EMFILE;
                 goto fail;
         }
@@ -416,7 +420,8 @@ static int on_connection(sd_event_source *source, int listen_fd, uint32_t revent
                 return 0;
         }
         if (s->n_links >= LINKS_MAX) {
-                log_warning("More than %u sessions want to talk at once: one was disconnected.", LINKS_MAX);
+                if (log_limit_passes(&s->refusals))
+                        log_warning("More than %u sessions want to talk at once: one was disconnected.", LINKS_MAX);
                 safe_close(fd);
                 return 0;
         }
@@ -437,6 +442,8 @@ int private_server_new(PrivateServer **ret, Manager *m, int listen_fd) {
 
         r = sd_event_add_io(m->event, &s->io, listen_fd, EPOLLIN, on_connection, s);
         if (r >= 0)
+                r = event_limit_connections(s->io);
+        if (r >= 0)
                 r = event_pause_new(s->io, &s->pause);
         if (r < 0) {
                 private_server_free(s);
@@ -444,6 +451,11 @@ int private_server_new(PrivateServer **ret, Manager *m, int listen_fd) {
         }
         *ret = s;
         return 0;
+}
+
+void private_server_pause(PrivateServer *s) {
+        if (s)
+                (void) sd_event_source_set_enabled(s->io, SD_EVENT_OFF);
 }
 
 PrivateServer* private_server_free(PrivateServer *s) {

@@ -10,6 +10,8 @@
 int private_server_new(PrivateServer **ret, Manager *m, int listen_fd);
 PrivateServer* private_server_free(PrivateServer *s);
 DEFINE_TRIVIAL_CLEANUP_FUNC(PrivateServer*, private_server_free);
+/* Takes no more connections: they are for the next puffod. s may be NULL. */
+void private_server_pause(PrivateServer *s);
 
 /* A method call to the session, to be filled in and sent with session_link_call(). */
 int session_link_new_call(SessionLink *l, const char *member, sd_bus_message **ret);

@@ -14,7 +14,10 @@
 #include "helpers.h"
 #include "log.h"
 #include "manager.h"
+#include "private-server.h"
 #include "string-util.h"
+
+#define STOP_USEC (5 * USEC_PER_SEC)
 
 typedef struct Options {
         Scope scope;
@@ -163,8 +166,12 @@ static int on_idle(sd_event_source *s, void *userdata) {
         return sd_event_exit(sd_event_source_get_event(s), 0);
 }
 
+static int on_stop_limit(sd_event_source *s, uint64_t usec, void *userdata) {
+        return on_idle(s, userdata);
+}
+
 /* The name goes first, so that new calls reach the next puffod; those that have come already are still answered: the
- * end has the lowest priority of all. */
+ * end has the lowest priority of all. Whoever never stops calling does not put it off for long. */
 static int on_stop(sd_event_source *s, const struct signalfd_siginfo *si, void *userdata) {
         sd_event *event = sd_event_source_get_event(s);
         Manager **m = userdata;
@@ -174,6 +181,8 @@ static int on_stop(sd_event_source *s, const struct signalfd_siginfo *si, void *
         (void) sd_notify(/* unset_environment= */ 0, "STOPPING=1");
         if (!*m)
                 return sd_event_exit(event, 0);
+        private_server_pause((*m)->private_server);
+        credential_server_pause((*m)->credential_server);
         (void) sd_bus_release_name_async((*m)->bus, NULL, PUFFO_BUS_NAME, NULL, NULL);
         r = sd_event_add_defer(event, &idle, on_idle, NULL);
         if (r >= 0)
@@ -181,6 +190,8 @@ static int on_stop(sd_event_source *s, const struct signalfd_siginfo *si, void *
         if (r >= 0)
                 r = sd_event_source_set_floating(idle, true);
         sd_event_source_unref(idle);
+        if (r >= 0)
+                r = sd_event_add_time_relative(event, NULL, CLOCK_BOOTTIME, STOP_USEC, 0, on_stop_limit, NULL);
         return r < 0 ? sd_event_exit(event, 0) : 0;
 }
 

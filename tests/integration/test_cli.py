@@ -264,6 +264,35 @@ def test_disable_while_somebody_connects(enabled, alice):
         knocking.communicate()
 
 
+# Without a pause, as fast as can be: nobody is kept from stopping it all.
+FLOOD = """
+import socket, sys
+while True:
+    for path in sys.argv[1:]:
+        with socket.socket(socket.AF_UNIX) as s:
+            try:
+                s.connect(path)
+            except OSError:
+                pass
+"""
+
+
+def test_disable_in_a_flood(enabled, alice):
+    paths = [alice.runtime / "puffo" / name for name in ("credentials", "private")]
+    floods = [alice.popen(["/usr/bin/python3", "-c", FLOOD, path]) for path in paths for _ in range(2)]
+    try:
+        for _ in range(2):
+            proxy(enabled, "disable")
+            assert enabled.show("puffod.service", "ActiveState") == "inactive"
+            # It was not by force.
+            assert enabled.show("puffod.service", "Result") == "success"
+            proxy(enabled, "enable")
+    finally:
+        for flood in floods:
+            flood.kill()
+            flood.communicate()
+
+
 def test_disable(enabled, alice):
     alice.run(["agent-proxy", "disable"])
     for unit in ["puffod.socket", "puffod.service", "puffo-gateway.socket", "puffo-gateway.service"]:

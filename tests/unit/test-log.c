@@ -36,5 +36,16 @@ TEST(journal_only_when_stderr_is_its_stream) {
         ASSERT_FALSE(goes_to_journal(NULL));
 }
 
+TEST(lines_that_somebody_else_counts) {
+        LogLimit l = {}, other = {};
+
+        ASSERT_TRUE(log_limit_passes(&l));
+        for (unsigned i = 1; i <= 3; i++) {
+                ASSERT_FALSE(log_limit_passes(&l));
+                ASSERT_EQ(l.n_left_out, i);
+        }
+        ASSERT_TRUE(log_limit_passes(&other));
+}
+
 #define TEST_SUITE "log"
 TEST_MAIN();

@@ -94,5 +94,41 @@ TEST(credentials_wait_for_a_descriptor) {
         close(client);
 }
 
+static int on_turn(sd_event_source *s, void *userdata) {
+        (*(unsigned*) userdata)++;
+        return 0;
+}
+
+/* Whoever connects again and again does not keep puffod from everything else. */
+TEST(credentials_leave_time_for_others) {
+        Manager m = { .scope = SCOPE_USER };
+        int fd, client, next = -EBADF;
+        struct sockaddr_un sa;
+        socklen_t n = sizeof(sa);
+        sd_event_source *other = NULL;
+        unsigned n_other = 0, n_events = 0;
+
+        ASSERT_OK(sd_event_new(&m.event));
+        fd = listen_and_connect(&client);
+        ASSERT_EQ(getsockname(fd, (struct sockaddr*) &sa, &n), 0);
+        ASSERT_OK(credential_server_new(&m.credential_server, &m, fd));
+        ASSERT_OK(sd_event_add_defer(m.event, &other, on_turn, &n_other));
+        ASSERT_OK(sd_event_source_set_enabled(other, SD_EVENT_ON));
+        for (; n_other == 0 && n_events < 5000; n_events++) {
+                next = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+                ASSERT_EQ(connect(next, (struct sockaddr*) &sa, n), 0);
+                ASSERT_OK(sd_event_run(m.event, 0));
+                close(next);
+        }
+        ASSERT_TRUE(n_other > 0);
+        /* Those who wait have their turn all the same. */
+        for (struct pollfd p = { .fd = client, .events = POLLIN }; poll(&p, 1, 0) == 0; )
+                ASSERT_OK(sd_event_run(m.event, 100 * USEC_PER_MSEC));
+        sd_event_source_disable_unref(other);
+        credential_server_free(m.credential_server);
+        sd_event_unref(m.event);
+        close(client);
+}
+
 #define TEST_SUITE "private-server"
 TEST_MAIN();
