@@ -103,12 +103,17 @@ static int socket_path(Scope scope, char **ret) {
         return *ret ? 0 : -ENOMEM;
 }
 
+/* From here to READY=1 there is nothing to wait for but processor and disk, of which others may take all for a while. Who
+ * is killed over that begins from the start, and makes it worse. */
+#define START_USEC (120 * USEC_PER_SEC)
+
 static int run(const Arguments *a) {
         _cleanup_(sd_event_unrefp) sd_event *event = NULL;
         _cleanup_(session_freep) Session *session = NULL;
         _cleanup_free_ char *socket = NULL, *field = NULL, *crash_at = NULL;
         int r;
 
+        (void) sd_notifyf(0, "EXTEND_TIMEOUT_USEC=%" PRIu64, START_USEC);
         field = strjoin("PUFFO_AGENT=", a->id);
         if (!field || log_add_process_field(field) < 0)
                 return log_oom();

@@ -130,3 +130,25 @@ def test_sandbox_is_there(user_mode, service):
     assert pathlib.Path(f"/proc/{pid}/ns/user").readlink() != own
     same_network = pathlib.Path(f"/proc/{pid}/ns/net").readlink() == pathlib.Path("/proc/self/ns/net").readlink()
     assert same_network == (service == "puffo-gateway.service")
+
+
+NOTIFIED = """
+import os, socket, subprocess, sys
+with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as s:
+    s.bind("\\0notified-%d" % os.getpid())
+    session = subprocess.Popen(["/usr/lib/puffo/puffo-session", "--user", "starved", sys.argv[1]],
+                               env=dict(os.environ, NOTIFY_SOCKET="@notified-%d" % os.getpid()))
+    s.settimeout(60)
+    while b"READY=1" not in (message := s.recv(4096)):
+        print(message.decode())
+    session.terminate()
+"""
+
+
+def test_a_start_may_take_its_time(user_mode, alice):
+    """Where processor and disk are scarce: the first that a session says is that it is at it."""
+    directory = alice.home / "starved"
+    alice.write(directory / "agent.yml", "id: starved\nruntime:\n  kind: chat-local\n  provider: echo\n")
+    said = alice.run(["/usr/bin/python3", "-c", NOTIFIED, directory]).stdout.splitlines()
+    assert said[0] == f"EXTEND_TIMEOUT_USEC={120 * 1000 * 1000}", said
+    alice.run(["rm", "-r", directory])
