@@ -56,6 +56,12 @@ static int file_load(const char *path, json_object **ret) {
         return parse(text, size, ret);
 }
 
+bool cli_login_is_for(const AgentConfig *c) {
+        const char *harness = agent_config_harness(c);
+
+        return streq(harness, "claude-code") || (streq(harness, "hermes") && !streq(c->provider, "openai"));
+}
+
 int cli_login_read(const char *path, CliLogin *ret, bool *ret_renewable) {
         _cleanup_json_ json_object *file = NULL;
         json_object *tokens;

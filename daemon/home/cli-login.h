@@ -26,6 +26,10 @@ typedef struct CliLogin {
         uint64_t expires_usec;          /* CLOCK_REALTIME; USEC_INFINITY: it does not say */
 } CliLogin;
 
+/* Whether an agent's CLI works with the operator's login with Claude: Claude Code, and Hermes where Anthropic is its
+ * provider, which looks for it in the same place (agent-runtime §13.2). */
+bool cli_login_is_for(const AgentConfig *c);
+
 /* A login file alone; a missing or unusable one is success. *ret_renewable, if not NULL: it has a refresh token. */
 int cli_login_read(const char *path, CliLogin *ret, bool *ret_renewable);
 

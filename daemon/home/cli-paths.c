@@ -115,7 +115,7 @@ int cli_paths_collect(CliWork *w, CliHome *ret) {
                   { ".codex/config.toml", ".codex/AGENTS.md", ".codex/hooks.json", ".codex/rules",
                     ".codex/auth.json" } },
                 { "gemini-cli", { ".gemini" }, { ".gemini/GEMINI.md", ".gemini/settings.json" } },
-                { "hermes", { ".hermes" }, { ".hermes/config.yaml" } },
+                { "hermes", { ".hermes" }, { ".hermes/config.yaml", ".claude/.credentials.json" } },
         };
         static const char *const project[] = { "CLAUDE.md", ".claude", ".mcp.json", ".gemini", ".codex", "SOUL.md",
                                                "AGENTS.md" };

@@ -13,11 +13,10 @@ static int check_kind(const Agent *a, sd_bus_error *reterr_error) {
         if (a->manager->scope == SCOPE_SYSTEM)
                 return sd_bus_error_set(reterr_error, SD_BUS_ERROR_NOT_SUPPORTED,
                                         "In system mode there is no operator whose login an agent could work with.");
-        if (!a->config || a->config->kind != RUNTIME_CLI_LOCAL ||
-            !streq(agent_config_harness(a->config), "claude-code"))
+        if (!a->config || a->config->kind != RUNTIME_CLI_LOCAL || !cli_login_is_for(a->config))
                 return bus_error_setf(reterr_error, PUFFO_ERROR_INVALID_ARGUMENT,
                                       "Agent '%s' does not work with its operator's login: only kind cli-local with "
-                                      "the harness claude-code does.", a->home->id);
+                                      "the harness claude-code, or hermes with Anthropic, does.", a->home->id);
         return 0;
 }
 

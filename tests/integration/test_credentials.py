@@ -250,6 +250,55 @@ def test_refresh_ping_of_others(user_mode, alice):
     user_mode.agent("talker").call("Delete", user=alice)
 
 
+HERMES = """#!/usr/bin/python3 -I
+import json, os
+path = os.path.expanduser("~/.claude/.credentials.json")
+
+def refused(act):
+    try:
+        act()
+    except OSError as e:
+        return type(e).__name__
+    return "no"
+
+with open(path) as f:
+    found = f.read()
+print(json.dumps({"login": json.loads(found)["claudeAiOauth"], "secret": "secret" in found,
+                  "write": refused(lambda: open(path, "r+")), "remove": refused(lambda: os.unlink(path)),
+                  "operator": refused(lambda: open("/home/alice/.claude/.credentials.json")),
+                  "own": refused(lambda: open(os.path.expanduser("~/.hermes/x"), "w")),
+                  "key": os.environ.get("ANTHROPIC_API_KEY")}))
+print("session_id: h1")
+"""
+
+
+def test_hermes_works_with_a_view(user_mode, alice, fresh_daemon):
+    """It looks for Claude's login where Claude Code has it, and is not the one who renews it."""
+    program = pathlib.Path("/usr/local/bin/hermes")
+    program.write_text(HERMES)
+    program.chmod(0o755)
+    alice.write(".local/bin/claude", CLI % RENEW, 0o755)
+    put_login(alice, -60)
+    user_mode.manager("CreateAgent", "sa{sv}", "messenger", {"RuntimeKind": ("s", "cli-local"),
+                                                             "Harness": ("s", "hermes")}, user=alice)
+    user_mode.agent("messenger").wait_state("ready")
+    try:
+        seen = json.loads(output_text(user_mode.turn("messenger", "What do you see?")))
+        assert seen["login"]["accessToken"] == "new" and not seen["login"].get("refreshToken"), seen
+        assert seen["login"]["expiresAt"] > time.time() * 1000 and not seen["secret"] and seen["key"] is None
+        assert "no" not in (seen["write"], seen["remove"], seen["operator"]) and seen["own"] == "no", seen
+        assert "accessToken=yes refreshToken=no" in ping(alice, "messenger").stdout
+        # One that has a key has no login.
+        user_mode.agent("messenger").call("SetRuntime", "a{sv}", {"ApiKey": ("s", "sk-test-messenger")}, user=alice)
+        user_mode.turn("messenger", "And now?")
+        assert json.loads((alice.home / ".puffo-agent/agents/messenger/.claude/.credentials.json").read_text()) == {}
+    finally:
+        user_mode.agent("messenger").call("Delete", user=alice)
+        program.unlink()
+        shutil.rmtree(alice.home / ".claude")
+        (alice.home / ".local/bin/claude").unlink()
+
+
 def test_certificates_of_the_user(user_mode, alice, fresh_daemon, worker):
     """A file of certificates in the user's home, which the sandbox does not show, is there; one that is not for anybody
     is no reason to do nothing."""

@@ -566,6 +566,10 @@ TEST(hermes) {
                           "    command: /usr/lib/puffo/puffo-mcp\n    env:\n"
                           "      PUFFO_TOOL_SOCKET: /run/puffo/tools.sock\n    timeout: 120\n");
         ASSERT_TRUE(contains(h.read_only, home, ".hermes/config.yaml"));
+        ASSERT_FALSE(contains(h.read_only, home, ".claude/.credentials.json"));
+        put_file(home, ".claude/.credentials.json", "{}");
+        PREPARED(logged_in, a);
+        ASSERT_TRUE(contains(logged_in.read_only, home, ".claude/.credentials.json"));
 
         a.spec.mcp_command = NULL;
         PREPARED(without, a);

@@ -344,6 +344,21 @@ TEST(no_program) {
         ASSERT_EQ(unsetenv("PUFFO_CLAUDE_BIN"), 0);
 }
 
+TEST(whose_it_is_for) {
+        static const struct { const char *harness, *provider; bool is_for; } t[] = {
+                { "claude-code", "", true }, { "", "", true }, { "hermes", "", true }, { "hermes", "anthropic", true },
+                { "hermes", "openai", false }, { "codex", "", false }, { "gemini-cli", "google", false },
+        };
+
+        for (size_t i = 0; i < ELEMENTSOF(t); i++) {
+                AgentConfig c = {
+                        .kind = RUNTIME_CLI_LOCAL, .harness = (char*) t[i].harness, .provider = (char*) t[i].provider,
+                };
+
+                ASSERT_EQ(cli_login_is_for(&c), t[i].is_for);
+        }
+}
+
 TEST(certificates) {
         AGENT(a, CLAUDE);
         _cleanup_free_ char *file = path_join(a.user, "ca/own.pem"), *more = path_join(a.user, "more"),

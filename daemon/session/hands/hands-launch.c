@@ -169,7 +169,7 @@ static bool wants_outlet(const SessionConfig *config, const CliLogin *login) {
                 return true;
         return (!isempty(config->api_key) || !isempty(config->base_url)) &&
                (login->state == CLI_LOGIN_MISSING ||
-                (login->link == CLI_LOGIN_NO_OPERATOR && streq(agent_config_harness(config->agent), "claude-code")));
+                (login->link == CLI_LOGIN_NO_OPERATOR && cli_login_is_for(config->agent)));
 }
 
 int hands_launch_login(const SessionConfig *config, CliLogin *ret) {
@@ -185,7 +185,7 @@ int hands_launch_login(const SessionConfig *config, CliLogin *ret) {
         if (streq(harness, "codex"))
                 return has_own_key(config->agent) ? codex_login_remove(config->home) :
                                                     codex_login_sync(config->home, home, ret);
-        if (!streq(harness, "claude-code"))
+        if (!cli_login_is_for(config->agent))
                 return 0;
         if (!has_own_key(config->agent))
                 r = cli_login_sync(config->home, home, ret);
