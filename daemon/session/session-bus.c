@@ -189,7 +189,10 @@ static int submit_files(SessionBus *b, TurnQueue *q, TurnSubmission *t, const Tu
         r = turn_queue_get(q, t->id, &known);
         if (r != 0)
                 return r < 0 ? r : turn_queue_submit(q, t, session_accepts(b->session), TAKE_FD(stream));
-        r = session_workspace(b->session, &workspace);
+        /* Who is refused has written nothing. */
+        r = turn_queue_has_room(q, t->id, session_accepts(b->session));
+        if (r >= 0)
+                r = session_workspace(b->session, &workspace);
         if (r >= 0)
                 r = session_note_files(b->session, t->id);
         if (r >= 0) {

@@ -606,6 +606,16 @@ static int add_new(TurnQueue *q, const TurnSubmission *submission, Turn **ret) {
         return 0;
 }
 
+static int has_room(const TurnQueue *q, bool accept) {
+        if (!accept)
+                return -EAGAIN;
+        return q->n_waiting >= q->limit ? -ENOBUFS : 0;
+}
+
+int turn_queue_has_room(TurnQueue *q, const char *id, bool accept) {
+        return find(q, id) ? 0 : has_room(q, accept);
+}
+
 int turn_queue_submit(TurnQueue *q, const TurnSubmission *submission, bool accept, int stream_fd) {
         _cleanup_close_ int fd = stream_fd;
         Turn *t = find(q, submission->id);
@@ -618,10 +628,9 @@ int turn_queue_submit(TurnQueue *q, const TurnSubmission *submission, bool accep
         r = replay(q, submission->id, &fd);
         if (r != 0)
                 return r;
-        if (!accept)
-                return -EAGAIN;
-        if (q->n_waiting >= q->limit)
-                return -ENOBUFS;
+        r = has_room(q, accept);
+        if (r < 0)
+                return r;
 
         r = add_new(q, submission, &t);
         if (r < 0)

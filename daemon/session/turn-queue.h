@@ -42,6 +42,8 @@ int turn_queue_load(TurnQueue *q);
 void turn_queue_set_enabled(TurnQueue *q, bool enabled);
 /* How many turns may wait, 32 by default. Those that wait already stay. */
 void turn_queue_set_limit(TurnQueue *q, size_t limit);
+/* Whether a turn would be taken, for who has to prepare it first: -ENOBUFS, -EAGAIN as turn_queue_submit(). */
+int turn_queue_has_room(TurnQueue *q, const char *id, bool accept);
 /* Leaves the running turn as a crash would, to be begun again by the next process. */
 void turn_queue_abandon(TurnQueue *q);
 

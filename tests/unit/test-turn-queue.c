@@ -287,9 +287,13 @@ TEST(full_queue) {
                 ASSERT_EQ(submit(f, id), 0);
         }
         ASSERT_EQ(submit(f, "over"), -ENOBUFS);
+        ASSERT_EQ(turn_queue_has_room(f->queue, "over", true), -ENOBUFS);
+        ASSERT_EQ(turn_queue_has_room(f->queue, "over", false), -EAGAIN);
+        ASSERT_EQ(turn_queue_has_room(f->queue, "t3", false), 0);
         ASSERT_EQ(submit(f, "t3"), 1);
         ASSERT_EQ(turn_queue_submit(f->queue, &(TurnSubmission) { .id = "x", .text = "x" }, false, -EBADF), -EAGAIN);
         ASSERT_EQ(turn_queue_interrupt(f->queue, "t0"), 1);
+        ASSERT_EQ(turn_queue_has_room(f->queue, "over", true), 0);
         ASSERT_EQ(submit(f, "over"), 0);
 
         /* Who waits already is not turned away by a limit that has become lower. */
