@@ -337,3 +337,11 @@ def test_responses_troubles(peer):
     assert events[-1]["response"]["error"]["code"] == "context_length_exceeded"
     _, events = responses(peer, "a b [[length]]")
     assert events[-1]["type"] == "response.incomplete"
+
+
+@pytest.mark.parametrize("name", ["url", "media_type", "mimeType", "data"])
+def test_what_a_tool_calls_its_arguments_is_no_image(peer, name):
+    schema = {"type": "object", "properties": {name: {"type": "string"}}}
+    tools = [{"name": "look", "description": "Looks.", "input_schema": schema}]
+    status, _, text = peer.anthropic("x", tools=tools)
+    assert status == 200 and said(text) == "You said: x"
