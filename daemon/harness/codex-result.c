@@ -32,6 +32,11 @@ static HarnessOutcome outcome_of_status(long status, HarnessOutcome otherwise) {
         return status >= 400 && status < 500 ? HARNESS_ERROR : otherwise;
 }
 
+/* Of an account's token that was refused: an agent has none with which it could be renewed, and it says only that. */
+static bool is_refused_login(const char *message) {
+        return strstr(message, "access token could not be refreshed") || strstr(message, "/oauth/token");
+}
+
 HarnessOutcome codex_outcome(json_object *error, long *ret_status) {
         json_object *info = json_get(error, "codexErrorInfo"), *inner = NULL;
         const char *name = json_get_string(error, "codexErrorInfo"),
@@ -53,7 +58,7 @@ HarnessOutcome codex_outcome(json_object *error, long *ret_status) {
         /* All that it says of a stream that broke off. */
         if (streq_ptr(name, "other") && strstr(message, "stream disconnected"))
                 outcome = HARNESS_TRANSIENT;
-        return outcome_of_status(*ret_status, outcome);
+        return is_refused_login(message) ? HARNESS_AUTH : outcome_of_status(*ret_status, outcome);
 }
 
 HarnessOutcome codex_outcome_of_text(const char *text, long *ret_status) {
@@ -68,6 +73,8 @@ HarnessOutcome codex_outcome_of_text(const char *text, long *ret_status) {
                 if (strspn(status, "0123456789") == 3)
                         *ret_status = strtol(status, NULL, 10);
         }
+        if (is_refused_login(text))
+                return HARNESS_AUTH;
         if (strstr(text, "Quota exceeded") || strstr(text, "usage limit"))
                 return HARNESS_LIMIT;
         if (strstr(text, "context window"))

@@ -559,6 +559,27 @@ TEST(it_ends_amid_a_turn) {
         ASSERT_TRUE(s.exited);
 }
 
+/* What it says of an account's token that is not taken any more, with its backend and without a network. */
+TEST(a_login_that_is_refused) {
+        static const char *const messages[] = {
+                "Your access token could not be refreshed because your refresh token was revoked. Please log out and sign "
+                "in again.",
+                "error sending request for url (https://auth.openai.com/oauth/token)",
+        };
+
+        for (size_t i = 0; i < ELEMENTSOF(messages); i++) {
+                _cleanup_free_ char *line =
+                        strjoin(NOTE_BEGIN("turn/completed") "\"turn\":{\"id\":\"" TURN "\",\"status\":\"failed\","
+                                "\"error\":{\"codexErrorInfo\":\"other\",\"message\":\"", messages[i], "\"}}}}");
+                STAGE(s, NULL);
+
+                begin_turn(&s, false);
+                stage_says(&s, line);
+                ASSERT_TRUE(s.ended);
+                ASSERT_EQ(s.result.outcome, HARNESS_AUTH);
+        }
+}
+
 TEST(its_configuration_is_wrong) {
         STAGE(s, NULL);
         ASSERT_OK(harness_turn(s.harness, "hello"));
