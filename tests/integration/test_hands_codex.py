@@ -261,15 +261,15 @@ def test_its_tools(suite, provider, key):
     suite.agent("writer_cy").call("Stop")
 
 
-HERON = """#!/usr/bin/python3
+OSPREY = """#!/usr/bin/python3
 import json, os, sys
 for line in sys.stdin:
     request = json.loads(line)
     result = {
         "initialize": {"protocolVersion": "2025-06-18", "capabilities": {"tools": {}},
-                       "serverInfo": {"name": "heron", "version": "1"}},
+                       "serverInfo": {"name": "osprey", "version": "1"}},
         "tools/list": {"tools": [{"name": "look", "inputSchema": {"type": "object", "properties": {}}}]},
-        "tools/call": {"content": [{"type": "text", "text": "One heron, " + os.environ.get("MOOD", "")}]},
+        "tools/call": {"content": [{"type": "text", "text": "One osprey, " + os.environ.get("MOOD", "")}]},
     }.get(request.get("method"), {})
     if "id" in request:
         print(json.dumps({"jsonrpc": "2.0", "id": request["id"], "result": result}), flush=True)
@@ -278,19 +278,19 @@ for line in sys.stdin:
 
 def test_the_operators_servers(suite, engineer):
     """What he has given his own Codex."""
-    program, home = pathlib.Path("/usr/local/bin/heron-mcp"), suite.user.home / ".codex"
-    program.write_text(HERON)
+    program, home = pathlib.Path("/usr/local/bin/osprey-mcp"), suite.user.home / ".codex"
+    program.write_text(OSPREY)
     program.chmod(0o755)
-    suite.user.write(home / "config.toml", f'[mcp_servers.heron]\ncommand = "{program}"\nenv = {{ MOOD = "grey" }}\n')
+    suite.user.write(home / "config.toml", f'[mcp_servers.osprey]\ncommand = "{program}"\nenv = {{ MOOD = "grey" }}\n')
     try:
-        said = f"Ask the heron. {tool('mcp__heron__look')} [[reply: Asked.]]"
+        said = f"Ask the osprey. {tool('mcp__osprey__look')} [[reply: Asked.]]"
         assert engineer.say(said) == "Asked."
-        assert "One heron, grey" in "\n".join(engineer.requests("Ask the heron.")[-1]["results"])
+        assert "One osprey, grey" in "\n".join(engineer.requests("Ask the osprey.")[-1]["results"])
     finally:
         suite.user.run(["rm", "-r", home])
         program.unlink()
-    assert engineer.say("No heron. [[reply: None.]]") == "None."
-    assert "mcp_servers.\"heron\"" not in (engineer.directory / ".codex/config.toml").read_text()
+    assert engineer.say("No osprey. [[reply: None.]]") == "None."
+    assert "mcp_servers.\"osprey\"" not in (engineer.directory / ".codex/config.toml").read_text()
 
 
 def test_conversations(engineer):

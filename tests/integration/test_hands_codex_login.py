@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""The real Codex with an operator's account instead of a key: what it makes of the view that it is given of that login,
-and what happens when the account's backend refuses it, or is not there."""
+"""The real Codex with an operator's account instead of a key: what it makes of the view that it is given of that
+login, and what happens when the account's backend refuses it, or is not there."""
 
 import base64
 import http.server

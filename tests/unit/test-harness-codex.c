@@ -562,8 +562,8 @@ TEST(it_ends_amid_a_turn) {
 /* What it says of an account's token that is not taken any more, with its backend and without a network. */
 TEST(a_login_that_is_refused) {
         static const char *const messages[] = {
-                "Your access token could not be refreshed because your refresh token was revoked. Please log out and sign "
-                "in again.",
+                "Your access token could not be refreshed because your refresh token was revoked. Please log out and "
+                "sign in again.",
                 "error sending request for url (https://auth.openai.com/oauth/token)",
         };
 
