@@ -89,6 +89,10 @@ class Role:
                                        if r.json and r.json.get("status") not in ("queued", "in_progress")), None),
                          "the turn ends")
 
+    def stop_codex(self):
+        self.suite.systemctl("stop", self.unit)
+        self.wait(lambda: self.agent.HarnessState == "none", "it is known to be gone")
+
     def wait(self, condition, what):
         return self.suite.wait(condition, PATIENCE, what, lambda: self.agent.properties())
 
@@ -143,12 +147,12 @@ def test_ready_before_the_first_turn(suite, engineer, provider):
     assert suite.user.run(["agent-proxy", "hire", "engineer", "alice"]).stdout.startswith(ID)
     assert engineer.codex() == before
     # … and comes back for somebody who wants to talk, or asks for the agent, not for puffod's own sake.
-    suite.systemctl("stop", engineer.unit)
+    engineer.stop_codex()
     suite.user.run(["agent-proxy", "restart"])
     assert engineer.show("ActiveState") == "inactive"
     suite.user.run(["agent-proxy", "init", ID])
     again = engineer.codex()
-    suite.systemctl("stop", engineer.unit)
+    engineer.stop_codex()
     engineer.agent.call("Connect", "s", str(suite.user.home))
     assert engineer.codex() not in (before, again) and not provider.log()
 
@@ -156,7 +160,7 @@ def test_ready_before_the_first_turn(suite, engineer, provider):
 def test_cannot_be_started(suite, engineer):
     """Who asks for it is told at once, and why; it comes by itself when that is put right."""
     link = pathlib.Path("/usr/local/bin/codex")
-    suite.systemctl("stop", engineer.unit)
+    engineer.stop_codex()
     target = os.readlink(link)
     link.unlink()
     link.write_text("#!/bin/sh\necho out of order >&2\nexit 3\n")

@@ -102,6 +102,7 @@ def test_strict(suite, helper, provider):
 def test_connect_starts_it(suite, helper):
     """As for a role: whoever wants to talk has it running."""
     suite.systemctl("stop", helper.HarnessUnit)
+    suite.wait(lambda: helper.HarnessState == "none", PATIENCE, "it is known to be gone")
     helper.call("Connect", "s", helper.Workspace)
     assert helper.State == "ready" and suite.main_pid(helper.HarnessUnit) > 0
     # What no agent of this machine may see is not bound, and that is said at once.
