@@ -59,7 +59,3 @@ int request_new(HttpRequest **ret, HttpClient *c, const HttpRequestSpec *spec);
 void request_unlink(HttpRequest *q);
 /* The same, then tells the caller, who may free it. error matters only when it failed. */
 void request_finish(HttpRequest *q, HttpFailure failure, const char *error);
-/* A connection to the host of an http(s):// URL, through the proxy if there is one, with TLS done: on_connected is
- * called, then curl_easy_send() and curl_easy_recv() work on q->easy. Or else spec->on_done is called. */
-int http_client_connect(HttpClient *c, const HttpRequestSpec *spec,
-                        void (*on_connected)(HttpRequest *q, void *userdata), HttpRequest **ret);

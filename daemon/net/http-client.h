@@ -88,6 +88,12 @@ DEFINE_TRIVIAL_CLEANUP_FUNC(HttpClient*, http_client_free);
  * URL, method or header (control characters), -ENOMEM, or why ca_file cannot be read. Proxies are taken from the
  * environment of this process, redirects are not followed, gzip is accepted and undone. */
 int http_client_start(HttpClient *c, const HttpRequestSpec *spec, HttpRequest **ret);
+/* A connection to the host of an http(s):// URL, through the proxy if there is one, with TLS done: on_connected is
+ * called, then it is the caller's to use as long as *ret is there. Or else spec->on_done is called. Errors as above. */
+int http_client_connect(HttpClient *c, const HttpRequestSpec *spec,
+                        void (*on_connected)(HttpRequest *q, void *userdata), HttpRequest **ret);
+/* A descriptor of such a connection's socket, which stays when the request goes. -ENOTCONN, errors of fcntl(2). */
+int http_request_dup_socket(HttpRequest *q);
 HttpRequest* http_request_free(HttpRequest *q);
 DEFINE_TRIVIAL_CLEANUP_FUNC(HttpRequest*, http_request_free);
 

@@ -429,6 +429,16 @@ HttpRequest* http_request_free(HttpRequest *q) {
         return mfree(q);
 }
 
+int http_request_dup_socket(HttpRequest *q) {
+        curl_socket_t s = CURL_SOCKET_BAD;
+        int fd;
+
+        if (curl_easy_getinfo(q->easy, CURLINFO_ACTIVESOCKET, &s) != CURLE_OK || s == CURL_SOCKET_BAD)
+                return -ENOTCONN;
+        fd = fcntl(s, F_DUPFD_CLOEXEC, 3);
+        return fd < 0 ? -errno : fd;
+}
+
 void http_request_pause(HttpRequest *q, bool pause) {
         assert(q);
 

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: MIT */
 
-#include <curl/curl.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <sys/epoll.h>
@@ -9,7 +8,7 @@
 
 #include "event-util.h"
 #include "host-pattern.h"
-#include "http-client-internal.h"
+#include "http-client.h"
 #include "log.h"
 #include "proxy-request.h"
 #include "proxy.h"
@@ -136,16 +135,11 @@ static int tunnel_begin(ProxyConnection *c, int fd) {
 
 static void on_connected(HttpRequest *q, void *userdata) {
         ProxyConnection *c = userdata;
-        curl_socket_t s = CURL_SOCKET_BAD;
-        int fd = -EBADF, r;
+        int fd = http_request_dup_socket(q), r;
 
-        (void) curl_easy_getinfo(q->easy, CURLINFO_ACTIVESOCKET, &s);
-        if (s != CURL_SOCKET_BAD)
-                fd = fcntl(s, F_DUPFD_CLOEXEC, 3);
-        r = fd < 0 ? -errno : 0;
         c->q = http_request_free(c->q);
         c->io = sd_event_source_disable_unref(c->io);
-        if (r < 0) {
+        if (fd < 0) {
                 connection_refuse(c, "503 Service Unavailable", "Out of descriptors");
                 return;
         }
