@@ -120,12 +120,13 @@ int link_read(LinkConnection *c) {
 }
 
 int link_next(LinkConnection *c, size_t text_max, LinkFrame *ret) {
-        char *p = c->in.text + c->taken;
         size_t have = c->in.size - c->taken;
         uint32_t size;
+        char *p;
 
         if (have < HEAD_SIZE)
                 return 0;
+        p = c->in.text + c->taken;
         memcpy(&size, p + 1, sizeof(size));
         size = le32toh(size);
         if (size > size_max((LinkType) p[0], text_max))
