@@ -9,8 +9,8 @@
 #include "fuzz.h"
 #include "websocket.h"
 
-/* What a client says to puffo-link, and what comes from a server meanwhile: requests and WebSockets are played here. An
- * input is made of what happens: a letter, how much of it, and for what the client says that many bytes. */
+/* What a client says to puffo-link, and what comes from a server meanwhile: requests and WebSockets are played here.
+ * An input is made of what happens: a letter, how much of it, and for what the client says that many bytes. */
 
 struct HttpRequest {
         HttpRequestSpec spec;
