@@ -80,8 +80,11 @@ void hands_attempt_after(Hands *h, uint64_t delay) {
 }
 
 void hands_pause(Hands *h, uint64_t delay) {
-        h->not_before_usec = now_boottime_usec() + delay;
-        hands_attempt_after(h, delay);
+        uint64_t now = now_boottime_usec();
+
+        /* One that is longer is not made shorter by this. */
+        h->not_before_usec = MAX(h->not_before_usec, now + delay);
+        hands_attempt_after(h, h->not_before_usec - now);
 }
 
 /* Something has happened that the turn may have been waiting for. */
