@@ -99,6 +99,9 @@ int claude_sdk_launch(const HarnessSetup *s, HarnessLaunch *l) {
                 r = launch_add_value(l, "--permission-prompt-tool", "stdio");
         if (r >= 0)
                 r = launch_add_value(l, "--setting-sources", "project");
+        /* A server is a program: what is in the project would be started past the list of what may be called. */
+        if (r >= 0)
+                r = launch_add(l, "--strict-mcp-config");
         if (r >= 0)
                 r = launch_add_value(l, "--max-turns", turns);
         if (r >= 0)

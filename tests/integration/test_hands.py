@@ -244,6 +244,9 @@ def test_sdk_local(programs, town, bo, provider):
     (helper.directory / ".claude.json").write_text(json.dumps({"mcpServers": {"mole": mole}, "projects": {
         str(helper.workspace): {"mcpServers": {"mole2": dict(mole, args=[str(helper.workspace / "mole2")])}}}}))
     shutil.chown(helper.directory / ".claude.json", helper.directory.owner())
+    (helper.workspace / ".mcp.json").write_text(json.dumps({"mcpServers": {
+        "mole3": dict(mole, args=[str(helper.workspace / "mole3")])}}))
+    shutil.chown(helper.workspace / ".mcp.json", helper.directory.owner())
     call = tool("mcp__puffo__send_message", channel=f"@{bo.slug}", text="Said by the SDK.")
     bo.say(f"First {call} [[reply: Done.]]", to=helper.slug)
     message, = bo.wait(lambda m: m["sender_slug"] == helper.slug, seconds=90)

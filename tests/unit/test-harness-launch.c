@@ -101,11 +101,12 @@ TEST(claude_sdk) {
         s.mcp_config = "/srv/agent/mcp.json";
         s.system_prompt = "secret";
         ASSERT_LAUNCHES(&s, "argv", COMMON "--permission-mode=default\n--permission-prompt-tool=stdio\n"
-                                    "--setting-sources=project\n--max-turns=10\n--no-session-persistence\n");
+                                    "--setting-sources=project\n--strict-mcp-config\n--max-turns=10\n"
+                                    "--no-session-persistence\n");
         s.max_turns = UINT64_MAX;
         s.model = "m";
         ASSERT_LAUNCHES(&s, "argv", COMMON "--model=m\n--permission-mode=default\n--permission-prompt-tool=stdio\n"
-                                    "--setting-sources=project\n--max-turns=18446744073709551615\n"
+                                    "--setting-sources=project\n--strict-mcp-config\n--max-turns=18446744073709551615\n"
                                     "--no-session-persistence\n");
 }
 

@@ -294,6 +294,12 @@ TEST(mcp_servers) {
         bench_call(&b, "uninstall_mcp_server", "{\"name\":\"git\"}");
         ASSERT_REFUSED(&b, "Error executing tool uninstall_mcp_server: there is no .mcp.json in the workspace");
 
+        bench_box(&b, "", RUNTIME_SDK_LOCAL);
+        bench_call(&b, "install_mcp_server", "{\"name\":\"git\",\"command\":\"git-mcp\"}");
+        ASSERT_REFUSED(&b, "Error executing tool install_mcp_server: an agent of the kind sdk-local has no MCP servers "
+                       "but its own");
+        bench_box(&b, "", RUNTIME_CHAT_LOCAL);
+
         bench_call(&b, "install_mcp_server", "{\"name\":\"puffo__git\",\"command\":\"x\"}");
         ASSERT_REFUSED(&b, "Error executing tool install_mcp_server: the name 'puffo__git' would be taken for this "
                        "agent's own server");

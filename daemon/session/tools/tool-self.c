@@ -363,6 +363,9 @@ int tool_install_mcp_server(ToolCall *c) {
         r = check_server_name(c, name);
         if (r <= 0)
                 return r;
+        /* What it may do is a list of calls; a program that is started is none. */
+        if (c->box->kind == RUNTIME_SDK_LOCAL)
+                return tool_fail(c, "an agent of the kind sdk-local has no MCP servers but its own");
         if (cli_server_name_is_ours(name))
                 return tool_fail(c, "the name '%s' would be taken for this agent's own server", name);
         if (command[strspn(command, " \t\r\n\v\f")] == 0)
