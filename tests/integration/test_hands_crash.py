@@ -70,7 +70,7 @@ def test_sdk_dies_at_with_tools(point, passes, scribe, bo):  # noqa: F811
 
 def with_tools(point, worker, bo, passes=0):  # noqa: F811
     restarts = prepare(worker, point, passes)
-    text, file = f"sent at {point} {passes}.", f"made-{point}-{passes}"
+    text, file = f"sent by {worker.slug} at {point} {passes}.", f"made-{point}-{passes}"
     calls = [tool("mcp__puffo__send_message", channel=f"@{bo.slug}", text=text),
              tool("Bash", command=f"echo x >> {file}")]
     bo.say(f"Tools at {point}. {calls[0]} [[then]] {calls[1]} [[reply: Done.]]", to=worker.slug)

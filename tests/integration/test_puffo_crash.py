@@ -13,7 +13,7 @@ from puffo_town import PATIENCE
 # Those of a request for permission are in test_approvals.py, those of a CLI in test_hands_crash.py, those of the files of
 # a turn in test_crash.py.
 POINTS = sorted({name for path in (SOURCE / "daemon").rglob("*.c")
-                 for name in re.findall(r'crash_point\("(?!approval-|cli-|files-)([a-z0-9-]+)"\)', path.read_text())})
+                 for name in re.findall(r'crash_point\("(?!approval-|cli-|files-|sdk-)([a-z0-9-]+)"\)', path.read_text())})
 results = []
 
 
