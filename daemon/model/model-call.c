@@ -241,9 +241,9 @@ static bool call_retry_without_tools(ModelCall *c) {
 
 /* The same for images. It is the model then that has to say that it has not seen them: a conversation that has some in
  * it goes on with a model that knows none. */
-static bool call_retry_without_images(ModelCall *c) {
+static bool call_retry_without_images(ModelCall *c, long status) {
         if (c->answered || c->images.n == 0 ||
-            !model_error_is_images_refused(c->result.http_status, c->result.error, c->message))
+            !model_error_is_images_refused(status, c->result.error, c->message))
                 return false;
         if (c->driver->drop_images(c->body) < 0 ||
             event_arm_timer(c->event, &c->timer, 0, 1, call_on_timer, c) < 0)
@@ -252,6 +252,25 @@ static bool call_retry_without_images(ModelCall *c) {
         model_images_done(&c->images);
         c->result.images_refused = true;
         call_forget_failure(c);
+        return true;
+}
+
+/* Some have begun to answer by the time they find out: what they say instead of a reply is then in the stream. */
+static bool call_retry_stream_without_images(ModelCall *c) {
+        SseParser *sse = NULL;
+
+        if (c->complete || c->n_events != 1 || c->text.size > 0 || c->images.n == 0 ||
+            sse_parser_new(&sse, EVENT_MAX, call_on_event, c) < 0)
+                return false;
+        c->answered = false;
+        if (!call_retry_without_images(c, 500)) {
+                sse_parser_free(sse);
+                c->answered = true;
+                return false;
+        }
+        sse_parser_free(c->sse);
+        c->sse = sse;
+        c->n_events = 0;
         return true;
 }
 
@@ -288,9 +307,11 @@ static void call_on_reply(HttpRequest *q, const HttpReply *reply, void *userdata
         call_take_request_id(c, q);
         if (c->result.error == MODEL_ERROR_NONE && !c->complete) {
                 call_fail_reply(c, q, reply);
-                if (call_retry_without_tools(c) || call_retry_without_images(c) || call_retry(c, q))
+                if (call_retry_without_tools(c) || call_retry_without_images(c, c->result.http_status) ||
+                    call_retry(c, q))
                         return;
-        }
+        } else if (call_retry_stream_without_images(c))
+                return;
         call_done(c);
 }
 

@@ -17,6 +17,9 @@
         "HTTP/1.1 " status " X\r\ncontent-type: application/json\r\nconnection: close\r\n\r\n" \
         "{\"error\":{\"message\":\"" message "\",\"type\":\"invalid_request_error\"}}"
 
+#define STREAMED(data) \
+        "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\ndata: " data "\n\n"
+
 /* Files of given sizes, no two with the same content. */
 static int file_new(size_t size, unsigned char seed) {
         int fd = memfd_create("image", MFD_CLOEXEC);
@@ -120,7 +123,8 @@ TEST(each_dialect) {
                   "{\"role\":\"assistant\",\"content\":[{\"type\":\"text\",\"text\":\"two\","
                   "\"cache_control\":{\"type\":\"ephemeral\"}}]},"
                   "{\"role\":\"user\",\"content\":[{\"type\":\"image\",\"source\":{\"type\":\"base64\","
-                  "\"media_type\":\"image/webp\",\"data\":\"%s\"}},{\"type\":\"image\",\"source\":{\"type\":\"base64\","
+                  "\"media_type\":\"image/webp\",\"data\":\"%s\"}},"
+                  "{\"type\":\"image\",\"source\":{\"type\":\"base64\","
                   "\"media_type\":\"image/jpeg\",\"data\":\"%s\"}},{\"type\":\"text\",\"text\":\"three\"},"
                   "{\"type\":\"text\",\"text\":\"four\"}]}]" },
                 { MODEL_OPENAI, "messages",
@@ -214,6 +218,9 @@ TEST(refused) {
                 { MODEL_OPENAI, REFUSED("500", "image input is not supported - hint: mmproj"), "messages",
                   "[{\"role\":\"user\",\"content\":\"" IMAGE_DROPPED_TEXT "\\n\\nlook\"},"
                   "{\"role\":\"assistant\",\"content\":\"I do\"},{\"role\":\"user\",\"content\":\"well\"}]" },
+                { MODEL_OPENAI, STREAMED("{\"error\":{\"message\":\"no vision here\",\"code\":400}}"), "messages",
+                  "[{\"role\":\"user\",\"content\":\"" IMAGE_DROPPED_TEXT "\\n\\nlook\"},"
+                  "{\"role\":\"assistant\",\"content\":\"I do\"},{\"role\":\"user\",\"content\":\"well\"}]" },
                 { MODEL_ANTHROPIC, REFUSED("400", "Could not process image"), "messages",
                   "[{\"role\":\"user\",\"content\":[{\"type\":\"text\",\"text\":\"" IMAGE_DROPPED_TEXT "\"},"
                   "{\"type\":\"text\",\"text\":\"look\"}]},{\"role\":\"assistant\",\"content\":[{\"type\":\"text\","
@@ -244,17 +251,25 @@ TEST(refused) {
 
 /* What is no fault of the images is not tried without them. */
 TEST(other_errors) {
-        static const char *const answers[] = { REFUSED("401", "no image for you"), REFUSED("403", "bad key") };
+        static const struct { const char *answer; ModelErrorKind error; } t[] = {
+                { REFUSED("401", "no image for you"), MODEL_ERROR_AUTH },
+                { REFUSED("403", "bad key"), MODEL_ERROR_AUTH },
+                { STREAMED("{\"error\":{\"message\":\"out of breath\",\"code\":503}}"), MODEL_ERROR_OVERLOADED },
+                /* It has begun to speak. */
+                { STREAMED("{\"choices\":[{\"index\":0,\"delta\":{\"content\":\"I\"}}]}\n\n"
+                           "data: {\"error\":{\"message\":\"no vision\",\"code\":400}}"),
+                  MODEL_ERROR_INVALID_REQUEST },
+        };
 
-        for (size_t i = 0; i < ELEMENTSOF(answers); i++) {
+        for (size_t i = 0; i < ELEMENTSOF(t); i++) {
                 ModelImage image = { "image/png", 10, file_new(10, 1) };
-                Talk t;
+                Talk talk;
 
-                exchange(&t, MODEL_OPENAI, &(ModelMessage) { MODEL_ROLE_USER, "x", .images = &image, .n_images = 1 },
-                         1, &(Answer) { .bytes = answers[i] }, 1);
-                ASSERT_EQ(t.result.error, MODEL_ERROR_AUTH);
-                ASSERT_FALSE(t.result.images_refused);
-                talk_end(&t);
+                exchange(&talk, MODEL_OPENAI,
+                         &(ModelMessage) { MODEL_ROLE_USER, "x", .images = &image, .n_images = 1 }, 1, &(Answer) { .bytes = t[i].answer }, 1);
+                ASSERT_EQ(talk.result.error, t[i].error);
+                ASSERT_FALSE(talk.result.images_refused);
+                talk_end(&talk);
                 ASSERT_OK(close(image.fd));
         }
 }
