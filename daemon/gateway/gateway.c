@@ -258,8 +258,8 @@ bool call_peer_is_trusted(Call *c) {
         return v->trusted;
 }
 
-/* Wrong keys count for whoever the peer is: the user on this machine, and the user's harnesses apart from him; the host
- * elsewhere, which is a network in IPv6. */
+/* Wrong keys count for whoever the peer is: the user on this machine, and the user's harnesses apart from him; the
+ * host elsewhere, which is a network in IPv6. */
 static size_t peer_name(Call *c, const PeerVerdict *v, unsigned char ret[static 16]) {
         const struct sockaddr *sa = http_exchange_peer(c->exchange);
         const unsigned char *address;

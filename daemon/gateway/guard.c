@@ -66,7 +66,8 @@ int guard_set_stranger(ApiError *reterr) {
 }
 
 int guard_set_guesser(ApiError *reterr) {
-        return api_error_set(reterr, 429, "rate_limit_exceeded", NULL, "Too many wrong keys: try again in some seconds.");
+        return api_error_set(reterr, 429, "rate_limit_exceeded", NULL,
+                             "Too many wrong keys: try again in some seconds.");
 }
 
 /* A browser sends the cookie along with whatever asks for us; only what our own page asks counts (agent-proxy §12). */

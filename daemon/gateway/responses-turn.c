@@ -82,7 +82,8 @@ static int turn_on_silence(sd_event_source *s, uint64_t usec, void *userdata) {
 }
 
 static bool event_is_last(const char *type) {
-        return streq(type, "response.completed") || streq(type, "response.incomplete") || streq(type, "response.failed");
+        return streq(type, "response.completed") || streq(type, "response.incomplete") ||
+                streq(type, "response.failed");
 }
 
 int response_turn_emit(const char *type, json_object *event, void *userdata) {

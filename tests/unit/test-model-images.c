@@ -266,7 +266,8 @@ TEST(other_errors) {
                 Talk talk;
 
                 exchange(&talk, MODEL_OPENAI,
-                         &(ModelMessage) { MODEL_ROLE_USER, "x", .images = &image, .n_images = 1 }, 1, &(Answer) { .bytes = t[i].answer }, 1);
+                         &(ModelMessage) { MODEL_ROLE_USER, "x", .images = &image, .n_images = 1 }, 1,
+                         &(Answer) { .bytes = t[i].answer }, 1);
                 ASSERT_EQ(talk.result.error, t[i].error);
                 ASSERT_FALSE(talk.result.images_refused);
                 talk_end(&talk);
