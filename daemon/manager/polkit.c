@@ -18,6 +18,7 @@
 #define VERDICTS_PER_SENDER_MAX 16U     /* nobody's calls that wait for a password are to keep others out */
 #define POLKIT_TIMEOUT_USEC (5 * 60 * USEC_PER_SEC)     /* a person may be typing a password */
 #define VERDICT_LIFETIME_USEC (30 * USEC_PER_SEC)       /* it is taken at once, or the caller has gone */
+#define ASK_AGAIN_USEC (500 * USEC_PER_MSEC)
 
 typedef struct Verdict {
         LIST_ENTRY(Verdict) verdicts;
@@ -76,6 +77,27 @@ static int verdict_on_expiry(sd_event_source *s, uint64_t usec, void *userdata) 
         return 0;
 }
 
+static int verdict_on_again(sd_event_source *s, uint64_t usec, void *userdata) {
+        Verdict *v = userdata;
+        _cleanup_bus_message_ sd_bus_message *call = sd_bus_message_ref(v->call);
+        int r;
+
+        verdict_free(v);
+        r = sd_bus_message_rewind(call, true);
+        if (r >= 0)
+                r = sd_bus_enqueue_for_read(sd_bus_message_get_bus(call), call);
+        if (r < 0)
+                (void) log_warning_errno(r, "Failed to take up a call again, ignoring: %m");
+        return 0;
+}
+
+/* The bus takes so many unanswered questions of ours and no more, and counts those of callers who have gone as long as
+ * polkit owes the answer: that is no answer to this one. The method is run again later, and asks anew. */
+static int verdict_ask_again(Verdict *v) {
+        v->slot = sd_bus_slot_unref(v->slot);
+        return event_arm_timer(v->polkit->manager->event, &v->expiry, ASK_AGAIN_USEC, 0, verdict_on_again, v);
+}
+
 /* The details at the end of the structure are left unread: they may be any number. */
 static int verdict_read(sd_bus_message *m, int *ret_authorized, int *ret_challenge) {
         int r = sd_bus_message_enter_container(m, 'r', "bba{ss}");
@@ -88,6 +110,8 @@ static int verdict_on_reply(sd_bus_message *m, void *userdata, sd_bus_error *ret
         int authorized = 0, challenge = 0, r;
         Verdict *v = userdata;
 
+        if (e && sd_bus_error_has_name(e, SD_BUS_ERROR_LIMITS_EXCEEDED) && verdict_ask_again(v) >= 0)
+                return 0;
         if (e)
                 log_warning("polkit cannot be asked about '%s': %s", v->action, e->message);
         else if (verdict_read(m, &authorized, &challenge) < 0) {
