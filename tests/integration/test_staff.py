@@ -32,7 +32,7 @@ def test_the_manager_hires_and_asks(suite, log):
     text = (f"Build it. {tool('hire_agent', role='Engineer', name='bo')} [[then]] "
             f"{tool('ask_agent', agent='engineer_bo', text='How far is it?')} [[reply: Done.]]")
     assert output_text(suite.turn("manager", text)) == "Done."
-    assert suite.agent("engineer_bo").State == "ready"
+    suite.agent("engineer_bo").wait_state("ready")
     calls = log()
     asked = [c for c in calls if c[0] == "How far is it?"]
     boss = [c for c in calls if c[0].startswith("Build it.")]
