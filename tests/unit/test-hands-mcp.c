@@ -4,6 +4,7 @@
 #include "config.h"
 #include "hands-mcp.h"
 #include "harness-fixture.h"
+#include "mcp-peer.h"
 #include "run-store.h"
 #include "tool-fixture.h"
 
@@ -244,6 +245,30 @@ TEST(an_answer_that_waits) {
         ASSERT_TRUE(harness_has_written(w.stage.harness));
         ask(&w, "q2", "{\"jsonrpc\":\"2.0\",\"id\":2,\"method\":\"ping\"}");
         ASSERT_TOLD(&w, POSTED("q1", "1"));
+        ASSERT_EQ(n_open(&w), 0);
+}
+
+/* What is too long is refused, each time, and nothing of it stays: neither its text, nor its place among those that
+ * wait. */
+TEST(messages_that_are_too_long) {
+        _cleanup_free_ char *text = malloc(MCP_LINE_MAX + 1), *message = NULL;
+        WORLD(w);
+
+        ASSERT_NOT_NULL(text);
+        memset(text, 'x', MCP_LINE_MAX);
+        text[MCP_LINE_MAX] = 0;
+        message = strjoin("{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"ping\",\"params\":{\"x\":\"", text,
+                          "\"}}");
+        ask(&w, "q0", INITIALIZE);
+        heard(&w);
+        for (unsigned i = 0; i < 70; i++) {
+                _cleanup_free_ char *id = asprintf_new("big-%u", i);
+
+                hands_mcp_take(w.mcp, id, message);
+                heard(&w);
+        }
+        ask(&w, "q2", "{\"jsonrpc\":\"2.0\",\"id\":2,\"method\":\"ping\"}");
+        ASSERT_TOLD(&w, "q2: {\"jsonrpc\":\"2.0\",\"id\":2,\"result\":{}}");
         ASSERT_EQ(n_open(&w), 0);
 }
 

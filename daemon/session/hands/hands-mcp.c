@@ -182,6 +182,17 @@ static void store_open(HandsMcp *m, const char *request_id, const char *message)
                 }
 }
 
+/* The tools have refused it: they will not answer. */
+static void forget(HandsMcp *m, const char *request_id) {
+        Request *q;
+
+        TAILQ_FOREACH(q, &m->list, list)
+                if (streq(q->request_id, request_id)) {
+                        request_settle(m, q);
+                        return;
+                }
+}
+
 static int take(HandsMcp *m, const char *request_id, const char *message, bool stored) {
         _cleanup_json_ json_object *o = NULL;
         _cleanup_free_ char *id = NULL, *line = strjoin(message, "\n");
@@ -202,7 +213,10 @@ static int take(HandsMcp *m, const char *request_id, const char *message, bool s
                 reply(m, request_id, NULL);
                 take_notification(m, o);
         }
-        return mcp_peer_feed(m->peer, line, strlen(line));
+        r = mcp_peer_feed(m->peer, line, strlen(line));
+        if (r < 0)
+                forget(m, request_id);
+        return r;
 }
 
 static bool is_known(HandsMcp *m, const char *request_id) {

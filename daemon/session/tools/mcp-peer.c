@@ -432,6 +432,9 @@ int mcp_peer_feed(McpPeer *p, const char *data, size_t size) {
         if (p->input.size <= MCP_LINE_MAX)
                 return 0;
 
+        /* Whoever goes on nevertheless begins with a new line. */
+        strbuf_done(&p->input);
+        p->n_searched = 0;
         answer_error(p, NULL, ERROR_REQUEST, "The line is too long");
         return -E2BIG;
 }

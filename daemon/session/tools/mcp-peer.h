@@ -23,7 +23,7 @@ int mcp_peer_new(McpPeer **ret, const McpPeerSpec *spec);
 McpPeer* mcp_peer_free(McpPeer *p);
 DEFINE_TRIVIAL_CLEANUP_FUNC(McpPeer*, mcp_peer_free);
 
-/* -E2BIG: a line is too long; the client was told, and nothing more of it can be understood. -ENOMEM. */
+/* -E2BIG: a line is too long; the client was told, and what was there of it is forgotten. -ENOMEM. */
 int mcp_peer_feed(McpPeer *p, const char *data, size_t size);
 size_t mcp_peer_n_calls(const McpPeer *p);
 
