@@ -117,6 +117,7 @@ def key(suite, provider):
 
 @pytest.fixture(scope="module")
 def engineer(suite, provider, key):
+    provider.reset()
     shown = suite.user.run(["agent-proxy", "hire", "engineer", "alice"]).stdout
     assert re.fullmatch(rf"{ID} \d+\n", shown)
     return Role(suite, provider)
