@@ -12,6 +12,30 @@ from machine import BASE
 OUT = pathlib.Path("/srv/puffo/out")
 serial = itertools.count(1)
 
+# A reply with what Markdown has.
+SAMPLE = """A release has **three steps**, and the last one is a person's.
+
+1. The version goes into `meson.build`:
+
+```meson
+project('puffo', 'c',
+        version : '0.2.0',
+        license : 'MIT')
+```
+
+2. `./check` must say *0 failed*. It takes about ten minutes.
+3. Then tag and push.
+
+| step | who | how long |
+|---|---|---:|
+| version | agent | 1 min |
+| check | agent | 10 min |
+| tag | you | 1 min |
+
+> Tags are signed with *your* key, which I never see.
+
+More in [the handbook](https://example.org/handbook)."""
+
 
 @pytest.fixture(scope="module")
 def browser(alice):

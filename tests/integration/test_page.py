@@ -10,34 +10,11 @@ import threading
 
 import pytest
 
-from chat_page import (alices_engineer, ask, browser, choose, expected, foreign, fresh, page, reply, say,  # noqa: F401
-                       serial, shown, spoken, watch)
+from chat_page import (SAMPLE, alices_engineer, ask, browser, choose, expected, foreign, fresh, page,  # noqa: F401
+                       reply, say, serial, shown, spoken, watch)
 from machine import BASE, SOURCE
 
 AXE = [place / "page/node_modules/axe-core/axe.min.js" for place in (SOURCE / "build", pathlib.Path("/srv/puffo"))]
-
-SAMPLE = """A release has **three steps**, and the last one is a person's.
-
-1. The version goes into `meson.build`:
-
-```meson
-project('puffo', 'c',
-        version : '0.2.0',
-        license : 'MIT')
-```
-
-2. `./check` must say *0 failed*. It takes about ten minutes.
-3. Then tag and push.
-
-| step | who | how long |
-|---|---|---:|
-| version | agent | 1 min |
-| check | agent | 10 min |
-| tag | you | 1 min |
-
-> Tags are signed with *your* key, which I never see.
-
-More in [the handbook](https://example.org/handbook)."""
 
 
 # --- talking ---
