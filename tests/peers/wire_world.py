@@ -15,7 +15,7 @@ import pytest
 from puffo.process import Server
 
 
-PATIENCE = 20
+PATIENCE = 60
 # Sanitizers keep what was freed for a while.
 MEMORY_FACTOR = 20 if os.environ.get("SANITIZED") else 1
 
