@@ -9,7 +9,10 @@
 #include "session.h"
 #include "unit-calls.h"
 
-/* What the files of session.h share: session.c, what it does; session-status.c, what it tells of itself. */
+/* What the files of session.h share: session.c, what it does; session-database.c, how long it keeps what it knows;
+ * session-status.c, what it tells of itself. */
+
+#define DAY_USEC (86400 * USEC_PER_SEC)
 
 struct Session {
         sd_event *event;                        /* borrowed */
@@ -59,6 +62,13 @@ struct Session {
         char *written_error;
         sd_event_source *update, *watch, *trim, *stop_timer, *drain_timer, *reopen, *sweep, *prepare;
 };
+
+/* --- session-database.c --- */
+
+/* One that is damaged is set aside; in one that was copied from another agent what that one still has to do ends. */
+int session_database_open(Session *s, Database **ret);
+/* Drops what is too old, when it is time for that, and sees to it that there is a next time. */
+void session_sweep(Session *s);
 
 /* --- session-prepare.c --- */
 
