@@ -6,6 +6,7 @@ import json
 import os
 import pathlib
 import re
+import shutil
 import signal
 
 import pytest
@@ -246,6 +247,25 @@ def test_a_tool_in_the_sandbox(engineer):
     assert (engineer.workspace / "mine.txt").read_text() == "own\n"
     assert (engineer.workspace / "memory/kept.md").read_text() == "kept\n"
     assert not pathlib.Path("/usr/x").exists()
+
+
+def test_a_directory_that_is_not_the_users(suite, engineer, provider):
+    """Commands run in spite of it, and read there."""
+    place = pathlib.Path("/opt/of-somebody-else")
+    place.mkdir(mode=0o755)
+    try:
+        (place / "notes").write_text("as it was\n")
+        for directory in [place, "/root"]:
+            provider.reset()
+            command = f"cat {place}/notes; echo new > {place}/notes; echo mine > own && cat own"
+            suite.user.run(["agent-proxy", "connect", ID, directory], input=run(command) + "\n", timeout=240)
+            results = engineer.requests("notes")[-1]["results"]
+            assert len(results) == 1 and "as it was" in results[0] and "mine" in results[0], results
+            assert "bwrap" not in results[0]
+        assert (place / "notes").read_text() == "as it was\n"
+    finally:
+        shutil.rmtree(place)
+        suite.user.run(["agent-proxy", "connect", ID, suite.user.home], timeout=240)
 
 
 def test_its_instructions_are_read_only(engineer):

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 
 #include <sodium.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "chat-service.h"
@@ -218,7 +219,17 @@ static int name_sockets(HandsLaunch *l, const SessionConfig *config) {
         return 0;
 }
 
-/* Codex has a sandbox of its own, in which only its working directory can be written to without being named. */
+/* As far as that can be seen from here: the harness sees more of the homes than we do, and may write where for us all
+ * is read-only. */
+static bool may_not_be_written(const char *path) {
+        struct stat st;
+
+        return access(path, W_OK | X_OK) < 0 && errno == EACCES && stat(path, &st) >= 0;
+}
+
+/* Codex has a sandbox of its own, in which only its working directory can be written to without being named. One that
+ * the agent may not write to at all is not named: no command would run, as nothing could be put over what that sandbox
+ * protects there. */
 static int name_extra(HandsLaunch *l, const SessionConfig *config) {
         _cleanup_free_ char *own = path_join(config->home->directory, ".codex");
         int r = own ? 0 : -ENOMEM;
@@ -226,7 +237,7 @@ static int name_extra(HandsLaunch *l, const SessionConfig *config) {
         if (!is_codex(l->kind))
                 return r < 0 ? r : extend(&l->extra, config->agent->extra_dirs);
         for (char **path = l->read_write; path && *path && r >= 0; path++)
-                if (!streq(*path, own) && !streq(*path, config->home->workspace))
+                if (!streq(*path, own) && !streq(*path, config->home->workspace) && !may_not_be_written(*path))
                         r = strv_extend(&l->extra, *path);
         return r;
 }
