@@ -50,6 +50,18 @@ static int turn_end(Turn *t, int result) {
         return 0;
 }
 
+/* Who reads no more has gone on purpose; anything else he is told. What could not be written is lost: a later flush
+ * would find nothing wrong. */
+static int flush_output(const Turn *t) {
+        errno = 0;
+        if (fflush(stdout) == 0 && !ferror(stdout))
+                return 0;
+        if (errno != EPIPE)
+                (void) ctl_fail(t->chat->c, "cannot write the output%s%s", errno ? ": " : "",
+                                errno ? strerror(errno) : "");
+        return -EPIPE;
+}
+
 static int turn_fail(Turn *t, const char *message) {
         _cleanup_free_ char *safe = str_printable(message, SIZE_MAX);
 
@@ -97,8 +109,8 @@ static int on_stream(sd_event_source *s, int fd, uint32_t revents, void *userdat
                 return turn_end(t, t->view.outcome == TURN_FAILED                            ? 0 :
                                    t->view.outcome == TURN_INCOMPLETE && t->n_interrupts > 0 ? 2 :
                                                                                                1);
-        fflush(stdout);
-        return ferror(stdout) ? turn_end(t, -EPIPE) : 0;
+        r = flush_output(t);
+        return r < 0 ? turn_end(t, r) : 0;
 }
 
 static int open_stream(Turn *t, sd_bus_message *reply) {
@@ -271,18 +283,20 @@ static int print_turn_json(Turn *t) {
 }
 
 /* What stands below the answer. */
-static void print_outcome(Turn *t) {
+static int print_outcome(Turn *t) {
         _cleanup_free_ char *safe = str_printable(turn_view_reason(&t->view), SIZE_MAX);
         const StrBuf *shown = &t->view.shown;
+        int r;
 
         if (!t->chat->c->json && (t->view.outcome == TURN_COMPLETED || shown->size > 0) &&
             (shown->size == 0 || shown->text[shown->size - 1] != '\n'))
                 fputc('\n', stdout);
-        fflush(stdout);
+        r = t->result == -EPIPE ? 0 : flush_output(t);
         if (t->view.outcome == TURN_FAILED)
                 fprintf(stderr, "error: %s\n", strempty(safe));
         else if (t->view.outcome == TURN_INCOMPLETE)
                 fprintf(stderr, "incomplete: %s\n", strempty(safe));
+        return r;
 }
 
 int chat_turn(Chat *chat, const char *text) {
@@ -303,8 +317,9 @@ int chat_turn(Chat *chat, const char *text) {
         while (r >= 0 && !t.ended)
                 r = sd_event_run(chat->event, UINT64_MAX);
         if (r >= 0) {
-                r = t.result;
-                print_outcome(&t);
+                r = print_outcome(&t);
+                if (r >= 0 || t.result < 0)
+                        r = t.result;
                 if (chat->c->json && print_turn_json(&t) < 0)
                         r = -ENOMEM;
         }

@@ -201,3 +201,16 @@ def test_piped_it_prints_answers_only(suite, said):
     assert process.returncode == 0
     assert out.endswith("one\nt\nwo\nthree\n") and ">" not in out
     assert said()[1:] == ["[[reply: one]]", "[[reply: t\nwo]]", "[[reply: three]]"]
+
+
+def test_answers_that_cannot_be_written_are_a_failure(suite, said):
+    """The rest is not said: nobody would see what comes of it. To whoever reads no more nothing need be said."""
+    full = "cannot write the output: No space left on device"
+    for command, text in [("agent-proxy connect {} /tmp > /dev/full", full),
+                          ("agent-proxy connect {} /tmp | true; exit ${{PIPESTATUS[0]}}", None)]:
+        result = suite.user.run(["bash", "-c", command.format(AGENT)], input="one\ntwo\n", check=False)
+        assert result.returncode == 1, (command, result)
+        assert result.stderr.splitlines()[1:] == ([f"agent-proxy: {text}"] if text else []), result.stderr
+    assert all(text.startswith("Now let us work") for text in said()), said()
+    result = suite.user.run(["bash", "-c", f"puffoctl agent chat {AGENT} one > /dev/full"], check=False)
+    assert result.returncode == 1 and "No space left on device" in result.stderr
