@@ -12,6 +12,7 @@
 #define SERVER_NAME_MAX 64U
 #define PUFFO "puffo"
 #define TOOL_TIMEOUT_MSEC 120000
+#define TIMEOUT_SEC_MAX 31536000.0      /* a year */
 
 bool cli_command_is_host_local(const char *command) {
         return strchr(command, '\\') ||
@@ -100,13 +101,23 @@ static char* file_signature(const struct stat *st) {
                             (int64_t) st->st_ctim.tv_sec, (long) st->st_ctim.tv_nsec);
 }
 
-/* What Codex calls otherwise. Whatever takes a secret from the environment of who starts it would find none: an agent has
- * its own. > 0: it is taken. */
+/* Of a part of a second all of it; what is no time at all, or infinite, is as if it were not there. */
+static int put_timeout(json_object *o, json_object *server, const char *key) {
+        json_object *value = json_get(server, key);
+        double seconds = json_object_is_type(value, json_type_int) || json_object_is_type(value, json_type_double) ?
+                         json_object_get_double(value) : 0;
+
+        if (!(seconds > 0 && seconds <= TIMEOUT_SEC_MAX))
+                return 0;
+        return json_put_int(o, key, (int64_t) seconds + ((double) (int64_t) seconds < seconds));
+}
+
+/* What Codex calls otherwise. Whatever takes a secret from the environment of who starts it would find none: an agent
+ * has its own. > 0: it is taken. */
 static int server_of_codex(json_object *server, json_object **ret) {
         static const char *const secrets[] = { "bearer_token_env_var", "env_vars", "env_http_headers" };
         static const char *const same[] = {
-                "command", "args", "env", "url", "cwd", "enabled_tools", "disabled_tools", "startup_timeout_sec",
-                "tool_timeout_sec",
+                "command", "args", "env", "url", "cwd", "enabled_tools", "disabled_tools",
         };
         _cleanup_json_ json_object *o = json_object_new_object();
         int r = o ? 0 : -ENOMEM;
@@ -119,6 +130,10 @@ static int server_of_codex(json_object *server, json_object **ret) {
         for (size_t i = 0; i < ELEMENTSOF(same) && r >= 0; i++)
                 if (json_get(server, same[i]))
                         r = json_put(o, same[i], json_object_get(json_get(server, same[i])));
+        if (r >= 0)
+                r = put_timeout(o, server, "startup_timeout_sec");
+        if (r >= 0)
+                r = put_timeout(o, server, "tool_timeout_sec");
         if (r >= 0 && json_get(server, "http_headers"))
                 r = json_put(o, "headers", json_object_get(json_get(server, "http_headers")));
         if (r < 0)

@@ -76,6 +76,28 @@ TEST(servers) {
         }
 }
 
+/* Parts of a second count as in Codex; what is no time is as if it were not there. */
+TEST(timeouts_of_the_operators_servers) {
+        static const struct { const char *written, *taken; } t[] = {
+                { "0.5", "1" }, { "2.5", "3" }, { "3.0", "3" }, { "7", "7" }, { "inf", NULL }, { "nan", NULL },
+                { "-1", NULL }, { "0", NULL }, { "1e300", NULL }, { "9223372036854775807", NULL },
+                { "\"10\"", NULL }, { "true", NULL },
+        };
+
+        for (size_t i = 0; i < ELEMENTSOF(t); i++) {
+                _cleanup_free_ char *text = strjoin("[mcp_servers.tools]\ncommand = '/usr/bin/tools'\n"
+                                                    "tool_timeout_sec = ", t[i].written, "\n"),
+                               *expected = t[i].taken ? strjoin("tool_timeout_sec = ", t[i].taken, "\n") : strdup("");
+                AGENT(a, CODEX);
+
+                put_file(a.user, ".codex/config.toml", text);
+                PREPARED(h, a);
+                text = mfree(text);
+                text = strjoin("command = \"/usr/bin/tools\"\n", expected, APPROVED);
+                ASSERT_NOT_NULL(strstr(h.codex_config, text));
+        }
+}
+
 /* What he has given his own Codex, its agents have as well, as long as he has it. */
 TEST(servers_of_the_operator) {
         AGENT(a, CODEX);
