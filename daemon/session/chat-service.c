@@ -30,6 +30,13 @@ int chat_service_new(ChatService **ret, const ChatServiceSpec *spec) {
         return 0;
 }
 
+/* What is under way for others is ended with the box that it knows: they are told so while that can still call off what
+ * it has begun elsewhere. */
+static void end_calls(ChatService *c) {
+        if (c->mcp && c->tools)
+                mcp_server_set_tools(c->mcp, NULL);
+}
+
 static void drop_tools(ChatService *c) {
         if (!c->tools)
                 return;
@@ -121,10 +128,7 @@ static int make_tools(ChatService *c, const SessionConfig *config) {
         });
         if (r < 0)
                 return r;
-        /* What is under way for others is ended with the box that it knows: they are told so while that can still call
-         * off what it has begun elsewhere. */
-        if (c->mcp && c->tools)
-                mcp_server_set_tools(c->mcp, NULL);
+        end_calls(c);
         drop_tools(c);
         c->tools = tools;
         return serve_tools(c);
@@ -137,8 +141,10 @@ int chat_service_configure(ChatService *c, const SessionConfig *config) {
 
         if (!a || c->stopping)
                 return 0;
-        if (c->puffo && !puffo_is_for(c->puffo, config))
+        if (c->puffo && !puffo_is_for(c->puffo, config)) {
+                end_calls(c);
                 leave(c);
+        }
         if (isempty(a->slug) || isempty(a->server_url)) {
                 c->fault = mfree(c->fault);
                 if (!leads(config))

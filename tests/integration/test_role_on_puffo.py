@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: MIT
 """A role agent with a Puffo identity, and Puffo agents in agent-proxy's commands: both are one thing."""
 
+import json
 import re
+import socket
 
 import pytest
 
@@ -13,13 +15,11 @@ from terminal import Terminal
 ID = "engineer_rosa"
 
 
-@pytest.fixture(scope="module")
-def hired(town):
-    """Hired as any other, then given an identity: puffo_core in its agent.yml, keys/ beside it."""
-    suite, alice = town.suite, town.suite.user
-    agent = suite.hire("engineer", "rosa")
-    identity = town.operator.client.create_agent("rosa", town.directory / "agent-keys")
-    directory = alice.home / ".agent_proxy/.state/agents" / ID
+def give_identity(town, id, name):
+    """puffo_core in its agent.yml, keys/ beside it."""
+    alice = town.suite.user
+    identity = town.operator.client.create_agent(name, town.directory / "agent-keys")
+    directory = alice.home / ".agent_proxy/.state/agents" / id
     key = (town.directory / "agent-keys" / f"{identity.slug}.json").read_text()
     alice.write(directory / "keys" / f"{identity.slug}.json", key)
     (directory / "keys").chmod(0o700)
@@ -31,7 +31,14 @@ def hired(town):
     assert changed != config
     alice.run(["tee", directory / "agent.yml"], input=changed)
     town.wait_log("stream_connected", lambda line: line["slug"] == identity.slug)
-    agent.slug = identity.slug
+    return identity.slug
+
+
+@pytest.fixture(scope="module")
+def hired(town):
+    """Hired as any other, then given an identity."""
+    agent = town.suite.hire("engineer", "rosa")
+    agent.slug = give_identity(town, ID, "rosa")
     return agent
 
 
@@ -79,6 +86,36 @@ def test_puffo_agents_appear_among_the_others(town, helper, hired):
     assert stopped == f"stopped: {helper.slug}\n" and helper.agent.State == "stopped"
     helper.agent.call("Start")
     helper.agent.wait_state("ready", deadline=PATIENCE)
+
+
+def test_what_the_manager_asked_is_called_off_with_its_tools(town, provider):
+    """An identity changes what tools it has. Whoever was asked by them does not go on for nobody, and is not asked
+    twice when the question comes again."""
+    suite = town.suite
+    asked = suite.hire("engineer", "asked")
+    path = suite.user.home / ".agent_proxy/.state/agents/manager/run/tools.sock"
+    for identity in ["first", "second"]:
+        provider.reset()
+        suite.wait(path.exists, PATIENCE, "the tools' socket")
+        with socket.socket(socket.AF_UNIX) as s:
+            s.settimeout(PATIENCE)
+            s.connect(str(path))
+            with s.makefile("rw", encoding="utf-8") as lines:
+                for id, method, params in [
+                        (1, "initialize", {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {}}),
+                        (2, "tools/call", {"name": "ask_agent", "arguments": {
+                            "agent": "engineer_asked", "text": f"For the {identity} [[hold: {identity}]]"}})]:
+                    lines.write(json.dumps({"jsonrpc": "2.0", "id": id, "method": method, "params": params}) + "\n")
+                    lines.flush()
+                assert json.loads(lines.readline())["id"] == 1
+                suite.wait(lambda: provider.count(f"For the {identity}"), PATIENCE, "the question is put")
+                give_identity(town, "manager", identity)
+                # Told to try again; or cut off, where all that the old identity had is gone.
+                told = lines.readline()
+                assert "set up anew" in told if identity == "first" else not told or "set up anew" in told
+        # Held by its model, it would go on for ever.
+        asked.wait_state("ready", deadline=PATIENCE)
+        assert provider.count(f"For the {identity}") == 1
 
 
 def test_stop_and_init_keep_the_identity(town, hired, provider):
