@@ -202,5 +202,49 @@ TEST(ends_when_nobody_is_there) {
         ASSERT_EQ(sd_event_loop(f.event), 0);
 }
 
+/* --- back-pressure --- */
+
+static int on_nothing(sd_event_source *s, int fd, uint32_t revents, void *userdata) {
+        return 0;
+}
+
+/* Who always reads, but slower than there is something to say: what has gone must not be kept. */
+TEST(queue_that_is_never_empty) {
+        _cleanup_(sd_event_unrefp) sd_event *event = NULL;
+        static char block[LINK_DATA_MAX];
+        LinkConnection from = {}, to = {};
+        unsigned sent = 0, heard = 0;
+        LinkFrame frame;
+        int fds[2], r;
+
+        ASSERT_OK(sd_event_new(&event));
+        ASSERT_EQ(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, fds), 0);
+        ASSERT_OK(link_connection_init(&from, event, fds[0], on_nothing, NULL));
+        ASSERT_OK(link_connection_init(&to, event, fds[1], on_nothing, NULL));
+        while (heard < 512) {
+                while (link_queued(&from) < KIB(256)) {
+                        memset(block, (int) (sent % 251), sizeof(block));
+                        ASSERT_OK(link_send(&from, LINK_DATA, block, sizeof(block) - sent % 100));
+                        sent++;
+                }
+                link_write(&from);
+                ASSERT_TRUE(link_queued(&from) > 0);
+                /* Twice what waits, and twice that as buffers grow. */
+                if (from.out.allocated > MIB(2))
+                        fail_msg("%zu bytes are kept for %zu that wait", from.out.allocated, link_queued(&from));
+
+                ASSERT_EQ(link_read(&to), 1);
+                while ((r = ASSERT_OK(link_next(&to, 0, &frame))) > 0) {
+                        ASSERT_EQ(frame.size, sizeof(block) - heard % 100);
+                        ASSERT_EQ((unsigned char) frame.data[0], heard % 251);
+                        ASSERT_EQ((unsigned char) frame.data[frame.size - 1], heard % 251);
+                        heard++;
+                }
+                link_settle(&to);
+        }
+        link_connection_done(&from);
+        link_connection_done(&to);
+}
+
 #define TEST_SUITE "link"
 TEST_MAIN();
