@@ -72,6 +72,10 @@ static void exchange_flush(Exchange *x) {
                 x->full = true;
                 exchange_pause(x);
         }
+        /* The client has just read what was in the way, and nothing more will tell of it. Not from in here: where we
+         * are called from, curl may be at work. */
+        if (x->full && link_queued(&x->link) <= ANSWER_LOW && !x->ended)
+                (void) sd_event_source_set_enabled(x->turn, SD_EVENT_ONESHOT);
         (void) link_watch(&x->link, exchange_reads(x), /* writes= */ false);
 }
 

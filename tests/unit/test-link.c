@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 
+#include <arpa/inet.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <sys/socket.h>
@@ -244,6 +245,100 @@ TEST(queue_that_is_never_empty) {
         }
         link_connection_done(&from);
         link_connection_done(&to);
+}
+
+/* The socket of a client, which reads at a moment that we choose: when the link has just found it full, and has yet to
+ * look again. */
+static struct {
+        LinkConnection *client;
+        bool full, surprised;
+} moment;
+
+ssize_t __real_send(int fd, const void *data, size_t size, int flags);
+ssize_t __wrap_send(int fd, const void *data, size_t size, int flags);
+
+ssize_t __wrap_send(int fd, const void *data, size_t size, int flags) {
+        ssize_t n;
+
+        if (moment.client && moment.full && !moment.surprised && size <= KIB(128)) {
+                moment.surprised = true;
+                while (link_read(moment.client) > 0)
+                        ;
+                errno = EAGAIN;
+                return -1;
+        }
+        n = __real_send(fd, data, moment.client ? MIN(size, KIB(32)) : size, flags);
+        if (n < 0 && errno == EAGAIN && size > KIB(256))
+                moment.full = true;
+        return n;
+}
+
+#define FLOOD MIB(32)
+
+static uint16_t flood_start(pid_t *ret) {
+        struct sockaddr_in a = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+        int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+        ASSERT_EQ(bind(fd, (struct sockaddr*) &a, sizeof(a)), 0);
+        ASSERT_EQ(getsockname(fd, (struct sockaddr*) &a, &(socklen_t) { sizeof(a) }), 0);
+        ASSERT_EQ(listen(fd, 1), 0);
+        *ret = fork();
+        ASSERT_TRUE(*ret >= 0);
+        if (*ret == 0) {
+                static char block[65536];
+                int connection = accept(fd, NULL, NULL);
+
+                (void) !read(connection, block, sizeof(block));
+                (void) dprintf(connection, "HTTP/1.1 200 OK\r\nContent-Length: %zu\r\n\r\n", FLOOD);
+                for (size_t left = FLOOD; left > 0; left -= sizeof(block))
+                        if (write(connection, block, sizeof(block)) != sizeof(block))
+                                _exit(1);
+                _exit(0);
+        }
+        safe_close(fd);
+        return ntohs(a.sin_port);
+}
+
+TEST(client_that_reads_at_the_wrong_moment) {
+        FIXTURE(f, USEC_PER_SEC * 60);
+        LinkConnection c = { .fd = client_connect(&f) };
+        char request[64] = "r";
+        size_t got = 0;
+        LinkFrame frame = {};
+        uint64_t heard;
+        int status, size;
+        pid_t pid;
+
+        size = snprintf(request + 5, sizeof(request) - 5, "url http://127.0.0.1:%u/\n", (unsigned) flood_start(&pid));
+        request[1] = (char) size;
+        moment.client = &c;
+        ASSERT_EQ(write(c.fd, request, (size_t) size + 5), size + 5);
+        while (!moment.full)
+                ASSERT_TRUE(sd_event_run(f.event, 60 * USEC_PER_SEC) > 0);
+        heard = now_boottime_usec();
+        while (frame.type != LINK_END) {
+                int r = ASSERT_OK(link_next(&c, 0, &frame));
+
+                if (r > 0) {
+                        got += frame.type == LINK_DATA ? frame.size : 0;
+                        continue;
+                }
+                link_settle(&c);
+                if (link_read(&c) > 0)
+                        heard = now_boottime_usec();
+                else if (now_boottime_usec() - heard > 60 * USEC_PER_SEC)
+                        fail_msg("Nothing comes any more behind %zu bytes", got);
+                else
+                        ASSERT_OK(sd_event_run(f.event, USEC_PER_SEC));
+        }
+        ASSERT_TRUE(moment.surprised);
+        ASSERT_EQ(got, FLOOD);
+        ASSERT_NOT_NULL(startswith(frame.data, "failure none\n"));
+        moment.client = NULL;
+        safe_close(c.fd);
+        link_connection_done(&c);
+        ASSERT_EQ(waitpid(pid, &status, 0), pid);
+        ASSERT_EQ(status, 0);
 }
 
 #define TEST_SUITE "link"
