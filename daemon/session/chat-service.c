@@ -30,8 +30,8 @@ int chat_service_new(ChatService **ret, const ChatServiceSpec *spec) {
         return 0;
 }
 
-/* What is under way for others is ended with the box that it knows: they are told so while that can still call off what
- * it has begun elsewhere. */
+/* What is under way for others is ended with the box that it knows: they are told so while that can still call off
+ * what it has begun elsewhere. */
 static void end_calls(ChatService *c) {
         if (c->mcp && c->tools)
                 mcp_server_set_tools(c->mcp, NULL);
