@@ -181,6 +181,13 @@ int proxy_stop(Ctl *c, const Arguments *a) {
         return EXIT_SUCCESS;
 }
 
+/* It is what was typed that keeps the agent from working, and goes on to do so. */
+static bool is_about(const sd_bus_error *e, const char *directory) {
+        _cleanup_free_ char *quoted = strjoin("'", directory, "' is not for a harness");
+
+        return quoted && e->message && strstr(e->message, quoted);
+}
+
 /* Ready, with the directory noted. Why it is not is for init, list and status to tell: what is printed here is what
  * scripts look for. 0, or the exit status. */
 static int make_ready(Ctl *c, const char *id, const char *directory) {
@@ -197,6 +204,8 @@ static int make_ready(Ctl *c, const char *id, const char *directory) {
                                              SD_BUS_ERROR_INTERACTIVE_AUTHORIZATION_REQUIRED)))
                 return proxy_fail(c, r, &error, id, "connect to the agent");
         if (r < 0) {
+                if (is_about(&error, directory))
+                        (void) ctl_fail(c, "%s Connect it to another directory.", error.message);
                 fputs("not ready\n", stderr);
                 return EXIT_FAILURE;
         }

@@ -268,6 +268,17 @@ def test_a_directory_that_is_not_the_users(suite, engineer, provider):
         suite.user.run(["agent-proxy", "connect", ID, suite.user.home], timeout=240)
 
 
+def test_a_directory_that_no_cli_may_see(suite, engineer):
+    """Whoever has typed it is told that it is this one, and how to get on."""
+    refused = suite.user.run(["agent-proxy", "connect", ID, "/tmp"], check=False, timeout=240)
+    reason, last = refused.stderr.splitlines()
+    assert refused.returncode == 1 and last == "not ready" and refused.stdout == ""
+    assert reason.startswith("agent-proxy: ") and "'/tmp' is not for a harness" in reason
+    assert reason.endswith(". Connect it to another directory.")
+    suite.user.run(["agent-proxy", "connect", ID, suite.user.home], timeout=240)
+    engineer.agent.wait_state("ready", deadline=PATIENCE)
+
+
 def test_its_instructions_are_read_only(engineer):
     spoil = run(f"echo x >> AGENTS.md; echo x >> SOUL.md; echo x >> {engineer.directory}/.codex/config.toml; true")
     before = [(engineer.workspace / "AGENTS.md").read_text(), (engineer.directory / ".codex/config.toml").read_text()]
