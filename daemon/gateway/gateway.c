@@ -288,6 +288,7 @@ bool call_may_tell(Call *c, const char *shown, bool cookie, bool right) {
         KeyGuesses *guesses = c->gateway->guesses;
         PeerVerdict *v = call_peer(c);
         unsigned char who[16];
+        size_t size;
         bool may;
 
         if (!v)
@@ -296,7 +297,11 @@ bool call_may_tell(Call *c, const char *shown, bool cookie, bool right) {
                 return true;
         if (!right || key_guesses_any(guesses))
                 (void) call_peer_is_trusted(c);
-        may = key_guesses_may_tell(guesses, who, peer_name(c, v, who), shown, right, now_boottime_usec());
+        size = peer_name(c, v, who);
+        /* Others may have as many names as it takes, by addresses or by users below them: none is his whose agents
+         * these are. */
+        may = key_guesses_may_tell(guesses, !v->stranger && v->uid == getuid() ? NULL : who, size, shown, right,
+                                   now_boottime_usec());
         if (may && right) {
                 v->knows_key = true;
                 if (cookie)

@@ -18,7 +18,7 @@ typedef struct Guesser {
 
 struct KeyGuesses {
         unsigned char secret[crypto_shorthash_KEYBYTES];
-        Guesser *guessers;              /* SLOTS, when there is one */
+        Guesser *guessers;              /* SLOTS and one, when there is one */
         uint64_t noted[NOTED];          /* hashes */
         unsigned n_noted;               /* so many so far */
 };
@@ -62,11 +62,11 @@ bool key_guesses_may_tell(KeyGuesses *g, const void *who, size_t size, const cha
         if (!g->guessers) {
                 if (right)
                         return true;
-                g->guessers = new0(Guesser, SLOTS);
+                g->guessers = new0(Guesser, SLOTS + 1);
                 if (!g->guessers)
                         return false;
         }
-        guesser = g->guessers + hash_of(g, who, size) % SLOTS;
+        guesser = g->guessers + (who ? hash_of(g, who, size) % SLOTS : SLOTS);
         if (guesser->until_usec > now_usec + (BURST - 1) * EACH_USEC)
                 return false;
         if (right)

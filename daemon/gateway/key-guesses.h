@@ -15,8 +15,8 @@ DEFINE_TRIVIAL_CLEANUP_FUNC(KeyGuesses*, key_guesses_free);
 /* Whether anybody has shown a wrong one yet: before that nobody need be told from others. */
 bool key_guesses_any(const KeyGuesses *g);
 
-/* Whether somebody may be told that what he has shown is right, or wrong. who: bytes that stand for him; two may by
- * chance be taken for one, but nobody can see to that. */
+/* Whether somebody may be told that what he has shown is right, or wrong. who: bytes that stand for him; two may be
+ * taken for one, and who has many names can see to it that all are. NULL: one who is never taken for another. */
 bool key_guesses_may_tell(KeyGuesses *g, const void *who, size_t size, const char *shown, bool right,
                           uint64_t now_usec);
 

@@ -173,6 +173,28 @@ TEST(guard_check) {
         api_keys_done(&keys);
 }
 
+/* With a name for each of thousands, all places are taken: but his who has one of his own. */
+TEST(guessers_with_many_names) {
+        _cleanup_(key_guesses_freep) KeyGuesses *g = NULL;
+        unsigned n_refused = 0;
+        char key[16];
+
+        ASSERT_OK(key_guesses_new(&g));
+        for (unsigned i = 0; i < 200000 && n_refused < 100000; i++) {
+                (void) snprintf(key, sizeof(key), "%u", i);
+                n_refused += !key_guesses_may_tell(g, &i, sizeof(i), key, false, 1000 * USEC_PER_SEC);
+        }
+        ASSERT_EQ(n_refused, 100000U);
+        ASSERT_FALSE(key_guesses_may_tell(g, "anybody", 7, "right", true, 1000 * USEC_PER_SEC));
+        ASSERT_TRUE(key_guesses_may_tell(g, NULL, 0, "right", true, 1000 * USEC_PER_SEC));
+        /* He does not guess faster either. */
+        for (unsigned i = 0; i < 10; i++) {
+                (void) snprintf(key, sizeof(key), "own %u", i);
+                ASSERT_TRUE(key_guesses_may_tell(g, NULL, 0, key, false, 1000 * USEC_PER_SEC));
+        }
+        ASSERT_FALSE(key_guesses_may_tell(g, NULL, 0, "right", true, 1000 * USEC_PER_SEC));
+}
+
 static bool tell(KeyGuesses *g, const char *who, const char *shown, bool right, unsigned second) {
         return key_guesses_may_tell(g, who, strlen(who), shown, right, (1000 + second) * USEC_PER_SEC);
 }
