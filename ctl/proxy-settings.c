@@ -91,9 +91,15 @@ int proxy_read_address(Ctl *c, const Arguments *a, const HomePaths *p, ProxyAddr
         if (r == -EBADMSG)
                 return ctl_fail(c, "%s", error);
         if (r >= 0)
-                r = proxy_address_parse(ip ?: settings.ip, port ?: settings.port, ret, &error);
+                r = proxy_address_parse(ip, port, ret, &error);
         if (r == -EINVAL)
                 return ctl_refuse(c, "%s", error);
+        if (r >= 0) {
+                proxy_address_done(ret);
+                r = proxy_address_parse(ip ?: settings.ip, port ?: settings.port, ret, &error);
+        }
+        if (r == -EINVAL)
+                return ctl_fail(c, "%s/config.yaml: %s", p->proxy_state, error);
         /* The gateway reads that file in user mode only. */
         *ret_has_key = settings.has_key && c->scope == SCOPE_USER;
         return r < 0 ? ctl_oom(c) : EXIT_SUCCESS;

@@ -151,6 +151,21 @@ def test_errors(enabled, args, code, error):
         assert result.stderr == f"agent-proxy: {error}\n"
 
 
+def test_an_address_in_the_settings_that_is_none(enabled, alice):
+    """It is told where that stands; what is typed wins, and is read all the same."""
+    settings = alice.home / ".agent_proxy/.state/config.yaml"
+    assert not settings.exists()
+    try:
+        for line, fault in [("port: x", "'x' is no port"), ("ip: here", "'here' is no IP address")]:
+            alice.write(settings, line + "\n")
+            refused = proxy(enabled, "enable", check=False)
+            assert refused.returncode == 1 and refused.stderr.startswith(f"agent-proxy: {settings}: {fault}")
+        assert proxy(enabled, "enable", "--ip", "127.0.0.1").stdout == f"enabled: {BASE}\n"
+        assert proxy(enabled, "enable", "--port", "x", check=False).returncode == 2
+    finally:
+        settings.unlink()
+
+
 def test_another_port(enabled, alice):
     assert proxy(enabled, "enable", "--port", "7013").stdout == "enabled: http://127.0.0.1:7013\n"
     assert enabled.http("GET", "/healthz", base="http://127.0.0.1:7013").status == 200
