@@ -33,6 +33,9 @@ def test_sandbox_is_there(suite, helper):
     assert re.search(r"^NoNewPrivs:\s+1$", status, re.M) and re.search(r"^Seccomp:\s+2$", status, re.M)
     assert re.search(r"^CapEff:\s+0+$", status, re.M) and re.search(r"^CapBnd:\s+0+$", status, re.M)
     assert pathlib.Path(f"/proc/{pid}/ns/user").readlink() != pathlib.Path("/proc/self/ns/user").readlink()
+    # The sessions' tokens are in its memory, and its service manager aborts it when it hangs.
+    limits = pathlib.Path(f"/proc/{pid}/limits").read_text()
+    assert re.search(r"^Max core file size\s+0\s+0\s", limits, re.M), limits
     mode = (suite.user.runtime / "puffo/link").stat().st_mode
     assert oct(mode & 0o777) == "0o600"
 
