@@ -14,6 +14,7 @@ import time
 
 import pytest
 
+from machine import LINK
 from sandbox_unit import SANDBOX, EchoServer, Sandbox, SystemSandbox
 
 PROFILES = ["host", "workspace", "strict"]
@@ -48,6 +49,23 @@ def outside():
     LIBC.mq_unlink(b"/puffo-test-outside")
     for fd in *terminal, queue:
         os.close(fd)
+
+
+@pytest.fixture
+def network(alice):
+    """Where puffo-link's socket is, one that lets everybody in who gets so far."""
+    path = alice.runtime / "puffo/link"
+    alice.run(["systemctl", "--user", "stop", *LINK])
+    if not path.parent.is_dir():
+        path.parent.mkdir()
+        os.chown(path.parent, alice.uid, alice.gid)
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        path.chmod(0o666)
+        listener.listen(8)
+        alice.run(["python3", "-c", "import socket, sys; socket.socket(socket.AF_UNIX).connect(sys.argv[1])", path])
+        yield path
+    path.unlink()
 
 
 def processes(*names):
@@ -115,6 +133,7 @@ print(json.dumps({
     "control group": any(can(lambda: opens(g, os.O_WRONLY)) for g in groups()),
     "bus": can(lambda: connects(socket.AF_UNIX, f"{run}/bus")),
     "manager": can(lambda: connects(socket.AF_UNIX, f"{run}/systemd/private")),
+    "network": can(lambda: connects(socket.AF_UNIX, f"{run}/puffo/link")),
     "notify": can(lambda: connects(socket.AF_UNIX, f"{run}/systemd/notify", socket.SOCK_DGRAM)),
     "system bus": can(lambda: connects(socket.AF_UNIX, "/run/dbus/system_bus_socket")),
     "ssh keys": can(lambda: opens(f"{home}/.ssh/id_test", os.O_RDONLY)),
@@ -160,7 +179,7 @@ OPEN = {
 
 
 @pytest.mark.parametrize("profile", PROFILES)
-def test_hostile(sandbox, alice, outside, profile):
+def test_hostile(sandbox, alice, outside, network, profile):
     victim = subprocess.Popen(["sleep", "600"], user=alice.uid, group=alice.gid, extra_groups=[])
     try:
         out = sandbox.run(profile, ["/usr/bin/python3", "-B", "-c", HOSTILE, alice.home, victim.pid, outside["port"],
