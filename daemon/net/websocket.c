@@ -15,6 +15,7 @@
 #define MESSAGE_MAX MIB(16)
 /* What may wait for a peer that does not read. */
 #define QUEUE_MAX MIB(4)
+#define QUEUED_TEXTS_MAX 2048U  /* below what makes us read no more (websocket-frames.c) */
 /* Messages handed out in one turn of the loop; then others have theirs. */
 #define MESSAGES_PER_TURN 64U
 
@@ -136,8 +137,10 @@ static int websocket_update_io(WebSocket *w) {
 
 static int websocket_ping(WebSocket *w, uint64_t timeout_usec) {
         struct wslay_event_msg ping = { .opcode = WSLAY_PING };
+        /* The pong of one before that may still be on its way out is as good: they are not to pile up. */
+        bool asked = w->awaits_pong && !w->frames.pong && wslay_event_get_queued_msg_count(w->frames.wslay) > 0;
 
-        if (wslay_event_queue_msg(w->frames.wslay, &ping) != 0)
+        if (!asked && wslay_event_queue_msg(w->frames.wslay, &ping) != 0)
                 return -ENOTCONN;
         w->awaits_pong = true;
         w->frames.pong = w->frames.heard = false;
@@ -469,7 +472,8 @@ int websocket_send_text(WebSocket *w, const char *text, size_t size) {
 
         if (w->state != WEBSOCKET_OPEN)
                 return -ENOTCONN;
-        if (wslay_event_get_queued_msg_length(w->frames.wslay) + size > QUEUE_MAX)
+        if (wslay_event_get_queued_msg_length(w->frames.wslay) + size > QUEUE_MAX ||
+            wslay_event_get_queued_msg_count(w->frames.wslay) >= QUEUED_TEXTS_MAX)
                 return -ENOBUFS;
         switch (wslay_event_queue_msg(w->frames.wslay, &m)) {
         case 0:

@@ -161,7 +161,7 @@ typedef struct Seen {
         sd_event *event;
         WebSocket *socket;
         StrBuf texts;
-        bool opened, closed, free_on_text, close_on_text;
+        bool opened, closed, free_on_text, close_on_text, flood_on_text;
         WebSocketEnd end;
         char *error;
 } Seen;
@@ -173,6 +173,21 @@ static void on_open(WebSocket *w, void *userdata) {
         seen->opened = true;
 }
 
+/* Of what has no size there must not be any number, either: nothing goes out before the loop goes on. */
+static void flood(WebSocket *w) {
+        size_t before = mallinfo2().uordblks, after;
+        int r = 0;
+
+        for (unsigned i = 0; i < 300000; i++)
+                websocket_probe(w, 60 * USEC_PER_SEC);
+        after = mallinfo2().uordblks;
+        if (after > before + MIB(16))
+                fail_msg("%zu bytes wait behind probes", after - before);
+        for (unsigned i = 0; i < 2000000 && r >= 0; i++)
+                r = websocket_send_text(w, "", 0);
+        ASSERT_ERROR(r, ENOBUFS);
+}
+
 static void on_text(WebSocket *w, const char *text, size_t size, void *userdata) {
         Seen *seen = userdata;
 
@@ -181,6 +196,8 @@ static void on_text(WebSocket *w, const char *text, size_t size, void *userdata)
         ASSERT_OK(strbuf_puts(&seen->texts, "|"));
         if (seen->close_on_text)
                 websocket_close(w, WEBSOCKET_CLOSE_NORMAL);
+        if (seen->flood_on_text)
+                flood(w);
         if (seen->free_on_text) {
                 seen->socket = websocket_free(seen->socket);
                 ASSERT_OK(sd_event_exit(seen->event, 0));
@@ -430,6 +447,14 @@ TEST(freed_from_its_own_callback) {
         run(&(Script) { BYTES("\x81\x02hi" "\x81\x02ho" CLOSE_1000) }, &seen);
         ASSERT_STREQ(seen.texts.text, "hi|");
         ASSERT_FALSE(seen.closed);
+}
+
+TEST(flood_of_nothing) {
+        SEEN(seen);
+
+        seen.flood_on_text = seen.free_on_text = true;
+        run(&(Script) { BYTES("\x81\x02hi") }, &seen);
+        ASSERT_STREQ(seen.texts.text, "hi|");
 }
 
 TEST(refused_opening) {
