@@ -11,19 +11,10 @@ static void claude_forget_message(Claude *c) {
         c->message_reply = mfree(c->message_reply);
 }
 
-static void claude_forget_calls(Claude *c) {
-        for (size_t i = 0; i < c->n_calls; i++) {
-                free(c->calls[i].id);
-                free(c->calls[i].name);
-        }
-        c->calls = mfree(c->calls);
-        c->n_calls = 0;
-}
-
 /* Forgets what belongs to one turn. */
 static void claude_turn_done(Claude *c) {
         claude_forget_message(c);
-        claude_forget_calls(c);
+        open_calls_done(&c->calls);
         c->last_message = mfree(c->last_message);
         c->error = mfree(c->error);
         c->turn_uuid[0] = 0;
@@ -355,25 +346,15 @@ static int claude_on_call(Harness *h, json_object *line, json_object *block) {
         const char *id = json_get_string(block, "id"), *name = json_get_string(block, "name");
         json_object *input = json_get(block, "input");
         const char *text = json_object_is_type(input, json_type_object) ? json_text(input, NULL) : "{}";
-        ClaudeCall *grown;
+        int r;
 
         if (isempty(id) || !name)
                 return 0;
         if (!text)
                 return -ENOMEM;
-        if (c->n_calls < CLAUDE_CALLS_MAX) {
-                grown = reallocarray(c->calls, c->n_calls + 1, sizeof(ClaudeCall));
-                if (!grown)
-                        return -ENOMEM;
-                c->calls = grown;
-                grown[c->n_calls] = (ClaudeCall) { .id = strdup(id), .name = strdup(name) };
-                if (!grown[c->n_calls].id || !grown[c->n_calls].name) {
-                        free(grown[c->n_calls].id);
-                        free(grown[c->n_calls].name);
-                        return -ENOMEM;
-                }
-                c->n_calls++;
-        }
+        r = open_calls_add(&c->calls, id, name);
+        if (r < 0)
+                return r;
         return harness_say_tool(h, &(HarnessTool) {
                 .phase = HARNESS_TOOL_STARTED,
                 .id = id,
@@ -449,14 +430,7 @@ static int claude_on_call_result(Harness *h, json_object *line, json_object *blo
         r = result_text(json_get(block, "content"), &text);
         if (r < 0)
                 return r;
-        for (size_t i = 0; i < c->n_calls; i++) {
-                if (!streq(c->calls[i].id, id))
-                        continue;
-                name = TAKE_PTR(c->calls[i].name);
-                free(c->calls[i].id);
-                c->calls[i] = c->calls[--c->n_calls];
-                break;
-        }
+        name = open_calls_take(&c->calls, id);
         return harness_say_tool(h, &(HarnessTool) {
                 .phase = HARNESS_TOOL_ENDED,
                 .id = id,

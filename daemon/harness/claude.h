@@ -4,6 +4,7 @@
 #include <systemd/sd-id128.h>
 
 #include "harness-driver.h"
+#include "open-calls.h"
 
 /* Claude Code's stream-json protocol (claude-cli-protocol): what its three files share. */
 
@@ -13,17 +14,11 @@ typedef struct ClaudeAsk {
         json_object *input;
 } ClaudeAsk;
 
-/* A call of a tool that goes on. */
-typedef struct ClaudeCall {
-        char *id, *name;
-} ClaudeCall;
-
 /* Of a conversation that it does not have: the only text of it that anything depends on. */
 #define CLAUDE_LOST_WORDS "No conversation found"
 
 /* What there may be at a time: a program that has more is not the one we know. */
 #define CLAUDE_ASKS_MAX 256U
-#define CLAUDE_CALLS_MAX 1024U
 
 typedef struct Claude {
         bool sdk;                       /* HARNESS_CLAUDE_SDK */
@@ -44,8 +39,7 @@ typedef struct Claude {
 
         ClaudeAsk *asks;
         size_t n_asks;
-        ClaudeCall *calls;
-        size_t n_calls;
+        OpenCalls calls;
 
         /* Of this turn. */
         char turn_uuid[SD_ID128_UUID_STRING_MAX];       /* "": of an adopted turn it is not known */

@@ -10,22 +10,13 @@ static bool gemini_listens(Harness *h) {
         return h->turn == TURN_RUNNING && !h->dead;
 }
 
-static void gemini_forget_calls(Gemini *g) {
-        for (size_t i = 0; i < g->n_calls; i++) {
-                free(g->calls[i].id);
-                free(g->calls[i].name);
-        }
-        g->calls = mfree(g->calls);
-        g->n_calls = 0;
-}
-
 static void gemini_turn_done(Gemini *g) {
         g->message_id = mfree(g->message_id);
         g->last_id = mfree(g->last_id);
         g->error = mfree(g->error);
         strbuf_done(&g->text);
         g->n_said = 0;
-        gemini_forget_calls(g);
+        open_calls_done(&g->calls);
         g->complete = g->echoed = g->started = false;
         g->n_denied = 0;
 }
@@ -215,7 +206,6 @@ static int gemini_on_call(Harness *h, json_object *line) {
         const char *id = json_get_string(line, "tool_id"), *name = json_get_string(line, "tool_name");
         json_object *input = json_get(line, "parameters");
         const char *text = json_object_is_type(input, json_type_object) ? json_text(input, NULL) : "{}";
-        GeminiCall *grown;
         int r;
 
         r = gemini_message_end(h);
@@ -224,19 +214,9 @@ static int gemini_on_call(Harness *h, json_object *line) {
         if (!text)
                 return -ENOMEM;
         g->started = true;
-        if (g->n_calls < GEMINI_CALLS_MAX) {
-                grown = reallocarray(g->calls, g->n_calls + 1, sizeof(GeminiCall));
-                if (!grown)
-                        return -ENOMEM;
-                g->calls = grown;
-                grown[g->n_calls] = (GeminiCall) { .id = strdup(id), .name = strdup(name) };
-                if (!grown[g->n_calls].id || !grown[g->n_calls].name) {
-                        free(grown[g->n_calls].id);
-                        free(grown[g->n_calls].name);
-                        return -ENOMEM;
-                }
-                g->n_calls++;
-        }
+        r = open_calls_add(&g->calls, id, name);
+        if (r < 0)
+                return r;
         return harness_say_tool(h, &(HarnessTool) {
                 .phase = HARNESS_TOOL_STARTED,
                 .id = id,
@@ -261,14 +241,7 @@ static int gemini_on_call_result(Harness *h, json_object *line) {
                 return r;
         if (streq_ptr(json_get_string(error, "type"), "policy_violation"))
                 g->n_denied++;
-        for (size_t i = 0; i < g->n_calls; i++) {
-                if (!streq(g->calls[i].id, id))
-                        continue;
-                name = TAKE_PTR(g->calls[i].name);
-                free(g->calls[i].id);
-                g->calls[i] = g->calls[--g->n_calls];
-                break;
-        }
+        name = open_calls_take(&g->calls, id);
         return harness_say_tool(h, &(HarnessTool) {
                 .phase = HARNESS_TOOL_ENDED,
                 .id = id,

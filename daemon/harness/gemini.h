@@ -2,16 +2,10 @@
 #pragma once
 
 #include "harness-driver.h"
+#include "open-calls.h"
 
 /* Gemini CLI (claude-cli-protocol §12): a process for each turn, its prompt is its input, and it answers in lines of
  * JSON, "stream-json". */
-
-/* A call of a tool that goes on. */
-typedef struct GeminiCall {
-        char *id, *name;
-} GeminiCall;
-
-#define GEMINI_CALLS_MAX 1024U
 
 typedef struct Gemini {
         bool resumed;
@@ -22,8 +16,7 @@ typedef struct Gemini {
         size_t n_said;                  /* bytes of it */
         char *last_id;                  /* of the message before */
 
-        GeminiCall *calls;
-        size_t n_calls;
+        OpenCalls calls;
 
         /* Of the turn. Text comes in pieces only: whoever takes over does not know those that were read before. */
         bool complete;                  /* nothing that was read before may be missing */
