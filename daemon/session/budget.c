@@ -259,3 +259,20 @@ char* budget_verdict_to_text(const BudgetVerdict *v) {
         return asprintf_new("the agent has used $%.2f of its $%.2f for this day (%s); more at %s",
                             (double) v->used / 1e6, (double) v->limit / 1e6, kinds[v->kind].key, when);
 }
+
+int budget_refuses(Budget *b, char **ret_why, char **ret_message) {
+        _cleanup_free_ char *why = NULL, *message = NULL;
+        BudgetVerdict v;
+        int r;
+
+        r = b ? budget_check(b, &v) : 0;
+        if (r <= 0)
+                return r;
+        why = budget_verdict_to_text(&v);
+        message = why ? strjoin("The budget is used up: ", why, ".") : NULL;
+        if (!message)
+                return -ENOMEM;
+        *ret_why = TAKE_PTR(why);
+        *ret_message = TAKE_PTR(message);
+        return 1;
+}

@@ -61,3 +61,7 @@ int budget_check(Budget *b, BudgetVerdict *ret);
 /* For people, one line: "the agent has used 1000000 of its 1000000 tokens for this hour (limits.tokens_per_hour); …".
  * NULL when out of memory. */
 char* budget_verdict_to_text(const BudgetVerdict *v);
+
+/* budget_check() for a turn. > 0: it is not carried out, *ret_why is as above and *ret_message the sentence that it is
+ * answered with. b may be NULL: nothing is limited. */
+int budget_refuses(Budget *b, char **ret_why, char **ret_message);

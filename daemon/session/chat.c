@@ -418,20 +418,15 @@ static void usage_count(Chat *c, const ModelUsage *u) {
 }
 
 /* > 0: there is no budget left, and the turn has been answered with that. */
-static int budget_refuses(Chat *c, const SessionConfig *config) {
+static int refuse_by_budget(Chat *c, const SessionConfig *config) {
         _cleanup_free_ char *why = NULL, *message = NULL;
-        BudgetVerdict v;
         int r;
 
-        if (!c->spec.budget || model_provider_from_string(config->provider) == MODEL_ECHO)
+        if (model_provider_from_string(config->provider) == MODEL_ECHO)
                 return 0;
-        r = budget_check(c->spec.budget, &v);
+        r = budget_refuses(c->spec.budget, &why, &message);
         if (r <= 0)
                 return r;
-        why = budget_verdict_to_text(&v);
-        message = why ? strjoin("The budget is used up: ", why, ".") : NULL;
-        if (!message)
-                return -ENOMEM;
         log_turn_errno(c, LOG_NOTICE, 0, "The turn is not carried out", why);
         chat_fail(c, "rate_limit_exceeded", "budget", message);
         return 1;
@@ -658,7 +653,7 @@ static int chat_attempt(Chat *c) {
         r = tools_run(c, box);
         if (r != 0)
                 return MIN(r, 0);
-        r = budget_refuses(c, config);
+        r = refuse_by_budget(c, config);
         if (r != 0)
                 return r;
 

@@ -79,12 +79,15 @@ TEST(no_limits) {
 
 TEST(tokens_of_an_hour) {
         _fixture_ Fixture f = fixture_new();
-        _cleanup_free_ char *text = NULL;
+        _cleanup_free_ char *text = NULL, *why = NULL, *message = NULL;
         BudgetVerdict v;
 
         budget_open(&f, 2000, UINT64_MAX);
         ASSERT_OK(budget_add(f.budget, "m", &some, 0, NULL));
         ASSERT_EQ(budget_check(f.budget, &v), 0);
+        ASSERT_EQ(budget_refuses(f.budget, &why, &message), 0);
+        ASSERT_EQ(budget_refuses(NULL, &why, &message), 0);
+        ASSERT_NULL(message);
         ASSERT_EQ(f.n_told, 0);
         ASSERT_OK(budget_add(f.budget, "other", &some, 0, NULL));
         ASSERT_EQ(f.n_told, 1);
@@ -95,6 +98,10 @@ TEST(tokens_of_an_hour) {
         text = budget_verdict_to_text(&v);
         ASSERT_STREQ(text, "the agent has used 2000 of its 2000 tokens for this hour (limits.tokens_per_hour); more "
                            "at 2026-03-04 23:00 UTC");
+        ASSERT_EQ(budget_refuses(f.budget, &why, &message), 1);
+        ASSERT_STREQ(why, text);
+        ASSERT_STREQ(message, "The budget is used up: the agent has used 2000 of its 2000 tokens for this hour "
+                              "(limits.tokens_per_hour); more at 2026-03-04 23:00 UTC.");
 
         /* What was under way still ends, and counts. Nobody is told twice. */
         ASSERT_OK(budget_add(f.budget, "m", &some, 0, NULL));

@@ -379,16 +379,11 @@ static int use_process(Hands *h, const SessionConfig *config, const HandsLaunch 
 
 int hands_budget_refuses(Hands *h) {
         _cleanup_free_ char *why = NULL, *message = NULL;
-        BudgetVerdict v;
         int r;
 
-        r = h->spec.budget ? budget_check(h->spec.budget, &v) : 0;
+        r = budget_refuses(h->spec.budget, &why, &message);
         if (r <= 0)
                 return r;
-        why = budget_verdict_to_text(&v);
-        message = why ? strjoin("The budget is used up: ", why, ".") : NULL;
-        if (!message)
-                return -ENOMEM;
         hands_log(h, LOG_NOTICE, 0, "The turn is not carried out", why);
         hands_fail(h, "rate_limit_exceeded", "budget", message);
         return 1;
