@@ -89,17 +89,11 @@ TEST(an_interrupted_turn_counts_later) {
         ASSERT_EQ(tokens_used(f), 40);
 }
 
-/* Killed between what it has cost and the turn's end: its end is read again, and counts once. */
-TEST(a_turn_counts_once) {
-        _fixture_ Fixture *f = fixture_new("limits: {tokens_per_hour: 1000}\n");
+/* The next process of the session goes on, and is killed when the turn ends. */
+static void die_at_end(Fixture *f) {
         int status;
-        pid_t pid;
+        pid_t pid = fork();
 
-        (void) close(submit(f, "t1", "[[wait]]"));
-        run_until(f, is_talking);
-        fixture_crash(f);
-        go();
-        pid = fork();
         ASSERT_TRUE(pid >= 0);
         if (pid == 0) {
                 world.no_end = world.die_at_end = true;
@@ -109,6 +103,17 @@ TEST(a_turn_counts_once) {
         }
         ASSERT_EQ(waitpid(pid, &status, 0), pid);
         ASSERT_TRUE(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+}
+
+/* Killed between what it has cost and the turn's end: its end is read again, and counts once. */
+TEST(a_turn_counts_once) {
+        _fixture_ Fixture *f = fixture_new("limits: {tokens_per_hour: 1000}\n");
+
+        (void) close(submit(f, "t1", "[[wait]]"));
+        run_until(f, is_talking);
+        fixture_crash(f);
+        go();
+        die_at_end(f);
         alter(f, "UPDATE session_turns SET attempts = 1");
         fixture_open(f);
         ASSERT_EQ(tokens_used(f), 20);
@@ -181,8 +186,6 @@ static bool has_heard(Fixture *f) {
 /* Killed between what it has counted and the turn's end, which is read again: it is the same turn. */
 TEST(what_counts_on_counts_once) {
         _fixture_ Fixture *f = fixture_new("");
-        int status;
-        pid_t pid;
 
         world.codex_exec = true;
         configure_as("runtime:\n  kind: cli-local\n  harness: codex\nlimits: {tokens_per_hour: 1000}\n");
@@ -192,16 +195,7 @@ TEST(what_counts_on_counts_once) {
                 ASSERT_OK(sd_event_run(f->event, 20 * USEC_PER_MSEC));
         fixture_crash(f);
         go();
-        pid = fork();
-        ASSERT_TRUE(pid >= 0);
-        if (pid == 0) {
-                world.no_end = world.die_at_end = true;
-                fixture_open(f);
-                run_until(f, is_idle);
-                _exit(1);
-        }
-        ASSERT_EQ(waitpid(pid, &status, 0), pid);
-        ASSERT_TRUE(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+        die_at_end(f);
         alter(f, "UPDATE session_turns SET attempts = 1 WHERE id = 't2'");
         fixture_open(f);
         run_until(f, is_idle);

@@ -215,9 +215,16 @@ static int read_request(World *w, const char *kind, const char *path, HarnessReq
         return r;
 }
 
+/* "@": the agent's directory, "~": the home of all. */
+static char* place_path(const World *w, const char *path) {
+        const char *base = *path == '@' ? w->agent->home->directory : *path == '~' ? w->paths->home : "";
+
+        return strjoin(base, path + (*base ? 1 : 0));
+}
+
 TEST(requests) {
         static const struct {
-                const char *path;       /* "@": the agent's directory, "~": the home of all */
+                const char *path;
                 bool fine;
         } t[] = {
                 { "/usr", true }, { "@/memory", true }, { "@/workspace/sub", true }, { "@/.claude", true },
@@ -232,22 +239,23 @@ TEST(requests) {
                 { "@/link", false }, { "~", false }, { "~/agents", false }, { "~/agents/other", false },
                 { "~/agents/other/workspace", false }, { "~/daemon.yml", false },
         };
-        static const char *const directories[] = { "memory", "keys", "workspace/sub", ".claude", "run", ".puffo-agent",
-                                                   "workspace/.puffo-agent", "../other/workspace", "../../shared" };
-        static const char *const files[] = { "keys/x.pem", "messages.db", "messages.db-wal", "runtime.json",
-                                             "../../daemon.yml" };
+        static const char *const directories[] = { "@/memory", "@/keys", "@/workspace/sub", "@/.claude", "@/run",
+                                                   "@/.puffo-agent", "@/workspace/.puffo-agent",
+                                                   "~/agents/other/workspace", "~/shared" };
+        static const char *const files[] = { "@/keys/x.pem", "@/messages.db", "@/messages.db-wal", "@/runtime.json",
+                                             "~/daemon.yml" };
         _cleanup_free_ char *link = NULL, *out = NULL, *in = NULL;
         _cleanup_(world_done) World w;
 
         world_init(&w);
         ASSERT_OK(setenv("XDG_RUNTIME_DIR", "/run/user/1000", 1));
         for (size_t i = 0; i < ELEMENTSOF(directories); i++) {
-                _cleanup_free_ char *path = path_join(w.agent->home->directory, directories[i]);
+                _cleanup_free_ char *path = place_path(&w, directories[i]);
 
                 ASSERT_OK(directory_make(path, 0700));
         }
         for (size_t i = 0; i < ELEMENTSOF(files); i++) {
-                _cleanup_free_ char *path = path_join(w.agent->home->directory, files[i]);
+                _cleanup_free_ char *path = place_path(&w, files[i]);
 
                 ASSERT_OK(file_write_atomic(path, "x", 1, 0600));
         }
@@ -260,17 +268,13 @@ TEST(requests) {
         w.agent->config->sandbox = SANDBOX_WORKSPACE;
 
         for (size_t i = 0; i < ELEMENTSOF(t); i++) {
-                const char *base = *t[i].path == '@'   ? w.agent->home->directory
-                                   : *t[i].path == '~' ? w.paths->home
-                                                       : "";
-                _cleanup_free_ char *path = strjoin(base, t[i].path + (*base ? 1 : 0));
+                _cleanup_free_ char *path = place_path(&w, t[i].path);
                 _cleanup_(harness_request_freep) HarnessRequest *q = NULL;
                 int r = read_request(&w, "ReadOnlyPaths", path, &q);
 
                 if ((r >= 0) != t[i].fine)
                         fail_msg("'%s': %d", t[i].path, r);
         }
-
 }
 
 static int socket_at(const char *path) {
@@ -355,10 +359,7 @@ TEST(optional_paths) {
         ASSERT_OK(file_write_atomic(file, "x", 1, 0600));
         w.agent->config->sandbox = SANDBOX_WORKSPACE;
         for (size_t i = 0; i < ELEMENTSOF(t); i++) {
-                const char *base = *t[i].path == '@'   ? w.agent->home->directory
-                                   : *t[i].path == '~' ? w.paths->home
-                                                       : "";
-                _cleanup_free_ char *path = strjoin(base, t[i].path + (*base ? 1 : 0));
+                _cleanup_free_ char *path = place_path(&w, t[i].path);
                 _cleanup_(harness_request_freep) HarnessRequest *q = NULL;
 
                 ASSERT_OK(read_request(&w, "OptionalPaths", path, &q));
