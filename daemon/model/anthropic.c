@@ -155,13 +155,7 @@ static int anthropic_add_image(json_object *content, const ModelImage *image, Mo
 }
 
 static int anthropic_drop_images(json_object *body) {
-        json_object *messages = json_get(body, "messages");
-        int r = 0;
-
-        for (size_t i = 0; i < json_object_array_length(messages) && r >= 0; i++)
-                r = model_parts_drop_images(json_get(json_object_array_get_idx(messages, i), "content"), "text",
-                                            "source");
-        return r;
+        return model_drop_images(json_get(body, "messages"), "content", "text", "source");
 }
 
 /* Results, images, then text. *ret_last: the last block of a result, else untouched. */

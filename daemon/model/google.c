@@ -118,13 +118,7 @@ static int google_add_image(json_object *parts, const ModelImage *image, ModelIm
 }
 
 static int google_drop_images(json_object *body) {
-        json_object *contents = json_get(body, "contents");
-        int r = 0;
-
-        for (size_t i = 0; i < json_object_array_length(contents) && r >= 0; i++)
-                r = model_parts_drop_images(json_get(json_object_array_get_idx(contents, i), "parts"), NULL,
-                                            "inlineData");
-        return r;
+        return model_drop_images(json_get(body, "contents"), "parts", NULL, "inlineData");
 }
 
 /* A message as parts: in the provider's own words, signatures included, when we have them. */

@@ -181,3 +181,5 @@ int model_object_add(json_object *o, const char *key, json_object *value);
 json_object* model_text_part_new(const char *type, const char *text);
 /* {"type": type, "text": IMAGE_DROPPED_TEXT} for each part of a list that has the member key. */
 int model_parts_drop_images(json_object *parts, const char *type, const char *key);
+/* The same for the parts that each message of a list has under that name. */
+int model_drop_images(json_object *messages, const char *name, const char *type, const char *key);

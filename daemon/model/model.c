@@ -96,6 +96,14 @@ int model_parts_drop_images(json_object *parts, const char *type, const char *ke
         return 0;
 }
 
+int model_drop_images(json_object *messages, const char *name, const char *type, const char *key) {
+        int r = 0;
+
+        for (size_t i = 0; i < json_object_array_length(messages) && r >= 0; i++)
+                r = model_parts_drop_images(json_get(json_object_array_get_idx(messages, i), name), type, key);
+        return r;
+}
+
 int model_url_with_version(const char *base, const char *version, const char *path, char **ret) {
         _cleanup_free_ char *trimmed = strdup(base), *full = NULL;
         const char *last;
